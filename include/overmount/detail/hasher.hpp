@@ -1,0 +1,38 @@
+#ifndef OVERMOUNT_DETAIL_HASHER_HPP
+#define OVERMOUNT_DETAIL_HASHER_HPP
+
+#include <overmount/digest.hpp>
+
+#include <memory>
+#include <span>
+
+struct evp_md_ctx_st;
+
+namespace overmount::inline OVERMOUNT_ABI::detail {
+
+// A digest over bytes that come in pieces.
+class hasher
+{
+public:
+    explicit hasher(digest_algorithm algorithm = digest_algorithm::sha256);
+
+    void update(std::span<const std::byte> bytes);
+    // The digest of all bytes so far. To be called once, at the end.
+    [[nodiscard]] digest finish();
+
+private:
+    struct release
+    {
+        void operator()(evp_md_ctx_st* context) const noexcept;
+    };
+    digest_algorithm algorithm_;
+    std::unique_ptr<evp_md_ctx_st, release> context_;
+};
+
+} // namespace overmount::inline OVERMOUNT_ABI::detail
+
+#ifndef OVERMOUNT_SEPARATE_COMPILATION
+#include <overmount/impl/digest.ipp>
+#endif
+
+#endif
