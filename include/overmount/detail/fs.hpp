@@ -1,0 +1,95 @@
+// Files and directories below a descriptor: thin calls that throw overmount::error with the name of the call.
+#ifndef OVERMOUNT_DETAIL_FS_HPP
+#define OVERMOUNT_DETAIL_FS_HPP
+
+#include <overmount/detail/unique_fd.hpp>
+#include <overmount/error.hpp>
+
+#include <sys/stat.h>
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace overmount::inline OVERMOUNT_ABI::detail {
+
+// Throws what errno says of `operation`.
+[[noreturn]] void throw_errno(const char* operation, std::string_view subject = {});
+
+// Throws unless `result` of a call is not negative; passes it on.
+inline int check(int result, const char* operation, std::string_view subject = {})
+{
+    if (result < 0)
+        throw_errno(operation, subject);
+    return result;
+}
+
+[[nodiscard]] unique_fd open_directory(int parent, const std::string& name);
+// Resolves `path` as a process chrooted to `root` would; links inside count, magic links and other file
+// systems are refused. Returns no descriptor, and errno, when that fails.
+[[nodiscard]] unique_fd open_in_root(int root, const std::string& path, int flags) noexcept;
+
+// Makes the directory, or finds it there.
+void make_directory(int parent, const std::string& name, mode_t mode);
+[[nodiscard]] bool exists(int parent, const std::string& name);
+[[nodiscard]] std::vector<std::string> list_directory(int parent, const std::string& name);
+
+void write_all(int fd, std::span<const std::byte> bytes, const char* operation = "write");
+// The whole file; an error when it is larger than `limit` bytes. Nothing when there is no such file.
+[[nodiscard]] std::optional<std::string> read_file(int parent, const std::string& name, std::uint64_t limit);
+void write_file(int parent, const std::string& name, std::string_view content);
+
+// Moves a finished thing to its place. False when something is there already.
+bool rename_into_place(int from, const std::string& name, int to, const std::string& new_name);
+void rename_over(int from, const std::string& name, int to, const std::string& new_name);
+void sync_directory(int fd);
+
+// Removes `name` below `parent` with all it holds, however deep, with three descriptors: directories are moved
+// up into `trash`, a directory on the same file system. `on_directory` hears the inode of each removed one.
+void remove_tree(int parent, const std::string& name, int trash,
+                 const std::function<void(ino_t)>& on_directory = {});
+
+// A file that is locked as long as this lives (open-file-description lock, so also between handles of one
+// process). See fcntl(2), "Open file description locks".
+class file_lock
+{
+public:
+    enum class kind
+    {
+        shared,
+        exclusive
+    };
+
+    file_lock() = default;
+    // Waits for the lock: only for locks that are held for moments.
+    static file_lock wait(int parent, const std::string& name, kind how);
+    // Makes the file if need be; nothing when another holds the lock.
+    static std::optional<file_lock> try_exclusive(int parent, const std::string& name);
+
+    [[nodiscard]] int fd() const noexcept { return fd_.get(); }
+
+private:
+    explicit file_lock(unique_fd fd) noexcept : fd_(std::move(fd)) {}
+    unique_fd fd_;
+};
+
+// 32 hex digits that no other process will come up with.
+[[nodiscard]] std::string random_id();
+// Names this boot of the machine; empty where the kernel does not tell.
+[[nodiscard]] std::string boot_id();
+
+// Bytes as a JSON string can hold them: `%` and all that is not printable ASCII as %xx, and back.
+[[nodiscard]] std::string percent_encode(std::string_view bytes);
+[[nodiscard]] std::string percent_decode(std::string_view text);
+
+} // namespace overmount::inline OVERMOUNT_ABI::detail
+
+#ifndef OVERMOUNT_SEPARATE_COMPILATION
+#include <overmount/impl/fs.ipp>
+#endif
+
+#endif

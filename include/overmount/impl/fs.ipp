@@ -1,0 +1,299 @@
+#ifndef OVERMOUNT_IMPL_FS_IPP
+#define OVERMOUNT_IMPL_FS_IPP
+
+#include <overmount/detail/fs.hpp>
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <sys/random.h>
+#include <sys/syscall.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstdio>
+#include <memory>
+
+namespace overmount::inline OVERMOUNT_ABI::detail {
+
+OVERMOUNT_DECL void throw_errno(const char* operation, std::string_view subject)
+{
+    throw error::from_errno(errno).operation(operation).subject(subject);
+}
+
+OVERMOUNT_DECL unique_fd open_directory(int parent, const std::string& name)
+{
+    return unique_fd(check(::openat(parent, name.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW),
+                           "open directory", name));
+}
+
+OVERMOUNT_DECL unique_fd open_in_root(int root, const std::string& path, int flags) noexcept
+{
+    open_how how{};
+    how.flags = static_cast<unsigned>(flags | O_CLOEXEC);
+    how.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV;
+    // EAGAIN: something was renamed on the way. Nobody else works in a staging directory, so it passes.
+    for (int attempt = 0; attempt < 128; ++attempt) {
+        const long fd = ::syscall(SYS_openat2, root, path.empty() ? "." : path.c_str(), &how, sizeof how);
+        if (fd >= 0 || (errno != EAGAIN && errno != EINTR))
+            return unique_fd(static_cast<int>(fd));
+    }
+    return unique_fd();
+}
+
+OVERMOUNT_DECL void make_directory(int parent, const std::string& name, mode_t mode)
+{
+    if (::mkdirat(parent, name.c_str(), mode) != 0 && errno != EEXIST)
+        throw_errno("mkdir", name);
+}
+
+OVERMOUNT_DECL bool exists(int parent, const std::string& name)
+{
+    struct stat status;
+    if (::fstatat(parent, name.c_str(), &status, AT_SYMLINK_NOFOLLOW) == 0)
+        return true;
+    if (errno != ENOENT)
+        throw_errno("stat", name);
+    return false;
+}
+
+struct close_directory
+{
+    void operator()(DIR* stream) const noexcept { ::closedir(stream); }
+};
+using directory_stream = std::unique_ptr<DIR, close_directory>;
+
+inline directory_stream stream_of(unique_fd fd)
+{
+    directory_stream stream(::fdopendir(fd.get()));
+    if (!stream)
+        throw_errno("fdopendir");
+    [[maybe_unused]] const int owned_by_stream = fd.release();
+    return stream;
+}
+
+// The next entry that is neither `.` nor `..`; null at the end.
+inline const dirent* next_entry(DIR* stream)
+{
+    for (;;) {
+        errno = 0;
+        const dirent* found = ::readdir(stream);
+        if (found == nullptr && errno != 0)
+            throw_errno("readdir");
+        if (found == nullptr)
+            return nullptr;
+        const std::string_view name = found->d_name;
+        if (name != "." && name != "..")
+            return found;
+    }
+}
+
+OVERMOUNT_DECL std::vector<std::string> list_directory(int parent, const std::string& name)
+{
+    std::vector<std::string> names;
+    const directory_stream stream = stream_of(open_directory(parent, name));
+    while (const dirent* found = next_entry(stream.get()))
+        names.emplace_back(found->d_name);
+    return names;
+}
+
+OVERMOUNT_DECL void write_all(int fd, std::span<const std::byte> bytes, const char* operation)
+{
+    while (!bytes.empty()) {
+        const ssize_t written = ::write(fd, bytes.data(), bytes.size());
+        if (written < 0 && errno == EINTR)
+            continue;
+        if (written < 0)
+            throw_errno(operation);
+        bytes = bytes.subspan(static_cast<std::size_t>(written));
+    }
+}
+
+OVERMOUNT_DECL std::optional<std::string> read_file(int parent, const std::string& name, std::uint64_t limit)
+{
+    const unique_fd fd(::openat(parent, name.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+    if (!fd && errno == ENOENT)
+        return std::nullopt;
+    check(fd.get(), "open", name);
+    std::string content;
+    std::array<char, 16384> piece;
+    for (;;) {
+        const ssize_t count = ::read(fd.get(), piece.data(), piece.size());
+        if (count < 0 && errno == EINTR)
+            continue;
+        if (count < 0)
+            throw_errno("read", name);
+        if (count == 0)
+            return content;
+        content.append(piece.data(), static_cast<std::size_t>(count));
+        if (content.size() > limit) {
+            errno = EFBIG;
+            throw_errno("read", name);
+        }
+    }
+}
+
+OVERMOUNT_DECL void write_file(int parent, const std::string& name, std::string_view content)
+{
+    const unique_fd fd(check(
+        ::openat(parent, name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600), "create", name));
+    write_all(fd.get(), std::as_bytes(std::span(content)));
+}
+
+OVERMOUNT_DECL bool rename_into_place(int from, const std::string& name, int to, const std::string& new_name)
+{
+    if (::renameat2(from, name.c_str(), to, new_name.c_str(), RENAME_NOREPLACE) == 0)
+        return true;
+    if (errno != EEXIST)
+        throw_errno("rename", new_name);
+    return false;
+}
+
+OVERMOUNT_DECL void rename_over(int from, const std::string& name, int to, const std::string& new_name)
+{
+    check(::renameat(from, name.c_str(), to, new_name.c_str()), "rename", new_name);
+}
+
+OVERMOUNT_DECL void sync_directory(int fd) { check(::fsync(fd), "fsync directory"); }
+
+// One level of a tree that goes: files are unlinked, directories that are not empty move into `trash`.
+inline void empty_directory(int directory, int trash, std::vector<std::string>& moved,
+                            const std::function<void(ino_t)>& on_directory)
+{
+    const directory_stream stream = stream_of(open_directory(directory, "."));
+    while (const dirent* found = next_entry(stream.get())) {
+        if (on_directory && found->d_type == DT_DIR)
+            on_directory(found->d_ino);
+        if (found->d_type != DT_DIR && ::unlinkat(directory, found->d_name, 0) == 0)
+            continue;
+        if (::unlinkat(directory, found->d_name, AT_REMOVEDIR) == 0 || errno == ENOENT)
+            continue;
+        if (errno == ENOTDIR && ::unlinkat(directory, found->d_name, 0) == 0)
+            continue;
+        if (errno != ENOTEMPTY && errno != EEXIST)
+            throw_errno("remove", found->d_name);
+        moved.push_back("trash-" + random_id());
+        check(::renameat(directory, found->d_name, trash, moved.back().c_str()), "rename", found->d_name);
+    }
+}
+
+OVERMOUNT_DECL void remove_tree(int parent, const std::string& name, int trash,
+                                const std::function<void(ino_t)>& on_directory)
+{
+    if (::unlinkat(parent, name.c_str(), 0) == 0 || errno == ENOENT)
+        return;
+    if (errno != EISDIR && errno != EPERM)
+        throw_errno("unlink", name);
+    struct stat status;
+    check(::fstatat(parent, name.c_str(), &status, AT_SYMLINK_NOFOLLOW), "stat", name);
+    if (on_directory)
+        on_directory(status.st_ino);
+    std::vector<std::string> todo{"trash-" + random_id()};
+    check(::renameat(parent, name.c_str(), trash, todo.back().c_str()), "rename", name);
+    while (!todo.empty()) {
+        const std::string next = std::move(todo.back());
+        todo.pop_back();
+        // Modes such as 0000 keep an owner without privilege out; a failure shows in the next call.
+        if (::geteuid() != 0)
+            [[maybe_unused]] const int ignored = ::fchmodat(trash, next.c_str(), 0700, 0);
+        empty_directory(open_directory(trash, next).get(), trash, todo, on_directory);
+        if (::unlinkat(trash, next.c_str(), AT_REMOVEDIR) != 0 && errno != ENOENT)
+            throw_errno("rmdir", next);
+    }
+}
+
+inline bool lock_file(int fd, short type, bool wait)
+{
+    struct flock request{};
+    request.l_type = type;
+    request.l_whence = SEEK_SET;
+    for (;;) {
+        if (::fcntl(fd, wait ? F_OFD_SETLKW : F_OFD_SETLK, &request) == 0)
+            return true;
+        if (errno == EAGAIN || errno == EACCES)
+            return false;
+        if (errno != EINTR)
+            throw_errno("lock");
+    }
+}
+
+inline unique_fd open_lock(int parent, const std::string& name)
+{
+    return unique_fd(
+        check(::openat(parent, name.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600), "open", name));
+}
+
+OVERMOUNT_DECL file_lock file_lock::wait(int parent, const std::string& name, kind how)
+{
+    unique_fd fd = open_lock(parent, name);
+    lock_file(fd.get(), how == kind::shared ? F_RDLCK : F_WRLCK, true);
+    return file_lock(std::move(fd));
+}
+
+OVERMOUNT_DECL std::optional<file_lock> file_lock::try_exclusive(int parent, const std::string& name)
+{
+    for (;;) {
+        unique_fd fd = open_lock(parent, name);
+        if (!lock_file(fd.get(), F_WRLCK, false))
+            return std::nullopt;
+        // The owner before us may have removed the file between our opening and locking it.
+        struct stat ours, there;
+        check(::fstat(fd.get(), &ours), "stat", name);
+        if (::fstatat(parent, name.c_str(), &there, AT_SYMLINK_NOFOLLOW) == 0 && there.st_ino == ours.st_ino)
+            return file_lock(std::move(fd));
+    }
+}
+
+OVERMOUNT_DECL std::string random_id()
+{
+    std::array<unsigned char, 16> bytes;
+    if (::getrandom(bytes.data(), bytes.size(), 0) != static_cast<ssize_t>(bytes.size()))
+        throw_errno("getrandom");
+    static constexpr char digits[] = "0123456789abcdef";
+    std::string out;
+    for (const unsigned char byte : bytes)
+        out += {digits[byte >> 4], digits[byte & 15]};
+    return out;
+}
+
+OVERMOUNT_DECL std::string boot_id()
+{
+    auto text = read_file(AT_FDCWD, "/proc/sys/kernel/random/boot_id", 100).value_or("");
+    while (!text.empty() && text.back() == '\n')
+        text.pop_back();
+    return text;
+}
+
+OVERMOUNT_DECL std::string percent_encode(std::string_view bytes)
+{
+    static constexpr char digits[] = "0123456789abcdef";
+    std::string out;
+    for (const char c : bytes) {
+        const auto byte = static_cast<unsigned char>(c);
+        if (byte > 0x20 && byte < 0x7f && c != '%' && c != '"' && c != '\\')
+            out += c;
+        else
+            out += {'%', digits[byte >> 4], digits[byte & 15]};
+    }
+    return out;
+}
+
+OVERMOUNT_DECL std::string percent_decode(std::string_view text)
+{
+    const auto value = [](char c) { return c <= '9' ? c - '0' : c - 'a' + 10; };
+    std::string out;
+    for (std::size_t i = 0; i < text.size(); ++i) {
+        if (text[i] == '%' && i + 2 < text.size()) {
+            out += static_cast<char>(value(text[i + 1]) * 16 + value(text[i + 2]));
+            i += 2;
+        } else {
+            out += text[i];
+        }
+    }
+    return out;
+}
+
+} // namespace overmount::inline OVERMOUNT_ABI::detail
+
+#endif

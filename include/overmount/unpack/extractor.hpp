@@ -1,0 +1,115 @@
+#ifndef OVERMOUNT_UNPACK_EXTRACTOR_HPP
+#define OVERMOUNT_UNPACK_EXTRACTOR_HPP
+
+#include <overmount/detail/fs.hpp>
+#include <overmount/limits.hpp>
+#include <overmount/tar/entry.hpp>
+
+#include <cstdint>
+#include <map>
+#include <span>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+namespace overmount::inline OVERMOUNT_ABI::detail {
+
+// What an unpacked diff says of itself beside its tree, for the correction of chains that use it.
+struct tree_notes
+{
+    std::vector<std::string> implied;     // directories without an entry of their own, whose attributes lie below
+    std::vector<std::string> whiteout_directories; // directories that hold whiteouts
+    bool implied_root = true;             // no entry for the root itself
+    bool opaque_root = false;
+    bool skipped_xattrs = false;          // some had no place here: unknown, or the file system has none
+};
+
+// Writes tar entries as one overlayfs layer below a directory. All calls name a single component below a
+// descriptor of its parent, which is resolved inside the root: nothing outside can be reached. What the layer
+// says of a name twice, the last entry wins. Not thread-safe; one worker at a time.
+//
+// Directories get their attributes in `finish`, after all their children.
+class extractor
+{
+public:
+    // `root` is empty; `trash` is a directory beside it, on the same file system. Both outlive this.
+    extractor(int root, int trash, const limits& bounds, bool sync_files);
+
+    void begin(const tar::entry& entry);
+    void data(std::uint64_t offset, std::span<const std::byte> bytes);
+    void end();
+    [[nodiscard]] tree_notes finish();
+
+private:
+    struct attributes
+    {
+        std::uint32_t mode = 0755, uid = 0, gid = 0;
+        tar::timestamp mtime;
+        std::vector<tar::xattr> xattrs;
+    };
+    struct directory
+    {
+        std::string path;
+        attributes shown;
+        bool has_entry = false; // else its attributes are those of the layers below
+        bool opaque = false;
+        bool cut = false;       // took the place of a whiteout: nothing of the layers below counts
+    };
+    struct cached_parent
+    {
+        std::string path;
+        unique_fd fd;
+        std::uint64_t used = 0;
+    };
+
+    int parent(const std::string& path);
+    unique_fd make_parents(const std::string& path);
+    unique_fd make_implied(int above, const std::string& name);
+    void forget_parents();
+    [[nodiscard]] std::string real_path(int directory) const;
+
+    void put_directory(int above, const std::string& name, const std::string& path);
+    void put_file(int above, const std::string& name);
+    void put_symbolic_link(int above, const std::string& name);
+    void put_hard_link(int above, const std::string& name);
+    void put_node(int above, const std::string& name);
+    void put_whiteout(int above, const std::string& name);
+    void put_opaque(int above);
+
+    // Makes room for a new thing and makes it; true when it takes the place of a whiteout.
+    template <class Make>
+    bool replace(int above, const std::string& name, Make make);
+    void set_owner_and_times(int above, const std::string& name);
+    void set_node_mode(int above, const std::string& name);
+    void set_xattrs(int fd, const std::vector<tar::xattr>& xattrs, tar::entry_type type);
+    void set_xattr(int fd, const tar::xattr& attribute);
+    void finish_directory(ino_t inode, const directory& made);
+    void drop_needless_whiteouts();
+    [[nodiscard]] bool below_opaque(const std::string& path) const;
+
+    int root_, trash_;
+    limits bounds_;
+    bool sync_files_;
+    uid_t our_uid_;
+    gid_t our_gid_;
+    std::string root_path_;
+
+    const tar::entry* entry_ = nullptr;
+    unique_fd file_;
+
+    std::vector<cached_parent> parents_;
+    std::uint64_t clock_ = 0;
+    std::unordered_map<ino_t, directory> directories_;
+    std::map<std::string, bool> whiteout_directories_; // path -> still needed
+    bool any_opaque_ = false;
+    bool any_whiteout_ = false;
+    bool skipped_xattrs_ = false;
+};
+
+} // namespace overmount::inline OVERMOUNT_ABI::detail
+
+#ifndef OVERMOUNT_SEPARATE_COMPILATION
+#include <overmount/impl/extractor.ipp>
+#endif
+
+#endif
