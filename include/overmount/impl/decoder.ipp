@@ -10,10 +10,9 @@
 
 #include <algorithm>
 #include <bit>
-#include <cstring>
-#include <limits>
 #include <new>
 #include <string>
+#include <string_view>
 
 namespace overmount::inline OVERMOUNT_ABI::detail {
 
@@ -163,17 +162,97 @@ OVERMOUNT_DECL decoder::result decoder::step(std::span<const std::byte> input, s
     return done;
 }
 
-OVERMOUNT_DECL void decoder::step_gzip(std::span<const std::byte> input, std::span<std::byte> output, result& done)
+OVERMOUNT_DECL void decoder::step_gzip(std::span<const std::byte> input, std::span<std::byte> output,
+                                       result& done)
 {
     static constexpr std::size_t piece = std::size_t{1} << 30; // zlib counts in 32 bits
     z_stream& stream = *gzip_;
     while (done.produced < output.size() && (done.consumed < input.size() || more_)) {
         const auto in = input.subspan(done.consumed), out = output.subspan(done.produced);
-        if (place_ == place::between && in.front() != std::byte{0x1f})
-            throw decode_error(errc::corrupt_stream, "trailing garbage");
-        const bool first = place_ == place::start || (place_ == place::inside && first_);
-        (void)first;
+        if (place_ == place::between) {
+            if (in.front() != std::byte{0x1f})
+                throw decode_error(errc::corrupt_stream, "trailing garbage");
+            ::inflateReset(&stream);
+        }
+        place_ = place::inside;
+        // zlib does not write to its input; its type lacks the const.
+        stream.next_in = reinterpret_cast<Bytef*>(const_cast<std::byte*>(in.data()));
+        const auto given = static_cast<uInt>(std::min(in.size(), piece));
+        stream.avail_in = given;
+        stream.next_out = reinterpret_cast<Bytef*>(out.data());
+        const auto room = static_cast<uInt>(std::min(out.size(), piece));
+        stream.avail_out = room;
+        const int code = ::inflate(&stream, Z_NO_FLUSH);
+        done.consumed += given - stream.avail_in;
+        done.produced += room - stream.avail_out;
+        more_ = stream.avail_out == 0;
+        if (code == Z_STREAM_END) {
+            place_ = place::between;
+            more_ = false;
+        } else if (code == Z_MEM_ERROR) {
+            throw std::bad_alloc();
+        } else if (code != Z_OK && code != Z_BUF_ERROR) { // the latter: nothing to do, which is no error
+            const bool later_member = consumed_ + done.consumed != stream.total_in;
+            throw decode_error(errc::corrupt_stream, later_member && stream.total_in <= 2 ? "trailing garbage"
+                                                     : stream.msg != nullptr ? stream.msg
+                                                                             : "zlib failed");
+        }
     }
+}
+
+OVERMOUNT_DECL void decoder::add_to_head(std::byte byte)
+{
+    head_[head_size_++] = byte;
+    const auto head = std::span<const std::byte>(head_).first(head_size_);
+    if (!begins_zstd(head))
+        throw decode_error(errc::corrupt_stream,
+                           place_ == place::between ? "trailing garbage" : "not a zstd frame");
+    if (head_size_ < 4)
+        return;
+    // Of a skippable frame the magic is enough.
+    if (const bool skippable = head[0] != std::byte{0x28}; !skippable) {
+        if (head_size_ < 5 || head_size_ < read_zstd_descriptor(head[4]).size)
+            return;
+        if (const auto window = zstd_window_of(head); window > window_)
+            throw decode_error(errc::unsupported_compression,
+                               "a zstd window of " + std::to_string(window) + " bytes is above the limit of " +
+                                   std::to_string(window_));
+    }
+    ZSTD_inBuffer in{head.data(), head.size(), 0};
+    ZSTD_outBuffer out{nullptr, 0, 0};
+    if (const auto code = ::ZSTD_decompressStream(zstd_.get(), &out, &in); ZSTD_isError(code))
+        throw_zstd(code);
+    head_size_ = 0;
+    place_ = place::inside;
+}
+
+OVERMOUNT_DECL void decoder::step_zstd(std::span<const std::byte> input, std::span<std::byte> output,
+                                       result& done)
+{
+    while (done.produced < output.size() && (done.consumed < input.size() || more_)) {
+        // zstd never sees two frames at once, nor one whole: then it would decode in one go, and would take or
+        // refuse a window by the accident of how the stream is cut.
+        if (place_ != place::inside) {
+            add_to_head(input[done.consumed++]);
+            continue;
+        }
+        ZSTD_inBuffer in{input.data(), input.size(), done.consumed};
+        ZSTD_outBuffer out{output.data(), output.size(), done.produced};
+        const auto code = ::ZSTD_decompressStream(zstd_.get(), &out, &in);
+        if (ZSTD_isError(code))
+            throw_zstd(code);
+        done.consumed = in.pos;
+        done.produced = out.pos;
+        more_ = code != 0 && out.pos == out.size;
+        if (code == 0)
+            place_ = place::between;
+    }
+}
+
+OVERMOUNT_DECL void decoder::finish() const
+{
+    if (kind_ != compression::none && (place_ != place::between || head_size_ != 0))
+        throw decode_error(errc::truncated_stream, to_string(kind_));
 }
 
 } // namespace overmount::inline OVERMOUNT_ABI::detail

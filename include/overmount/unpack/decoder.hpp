@@ -64,7 +64,6 @@ private:
     void step_gzip(std::span<const std::byte> input, std::span<std::byte> output, result& done);
     void step_zstd(std::span<const std::byte> input, std::span<std::byte> output, result& done);
     void add_to_head(std::byte byte);
-    void check_window() const;
 
     compression kind_;
     place place_ = place::start;

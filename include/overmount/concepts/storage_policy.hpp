@@ -1,0 +1,98 @@
+#ifndef OVERMOUNT_CONCEPTS_STORAGE_POLICY_HPP
+#define OVERMOUNT_CONCEPTS_STORAGE_POLICY_HPP
+
+#include <overmount/detail/unique_fd.hpp>
+#include <overmount/digest.hpp>
+#include <overmount/limits.hpp>
+#include <overmount/storage/diff_record.hpp>
+
+#include <concepts>
+#include <cstddef>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace overmount::inline OVERMOUNT_ABI {
+
+/// The place that a repository gives its storage: a directory for the diffs and one for what is being made, both
+/// on one file system. Descriptors are the repository's; they outlive the storage.
+class storage_place
+{
+public:
+    storage_place(int diffs, int staging, durability sync) : diffs_(diffs), staging_(staging), sync_(sync) {}
+    /// The directory `diffs/`.
+    [[nodiscard]] int diffs() const noexcept { return diffs_; }
+    /// The directory `tmp/`.
+    [[nodiscard]] int staging() const noexcept { return staging_; }
+    [[nodiscard]] durability sync() const noexcept { return sync_; }
+
+private:
+    int diffs_, staging_;
+    durability sync_;
+};
+
+/// What one diff is written with.
+class write_context
+{
+public:
+    /// \param staging a directory of the import's own below the place's staging
+    /// \param name    a name in it that nobody else uses
+    write_context(int staging, std::string name, const limits& bounds)
+        : staging_(staging), name_(std::move(name)), bounds_(bounds)
+    {
+    }
+    [[nodiscard]] int staging() const noexcept { return staging_; }
+    [[nodiscard]] const std::string& name() const noexcept { return name_; }
+    [[nodiscard]] const limits& bounds() const noexcept { return bounds_; }
+
+private:
+    int staging_;
+    std::string name_;
+    limits bounds_;
+};
+
+/// One directory that a mount stacks, and where it is.
+struct lower_directory
+{
+    std::shared_ptr<const detail::unique_fd> fd;
+    std::string path;
+};
+
+/// Eats the bytes of one uncompressed layer tar, in pieces of any size.
+///
+/// Guarantees: called by one worker at a time, never blocks on anything but the disk. Nothing is visible to
+/// `contains` before `publish`. A writer that is destroyed without `publish` leaves nothing behind but below its
+/// staging directory.
+template <class Writer>
+concept diff_writer = std::movable<Writer> && requires(Writer& writer, std::span<const std::byte> bytes,
+                                                       const diff_id& id) {
+    writer.write(bytes);                                   // throws overmount::error
+    { writer.finish() } -> std::same_as<diff_record>;      // the end of the tar
+    { writer.publish(id) } -> std::same_as<bool>;          // one rename; false when the diff was there already
+};
+
+/// What is kept of a diff, and how it is written and found again.
+///
+/// Guarantees: `contains`, `record` and `create` may be called from any thread at the same time. `erase` of a
+/// diff that is not there does nothing.
+template <class Storage>
+concept storage_policy =
+    std::constructible_from<Storage, storage_place> && diff_writer<typename Storage::writer> &&
+    requires(Storage& storage, const Storage& constant, const diff_id& id, const write_context& context) {
+        { storage.create(context) } -> std::same_as<typename Storage::writer>;
+        { constant.contains(id) } -> std::same_as<bool>;
+        { constant.record(id) } -> std::same_as<diff_record>; // throws errc::layer_not_found
+        storage.erase(id);
+        { Storage::form() } -> std::convertible_to<std::string_view>; // noted in repository.json
+    };
+
+/// A storage whose diffs overlayfs can stack.
+template <class Storage>
+concept mountable_storage = storage_policy<Storage> && requires(const Storage& storage, const diff_id& id) {
+    { storage.lower(id) } -> std::same_as<lower_directory>; // throws errc::layer_not_found
+};
+
+} // namespace overmount::inline OVERMOUNT_ABI
+
+#endif

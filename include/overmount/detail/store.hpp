@@ -1,0 +1,111 @@
+#ifndef OVERMOUNT_DETAIL_STORE_HPP
+#define OVERMOUNT_DETAIL_STORE_HPP
+
+#include <overmount/detail/fs.hpp>
+#include <overmount/digest.hpp>
+#include <overmount/storage/diff_record.hpp>
+
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace overmount::inline OVERMOUNT_ABI {
+
+/// A layer as the repository records it.
+struct layer_record
+{
+    diff_id diff;
+    std::optional<chain_id> parent;
+};
+
+/// A tag as the repository records it.
+struct tag_record
+{
+    std::string name;
+    digest image;
+    std::optional<digest> manifest;
+    std::string source; ///< where the image came from, for people
+    std::string time;   ///< RFC 3339
+};
+
+namespace detail {
+
+// The directories and records of one repository (design.md, section 2); knows nothing of what a diff holds.
+// Look-ups take no lock: a record appears by one rename and is read at once. All members may be called from any
+// thread at the same time.
+class store
+{
+public:
+    // Opens, or makes, the repository at `base`. `form` is what the storage writes.
+    store(const std::filesystem::path& base, std::string_view form, bool allow_others);
+
+    [[nodiscard]] const std::filesystem::path& base() const noexcept { return base_; }
+    [[nodiscard]] int base_fd() const noexcept { return base_fd_.get(); }
+    [[nodiscard]] int diffs() const noexcept { return diffs_.get(); }
+    [[nodiscard]] int staging() const noexcept { return tmp_.get(); }
+    [[nodiscard]] int mounts() const noexcept { return mounts_.get(); }
+
+    void put_layer(const chain_id& chain, const layer_record& record, durability sync);
+    [[nodiscard]] std::optional<layer_record> layer(const chain_id& chain) const;
+    // From the chain's top to its base; throws layer_not_found for a gap.
+    [[nodiscard]] std::vector<layer_record> chain(const chain_id& top) const;
+    [[nodiscard]] std::vector<chain_id> layers() const;
+    // The directory layers/<algorithm>/<hex>.
+    [[nodiscard]] std::string layer_path(const chain_id& chain) const;
+
+    void put_image(const digest& id, std::string_view config, durability sync);
+    [[nodiscard]] std::optional<std::string> image(const digest& id) const;
+    [[nodiscard]] std::vector<digest> images() const;
+    bool remove_image(const digest& id);
+    void put_manifest(const digest& id, std::string_view manifest, durability sync);
+
+    void put_tag(const tag_record& record, durability sync);
+    [[nodiscard]] std::optional<tag_record> tag(std::string_view name) const;
+    [[nodiscard]] std::vector<tag_record> tags() const;
+    bool remove_tag(std::string_view name);
+
+    // A directory of the caller's own below tmp/, locked as long as the lock lives.
+    struct staging_directory
+    {
+        std::string name;
+        unique_fd fd;
+        file_lock lock;
+    };
+    [[nodiscard]] staging_directory make_staging();
+    void remove_staging(staging_directory& mine);
+    // Removes what dead processes left in tmp/, leases/ and claims/.
+    void sweep();
+
+    // Tells others that these diffs are relied on, as long as the lock lives.
+    [[nodiscard]] file_lock lease(const std::vector<diff_id>& diffs, std::string& name);
+    void end_lease(const std::string& name);
+
+    // Who holds it unpacks the diff. Nothing when another does.
+    [[nodiscard]] std::optional<file_lock> try_claim(const diff_id& id);
+    void end_claim(const diff_id& id);
+    // When the holder last made progress; nanoseconds since 1970, 0 when there is no claim.
+    [[nodiscard]] std::int64_t claim_time(const diff_id& id) const;
+
+    // The state of the repository may not change under a collection: held for moments.
+    [[nodiscard]] file_lock lock_shared() const;
+
+private:
+    void put_record(int directory, const std::string& name, std::string_view content, durability sync,
+                    bool replace) const;
+    void check_header(std::string_view form);
+    void remove_dead(int directory, bool trees);
+
+    std::filesystem::path base_;
+    unique_fd base_fd_, diffs_, layers_, images_, manifests_, tags_, mounts_, leases_, claims_, tmp_;
+};
+
+} // namespace detail
+} // namespace overmount::inline OVERMOUNT_ABI
+
+#ifndef OVERMOUNT_SEPARATE_COMPILATION
+#include <overmount/impl/store.ipp>
+#endif
+
+#endif

@@ -1,0 +1,75 @@
+#ifndef OVERMOUNT_IMPL_HEADER_IPP
+#define OVERMOUNT_IMPL_HEADER_IPP
+
+#include <overmount/tar/header.hpp>
+
+#include <charconv>
+#include <limits>
+
+namespace overmount::inline OVERMOUNT_ABI::tar {
+namespace detail {
+
+// Two's complement, big endian, whose first bit says that it is one.
+inline std::optional<std::int64_t> base_256(std::string_view field) noexcept
+{
+    const bool negative = (static_cast<unsigned char>(field[0]) & 0x40) != 0;
+    std::uint64_t value = negative ? ~std::uint64_t{0} : 0;
+    for (std::size_t i = 0; i < field.size(); ++i) {
+        auto byte = static_cast<unsigned char>(field[i]);
+        if (i == 0)
+            byte = static_cast<unsigned char>(negative ? byte | 0x80 : byte & 0x7f);
+        // What is shifted out must be but the sign.
+        if ((value >> 55) != (negative ? 0x1ff : 0))
+            return std::nullopt;
+        value = (value << 8) | byte;
+    }
+    return static_cast<std::int64_t>(value);
+}
+
+} // namespace detail
+
+OVERMOUNT_DECL std::optional<std::int64_t> header::number(std::size_t offset, std::size_t size) const noexcept
+{
+    std::string_view field = text_.substr(offset, size);
+    if ((static_cast<unsigned char>(field[0]) & 0x80) != 0)
+        return detail::base_256(field);
+    const auto blank = std::string_view(" \0", 2);
+    const auto begin = field.find_first_not_of(blank);
+    if (begin == std::string_view::npos)
+        return 0;
+    field.remove_prefix(begin);
+    const std::string_view digits = field.substr(0, field.find_first_of(blank));
+    if (field.substr(digits.size()).find_first_not_of(blank) != std::string_view::npos)
+        return std::nullopt;
+    std::int64_t value = 0;
+    const auto [end, problem] = std::from_chars(digits.data(), digits.data() + digits.size(), value, 8);
+    if (problem != std::errc() || end != digits.data() + digits.size() || value < 0)
+        return std::nullopt;
+    return value;
+}
+
+OVERMOUNT_DECL bool header::checksum_matches() const noexcept
+{
+    const auto wanted = number(148, 8);
+    std::int64_t plain = 0, with_sign = 0;
+    for (std::size_t i = 0; i < block_size; ++i) {
+        const char c = i >= 148 && i < 156 ? ' ' : text_[i];
+        plain += static_cast<unsigned char>(c);
+        with_sign += static_cast<signed char>(c);
+    }
+    return wanted && (*wanted == plain || *wanted == with_sign);
+}
+
+OVERMOUNT_DECL std::optional<std::uint64_t> parse_decimal(std::string_view text) noexcept
+{
+    std::uint64_t value = 0;
+    const auto [end, problem] = std::from_chars(text.data(), text.data() + text.size(), value, 10);
+    if (problem != std::errc() || end != text.data() + text.size() || text.empty() ||
+        value > static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max()))
+        return std::nullopt;
+    return value;
+}
+
+} // namespace overmount::inline OVERMOUNT_ABI::tar
+
+#endif

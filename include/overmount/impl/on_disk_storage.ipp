@@ -1,0 +1,180 @@
+#ifndef OVERMOUNT_IMPL_ON_DISK_STORAGE_IPP
+#define OVERMOUNT_IMPL_ON_DISK_STORAGE_IPP
+
+#include <overmount/storage/on_disk_storage.hpp>
+#include <overmount/tar/checker.hpp>
+#include <overmount/tar/framing.hpp>
+#include <overmount/unpack/extractor.hpp>
+
+#include <fcntl.h>
+
+namespace overmount::inline OVERMOUNT_ABI {
+namespace detail {
+
+inline std::string diff_path(const diff_id& id)
+{
+    return std::string(to_string(id.value().algorithm())) + "/" + id.value().hex();
+}
+
+} // namespace detail
+
+// While unpacking, `<staging>/<name>/` holds `rootfs` and `trash`; when done, `rootfs` and `diff.json`.
+struct on_disk_storage::writer::state
+{
+    state(const storage_place& where, const write_context& context, std::string boot)
+        : place(where), staging(context.staging()), name(context.name()), boot_id(std::move(boot)),
+          frames(context.bounds())
+    {
+        detail::make_directory(staging, name, 0700);
+        directory = detail::open_directory(staging, name);
+        detail::make_directory(directory.get(), "rootfs", 0700);
+        detail::make_directory(directory.get(), "trash", 0700);
+        rootfs = detail::open_directory(directory.get(), "rootfs");
+        trash = detail::open_directory(directory.get(), "trash");
+        files.emplace(rootfs.get(), trash.get(), context.bounds(), place.sync() == durability::full);
+    }
+
+    void take(tar::event event);
+    void begin();
+
+    storage_place place;
+    int staging;
+    std::string name, boot_id;
+    detail::unique_fd directory, rootfs, trash;
+    tar::framing frames;
+    tar::checker check;
+    std::optional<detail::extractor> files;
+};
+
+OVERMOUNT_DECL on_disk_storage::writer::writer(std::unique_ptr<state> implementation) noexcept
+    : state_(std::move(implementation))
+{
+}
+OVERMOUNT_DECL on_disk_storage::writer::writer(writer&&) noexcept = default;
+OVERMOUNT_DECL on_disk_storage::writer& on_disk_storage::writer::operator=(writer&&) noexcept = default;
+OVERMOUNT_DECL on_disk_storage::writer::~writer() = default;
+
+OVERMOUNT_DECL void on_disk_storage::writer::state::begin()
+{
+    check.check(frames.entry(), frames.header_blocks(), frames.skippable());
+    files->begin(frames.entry());
+}
+
+OVERMOUNT_DECL void on_disk_storage::writer::state::take(tar::event event)
+{
+    try {
+        if (event == tar::event::entry)
+            begin();
+        else if (event == tar::event::data)
+            files->data(frames.data_offset(), frames.data());
+        else if (event == tar::event::entry_end)
+            files->end();
+    } catch (error& failure) {
+        if (failure.entry().empty())
+            failure.entry(frames.entry().path);
+        if (failure.at() == stage::none)
+            failure.at(stage::extract);
+        throw;
+    }
+}
+
+OVERMOUNT_DECL void on_disk_storage::writer::write(std::span<const std::byte> bytes)
+{
+    for (;;) {
+        const tar::event event = state_->frames.next(bytes);
+        if (event == tar::event::need_input)
+            return;
+        state_->take(event);
+    }
+}
+
+OVERMOUNT_DECL diff_record on_disk_storage::writer::finish()
+{
+    state_->frames.finish();
+    detail::tree_notes notes;
+    try {
+        notes = state_->files->finish();
+    } catch (error& failure) {
+        failure.at(stage::extract);
+        throw;
+    }
+    state_->files.reset();
+    state_->trash.reset();
+    detail::check(::unlinkat(state_->directory.get(), "trash", AT_REMOVEDIR), "rmdir");
+
+    diff_record record;
+    record.form = form();
+    record.xattrs = "trusted";
+    record.sync = state_->place.sync();
+    record.boot = state_->boot_id;
+    record.entries = state_->frames.entries();
+    record.bytes = state_->frames.stream_offset();
+    record.implied_root = notes.implied_root;
+    record.opaque_root = notes.opaque_root;
+    record.skipped_xattrs = notes.skipped_xattrs;
+    record.implied = std::move(notes.implied);
+    record.whiteout_directories = std::move(notes.whiteout_directories);
+    detail::write_file(state_->directory.get(), "diff.json", record.to_json());
+    if (state_->place.sync() == durability::full)
+        detail::sync_directory(state_->directory.get());
+    return record;
+}
+
+OVERMOUNT_DECL bool on_disk_storage::writer::publish(const diff_id& id)
+{
+    const std::string algorithm(to_string(id.value().algorithm()));
+    detail::make_directory(state_->place.diffs(), algorithm, 0700);
+    const auto parent = detail::open_directory(state_->place.diffs(), algorithm);
+    const bool made =
+        detail::rename_into_place(state_->staging, state_->name, parent.get(), id.value().hex());
+    if (made && state_->place.sync() != durability::none)
+        detail::sync_directory(parent.get());
+    return made;
+}
+
+OVERMOUNT_DECL on_disk_storage::writer on_disk_storage::create(const write_context& context)
+{
+    return writer(std::make_unique<writer::state>(place_, context, boot_));
+}
+
+OVERMOUNT_DECL bool on_disk_storage::contains(const diff_id& id) const
+{
+    const auto text = detail::read_file(place_.diffs(), detail::diff_path(id) + "/diff.json", 1ull << 30);
+    if (!text)
+        return false;
+    const auto found = diff_record::parse(*text);
+    return found.sync != durability::none || found.boot == boot_;
+}
+
+OVERMOUNT_DECL diff_record on_disk_storage::record(const diff_id& id) const
+{
+    const auto text = detail::read_file(place_.diffs(), detail::diff_path(id) + "/diff.json", 1ull << 30);
+    if (!text)
+        throw error(errc::layer_not_found).at(stage::storage).layer(id.string());
+    return diff_record::parse(*text);
+}
+
+OVERMOUNT_DECL void on_disk_storage::erase(const diff_id& id)
+{
+    const std::string gone = "erased-" + detail::random_id();
+    if (::renameat(place_.diffs(), detail::diff_path(id).c_str(), place_.staging(), gone.c_str()) != 0) {
+        if (errno == ENOENT)
+            return;
+        detail::throw_errno("rename", id.string());
+    }
+    detail::remove_tree(place_.staging(), gone, place_.staging());
+}
+
+OVERMOUNT_DECL lower_directory on_disk_storage::lower(const diff_id& id) const
+{
+    const std::string path = detail::diff_path(id) + "/rootfs";
+    auto fd = std::make_shared<detail::unique_fd>(
+        ::openat(place_.diffs(), path.c_str(), O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+    if (!*fd)
+        throw error(errc::layer_not_found).at(stage::storage).layer(id.string());
+    return {std::move(fd), path};
+}
+
+} // namespace overmount::inline OVERMOUNT_ABI
+
+#endif

@@ -1,0 +1,371 @@
+#ifndef OVERMOUNT_IMPL_STORE_IPP
+#define OVERMOUNT_IMPL_STORE_IPP
+
+#include <overmount/detail/store.hpp>
+#include <overmount/impl/diff_record.ipp>
+
+#include <fcntl.h>
+
+#include <nlohmann/json.hpp>
+
+#include <algorithm>
+
+namespace overmount::inline OVERMOUNT_ABI::detail {
+
+inline constexpr std::uint64_t record_limit = 64ull << 20;
+
+inline std::string digest_path(const digest& id) { return std::string(to_string(id.algorithm())) + "/" + id.hex(); }
+inline std::string digest_name(const digest& id) { return std::string(to_string(id.algorithm())) + "-" + id.hex(); }
+
+// Names in `<directory>/<algorithm>/` that are digests.
+inline std::vector<digest> listed_digests(int directory)
+{
+    std::vector<digest> out;
+    for (const char* algorithm : {"sha256", "sha512"}) {
+        if (!exists(directory, algorithm))
+            continue;
+        for (const std::string& name : list_directory(directory, algorithm))
+            if (const auto id = digest::try_parse(std::string(algorithm) + ":" + name))
+                out.push_back(*id);
+    }
+    std::ranges::sort(out);
+    return out;
+}
+
+inline unique_fd open_part(int base, const char* name)
+{
+    make_directory(base, name, 0700);
+    return open_directory(base, name);
+}
+
+OVERMOUNT_DECL store::store(const std::filesystem::path& base, std::string_view form, bool allow_others)
+    : base_(std::filesystem::absolute(base))
+{
+    try {
+        std::filesystem::create_directories(base_.parent_path());
+        make_directory(AT_FDCWD, base_.string(), 0700);
+        base_fd_.reset(check(::open(base_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC), "open directory",
+                             base_.string()));
+        struct stat status;
+        check(::fstat(base_fd_.get(), &status), "stat");
+        if (!allow_others && (status.st_mode & 0077) != 0)
+            throw error(errc::repository_open_to_others)
+                .subject(base_.string())
+                .detail("its mode must be 0700, or ask for a repository that is open to others");
+        check_header(form);
+        diffs_ = open_part(base_fd_.get(), "diffs");
+        layers_ = open_part(base_fd_.get(), "layers");
+        images_ = open_part(base_fd_.get(), "images");
+        manifests_ = open_part(base_fd_.get(), "manifests");
+        tags_ = open_part(base_fd_.get(), "tags");
+        mounts_ = open_part(base_fd_.get(), "mounts");
+        leases_ = open_part(base_fd_.get(), "leases");
+        claims_ = open_part(base_fd_.get(), "claims");
+        tmp_ = open_part(base_fd_.get(), "tmp");
+    } catch (const std::filesystem::filesystem_error& failure) {
+        throw error(failure.code()).at(stage::repository).operation("mkdir").subject(base_.string());
+    } catch (error& failure) {
+        failure.at(stage::repository);
+        throw;
+    }
+}
+
+// repository.json: what a reader must know before it believes anything else.
+OVERMOUNT_DECL void store::check_header(std::string_view form)
+{
+    auto text = read_file(base_fd_.get(), "repository.json", record_limit);
+    if (!text) {
+        for (const std::string& name : list_directory(base_fd_.get(), "."))
+            if (name != "repository.lock" && !name.starts_with("repository.json."))
+                throw error(errc::not_a_repository)
+                    .subject(base_.string())
+                    .detail("the directory is not empty and has no repository.json");
+        const nlohmann::json header{{"version", 1},
+                                    {"features",
+                                     {{"compatible", nlohmann::json::array()},
+                                      {"read_only_compatible", nlohmann::json::array()},
+                                      {"incompatible", nlohmann::json::array()}}},
+                                    {"forms", {form}}};
+        // Two processes may make it at the same time: both write the same, and one rename wins.
+        const std::string mine = "repository.json." + random_id();
+        write_file(base_fd_.get(), mine, header.dump());
+        if (!rename_into_place(base_fd_.get(), mine, base_fd_.get(), "repository.json"))
+            check(::unlinkat(base_fd_.get(), mine.c_str(), 0), "unlink", mine);
+        text = read_file(base_fd_.get(), "repository.json", record_limit);
+    }
+    read_record(text.value_or(""), [&](const nlohmann::json& header) {
+        if (header.at("version") != 1 || !header.at("features").at("incompatible").empty() ||
+            !header.at("features").at("read_only_compatible").empty())
+            throw error(errc::unsupported_repository).subject(base_.string());
+        const auto& forms = header.at("forms");
+        if (std::none_of(forms.begin(), forms.end(), [&](const auto& known) { return known == form; }))
+            throw error(errc::unsupported_repository)
+                .subject(base_.string())
+                .detail("it was made with another storage: " + forms.dump());
+        return 0;
+    });
+}
+
+OVERMOUNT_DECL file_lock store::lock_shared() const
+{
+    return file_lock::wait(base_fd_.get(), "repository.lock", file_lock::kind::shared);
+}
+
+// Writes a file beside its place and renames it there.
+OVERMOUNT_DECL void store::put_record(int directory, const std::string& name, std::string_view content,
+                                      durability sync, bool replace) const
+{
+    const std::string draft = "record-" + random_id();
+    write_file(tmp_.get(), draft, content);
+    if (sync != durability::none) {
+        const unique_fd fd(check(::openat(tmp_.get(), draft.c_str(), O_RDONLY | O_CLOEXEC), "open"));
+        check(::fsync(fd.get()), "fsync");
+    }
+    if (replace)
+        rename_over(tmp_.get(), draft, directory, name);
+    else if (!rename_into_place(tmp_.get(), draft, directory, name))
+        check(::unlinkat(tmp_.get(), draft.c_str(), 0), "unlink");
+    if (sync != durability::none)
+        sync_directory(directory);
+}
+
+OVERMOUNT_DECL std::string store::layer_path(const chain_id& chain) const
+{
+    return "layers/" + digest_path(chain.value());
+}
+
+OVERMOUNT_DECL void store::put_layer(const chain_id& chain, const layer_record& record, durability sync)
+{
+    nlohmann::json content{{"diff_id", record.diff.string()}, {"parent", nullptr}};
+    if (record.parent)
+        content["parent"] = record.parent->string();
+    make_directory(layers_.get(), std::string(to_string(chain.value().algorithm())), 0700);
+    make_directory(layers_.get(), digest_path(chain.value()), 0700);
+    const unique_fd directory = open_directory(layers_.get(), digest_path(chain.value()));
+    put_record(directory.get(), "layer.json", content.dump(), sync, false);
+}
+
+OVERMOUNT_DECL std::optional<layer_record> store::layer(const chain_id& chain) const
+{
+    const auto text = read_file(layers_.get(), digest_path(chain.value()) + "/layer.json", record_limit);
+    if (!text)
+        return std::nullopt;
+    return read_record(*text, [](const nlohmann::json& value) {
+        layer_record out{diff_id::parse(value.at("diff_id").get<std::string>()), std::nullopt};
+        if (!value.at("parent").is_null())
+            out.parent = chain_id::parse(value.at("parent").get<std::string>());
+        return out;
+    });
+}
+
+OVERMOUNT_DECL std::vector<layer_record> store::chain(const chain_id& top) const
+{
+    std::vector<layer_record> out;
+    for (std::optional<chain_id> next = top; next;) {
+        auto found = layer(*next);
+        if (!found)
+            throw error(out.empty() ? errc::layer_not_found : errc::parent_not_mounted)
+                .at(stage::repository)
+                .layer(next->string());
+        next = found->parent;
+        out.push_back(std::move(*found));
+    }
+    return out;
+}
+
+OVERMOUNT_DECL std::vector<chain_id> store::layers() const
+{
+    std::vector<chain_id> out;
+    for (const digest& id : listed_digests(layers_.get()))
+        out.emplace_back(id);
+    return out;
+}
+
+OVERMOUNT_DECL void store::put_image(const digest& id, std::string_view config, durability sync)
+{
+    make_directory(images_.get(), std::string(to_string(id.algorithm())), 0700);
+    const std::string draft = "image-" + random_id();
+    make_directory(tmp_.get(), draft, 0700);
+    const unique_fd made = open_directory(tmp_.get(), draft);
+    put_record(made.get(), "config.json", config, sync, false);
+    const unique_fd parent = open_directory(images_.get(), std::string(to_string(id.algorithm())));
+    if (!rename_into_place(tmp_.get(), draft, parent.get(), id.hex()))
+        remove_tree(tmp_.get(), draft, tmp_.get());
+    else if (sync != durability::none)
+        sync_directory(parent.get());
+}
+
+OVERMOUNT_DECL std::optional<std::string> store::image(const digest& id) const
+{
+    return read_file(images_.get(), digest_path(id) + "/config.json", record_limit);
+}
+
+OVERMOUNT_DECL std::vector<digest> store::images() const { return listed_digests(images_.get()); }
+
+OVERMOUNT_DECL bool store::remove_image(const digest& id)
+{
+    const std::string gone = "image-" + random_id();
+    if (::renameat(images_.get(), digest_path(id).c_str(), tmp_.get(), gone.c_str()) != 0) {
+        if (errno == ENOENT)
+            return false;
+        throw_errno("rename", id.string());
+    }
+    remove_tree(tmp_.get(), gone, tmp_.get());
+    return true;
+}
+
+OVERMOUNT_DECL void store::put_manifest(const digest& id, std::string_view manifest, durability sync)
+{
+    put_record(manifests_.get(), digest_name(id) + ".json", manifest, sync, false);
+}
+
+inline std::string tag_file(std::string_view name) { return digest::of(name).hex() + ".json"; }
+
+OVERMOUNT_DECL void store::put_tag(const tag_record& record, durability sync)
+{
+    nlohmann::json content{{"name", record.name},
+                           {"image", record.image.string()},
+                           {"manifest", nullptr},
+                           {"index", nullptr},
+                           {"source", percent_encode(record.source)},
+                           {"time", record.time}};
+    if (record.manifest)
+        content["manifest"] = record.manifest->string();
+    put_record(tags_.get(), tag_file(record.name), content.dump(), sync, true);
+}
+
+inline tag_record parse_tag(std::string_view text)
+{
+    return read_record(text, [](const nlohmann::json& value) {
+        tag_record out{value.at("name"), digest::parse(value.at("image").get<std::string>()), std::nullopt,
+                       percent_decode(value.at("source").get<std::string>()), value.at("time")};
+        if (!value.at("manifest").is_null())
+            out.manifest = digest::parse(value.at("manifest").get<std::string>());
+        return out;
+    });
+}
+
+OVERMOUNT_DECL std::optional<tag_record> store::tag(std::string_view name) const
+{
+    const auto text = read_file(tags_.get(), tag_file(name), record_limit);
+    if (!text)
+        return std::nullopt;
+    return parse_tag(*text);
+}
+
+OVERMOUNT_DECL std::vector<tag_record> store::tags() const
+{
+    std::vector<tag_record> out;
+    for (const std::string& name : list_directory(tags_.get(), "."))
+        if (const auto text = read_file(tags_.get(), name, record_limit))
+            out.push_back(parse_tag(*text));
+    std::ranges::sort(out, {}, &tag_record::name);
+    return out;
+}
+
+OVERMOUNT_DECL bool store::remove_tag(std::string_view name)
+{
+    if (::unlinkat(tags_.get(), tag_file(name).c_str(), 0) == 0)
+        return true;
+    if (errno != ENOENT)
+        throw_errno("unlink", name);
+    return false;
+}
+
+OVERMOUNT_DECL store::staging_directory store::make_staging()
+{
+    // The sweep takes the lock exclusively: it never sees the directory before its owner has locked it.
+    const file_lock guard = lock_shared();
+    std::string name = "work-" + random_id();
+    make_directory(tmp_.get(), name, 0700);
+    unique_fd fd = open_directory(tmp_.get(), name);
+    auto lock = file_lock::try_exclusive(fd.get(), "lock");
+    if (!lock)
+        throw error(errc::corrupt_repository).at(stage::repository).operation("lock");
+    return {std::move(name), std::move(fd), std::move(*lock)};
+}
+
+OVERMOUNT_DECL void store::remove_staging(staging_directory& mine)
+{
+    remove_tree(tmp_.get(), mine.name, tmp_.get());
+}
+
+// Removes each entry of `directory` whose lock can be had: its owner is dead.
+OVERMOUNT_DECL void store::remove_dead(int directory, bool trees)
+{
+    for (const std::string& name : list_directory(directory, ".")) {
+        if (!trees) {
+            if (const auto lock = file_lock::try_exclusive(directory, name))
+                ::unlinkat(directory, name.c_str(), 0);
+            continue;
+        }
+        const unique_fd fd(::openat(directory, name.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW));
+        // Only directories of this kind have an owner that lives on while others look.
+        if (name.starts_with("work-") && fd && exists(fd.get(), "lock") && !file_lock::try_exclusive(fd.get(), "lock"))
+            continue;
+        rename_over(directory, name, directory, "dead-" + name.substr(0, 200));
+    }
+}
+
+OVERMOUNT_DECL void store::sweep()
+{
+    {
+        // Records in the making (moments, under the shared lock of nobody) are younger than any lock we wait for.
+        const file_lock guard = file_lock::wait(base_fd_.get(), "repository.lock", file_lock::kind::exclusive);
+        for (const std::string& name : list_directory(tmp_.get(), ".")) {
+            if (!name.starts_with("work-"))
+                continue;
+            const unique_fd fd(
+                ::openat(tmp_.get(), name.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW));
+            if (fd && file_lock::try_exclusive(fd.get(), "lock"))
+                rename_over(tmp_.get(), name, tmp_.get(), "dead-" + name);
+        }
+        remove_dead(leases_.get(), false);
+        remove_dead(claims_.get(), false);
+    }
+    for (const std::string& name : list_directory(tmp_.get(), "."))
+        if (name.starts_with("dead-") || name.starts_with("trash-") || name.starts_with("erased-"))
+            remove_tree(tmp_.get(), name, tmp_.get());
+}
+
+OVERMOUNT_DECL file_lock store::lease(const std::vector<diff_id>& diffs, std::string& name)
+{
+    name = random_id();
+    auto lock = file_lock::try_exclusive(leases_.get(), name);
+    if (!lock)
+        throw error(errc::corrupt_repository).at(stage::repository).operation("lock");
+    std::string content;
+    for (const diff_id& id : diffs)
+        content += id.string() + "\n";
+    write_all(lock->fd(), std::as_bytes(std::span(content)));
+    return std::move(*lock);
+}
+
+OVERMOUNT_DECL void store::end_lease(const std::string& name)
+{
+    if (::unlinkat(leases_.get(), name.c_str(), 0) != 0 && errno != ENOENT)
+        throw_errno("unlink", name);
+}
+
+OVERMOUNT_DECL std::optional<file_lock> store::try_claim(const diff_id& id)
+{
+    return file_lock::try_exclusive(claims_.get(), digest_name(id.value()));
+}
+
+OVERMOUNT_DECL void store::end_claim(const diff_id& id)
+{
+    if (::unlinkat(claims_.get(), digest_name(id.value()).c_str(), 0) != 0 && errno != ENOENT)
+        throw_errno("unlink");
+}
+
+OVERMOUNT_DECL std::int64_t store::claim_time(const diff_id& id) const
+{
+    struct stat status;
+    if (::fstatat(claims_.get(), digest_name(id.value()).c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0)
+        return 0;
+    return status.st_mtim.tv_sec * 1'000'000'000 + status.st_mtim.tv_nsec;
+}
+
+} // namespace overmount::inline OVERMOUNT_ABI::detail
+
+#endif
