@@ -21,8 +21,8 @@ inline error decode_error(errc code, std::string_view words)
     return error(code).at(stage::decode).detail(words);
 }
 
-// Whether up to four bytes begin a zstd frame, or a skippable one. Frames of zstd before 0.8, which the library
-// might still read, do not count.
+// Whether up to four bytes begin a zstd frame, or a skippable one. Frames of zstd before 0.8, which the
+// library might still read, do not count.
 inline bool begins_zstd(std::span<const std::byte> head) noexcept
 {
     static constexpr unsigned char frame[] = {0x28, 0xb5, 0x2f, 0xfd}, skippable[] = {0x50, 0x2a, 0x4d, 0x18};
@@ -95,9 +95,12 @@ OVERMOUNT_DECL compression detect_compression(std::span<const std::byte> head)
         return compression::gzip;
     if (head.size() >= 4 && begins_zstd(head))
         return compression::zstd;
-    if (text.starts_with(std::string_view("\xfd" "7zXZ\0", 6)))
+    if (text.starts_with(std::string_view("\xfd"
+                                          "7zXZ\0",
+                                          6)))
         throw decode_error(errc::unsupported_compression, "xz");
-    // Its fifth byte and on is the magic of a block, or of the end: a tar may well begin with a name like BZh9.
+    // Its fifth byte and on is the magic of a block, or of the end: a tar may well begin with a name like
+    // BZh9.
     if (text.size() >= 6 && text.starts_with("BZh") &&
         (text.substr(4, 2) == "\x31\x41" || text.substr(4, 2) == "\x17\x72"))
         throw decode_error(errc::unsupported_compression, "bzip2");
@@ -132,8 +135,10 @@ OVERMOUNT_DECL decoder::decoder(compression kind, const limits& bounds)
             throw std::bad_alloc();
         // The limit is ours to check (check_window), to the byte; zstd's own must not be below it.
         const auto range = ::ZSTD_dParam_getBounds(ZSTD_d_windowLogMax);
-        const int log = std::clamp(static_cast<int>(std::bit_width(window_)), range.lowerBound, range.upperBound);
-        if (const auto code = ::ZSTD_DCtx_setParameter(zstd_.get(), ZSTD_d_windowLogMax, log); ZSTD_isError(code))
+        const int log =
+            std::clamp(static_cast<int>(std::bit_width(window_)), range.lowerBound, range.upperBound);
+        if (const auto code = ::ZSTD_DCtx_setParameter(zstd_.get(), ZSTD_d_windowLogMax, log);
+            ZSTD_isError(code))
             throw_zstd(code);
     }
 }
@@ -168,7 +173,8 @@ OVERMOUNT_DECL void decoder::step_gzip(std::span<const std::byte> input, std::sp
     static constexpr std::size_t piece = std::size_t{1} << 30; // zlib counts in 32 bits
     z_stream& stream = *gzip_;
     while (done.produced < output.size() && (done.consumed < input.size() || more_)) {
-        const auto in = input.subspan(done.consumed), out = output.subspan(done.produced);
+        const auto in = input.subspan(done.consumed);
+        const auto out = output.subspan(done.produced);
         if (place_ == place::between) {
             if (in.front() != std::byte{0x1f})
                 throw decode_error(errc::corrupt_stream, "trailing garbage");
@@ -194,8 +200,8 @@ OVERMOUNT_DECL void decoder::step_gzip(std::span<const std::byte> input, std::sp
         } else if (code != Z_OK && code != Z_BUF_ERROR) { // the latter: nothing to do, which is no error
             const bool later_member = consumed_ + done.consumed != stream.total_in;
             throw decode_error(errc::corrupt_stream, later_member && stream.total_in <= 2 ? "trailing garbage"
-                                                     : stream.msg != nullptr ? stream.msg
-                                                                             : "zlib failed");
+                                                     : stream.msg != nullptr              ? stream.msg
+                                                                                          : "zlib failed");
         }
     }
 }
@@ -214,9 +220,9 @@ OVERMOUNT_DECL void decoder::add_to_head(std::byte byte)
         if (head_size_ < 5 || head_size_ < read_zstd_descriptor(head[4]).size)
             return;
         if (const auto window = zstd_window_of(head); window > window_)
-            throw decode_error(errc::unsupported_compression,
-                               "a zstd window of " + std::to_string(window) + " bytes is above the limit of " +
-                                   std::to_string(window_));
+            throw decode_error(errc::unsupported_compression, "a zstd window of " + std::to_string(window) +
+                                                                  " bytes is above the limit of " +
+                                                                  std::to_string(window_));
     }
     ZSTD_inBuffer in{head.data(), head.size(), 0};
     ZSTD_outBuffer out{nullptr, 0, 0};
@@ -230,8 +236,8 @@ OVERMOUNT_DECL void decoder::step_zstd(std::span<const std::byte> input, std::sp
                                        result& done)
 {
     while (done.produced < output.size() && (done.consumed < input.size() || more_)) {
-        // zstd never sees two frames at once, nor one whole: then it would decode in one go, and would take or
-        // refuse a window by the accident of how the stream is cut.
+        // zstd never sees two frames at once, nor one whole: then it would decode in one go, and would take
+        // or refuse a window by the accident of how the stream is cut.
         if (place_ != place::inside) {
             add_to_head(input[done.consumed++]);
             continue;

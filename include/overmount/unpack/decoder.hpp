@@ -15,15 +15,15 @@ struct ZSTD_DCtx_s;
 
 namespace overmount::inline OVERMOUNT_ABI::detail {
 
-// The compression that the first bytes tell: 6 of them, or the whole stream if it is shorter. What has no known
-// magic is `none`. Throws `unsupported_compression`, naming it, for xz, bzip2 and lz4.
+// The compression that the first bytes tell: 6 of them, or the whole stream if it is shorter. What has no
+// known magic is `none`. Throws `unsupported_compression`, naming it, for xz, bzip2 and lz4.
 [[nodiscard]] compression detect_compression(std::span<const std::byte> head);
 
 // Decodes one stream that comes in pieces; never waits. After an error it can only be destroyed.
 //
 // gzip: any number of members, CRC and length of each checked; zstd: any number of frames, skippable ones
-// anywhere. Behind the last member or frame there must be nothing, zero bytes included: Go's gzip reader, which
-// made and reads nearly all layers, refuses them as well. Holds about 40 KiB for gzip, and the window
+// anywhere. Behind the last member or frame there must be nothing, zero bytes included: Go's gzip reader,
+// which made and reads nearly all layers, refuses them as well. Holds about 40 KiB for gzip, and the window
 // (`limits::zstd_window`) for zstd; the frame's own header decides that, so a larger window is refused before
 // anything is allocated.
 class decoder
@@ -36,8 +36,9 @@ public:
         std::size_t consumed = 0;
         std::size_t produced = 0;
     };
-    // Decodes from `input` into `output` until one is exhausted. When `output` came back full there may be more
-    // to come without any input: go on until a step leaves room. A step into an empty output does nothing.
+    // Decodes from `input` into `output` until one is exhausted. When `output` came back full there may be
+    // more to come without any input: go on until a step leaves room. A step into an empty output does
+    // nothing.
     [[nodiscard]] result step(std::span<const std::byte> input, std::span<std::byte> output);
 
     // To be called at the end of the input: throws `truncated_stream` inside of a member or frame, and when

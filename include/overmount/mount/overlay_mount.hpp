@@ -1,0 +1,74 @@
+#ifndef OVERMOUNT_MOUNT_OVERLAY_MOUNT_HPP
+#define OVERMOUNT_MOUNT_OVERLAY_MOUNT_HPP
+
+#include <overmount/concepts/mount_policy.hpp>
+#include <overmount/detail/unique_fd.hpp>
+#include <overmount/mount/mount_spec.hpp>
+
+#include <string>
+#include <string_view>
+
+namespace overmount::inline OVERMOUNT_ABI {
+
+/// Mounts with overlayfs: system calls only.
+///
+/// *Errors* of all functions, besides those of `mount_spec::validate`: EPERM and EACCES stay errors of the system,
+/// so that `condition::permission_denied` matches. Every other refusal to mount is `errc::mount_failed`; its text
+/// names the step and the errno, then the likely reason (the kernel seldom gives one), then what the kernel said.
+struct overlay_mount
+{
+    /// A detached mount, by fsopen. Close the descriptor and it is gone.
+    ///
+    /// Directories are given by descriptor (Linux 6.13), or else by name (6.7).
+    /// *Errors*: ENOSYS, as an error of the system, where the kernel is older: `mount_at` is left.
+    [[nodiscard]] static detail::unique_fd create(const mount_spec& spec);
+
+    /// Shows a detached mount at a directory, and makes it private. The path's last part is no symbolic link.
+    static void attach(int mount_fd, const std::string& target);
+    static void attach(int mount_fd, int target_fd);
+
+    /// The same as create and attach, by mount(2): for kernels before 6.7. All directories need short paths.
+    static void mount_at(const mount_spec& spec, const std::string& target);
+
+    /// `create` and `attach`, or else `mount_at`.
+    static void mount(const mount_spec& spec, const std::string& target);
+
+    /// \param detach take the mount out of sight at once, even if it is in use
+    ///
+    /// *Errors*: EBUSY, as an error of the system (`condition::conflict`), where it is in use;
+    /// `errc::mount_not_found` where nothing is mounted there; `errc::unmount_failed`.
+    static void unmount(const std::string& target, bool detach);
+};
+
+namespace detail {
+
+// How directories are handed to fsconfig.
+enum class directory_form
+{
+    descriptor,
+    text,
+};
+
+[[nodiscard]] unique_fd create_overlay(const mount_spec& spec, directory_form form);
+
+// What a refused descriptor means.
+enum class descriptor_refusal
+{
+    final,       // the directory is bad
+    no_fd,       // Linux 6.7 to 6.12: give it as text
+    no_lowerdir, // before 6.7
+};
+
+[[nodiscard]] descriptor_refusal read_refusal(int number, std::string_view log) noexcept;
+
+} // namespace detail
+
+static_assert(mount_policy<overlay_mount>);
+
+} // namespace overmount::inline OVERMOUNT_ABI
+
+#ifndef OVERMOUNT_SEPARATE_COMPILATION
+#include <overmount/impl/overlay_mount.ipp>
+#endif
+
+#endif
