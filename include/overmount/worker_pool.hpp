@@ -1,0 +1,114 @@
+#ifndef OVERMOUNT_WORKER_POOL_HPP
+#define OVERMOUNT_WORKER_POOL_HPP
+
+#include <overmount/detail/config.hpp>
+
+#include <boost/asio/execution_context.hpp>
+
+#include <algorithm>
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+namespace overmount::inline OVERMOUNT_ABI {
+
+/// Threads that do what blocks: reading, decoding, hashing, writing. A copyable handle; the threads end, after
+/// the work at hand, with the last handle, which must not be destroyed on one of them.
+class worker_pool
+{
+public:
+    /// \param workers number of threads, at least one
+    explicit worker_pool(unsigned workers) : state_(std::make_shared<state>(workers)) {}
+
+    /// The pool of an execution context, one thread a processor; made on first use, it ends with the context.
+    [[nodiscard]] static worker_pool of(boost::asio::execution_context& context)
+    {
+        return boost::asio::use_service<service>(context).pool();
+    }
+
+    [[nodiscard]] unsigned workers() const noexcept { return static_cast<unsigned>(state_->threads.size()); }
+
+    /// Has a worker call `job`, which must not throw.
+    void post(std::function<void()> job) const
+    {
+        {
+            const std::lock_guard guard(state_->mutex);
+            state_->jobs.push_back(std::move(job));
+        }
+        state_->wake.notify_one();
+    }
+
+private:
+    struct state
+    {
+        explicit state(unsigned workers)
+        {
+            for (unsigned i = 0; i < std::max(workers, 1u); ++i)
+                threads.emplace_back([this] { run(); });
+        }
+        ~state()
+        {
+            {
+                const std::lock_guard guard(mutex);
+                stopping = true;
+            }
+            wake.notify_all();
+            for (std::thread& thread : threads)
+                thread.join();
+        }
+        state(const state&) = delete;
+        state& operator=(const state&) = delete;
+
+        void run() noexcept
+        {
+            std::unique_lock lock(mutex);
+            for (;;) {
+                wake.wait(lock, [this] { return stopping || !jobs.empty(); });
+                if (jobs.empty())
+                    return;
+                std::function<void()> job = std::move(jobs.front());
+                jobs.pop_front();
+                lock.unlock();
+                job();
+                job = nullptr; // what it owns goes before the lock is taken
+                lock.lock();
+            }
+        }
+
+        std::mutex mutex;
+        std::condition_variable wake;
+        std::deque<std::function<void()>> jobs;
+        bool stopping = false;
+        std::vector<std::thread> threads;
+    };
+
+    class service : public boost::asio::execution_context::service
+    {
+    public:
+        using key_type = service;
+        inline static boost::asio::execution_context::id id;
+
+        explicit service(boost::asio::execution_context& context)
+            : boost::asio::execution_context::service(context),
+              state_(std::make_shared<state>(std::thread::hardware_concurrency()))
+        {
+        }
+        [[nodiscard]] worker_pool pool() const { return worker_pool(state_); }
+
+    private:
+        void shutdown() override { state_.reset(); }
+        std::shared_ptr<state> state_;
+    };
+
+    explicit worker_pool(std::shared_ptr<state> shared) : state_(std::move(shared)) {}
+
+    std::shared_ptr<state> state_;
+};
+
+} // namespace overmount::inline OVERMOUNT_ABI
+
+#endif

@@ -1,0 +1,2 @@
+// The one translation unit of a separate compilation.
+#include <overmount/src.hpp>
