@@ -85,7 +85,8 @@ public:
 
     /// The entry that fits `wanted` best; entries without a platform fit when there is no better one. Throws
     /// `no_matching_platform`, with a list of what there is.
-    [[nodiscard]] const descriptor& select(const platform& wanted) const;
+    [[nodiscard]] const descriptor& select(const platform& wanted) const { return select_from(entries_, wanted); }
+    [[nodiscard]] static const descriptor& select_from(const std::vector<descriptor>& entries, const platform& wanted);
 
 private:
     std::string bytes_;

@@ -13,11 +13,13 @@ namespace overmount::inline OVERMOUNT_ABI {
 ///
 /// Guarantees:
 /// - `create(spec)` gives a detached mount that vanishes when the last descriptor of it is closed.
-/// - `mount(spec, target)` makes the mount visible at `target`, a directory, or leaves no mount behind. It may
+/// - `mount(spec, target)` makes the mount visible at `target`, a directory, or leaves no mount behind. It
+/// may
 ///   work where `create` does not.
-/// - `unmount(target, false)` returns when the topmost mount at `target` is gone and written back; where it is in
-///   use it stays, and the error is `condition::conflict`. `unmount(target, true)` takes it out of sight at once,
-///   in use or not. Where nothing is mounted the error is `errc::mount_not_found`.
+/// - `unmount(target, false)` returns when the topmost mount at `target` is gone and written back; where it
+/// is in
+///   use it stays, and the error is `condition::conflict`. `unmount(target, true)` takes it out of sight at
+///   once, in use or not. Where nothing is mounted the error is `errc::mount_not_found`.
 /// - All throw `overmount::error`; lack of privilege is `condition::permission_denied`.
 /// - All may block, may be called from any thread, and keep neither the spec nor its descriptors.
 template <class Mount>

@@ -100,12 +100,13 @@ OVERMOUNT_DECL index index::parse(std::string bytes, const limits& bounds)
     });
 }
 
-OVERMOUNT_DECL const descriptor& index::select(const platform& wanted) const
+OVERMOUNT_DECL const descriptor& index::select_from(const std::vector<descriptor>& entries,
+                                                     const platform& wanted)
 {
     const descriptor* best = nullptr;
     unsigned best_fit = 0;
     std::string offered;
-    for (const descriptor& entry : entries_) {
+    for (const descriptor& entry : entries) {
         // Attestations of buildkit say unknown/unknown.
         const unsigned fit = entry.platform() ? 2 * wanted.fit(*entry.platform()) : 1;
         if (fit > best_fit) {

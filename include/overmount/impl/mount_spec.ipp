@@ -58,7 +58,8 @@ OVERMOUNT_DECL void mount_spec::validate() const
     if (work_ && !upper_)
         detail::refuse_spec("there is a work directory without an upper directory");
     if (!upper_ && lowers_.size() < 2)
-        detail::refuse_spec("overlayfs needs a second lower directory where there is no upper: add an empty one");
+        detail::refuse_spec(
+            "overlayfs needs a second lower directory where there is no upper: add an empty one");
     for (std::size_t i = 0; i < lowers_.size(); ++i)
         detail::check_directory(lowers_[i], "lower directory " + std::to_string(i + 1));
     if (upper_) {

@@ -24,7 +24,8 @@ inline std::string decode_octal(std::string_view text)
     for (std::size_t i = 0; i < text.size(); ++i) {
         if (text[i] == '\\' && text.size() - i > 3 && text[i + 1] >= '0' && text[i + 1] <= '3' &&
             octal(text[i + 2]) && octal(text[i + 3])) {
-            out += static_cast<char>((text[i + 1] - '0') * 64 + (text[i + 2] - '0') * 8 + (text[i + 3] - '0'));
+            out +=
+                static_cast<char>((text[i + 1] - '0') * 64 + (text[i + 2] - '0') * 8 + (text[i + 3] - '0'));
             i += 3;
         } else {
             out += text[i];
@@ -135,7 +136,8 @@ OVERMOUNT_DECL const mountinfo_entry* mountinfo::find_by_source(std::string_view
 
 OVERMOUNT_DECL const mountinfo_entry* mountinfo::find_by_target(std::string_view path) const noexcept
 {
-    return detail::find_last(entries_, [=](const mountinfo_entry& entry) { return entry.mount_point == path; });
+    return detail::find_last(entries_,
+                             [=](const mountinfo_entry& entry) { return entry.mount_point == path; });
 }
 
 } // namespace overmount::inline OVERMOUNT_ABI

@@ -21,7 +21,8 @@ namespace detail {
 
 inline bool stat_directory(const mount_directory& directory, struct ::stat& out) noexcept
 {
-    return (directory.fd() >= 0 ? ::fstat(directory.fd(), &out) : ::stat(directory.path().c_str(), &out)) == 0;
+    return (directory.fd() >= 0 ? ::fstat(directory.fd(), &out) : ::stat(directory.path().c_str(), &out)) ==
+           0;
 }
 
 inline bool lies_on_overlayfs(const mount_directory& directory) noexcept
@@ -68,27 +69,40 @@ inline std::string explain_invalid(const mount_spec& spec)
     for (const lower& directory : spec.lowers())
         if (lies_on_overlayfs(directory))
             return "a lower directory lies on overlayfs, of which at most two can be stacked";
-    return spec.upper() ? "the upper directory's file system may not be able to hold one, or an upper or work "
-                          "directory lies inside the other"
-                        : "the kernel log may tell why";
+    return spec.upper()
+               ? "the upper directory's file system may not be able to hold one, or an upper or work "
+                 "directory lies inside the other"
+               : "the kernel log may tell why";
 }
 
 inline std::string explain(int number, const mount_spec& spec)
 {
     switch (number) {
-    case ENODEV: return "the kernel has no overlayfs";
+    case ENODEV:
+        return "the kernel has no overlayfs";
     case EPERM:
-    case EACCES: return "mounting needs CAP_SYS_ADMIN";
-    case ENOENT: return "the directory is missing";
-    case ENOTDIR: return "it is not a directory";
-    case ELOOP: return explain_overlap(spec);
-    case EINVAL: return explain_invalid(spec);
-    case EBUSY: return "another mount uses the upper or the work directory";
-    case ESTALE: return "the upper directory was used with other lower directories";
-    case EROFS: return "the upper or the work directory is read-only";
-    case ENOSPC: return "the disk is full, or there are more mounts than fs.mount-max allows";
-    case EMFILE: return "too many open files";
-    default: return {};
+    case EACCES:
+        return "mounting needs CAP_SYS_ADMIN";
+    case ENOENT:
+        return "the directory is missing";
+    case ENOTDIR:
+        return "it is not a directory";
+    case ELOOP:
+        return explain_overlap(spec);
+    case EINVAL:
+        return explain_invalid(spec);
+    case EBUSY:
+        return "another mount uses the upper or the work directory";
+    case ESTALE:
+        return "the upper directory was used with other lower directories";
+    case EROFS:
+        return "the upper or the work directory is read-only";
+    case ENOSPC:
+        return "the disk is full, or there are more mounts than fs.mount-max allows";
+    case EMFILE:
+        return "too many open files";
+    default:
+        return {};
     }
 }
 
@@ -137,8 +151,8 @@ private:
 OVERMOUNT_DECL void overlay_context::open()
 {
     fd_.reset(::fsopen("overlay", FSOPEN_CLOEXEC));
-    if (!fd_)
-        throw mount_error(errno, "fsopen", {}, explain(errno, spec_));
+    if (const int number = errno; !fd_)
+        throw mount_error(number, "fsopen", {}, explain(number, spec_));
 }
 
 // One message a read; ENODATA ends them. Errors and warnings are kept without their mark.
@@ -162,9 +176,9 @@ OVERMOUNT_DECL std::string overlay_context::read_log() const
 
 OVERMOUNT_DECL void overlay_context::give(const mount_option& option)
 {
-    const int done =
-        option.value ? ::fsconfig(fd_.get(), FSCONFIG_SET_STRING, option.key.c_str(), option.value->c_str(), 0)
-                     : ::fsconfig(fd_.get(), FSCONFIG_SET_FLAG, option.key.c_str(), nullptr, 0);
+    const int done = option.value ? ::fsconfig(fd_.get(), FSCONFIG_SET_STRING, option.key.c_str(),
+                                               option.value->c_str(), 0)
+                                  : ::fsconfig(fd_.get(), FSCONFIG_SET_FLAG, option.key.c_str(), nullptr, 0);
     if (done != 0)
         throw mount_error(errno, "fsconfig", option.key, "the kernel does not know the option", read_log());
 }
@@ -189,7 +203,8 @@ OVERMOUNT_DECL void overlay_context::give(const char* key, const mount_directory
             throw mount_error(number, "fsconfig " + what, directory.name(), explain(number, spec_), log);
         case descriptor_refusal::no_lowerdir:
             throw mount_error(ENOSYS, "fsconfig " + what, {}, "the kernel has no lowerdir+", log);
-        case descriptor_refusal::no_fd: form_ = directory_form::text;
+        case descriptor_refusal::no_fd:
+            form_ = directory_form::text;
         }
     }
     give_text(key, directory, fd, what);
@@ -211,9 +226,9 @@ OVERMOUNT_DECL unique_fd overlay_context::finish()
 {
     if (::fsconfig(fd_.get(), FSCONFIG_CMD_CREATE, nullptr, nullptr, 0) != 0)
         throw refusal(errno, "fsconfig create");
-    const unsigned flags = (spec_.read_only() ? MOUNT_ATTR_RDONLY : 0u) |
-                           (spec_.nosuid() ? MOUNT_ATTR_NOSUID : 0u) |
-                           (spec_.nodev() ? MOUNT_ATTR_NODEV : 0u) | (spec_.noexec() ? MOUNT_ATTR_NOEXEC : 0u);
+    const unsigned flags =
+        (spec_.read_only() ? MOUNT_ATTR_RDONLY : 0u) | (spec_.nosuid() ? MOUNT_ATTR_NOSUID : 0u) |
+        (spec_.nodev() ? MOUNT_ATTR_NODEV : 0u) | (spec_.noexec() ? MOUNT_ATTR_NOEXEC : 0u);
     unique_fd out(::fsmount(fd_.get(), FSMOUNT_CLOEXEC, flags));
     if (!out)
         throw refusal(errno, "fsmount");
@@ -275,7 +290,8 @@ OVERMOUNT_DECL void overlay_mount::attach(int mount_fd, const std::string& targe
 OVERMOUNT_DECL void overlay_mount::attach(int mount_fd, int target_fd)
 {
     if (::move_mount(mount_fd, "", target_fd, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) != 0)
-        throw detail::mount_error(errno, "move_mount", {}, errno == EINVAL ? "the mount is attached already" : "");
+        throw detail::mount_error(errno, "move_mount", {},
+                                  errno == EINVAL ? "the mount is attached already" : "");
     // Only now: to attach below a shared mount makes a mount shared.
     struct ::mount_attr attributes{};
     attributes.propagation = MS_PRIVATE;
@@ -291,10 +307,15 @@ OVERMOUNT_DECL void overlay_mount::mount_at(const mount_spec& spec, const std::s
     spec.validate();
     const std::string options = legacy_options(spec);
     detail::open_target(target);
-    const unsigned long flags = (spec.read_only() ? MS_RDONLY : 0ul) | (spec.nosuid() ? MS_NOSUID : 0ul) |
-                                (spec.nodev() ? MS_NODEV : 0ul) | (spec.noexec() ? MS_NOEXEC : 0ul);
-    if (::mount(spec.source().c_str(), target.c_str(), "overlay", flags, options.c_str()) != 0)
-        throw detail::mount_error(errno, "mount", target, detail::explain(errno, spec));
+    unsigned long flags = 0;
+    for (const auto& [on, flag] :
+         {std::pair(spec.read_only(), MS_RDONLY), std::pair(spec.nosuid(), MS_NOSUID),
+          std::pair(spec.nodev(), MS_NODEV), std::pair(spec.noexec(), MS_NOEXEC)})
+        flags |= on ? static_cast<unsigned long>(flag) : 0;
+    if (::mount(spec.source().c_str(), target.c_str(), "overlay", flags, options.c_str()) != 0) {
+        const int number = errno;
+        throw detail::mount_error(number, "mount", target, detail::explain(number, spec));
+    }
     if (::mount(nullptr, target.c_str(), nullptr, MS_PRIVATE, nullptr) != 0) {
         const int number = errno;
         ::umount2(target.c_str(), MNT_DETACH | UMOUNT_NOFOLLOW);
@@ -326,13 +347,17 @@ OVERMOUNT_DECL void overlay_mount::unmount(const std::string& target, bool detac
     if (::umount2(target.c_str(), UMOUNT_NOFOLLOW | (detach ? MNT_DETACH : 0)) == 0)
         return;
     const int number = errno;
-    const auto fail = [&target](error out) { return out.at(stage::mount).operation("umount").subject(target); };
+    const auto fail = [&target](error out) {
+        return out.at(stage::mount).operation("umount").subject(target);
+    };
     switch (number) {
     case EPERM:
     case EACCES:
-    case EBUSY: throw fail(error::from_errno(number));
+    case EBUSY:
+        throw fail(error::from_errno(number));
     case EINVAL:
-    case ENOENT: throw fail(error(errc::mount_not_found));
+    case ENOENT:
+        throw fail(error(errc::mount_not_found));
     default:
         throw fail(error(errc::unmount_failed))
             .detail(boost::system::error_code(number, boost::system::system_category()).message());

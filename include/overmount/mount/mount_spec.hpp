@@ -14,8 +14,9 @@ namespace overmount::inline OVERMOUNT_ABI {
 
 /// A directory to be mounted: a descriptor, or a path, or both. Copies share an owned descriptor.
 ///
-/// The descriptor may be of O_PATH, of a detached mount, or of an idmapped one, and is preferred. A path that is
-/// given beside it must name the same directory: older kernels are handed the path, and mountinfo shows it.
+/// The descriptor may be of O_PATH, of a detached mount, or of an idmapped one, and is preferred. A path that
+/// is given beside it must name the same directory: older kernels are handed the path, and mountinfo shows
+/// it.
 class mount_directory
 {
 public:
@@ -92,8 +93,8 @@ public:
     mount_spec& noexec(bool on) { return set(noexec_, on); }
     /// Marks are read and written as `user.overlay.*`, not `trusted.overlay.*`: for user namespaces.
     mount_spec& userxattr(bool on) { return set(userxattr_, on); }
-    /// Syncs nothing: after a crash the upper is lost. The kernel refuses to use its work directory again until
-    /// `work/incompat/volatile` in it is removed. Without an upper it means nothing.
+    /// Syncs nothing: after a crash the upper is lost. The kernel refuses to use its work directory again
+    /// until `work/incompat/volatile` in it is removed. Without an upper it means nothing.
     mount_spec& volatile_(bool on) { return set(is_volatile_, on); }
 
     [[nodiscard]] const std::vector<lower>& lowers() const noexcept { return lowers_; }
@@ -109,9 +110,9 @@ public:
 
     /// Checks what overlayfs would refuse without saying why.
     ///
-    /// *Errors*: `errc::too_many_layers` for more than `max_lowers`; `errc::mount_cannot_proceed` for no lower,
-    /// for an upper without a work directory or the reverse, for one lower without an upper (add an empty
-    /// directory at the bottom), and for names that are empty, too long or hold a NUL.
+    /// *Errors*: `errc::too_many_layers` for more than `max_lowers`; `errc::mount_cannot_proceed` for no
+    /// lower, for an upper without a work directory or the reverse, for one lower without an upper (add an
+    /// empty directory at the bottom), and for names that are empty, too long or hold a NUL.
     void validate() const;
 
 private:
@@ -136,9 +137,9 @@ struct mount_option
     friend bool operator==(const mount_option&, const mount_option&) = default;
 };
 
-/// The options in the order in which fsconfig is given them: the source, lower directories topmost first, upper,
-/// work, features. What overlayfs takes from module defaults elsewhere is always given, so that a mount means the
-/// same on every machine.
+/// The options in the order in which fsconfig is given them: the source, lower directories topmost first,
+/// upper, work, features. What overlayfs takes from module defaults elsewhere is always given, so that a
+/// mount means the same on every machine.
 [[nodiscard]] std::vector<mount_option> option_list(const mount_spec& spec);
 
 /// The options as one string for mount(2), which takes the source and the flags by themselves.

@@ -15,8 +15,8 @@ struct mountinfo_entry
 {
     std::uint64_t id = 0;
     std::uint64_t parent_id = 0;
-    std::string root;        ///< the directory of the file system that is mounted
-    std::string mount_point; ///< as seen from the root of this process
+    std::string root;                 ///< the directory of the file system that is mounted
+    std::string mount_point;          ///< as seen from the root of this process
     std::vector<std::string> options; ///< of the mount: `ro`, `nosuid`
     std::string fs_type;
     std::string source;

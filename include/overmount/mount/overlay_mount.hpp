@@ -12,9 +12,10 @@ namespace overmount::inline OVERMOUNT_ABI {
 
 /// Mounts with overlayfs: system calls only.
 ///
-/// *Errors* of all functions, besides those of `mount_spec::validate`: EPERM and EACCES stay errors of the system,
-/// so that `condition::permission_denied` matches. Every other refusal to mount is `errc::mount_failed`; its text
-/// names the step and the errno, then the likely reason (the kernel seldom gives one), then what the kernel said.
+/// *Errors* of all functions, besides those of `mount_spec::validate`: EPERM and EACCES stay errors of the
+/// system, so that `condition::permission_denied` matches. Every other refusal to mount is
+/// `errc::mount_failed`; its text names the step and the errno, then the likely reason (the kernel seldom
+/// gives one), then what the kernel said.
 struct overlay_mount
 {
     /// A detached mount, by fsopen. Close the descriptor and it is gone.
@@ -24,6 +25,7 @@ struct overlay_mount
     [[nodiscard]] static detail::unique_fd create(const mount_spec& spec);
 
     /// Shows a detached mount at a directory, and makes it private. The path's last part is no symbolic link.
+    /// As long as `mount_fd` is open the mount is in use: close it before `unmount`.
     static void attach(int mount_fd, const std::string& target);
     static void attach(int mount_fd, int target_fd);
 

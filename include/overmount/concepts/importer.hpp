@@ -1,0 +1,65 @@
+#ifndef OVERMOUNT_CONCEPTS_IMPORTER_HPP
+#define OVERMOUNT_CONCEPTS_IMPORTER_HPP
+
+#include <overmount/detail/file_range.hpp>
+#include <overmount/image_config.hpp>
+#include <overmount/manifest.hpp>
+#include <overmount/worker_pool.hpp>
+
+#include <boost/asio/awaitable.hpp>
+
+#include <concepts>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace overmount::inline OVERMOUNT_ABI {
+
+/// What an importer works with.
+class import_context
+{
+public:
+    import_context(worker_pool pool, const limits& bounds, overmount::platform wanted)
+        : pool_(std::move(pool)), bounds_(bounds), wanted_(std::move(wanted))
+    {
+    }
+    [[nodiscard]] const worker_pool& pool() const noexcept { return pool_; }
+    [[nodiscard]] const limits& bounds() const noexcept { return bounds_; }
+    [[nodiscard]] const overmount::platform& wanted() const noexcept { return wanted_; }
+
+private:
+    worker_pool pool_;
+    limits bounds_;
+    overmount::platform wanted_;
+};
+
+/// A layer as its source offers it.
+struct found_layer
+{
+    diff_id diff;
+    detail::file_range bytes;
+    std::optional<digest> blob;          ///< of `bytes`, where the source tells
+    std::optional<compression> promised; ///< by the media type, where it promises one
+};
+
+/// An image as its source offers it. Documents were checked against their digests.
+struct found_image
+{
+    image_config config;
+    std::vector<found_layer> layers; ///< lowest first, one for each diff ID of the config
+    std::optional<std::string> manifest;
+    std::vector<std::string> tags;   ///< full names
+    std::string source;              ///< for people
+};
+
+/// Finds images in some source. A model is a copyable value that is no aggregate.
+///
+/// Guarantees: reads only documents; layers are read by the repository, by offset, and only those it lacks.
+template <class Importer>
+concept importer = std::copyable<Importer> && requires(const Importer& source, import_context context) {
+    { source.discover(context) } -> std::same_as<boost::asio::awaitable<std::vector<found_image>>>;
+};
+
+} // namespace overmount::inline OVERMOUNT_ABI
+
+#endif
