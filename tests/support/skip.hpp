@@ -1,4 +1,5 @@
-// Leaves a test that this machine cannot run. The line is for the runner, which may count a skip as a failure.
+// Leaves a test that this machine cannot run. The line is for the runner, which may count a skip as a
+// failure.
 #ifndef OVERMOUNT_TESTS_SUPPORT_SKIP_HPP
 #define OVERMOUNT_TESTS_SUPPORT_SKIP_HPP
 
@@ -6,11 +7,11 @@
 
 #include <iostream>
 
-#define OVERMOUNT_SKIP(why)                                                                                   \
-    do {                                                                                                       \
-        std::cout << "SKIPPED: " << Catch::getResultCapture().getCurrentTestName() << ": " << (why)            \
-                  << std::endl;                                                                                \
-        return;                                                                                                \
+#define OVERMOUNT_SKIP(why)                                                                                  \
+    do {                                                                                                     \
+        std::cout << "SKIPPED: " << Catch::getResultCapture().getCurrentTestName() << ": " << (why)          \
+                  << std::endl;                                                                              \
+        return;                                                                                              \
     } while (false)
 
 #endif

@@ -1,20 +1,26 @@
 #ifndef OVERMOUNT_DETAIL_HASHER_HPP
 #define OVERMOUNT_DETAIL_HASHER_HPP
 
-#include <overmount/digest.hpp>
+#include <overmount/detail/config.hpp>
 
+#include <cstddef>
 #include <memory>
 #include <span>
 
 struct evp_md_ctx_st;
 
-namespace overmount::inline OVERMOUNT_ABI::detail {
+namespace overmount::inline OVERMOUNT_ABI {
+
+enum class digest_algorithm : unsigned char;
+class digest;
+
+namespace detail {
 
 // A digest over bytes that come in pieces.
 class hasher
 {
 public:
-    explicit hasher(digest_algorithm algorithm = digest_algorithm::sha256);
+    explicit hasher(digest_algorithm algorithm);
 
     void update(std::span<const std::byte> bytes);
     // The digest of all bytes so far. To be called once, at the end.
@@ -29,10 +35,10 @@ private:
     std::unique_ptr<evp_md_ctx_st, release> context_;
 };
 
-} // namespace overmount::inline OVERMOUNT_ABI::detail
+} // namespace detail
+} // namespace overmount::inline OVERMOUNT_ABI
 
-#ifndef OVERMOUNT_SEPARATE_COMPILATION
-#include <overmount/impl/digest.ipp>
-#endif
+// The class above is complete here, as the bodies of both need it.
+#include <overmount/digest.hpp>
 
 #endif

@@ -9,6 +9,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace overmount::inline OVERMOUNT_ABI {
@@ -82,9 +83,31 @@ public:
     [[nodiscard]] file_lock lease(const std::vector<diff_id>& diffs, std::string& name);
     void end_lease(const std::string& name);
 
-    // Who holds it unpacks the diff. Nothing when another does.
-    [[nodiscard]] std::optional<file_lock> try_claim(const diff_id& id);
-    void end_claim(const diff_id& id);
+    // Who holds it unpacks the diff. Its file goes with it.
+    class claim
+    {
+    public:
+        claim(file_lock lock, int directory, std::string name)
+            : lock_(std::move(lock)), directory_(directory), name_(std::move(name))
+        {
+        }
+        claim(claim&& other) noexcept
+            : lock_(std::move(other.lock_)), directory_(std::exchange(other.directory_, -1)),
+              name_(std::move(other.name_))
+        {
+        }
+        claim& operator=(claim&&) = delete;
+        ~claim();
+        // Tells who waits that the work goes on.
+        void beat() const;
+
+    private:
+        file_lock lock_;
+        int directory_;
+        std::string name_;
+    };
+    // Nothing when another holds it.
+    [[nodiscard]] std::optional<claim> try_claim(const diff_id& id);
     // When the holder last made progress; nanoseconds since 1970, 0 when there is no claim.
     [[nodiscard]] std::int64_t claim_time(const diff_id& id) const;
 

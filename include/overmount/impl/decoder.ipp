@@ -95,12 +95,9 @@ OVERMOUNT_DECL compression detect_compression(std::span<const std::byte> head)
         return compression::gzip;
     if (head.size() >= 4 && begins_zstd(head))
         return compression::zstd;
-    if (text.starts_with(std::string_view("\xfd"
-                                          "7zXZ\0",
-                                          6)))
+    if (text.starts_with(std::string_view("\xfd\x37zXZ\0", 6)))
         throw decode_error(errc::unsupported_compression, "xz");
-    // Its fifth byte and on is the magic of a block, or of the end: a tar may well begin with a name like
-    // BZh9.
+    // The fifth byte begins the magic of a block, or of the end: a tar may well begin with a name like BZh9.
     if (text.size() >= 6 && text.starts_with("BZh") &&
         (text.substr(4, 2) == "\x31\x41" || text.substr(4, 2) == "\x17\x72"))
         throw decode_error(errc::unsupported_compression, "bzip2");
@@ -133,7 +130,7 @@ OVERMOUNT_DECL decoder::decoder(compression kind, const limits& bounds)
         zstd_.reset(::ZSTD_createDCtx());
         if (!zstd_)
             throw std::bad_alloc();
-        // The limit is ours to check (check_window), to the byte; zstd's own must not be below it.
+        // The limit is ours to check, to the byte; zstd's own must not be below it.
         const auto range = ::ZSTD_dParam_getBounds(ZSTD_d_windowLogMax);
         const int log =
             std::clamp(static_cast<int>(std::bit_width(window_)), range.lowerBound, range.upperBound);

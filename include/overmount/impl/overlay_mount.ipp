@@ -82,7 +82,8 @@ inline std::string explain(int number, const mount_spec& spec)
         return "the kernel has no overlayfs";
     case EPERM:
     case EACCES:
-        return "mounting needs CAP_SYS_ADMIN";
+        return spec.userxattr() ? "mounting needs CAP_SYS_ADMIN, and access to the directories"
+                                : "mounting needs CAP_SYS_ADMIN; in a user namespace also userxattr";
     case ENOENT:
         return "the directory is missing";
     case ENOTDIR:
@@ -179,8 +180,8 @@ OVERMOUNT_DECL void overlay_context::give(const mount_option& option)
     const int done = option.value ? ::fsconfig(fd_.get(), FSCONFIG_SET_STRING, option.key.c_str(),
                                                option.value->c_str(), 0)
                                   : ::fsconfig(fd_.get(), FSCONFIG_SET_FLAG, option.key.c_str(), nullptr, 0);
-    if (done != 0)
-        throw mount_error(errno, "fsconfig", option.key, "the kernel does not know the option", read_log());
+    if (const int number = errno; done != 0)
+        throw mount_error(number, "fsconfig", option.key, "the kernel may not know the option", read_log());
 }
 
 OVERMOUNT_DECL void overlay_context::give(const char* key, const mount_directory& directory,

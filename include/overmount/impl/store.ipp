@@ -347,15 +347,22 @@ OVERMOUNT_DECL void store::end_lease(const std::string& name)
         throw_errno("unlink", name);
 }
 
-OVERMOUNT_DECL std::optional<file_lock> store::try_claim(const diff_id& id)
+OVERMOUNT_DECL store::claim::~claim()
 {
-    return file_lock::try_exclusive(claims_.get(), digest_name(id.value()));
+    // Unlinked while locked: who opened the file meanwhile sees that it is not the one in place any more. A file
+    // that stays is swept when its lock can be had.
+    if (directory_ >= 0)
+        ::unlinkat(directory_, name_.c_str(), 0);
 }
 
-OVERMOUNT_DECL void store::end_claim(const diff_id& id)
+OVERMOUNT_DECL void store::claim::beat() const { check(::futimens(lock_.fd(), nullptr), "utimens"); }
+
+OVERMOUNT_DECL std::optional<store::claim> store::try_claim(const diff_id& id)
 {
-    if (::unlinkat(claims_.get(), digest_name(id.value()).c_str(), 0) != 0 && errno != ENOENT)
-        throw_errno("unlink");
+    const std::string name = digest_name(id.value());
+    if (auto lock = file_lock::try_exclusive(claims_.get(), name))
+        return claim(std::move(*lock), claims_.get(), name);
+    return std::nullopt;
 }
 
 OVERMOUNT_DECL std::int64_t store::claim_time(const diff_id& id) const

@@ -25,6 +25,10 @@ public:
     explicit mount_directory(detail::unique_fd fd, std::string path = {})
         : owned_(std::make_shared<const detail::unique_fd>(std::move(fd))), path_(std::move(path))
     {}
+    /// Shares a descriptor with others.
+    explicit mount_directory(std::shared_ptr<const detail::unique_fd> fd, std::string path = {})
+        : owned_(std::move(fd)), path_(std::move(path))
+    {}
     /// Uses `fd`, which must stay open for as long as this object or a copy of it is mounted from.
     [[nodiscard]] static mount_directory borrowed(int fd, std::string path = {})
     {

@@ -1,0 +1,227 @@
+#ifndef OVERMOUNT_DETAIL_IMPORT_RUN_HPP
+#define OVERMOUNT_DETAIL_IMPORT_RUN_HPP
+
+#include <overmount/detail/repository_state.hpp>
+#include <overmount/detail/run_on.hpp>
+#include <overmount/detail/task_group.hpp>
+#include <overmount/reference.hpp>
+#include <overmount/unpack/unpack_layer.hpp>
+
+#include <boost/asio/steady_timer.hpp>
+
+#include <algorithm>
+#include <chrono>
+#include <ctime>
+
+namespace overmount::inline OVERMOUNT_ABI::detail {
+
+// One import at work: what is to be unpacked, and what is finished and waits to be shown. Shared by the coroutines
+// of the import and by the workers that act for it.
+//
+// Layers that nobody else unpacks are claimed, unpacked and shown in one round; what another operation or process
+// has claimed is waited for only then, so that two imports never wait for each other.
+template <storage_policy Storage>
+class import_run : public std::enable_shared_from_this<import_run<Storage>>
+{
+public:
+    using state = repository_state<Storage>;
+    using pointer = std::shared_ptr<import_run>;
+
+    import_run(std::shared_ptr<state> repository, std::vector<found_image> images, import_options options)
+        : repository_(std::move(repository)), images_(std::move(images)), options_(std::move(options))
+    {
+    }
+
+    [[nodiscard]] const std::vector<found_image>& images() const noexcept { return images_; }
+
+    static asio::awaitable<void> run(pointer self)
+    {
+        auto prepare = [self](const stop_flag&) { self->prepare(); };
+        co_await run_on(self->repository_->pool, std::move(prepare));
+        while (!self->todo_.empty()) {
+            co_await one_round(self);
+            if (self->todo_.empty())
+                break;
+            asio::steady_timer pause(co_await asio::this_coro::executor, std::chrono::milliseconds(50));
+            co_await pause.async_wait(asio::use_awaitable);
+        }
+        auto show = [self](const stop_flag&) { self->show_images(); };
+        co_await run_on(self->repository_->pool, std::move(show));
+    }
+
+    // Removes what is left of the import, finished or not. On a worker.
+    void clean()
+    {
+        finished_.clear();
+        if (!staging_)
+            return;
+        repository_->records->remove_staging(*staging_);
+        repository_->records->end_lease(lease_name_);
+        staging_.reset();
+    }
+
+private:
+    struct job
+    {
+        found_layer layer;
+        std::string name;
+        std::int64_t claim_seen = 0; // of the other one who has it
+        std::chrono::steady_clock::time_point claim_since{};
+        bool alone = false; // the other one stands still
+    };
+    struct done
+    {
+        diff_id diff;
+        typename Storage::writer writer;
+        std::optional<store::claim> claim;
+    };
+
+    void prepare()
+    {
+        std::set<diff_id> known;
+        std::vector<diff_id> relied_on;
+        for (const found_image& image : images_) {
+            for (const found_layer& layer : image.layers) {
+                if (!known.insert(layer.diff).second)
+                    continue;
+                relied_on.push_back(layer.diff);
+                todo_.push_back({layer, "layer-" + std::to_string(todo_.size())});
+            }
+        }
+        const file_lock guard = repository_->records->lock_shared();
+        lease_ = repository_->records->lease(relied_on, lease_name_);
+        staging_.emplace(repository_->records->make_staging());
+        std::erase_if(todo_, [this](const job& j) { return repository_->storage.contains(j.layer.diff); });
+        // Largest first: the last one to end should be a small one.
+        std::ranges::sort(todo_, std::greater<>(), [](const job& j) { return j.layer.bytes.size(); });
+    }
+
+    static asio::awaitable<void> one_round(pointer self)
+    {
+        auto group = std::make_shared<task_group>(co_await asio::this_coro::executor);
+        for (std::size_t i = 0; i < self->todo_.size(); ++i)
+            group->add(one_layer(self, i));
+        co_await task_group::join(std::move(group));
+        auto show = [self](const stop_flag&) { self->show_diffs(); };
+        co_await run_on(self->repository_->pool, std::move(show));
+    }
+
+    static asio::awaitable<void> one_layer(pointer self, std::size_t which)
+    {
+        const auto permit = co_await self->repository_->slots.acquire();
+        auto unpack = [self, which](const stop_flag& stop) { self->unpack(self->todo_[which], stop); };
+        co_await run_on(self->repository_->pool, std::move(unpack));
+    }
+
+    // Whether this layer is ours to unpack; remembers for how long another one's claim stands still.
+    bool may_begin(job& j, std::optional<store::claim>& claim)
+    {
+        constexpr auto patience = std::chrono::seconds(20);
+        if (auto got = repository_->records->try_claim(j.layer.diff))
+            claim.emplace(std::move(*got));
+        if (claim || j.alone)
+            return true;
+        const auto now = std::chrono::steady_clock::now();
+        if (const auto seen = repository_->records->claim_time(j.layer.diff); seen != j.claim_seen) {
+            j.claim_seen = seen;
+            j.claim_since = now;
+        }
+        j.alone = now - j.claim_since > patience;
+        return j.alone;
+    }
+
+    void unpack(job& j, const stop_flag& stop)
+    {
+        try {
+            std::optional<store::claim> claim;
+            if (!may_begin(j, claim) || repository_->storage.contains(j.layer.diff))
+                return;
+            auto writer = repository_->storage.create(write_context(staging_->fd.get(), j.name, repository_->bounds));
+            auto beat = std::chrono::steady_clock::now();
+            const auto tick = [&](std::uint64_t read, std::uint64_t) {
+                if (options_.progress())
+                    options_.progress()(layer_progress(j.layer.diff, read, j.layer.bytes.size()));
+                if (const auto now = std::chrono::steady_clock::now(); claim && now - beat > std::chrono::seconds(1)) {
+                    beat = now;
+                    claim->beat();
+                }
+            };
+            read_layer(j.layer, repository_->bounds, stop, [&](auto bytes) { writer.write(bytes); }, tick);
+            static_cast<void>(writer.finish());
+            const std::lock_guard guard(mutex_);
+            finished_.push_back({j.layer.diff, std::move(writer), std::move(claim)});
+        } catch (error& failure) {
+            failure.layer(j.layer.diff.string());
+            throw;
+        }
+    }
+
+    // All that this round finished becomes visible, after one sync.
+    void show_diffs()
+    {
+        if (!finished_.empty() && repository_->sync == durability::batch)
+            check(::syncfs(repository_->records->base_fd()), "syncfs");
+        for (done& d : finished_)
+            d.writer.publish(d.diff);
+        finished_.clear();
+        std::erase_if(todo_, [this](const job& j) { return repository_->storage.contains(j.layer.diff); });
+    }
+
+    void show_images()
+    {
+        for (const found_image& image : images_)
+            show_image(image);
+    }
+
+    // Children before parents, the tag last.
+    void show_image(const found_image& image)
+    {
+        store& records = *repository_->records;
+        const file_lock guard = records.lock_shared();
+        std::optional<chain_id> parent;
+        for (const diff_id& diff : image.config.diff_ids()) {
+            const chain_id chain = parent ? chain_id::of(*parent, diff) : chain_id::of(diff);
+            records.put_layer(chain, {diff, parent}, repository_->sync);
+            parent = chain;
+        }
+        if constexpr (mountable_storage<Storage>) {
+            if (parent)
+                mount_table(repository_->records).ensure_correction(*parent, repository_->stack_of(*parent));
+        }
+        std::optional<digest> manifest;
+        if (image.manifest) {
+            manifest = digest::of(*image.manifest);
+            records.put_manifest(*manifest, *image.manifest, repository_->sync);
+        }
+        records.put_image(image.config.id(), image.config.bytes(), repository_->sync);
+        std::vector<std::string> names = image.tags;
+        for (const std::string& tag : options_.tags())
+            names.push_back(reference::parse(tag).with_default_tag().string());
+        for (const std::string& name : names)
+            records.put_tag({name, image.config.id(), manifest, image.source, now()}, repository_->sync);
+    }
+
+    // RFC 3339, seconds.
+    static std::string now()
+    {
+        const std::time_t seconds = std::time(nullptr);
+        std::tm parts{};
+        ::gmtime_r(&seconds, &parts);
+        char text[32];
+        return {text, std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &parts)};
+    }
+
+    std::shared_ptr<state> repository_;
+    std::vector<found_image> images_;
+    import_options options_;
+    std::optional<store::staging_directory> staging_;
+    std::optional<file_lock> lease_;
+    std::string lease_name_;
+    std::vector<job> todo_; // its elements stay where they are during a round
+    std::mutex mutex_;
+    std::vector<done> finished_;
+};
+
+} // namespace overmount::inline OVERMOUNT_ABI::detail
+
+#endif

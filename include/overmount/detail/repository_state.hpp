@@ -1,0 +1,53 @@
+#ifndef OVERMOUNT_DETAIL_REPOSITORY_STATE_HPP
+#define OVERMOUNT_DETAIL_REPOSITORY_STATE_HPP
+
+#include <overmount/concepts/storage_policy.hpp>
+#include <overmount/detail/semaphore.hpp>
+#include <overmount/detail/store.hpp>
+#include <overmount/mount/mount_table.hpp>
+#include <overmount/options.hpp>
+
+#include <memory>
+#include <set>
+#include <vector>
+
+namespace overmount::inline OVERMOUNT_ABI::detail {
+
+// What all handles on one opened repository share.
+template <storage_policy Storage>
+struct repository_state
+{
+    repository_state(std::shared_ptr<store> opened, const repository_options& options, worker_pool threads)
+        : records(std::move(opened)), storage(storage_place(records->diffs(), records->staging(), options.sync())),
+          pool(std::move(threads)), bounds(options.bounds()), sync(options.sync()), slots(pool.workers() + 1)
+    {
+    }
+
+    // The layers that a mount of `top` stacks, topmost first: each diff once, at its topmost place, down to an
+    // opaque root.
+    [[nodiscard]] std::vector<stacked_layer> stack_of(const chain_id& top) const
+        requires mountable_storage<Storage>
+    {
+        std::vector<stacked_layer> out;
+        std::set<diff_id> seen;
+        for (const layer_record& layer : records->chain(top)) {
+            if (!seen.insert(layer.diff).second)
+                continue;
+            out.push_back({storage.lower(layer.diff), storage.record(layer.diff)});
+            if (out.back().record.opaque_root)
+                break;
+        }
+        return out;
+    }
+
+    std::shared_ptr<store> records;
+    Storage storage;
+    worker_pool pool;
+    limits bounds;
+    durability sync;
+    semaphore slots; // layers that are being unpacked
+};
+
+} // namespace overmount::inline OVERMOUNT_ABI::detail
+
+#endif

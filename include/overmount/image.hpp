@@ -1,0 +1,167 @@
+#ifndef OVERMOUNT_IMAGE_HPP
+#define OVERMOUNT_IMAGE_HPP
+
+#include <overmount/concepts/mount_policy.hpp>
+#include <overmount/detail/repository_state.hpp>
+#include <overmount/detail/run_on.hpp>
+#include <overmount/image_config.hpp>
+#include <overmount/mount/mount_table.hpp>
+
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace overmount::inline OVERMOUNT_ABI {
+
+/// A mounted image; owns the mount. Destroyed, it takes the mount out of sight and reports nothing; `unmount`
+/// does the same and says what went wrong; after `keep` the mount stays, also when the program has ended.
+///
+/// *Concurrency*: one object is not for two threads at once.
+template <storage_policy Storage, mount_policy Mount>
+class basic_mount
+{
+    using state = detail::repository_state<Storage>;
+
+public:
+    basic_mount(basic_mount&&) noexcept = default;
+    basic_mount& operator=(basic_mount&& other) noexcept
+    {
+        std::swap(state_, other.state_);
+        std::swap(record_, other.record_);
+        return *this;
+    }
+    ~basic_mount()
+    {
+        if (!state_)
+            return;
+        try {
+            Mount::unmount(record_.target, true);
+            detail::mount_table(state_->records).remove(record_);
+        } catch (const std::exception&) {
+            // A destructor has nobody to tell; the record stays, and the next sweep takes it up.
+        }
+    }
+
+    [[nodiscard]] const std::string& id() const noexcept { return record_.id; }
+    /// The mount point, an absolute path.
+    [[nodiscard]] const std::string& target() const noexcept { return record_.target; }
+    [[nodiscard]] bool writable() const noexcept { return record_.writable; }
+
+    /// Lets go of the mount: it stays until someone unmounts it.
+    void keep() noexcept { state_.reset(); }
+
+    /// Unmounts, and removes the upper of a writable mount.
+    ///
+    /// *Errors*: EBUSY where it is in use; the mount then stays, and this object owns it no more.
+    /// *Cancellation*: none; the kernel does not stop halfway.
+    [[nodiscard]] asio::awaitable<void> unmount()
+    {
+        return unmount_record(std::exchange(state_, nullptr), record_);
+    }
+
+private:
+    template <storage_policy, mount_policy>
+    friend class basic_image;
+    template <storage_policy, mount_policy>
+    friend class basic_repository;
+
+    basic_mount(std::shared_ptr<state> owner, mount_record record)
+        : state_(std::move(owner)), record_(std::move(record))
+    {
+    }
+
+    static asio::awaitable<void> unmount_record(std::shared_ptr<state> owner, mount_record record)
+    {
+        auto work = [owner, record](const detail::stop_flag&) {
+            detail::mount_table table(owner->records);
+            if (detail::mount_table::alive(record, mountinfo::read()))
+                Mount::unmount(record.target, false);
+            table.remove(record);
+        };
+        co_await detail::run_on(owner->pool, std::move(work));
+    }
+
+    std::shared_ptr<state> state_;
+    mount_record record_;
+};
+
+/// A handle on an image of a repository: cheap to copy, pins nothing.
+///
+/// *Concurrency*: operations may run at the same time; one object is not for two threads at once.
+template <storage_policy Storage, mount_policy Mount>
+class basic_image
+{
+    using state = detail::repository_state<Storage>;
+
+public:
+    /// The digest of the config.
+    [[nodiscard]] const digest& id() const noexcept { return config_->id(); }
+    [[nodiscard]] const image_config& config() const noexcept { return *config_; }
+    /// The image's layers, topmost first; empty for an image without layers.
+    [[nodiscard]] std::vector<chain_id> layers() const
+    {
+        std::vector<chain_id> out;
+        for (const diff_id& diff : config_->diff_ids())
+            out.push_back(out.empty() ? chain_id::of(diff) : chain_id::of(out.back(), diff));
+        std::ranges::reverse(out);
+        return out;
+    }
+
+    /// Mounts the image with overlayfs.
+    ///
+    /// *Errors*: `too_many_layers`, `mount_failed` (its text names the step and the likely reason), EPERM.
+    /// *Cancellation*: before the kernel is called; afterwards the mount is made.
+    [[nodiscard]] asio::awaitable<basic_mount<Storage, Mount>> mount(mount_options options = mount_options()) const
+        requires mountable_storage<Storage>
+    {
+        return mount_image(state_, config_, layers(), std::move(options));
+    }
+
+private:
+    template <storage_policy, mount_policy>
+    friend class basic_repository;
+
+    basic_image(std::shared_ptr<state> owner, image_config config)
+        : state_(std::move(owner)), config_(std::make_shared<const image_config>(std::move(config)))
+    {
+    }
+
+    static mount_record mount_now(state& owner, const digest& id, const std::vector<chain_id>& layers,
+                                  const mount_options& options)
+    {
+        if (layers.empty())
+            throw error(errc::mount_cannot_proceed).at(stage::mount).detail("the image has no layers");
+        detail::mount_table table(owner.records);
+        const auto stack = owner.stack_of(layers.front());
+        // Held until the mount is there: the sweep removes records without one.
+        const detail::file_lock guard = owner.records->lock_shared();
+        mount_record record = table.add(id, options.target(), options.writable());
+        try {
+            Mount::mount(table.spec_of(record, layers.front(), stack), record.target);
+        } catch (...) {
+            table.remove(record);
+            throw;
+        }
+        return record;
+    }
+
+    static asio::awaitable<basic_mount<Storage, Mount>> mount_image(std::shared_ptr<state> owner,
+                                                                    std::shared_ptr<const image_config> config,
+                                                                    std::vector<chain_id> layers,
+                                                                    mount_options options)
+    {
+        auto work = [owner, config, layers, options](const detail::stop_flag&) {
+            return mount_now(*owner, config->id(), layers, options);
+        };
+        mount_record record = co_await detail::run_on(owner->pool, std::move(work));
+        co_return basic_mount<Storage, Mount>(std::move(owner), std::move(record));
+    }
+
+    std::shared_ptr<state> state_;
+    std::shared_ptr<const image_config> config_;
+};
+
+} // namespace overmount::inline OVERMOUNT_ABI
+
+#endif

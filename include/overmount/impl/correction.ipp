@@ -1,0 +1,154 @@
+#ifndef OVERMOUNT_IMPL_CORRECTION_IPP
+#define OVERMOUNT_IMPL_CORRECTION_IPP
+
+#include <overmount/detail/fs.hpp>
+#include <overmount/mount/correction.hpp>
+#include <overmount/tar/path.hpp>
+
+#include <fcntl.h>
+#include <sys/xattr.h>
+
+#include <algorithm>
+#include <array>
+
+namespace overmount::inline OVERMOUNT_ABI::detail {
+
+inline bool is_opaque(int layer, const std::string& path)
+{
+    const std::string name = "/proc/self/fd/" + std::to_string(layer) + "/" + path;
+    char value = 0;
+    return ::lgetxattr(name.c_str(), "trusted.overlay.opaque", &value, 1) == 1 && value == 'y';
+}
+
+OVERMOUNT_DECL correction::correction(const std::vector<stacked_layer>& stack) : stack_(stack)
+{
+    for (const stacked_layer& layer : stack)
+        implied_.emplace_back(layer.record.implied.begin(), layer.record.implied.end());
+    root_ = !stack.empty() && stack.front().record.implied_root && attributes_of("").has_value();
+    for (std::size_t layer = 0; layer < stack.size(); ++layer) {
+        for (const std::string& path : stack[layer].record.implied) {
+            const merged shown = look_up(path);
+            if (shown.directory && shown.layers.front() == layer && attributes_of(path))
+                add(path);
+        }
+        for (const std::string& path : stack[layer].record.whiteout_directories) {
+            const merged shown = look_up(path);
+            if (shown.directory && shown.layers == std::vector{layer} && !path.empty())
+                add(path);
+        }
+    }
+}
+
+OVERMOUNT_DECL void correction::add(const std::string& path)
+{
+    for (std::string part = path; !part.empty(); part = tar::parent_of(part))
+        directories_.insert(part);
+}
+
+OVERMOUNT_DECL bool correction::implies(std::size_t layer, const std::string& path) const
+{
+    return path.empty() ? stack_[layer].record.implied_root : implied_[layer].contains(path);
+}
+
+// Of the layers that show the parent, those that show `path` as a directory: overlayfs' own rule.
+OVERMOUNT_DECL std::vector<std::size_t> correction::merged_with(const std::vector<std::size_t>& above,
+                                                                const std::string& path) const
+{
+    std::vector<std::size_t> out;
+    for (const std::size_t layer : above) {
+        const int fd = stack_[layer].directory.fd->get();
+        struct stat status;
+        if (::fstatat(fd, path.c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0)
+            continue;
+        if (!S_ISDIR(status.st_mode))
+            break;
+        out.push_back(layer);
+        if (is_opaque(fd, path))
+            break;
+    }
+    return out;
+}
+
+OVERMOUNT_DECL correction::merged correction::look_up(const std::string& path) const
+{
+    merged out{true, {}};
+    for (std::size_t layer = 0; layer < stack_.size(); ++layer)
+        out.layers.push_back(layer);
+    for (std::size_t end = 0; !path.empty() && end < path.size();) {
+        end = std::min(path.find('/', end == 0 ? 0 : end + 1), path.size());
+        out.layers = merged_with(out.layers, path.substr(0, end));
+        if (out.layers.empty())
+            return {};
+    }
+    return out;
+}
+
+OVERMOUNT_DECL std::optional<std::size_t> correction::attributes_of(const std::string& path) const
+{
+    const merged above = look_up(std::string(tar::parent_of(path)));
+    for (const std::size_t layer : above.layers) {
+        struct stat status;
+        if (::fstatat(stack_[layer].directory.fd->get(), path.empty() ? "." : path.c_str(), &status,
+                      AT_SYMLINK_NOFOLLOW) != 0)
+            continue;
+        if (!S_ISDIR(status.st_mode))
+            return std::nullopt;
+        if (!implies(layer, path))
+            return layer;
+    }
+    return std::nullopt;
+}
+
+inline void copy_xattrs(int from, int to)
+{
+    std::vector<char> names(65536), value(65536);
+    const ssize_t size = ::flistxattr(from, names.data(), names.size());
+    if (size < 0 && errno != EOPNOTSUPP)
+        throw_errno("listxattr");
+    for (ssize_t at = 0; at < size;) {
+        const std::string name = names.data() + at;
+        at += static_cast<ssize_t>(name.size()) + 1;
+        if (name.starts_with("trusted.overlay.") || name.starts_with("user.overlay."))
+            continue;
+        const ssize_t length = ::fgetxattr(from, name.c_str(), value.data(), value.size());
+        check(static_cast<int>(length), "getxattr", name);
+        check(::fsetxattr(to, name.c_str(), value.data(), static_cast<std::size_t>(length), 0), "setxattr", name);
+    }
+}
+
+OVERMOUNT_DECL void copy_directory_attributes(int from, int to)
+{
+    struct stat status;
+    check(::fstat(from, &status), "stat");
+    check(::fchown(to, status.st_uid, status.st_gid), "chown");
+    check(::fchmod(to, status.st_mode & 07777), "chmod");
+    copy_xattrs(from, to);
+    const std::array<timespec, 2> times{status.st_mtim, status.st_mtim};
+    check(::futimens(to, times.data()), "utimens");
+}
+
+OVERMOUNT_DECL void correction::copy_attributes(int target, const std::string& path) const
+{
+    const char* name = path.empty() ? "." : path.c_str();
+    const unique_fd to(check(::openat(target, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC), "open"));
+    const auto source = attributes_of(path);
+    // No layer has an entry for it: all show what an implied directory shows.
+    const std::size_t layer = source ? *source : look_up(path).layers.front();
+    const unique_fd from(check(
+        ::openat(stack_[layer].directory.fd->get(), name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC), "open"));
+    copy_directory_attributes(from.get(), to.get());
+}
+
+OVERMOUNT_DECL void correction::write(int target) const
+{
+    for (const std::string& path : directories_)
+        check(::mkdirat(target, path.c_str(), 0700), "mkdir", path);
+    // Children first: making them changes the times of their parents.
+    for (auto path = directories_.rbegin(); path != directories_.rend(); ++path)
+        copy_attributes(target, *path);
+    copy_attributes(target, "");
+}
+
+} // namespace overmount::inline OVERMOUNT_ABI::detail
+
+#endif

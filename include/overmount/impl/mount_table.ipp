@@ -1,0 +1,126 @@
+#ifndef OVERMOUNT_IMPL_MOUNT_TABLE_IPP
+#define OVERMOUNT_IMPL_MOUNT_TABLE_IPP
+
+#include <overmount/impl/diff_record.ipp>
+#include <overmount/mount/mount_table.hpp>
+
+#include <fcntl.h>
+
+namespace overmount::inline OVERMOUNT_ABI::detail {
+
+inline std::uint64_t mount_namespace()
+{
+    struct stat status;
+    return ::stat("/proc/self/ns/mnt", &status) == 0 ? status.st_ino : 0;
+}
+
+OVERMOUNT_DECL mount_record mount_table::add(const digest& image, const std::string& target, bool writable)
+{
+    mount_record record{random_id(), image, target, writable, boot_id(), mount_namespace()};
+    if (record.target.empty())
+        record.target = (store_->base() / "mounts" / record.id / "target").string();
+    else
+        record.target = std::filesystem::absolute(target).lexically_normal().string();
+    const std::string draft = "mount-" + record.id;
+    make_directory(store_->staging(), draft, 0700);
+    const unique_fd made = open_directory(store_->staging(), draft);
+    for (const char* part : {"target", "upper", "work", "empty"})
+        make_directory(made.get(), part, 0755);
+    write_file(made.get(), "record.json",
+               nlohmann::json{{"id", record.id},
+                              {"image", record.image.string()},
+                              {"target", percent_encode(record.target)},
+                              {"writable", record.writable},
+                              {"boot_id", record.boot},
+                              {"mount_namespace", record.mount_namespace}}
+                   .dump());
+    rename_over(store_->staging(), draft, store_->mounts(), record.id);
+    return record;
+}
+
+OVERMOUNT_DECL void mount_table::remove(const mount_record& record)
+{
+    const std::string gone = "trash-" + record.id;
+    rename_over(store_->mounts(), record.id, store_->staging(), gone);
+    remove_tree(store_->staging(), gone, store_->staging());
+}
+
+OVERMOUNT_DECL std::vector<mount_record> mount_table::list() const
+{
+    std::vector<mount_record> out;
+    for (const std::string& id : list_directory(store_->mounts(), ".")) {
+        const auto text = read_file(store_->mounts(), id + "/record.json", 1 << 20);
+        if (!text)
+            continue;
+        out.push_back(read_record(*text, [](const nlohmann::json& value) {
+            return mount_record{value.at("id"),
+                                digest::parse(value.at("image").get<std::string>()),
+                                percent_decode(value.at("target").get<std::string>()),
+                                value.at("writable"),
+                                value.at("boot_id"),
+                                value.at("mount_namespace")};
+        }));
+    }
+    return out;
+}
+
+OVERMOUNT_DECL bool mount_table::alive(const mount_record& record, const mountinfo& now)
+{
+    if (record.boot != boot_id())
+        return false;
+    return record.mount_namespace != mount_namespace() || now.find_by_source(record.source()) != nullptr;
+}
+
+OVERMOUNT_DECL bool mount_table::ensure_correction(const chain_id& top, const std::vector<stacked_layer>& stack)
+{
+    const unique_fd layer = open_directory(store_->base_fd(), store_->layer_path(top));
+    if (const auto known = read_file(layer.get(), "correction.json", 4096))
+        return read_record(*known, [](const nlohmann::json& value) { return value.at("needed").get<bool>(); });
+    const correction wanted(stack);
+    auto staging = store_->make_staging();
+    if (wanted.needed()) {
+        make_directory(staging.fd.get(), "correction", 0700);
+        wanted.write(open_directory(staging.fd.get(), "correction").get());
+        rename_into_place(staging.fd.get(), "correction", layer.get(), "correction");
+    }
+    write_file(staging.fd.get(), "correction.json", nlohmann::json{{"needed", wanted.needed()}}.dump());
+    rename_over(staging.fd.get(), "correction.json", layer.get(), "correction.json");
+    store_->remove_staging(staging);
+    return wanted.needed();
+}
+
+OVERMOUNT_DECL mount_spec mount_table::spec_of(const mount_record& record, const chain_id& top,
+                                               const std::vector<stacked_layer>& stack)
+{
+    mount_spec spec;
+    const std::filesystem::path base = store_->base(), own = base / "mounts" / record.id;
+    const auto directory = [](int parent, const std::string& name, const std::filesystem::path& path) {
+        return mount_directory(
+            unique_fd(check(::openat(parent, name.c_str(), O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC), "open",
+                            name)),
+            path.string());
+    };
+    if (!stack.empty() && ensure_correction(top, stack)) {
+        const std::string path = store_->layer_path(top) + "/correction";
+        spec.add_lower(directory(store_->base_fd(), path, base / path));
+    }
+    for (const stacked_layer& layer : stack)
+        spec.add_lower(lower::borrowed(layer.directory.fd->get(), (base / "diffs" / layer.directory.path).string()));
+    // overlayfs wants two; an empty one at the bottom shows nothing.
+    if (spec.lowers().size() < 2)
+        spec.add_lower(directory(store_->mounts(), record.id + "/empty", own / "empty"));
+    spec.source(record.source()).read_only(!record.writable);
+    if (record.writable) {
+        // The root of the upper is what shows as the root.
+        const std::string topmost = spec.lowers().front().name();
+        const unique_fd from(check(::open(topmost.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC), "open"));
+        copy_directory_attributes(from.get(), open_directory(store_->mounts(), record.id + "/upper").get());
+        spec.upper(directory(store_->mounts(), record.id + "/upper", own / "upper"));
+        spec.work(directory(store_->mounts(), record.id + "/work", own / "work"));
+    }
+    return spec;
+}
+
+} // namespace overmount::inline OVERMOUNT_ABI::detail
+
+#endif

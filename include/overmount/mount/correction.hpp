@@ -1,0 +1,66 @@
+#ifndef OVERMOUNT_MOUNT_CORRECTION_HPP
+#define OVERMOUNT_MOUNT_CORRECTION_HPP
+
+#include <overmount/concepts/storage_policy.hpp>
+
+#include <cstddef>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+namespace overmount::inline OVERMOUNT_ABI::detail {
+
+// One layer of a stack: where it is, and what its storage noted of it.
+struct stacked_layer
+{
+    lower_directory directory;
+    diff_record record;
+};
+
+// Gives the directory `to` the owner, mode, times and xattrs of the directory `from`; overlayfs' own stay out.
+void copy_directory_attributes(int from, int to);
+
+// What a mount of a stack must show otherwise than overlayfs would (design.md, section 6): directories that a
+// diff only implies have the attributes of the layers below; whiteouts in directories that nothing merges with
+// are not listed. The correction is a tree of directories alone, to be stacked on top.
+//
+// The answers come from single look-ups of the paths that the diffs noted; no tree is walked.
+class correction
+{
+public:
+    // `stack` is topmost first, has no layer twice, and ends at an opaque root.
+    explicit correction(const std::vector<stacked_layer>& stack);
+
+    [[nodiscard]] bool needed() const noexcept { return root_ || !directories_.empty(); }
+    // Makes the tree in the empty directory `target`.
+    void write(int target) const;
+
+private:
+    struct merged
+    {
+        bool directory = false;
+        std::vector<std::size_t> layers; // that show the directory, topmost first
+    };
+    [[nodiscard]] merged look_up(const std::string& path) const;
+    [[nodiscard]] std::vector<std::size_t> merged_with(const std::vector<std::size_t>& above,
+                                                       const std::string& path) const;
+    // The layer whose attributes the directory has; nothing when no layer has an entry for it.
+    [[nodiscard]] std::optional<std::size_t> attributes_of(const std::string& path) const;
+    [[nodiscard]] bool implies(std::size_t layer, const std::string& path) const;
+    void add(const std::string& path);
+    void copy_attributes(int target, const std::string& path) const;
+
+    const std::vector<stacked_layer>& stack_;
+    std::vector<std::set<std::string, std::less<>>> implied_;
+    bool root_ = false;
+    std::set<std::string> directories_; // parents come before children
+};
+
+} // namespace overmount::inline OVERMOUNT_ABI::detail
+
+#ifndef OVERMOUNT_SEPARATE_COMPILATION
+#include <overmount/impl/correction.ipp>
+#endif
+
+#endif

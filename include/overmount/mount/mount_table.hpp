@@ -1,0 +1,61 @@
+#ifndef OVERMOUNT_MOUNT_MOUNT_TABLE_HPP
+#define OVERMOUNT_MOUNT_MOUNT_TABLE_HPP
+
+#include <overmount/detail/store.hpp>
+#include <overmount/mount/correction.hpp>
+#include <overmount/mount/mount_spec.hpp>
+#include <overmount/mount/mountinfo.hpp>
+
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace overmount::inline OVERMOUNT_ABI {
+
+/// A mount as the repository records it.
+struct mount_record
+{
+    std::string id;
+    digest image;
+    std::string target; ///< absolute path of the mount point
+    bool writable = false;
+    std::string boot;             ///< the boot in which it was made
+    std::uint64_t mount_namespace = 0; ///< inode of the namespace in which it was made
+
+    /// What mountinfo shows as its source.
+    [[nodiscard]] std::string source() const { return "overmount-" + id; }
+};
+
+namespace detail {
+
+// The mounts of a repository, on disk: `mounts/<id>/` with record.json, target/, upper/ and work/.
+class mount_table
+{
+public:
+    explicit mount_table(std::shared_ptr<store> owner) : store_(std::move(owner)) {}
+
+    // Makes a record and its directories. `target` is empty for one of the repository's own.
+    [[nodiscard]] mount_record add(const digest& image, const std::string& target, bool writable);
+    void remove(const mount_record& record);
+    [[nodiscard]] std::vector<mount_record> list() const;
+    // A mount of another namespace counts as alive: nobody here can tell.
+    [[nodiscard]] static bool alive(const mount_record& record, const mountinfo& now);
+
+    // What to mount for a stack of layers, topmost first; makes the chain's correction if it is not there yet.
+    [[nodiscard]] mount_spec spec_of(const mount_record& record, const chain_id& top,
+                                     const std::vector<stacked_layer>& stack);
+    // Makes `layers/<chain>/correction` and says whether there is anything in it.
+    bool ensure_correction(const chain_id& top, const std::vector<stacked_layer>& stack);
+
+private:
+    std::shared_ptr<store> store_;
+};
+
+} // namespace detail
+} // namespace overmount::inline OVERMOUNT_ABI
+
+#ifndef OVERMOUNT_SEPARATE_COMPILATION
+#include <overmount/impl/mount_table.ipp>
+#endif
+
+#endif

@@ -1,0 +1,125 @@
+#ifndef OVERMOUNT_OPTIONS_HPP
+#define OVERMOUNT_OPTIONS_HPP
+
+#include <overmount/digest.hpp>
+#include <overmount/limits.hpp>
+#include <overmount/platform.hpp>
+#include <overmount/storage/diff_record.hpp>
+#include <overmount/worker_pool.hpp>
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace overmount::inline OVERMOUNT_ABI {
+
+/// How a repository is opened.
+class repository_options
+{
+public:
+    /// Threads for blocking work; by default the pool of the caller's execution context, one a processor.
+    repository_options& pool(worker_pool value) { return set(pool_, std::move(value)); }
+    /// \param count threads of a pool of the repository's own
+    repository_options& workers(unsigned count) { return set(pool_, worker_pool(count)); }
+    repository_options& bounds(const limits& value) { return set(bounds_, value); }
+    repository_options& sync(durability value) { return set(sync_, value); }
+    /// Opens a repository whose directory others may enter.
+    repository_options& open_to_others(bool on) { return set(open_to_others_, on); }
+
+    [[nodiscard]] const std::optional<worker_pool>& pool() const noexcept { return pool_; }
+    [[nodiscard]] const limits& bounds() const noexcept { return bounds_; }
+    [[nodiscard]] durability sync() const noexcept { return sync_; }
+    [[nodiscard]] bool open_to_others() const noexcept { return open_to_others_; }
+
+private:
+    template <class Field, class Value>
+    repository_options& set(Field& field, Value&& value)
+    {
+        field = std::forward<Value>(value);
+        return *this;
+    }
+    std::optional<worker_pool> pool_;
+    limits bounds_;
+    durability sync_ = durability::batch;
+    bool open_to_others_ = false;
+};
+
+/// How far one layer is. Sizes are bytes.
+class layer_progress
+{
+public:
+    layer_progress(const diff_id& layer, std::uint64_t read, std::uint64_t size) : layer_(layer), read_(read), size_(size)
+    {
+    }
+    [[nodiscard]] const diff_id& layer() const noexcept { return layer_; }
+    [[nodiscard]] std::uint64_t read() const noexcept { return read_; } ///< of the blob, so far
+    [[nodiscard]] std::uint64_t size() const noexcept { return size_; } ///< of the blob
+
+private:
+    diff_id layer_;
+    std::uint64_t read_, size_;
+};
+
+/// What an import is to do beside importing.
+class import_options
+{
+public:
+    /// Another name for the image, beside those that the source gives.
+    import_options& tag(std::string name)
+    {
+        tags_.push_back(std::move(name));
+        return *this;
+    }
+    /// The platform to choose from an index; by default this machine's.
+    import_options& wanted(overmount::platform value)
+    {
+        wanted_ = std::move(value);
+        return *this;
+    }
+    /// Hears of every piece that was read; called on workers, several at a time.
+    import_options& progress(std::function<void(const layer_progress&)> observer)
+    {
+        progress_ = std::move(observer);
+        return *this;
+    }
+
+    [[nodiscard]] const std::vector<std::string>& tags() const noexcept { return tags_; }
+    [[nodiscard]] const overmount::platform& wanted() const noexcept { return wanted_; }
+    [[nodiscard]] const std::function<void(const layer_progress&)>& progress() const noexcept { return progress_; }
+
+private:
+    std::vector<std::string> tags_;
+    overmount::platform wanted_ = overmount::platform::host();
+    std::function<void(const layer_progress&)> progress_;
+};
+
+/// How an image is mounted.
+class mount_options
+{
+public:
+    /// A directory to mount at; by default one of the repository's own.
+    mount_options& target(std::string directory)
+    {
+        target_ = std::move(directory);
+        return *this;
+    }
+    /// Gives the mount an upper directory of its own, which goes when it is unmounted.
+    mount_options& writable(bool on)
+    {
+        writable_ = on;
+        return *this;
+    }
+    [[nodiscard]] const std::string& target() const noexcept { return target_; }
+    [[nodiscard]] bool writable() const noexcept { return writable_; }
+
+private:
+    std::string target_;
+    bool writable_ = false;
+};
+
+} // namespace overmount::inline OVERMOUNT_ABI
+
+#endif

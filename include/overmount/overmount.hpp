@@ -1,0 +1,21 @@
+// Everything but the parts that need more libraries.
+#ifndef OVERMOUNT_OVERMOUNT_HPP
+#define OVERMOUNT_OVERMOUNT_HPP
+
+#include <overmount/digest.hpp>
+#include <overmount/error.hpp>
+#include <overmount/image.hpp>
+#include <overmount/image_config.hpp>
+#include <overmount/importer/docker_archive.hpp>
+#include <overmount/importer/oci_layout.hpp>
+#include <overmount/limits.hpp>
+#include <overmount/manifest.hpp>
+#include <overmount/mount/overlay_mount.hpp>
+#include <overmount/options.hpp>
+#include <overmount/platform.hpp>
+#include <overmount/reference.hpp>
+#include <overmount/repository.hpp>
+#include <overmount/storage/on_disk_storage.hpp>
+#include <overmount/worker_pool.hpp>
+
+#endif

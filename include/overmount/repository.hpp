@@ -1,0 +1,241 @@
+#ifndef OVERMOUNT_REPOSITORY_HPP
+#define OVERMOUNT_REPOSITORY_HPP
+
+#include <overmount/concepts/importer.hpp>
+#include <overmount/detail/import_run.hpp>
+#include <overmount/image.hpp>
+#include <overmount/mount/overlay_mount.hpp>
+#include <overmount/storage/on_disk_storage.hpp>
+
+#include <boost/asio/detached.hpp>
+
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace overmount::inline OVERMOUNT_ABI {
+
+/// A directory that holds images: their layers, configs, tags and mounts.
+///
+/// A small handle: copies share the opened repository. Several processes may use one directory at the same time.
+/// *Concurrency*: all members may be called from any thread; one object is not for two threads at once.
+template <storage_policy Storage, mount_policy Mount>
+class basic_repository
+{
+    using state = detail::repository_state<Storage>;
+    using context_type = asio::execution_context;
+
+public:
+    using image = basic_image<Storage, Mount>;
+    using mount = basic_mount<Storage, Mount>;
+
+    /// Opens the repository at `base`, or makes one there. What dead processes left is then swept by a worker.
+    ///
+    /// *Errors*: `not_a_repository`, `unsupported_repository`, `repository_open_to_others`, errno values.
+    /// *Cancellation*: any; nothing is left but perhaps an empty repository.
+    [[nodiscard]] static asio::awaitable<basic_repository> open(std::filesystem::path base,
+                                                                repository_options options = repository_options())
+    {
+        return open_at(std::move(base), std::move(options));
+    }
+
+    /// Imports all images that `source` offers.
+    ///
+    /// *Returns*: the images, in the source's order. *Errors*: those of the source; of a layer, with its diff ID
+    /// and the entry; errno values such as ENOSPC. The repository then shows nothing of the import that is not
+    /// complete; layers that were finished by an earlier round may stay.
+    /// *Cancellation*: any; staging is removed before the operation completes.
+    template <importer Importer>
+    [[nodiscard]] asio::awaitable<std::vector<image>> import_images(Importer source,
+                                                                    import_options options = import_options()) const
+    {
+        return import_all(state_, std::move(source), std::move(options));
+    }
+
+    /// The same for a source that offers one image; `ambiguous_image` where there are several.
+    template <importer Importer>
+    [[nodiscard]] asio::awaitable<image> import_image(Importer source,
+                                                      import_options options = import_options()) const
+    {
+        return import_one(state_, std::move(source), std::move(options));
+    }
+
+    /// All images, by ID.
+    [[nodiscard]] std::vector<image> images() const
+    {
+        std::vector<image> out;
+        for (const digest& id : state_->records->images())
+            if (auto config = state_->records->image(id))
+                out.push_back(image(state_, image_config::parse(std::move(*config), state_->bounds)));
+        return out;
+    }
+
+    /// The image that a tag, an ID, or the beginning of an ID's hex digits names.
+    ///
+    /// *Errors*: `image_not_found`, `ambiguous_image_id`.
+    [[nodiscard]] image find_image(std::string_view name) const
+    {
+        if (const auto id = find_id(name))
+            if (auto config = state_->records->image(*id))
+                return image(state_, image_config::parse(std::move(*config), state_->bounds));
+        throw error(errc::image_not_found).at(stage::repository).subject(name);
+    }
+
+    /// Removes an image and its tags; its layers stay until they are collected.
+    ///
+    /// *Errors*: `image_in_use` while it is mounted.
+    void remove_image(const digest& id) const
+    {
+        const auto now = mountinfo::read();
+        for (const mount_record& record : mounts())
+            if (record.image == id && detail::mount_table::alive(record, now))
+                throw error(errc::image_in_use).at(stage::repository).subject(record.target).detail("unmount it first");
+        for (const tag_record& tag : tags())
+            if (tag.image == id)
+                state_->records->remove_tag(tag.name);
+        if (!state_->records->remove_image(id))
+            throw error(errc::image_not_found).at(stage::repository).subject(id.string());
+    }
+
+    /// All tags, by name.
+    [[nodiscard]] std::vector<tag_record> tags() const { return state_->records->tags(); }
+    /// *Errors*: `tag_does_not_exist`, `invalid_reference`.
+    [[nodiscard]] tag_record tag(std::string_view name) const
+    {
+        const std::string full = reference::parse(name).with_default_tag().string();
+        if (auto found = state_->records->tag(full))
+            return *found;
+        throw error(errc::tag_does_not_exist).at(stage::repository).subject(full);
+    }
+    /// Points `name` to an image, wherever it pointed before.
+    void add_tag(std::string_view name, const digest& id) const
+    {
+        state_->records->put_tag({reference::parse(name).with_default_tag().string(), id, {}, {}, {}}, state_->sync);
+    }
+    /// *Errors*: `tag_does_not_exist`, `invalid_reference`.
+    void remove_tag(std::string_view name) const
+    {
+        const std::string full = reference::parse(name).with_default_tag().string();
+        if (!state_->records->remove_tag(full))
+            throw error(errc::tag_does_not_exist).at(stage::repository).subject(full);
+    }
+
+    /// All layers, by chain ID.
+    [[nodiscard]] std::vector<chain_id> layers() const { return state_->records->layers(); }
+    /// *Errors*: `layer_not_found`.
+    [[nodiscard]] layer_record layer(const chain_id& chain) const { return state_->records->chain(chain).front(); }
+    [[nodiscard]] diff_record diff(const diff_id& id) const { return state_->storage.record(id); }
+
+    /// All mounts that are recorded, those of other processes and of earlier boots as well.
+    [[nodiscard]] std::vector<mount_record> mounts() const { return detail::mount_table(state_->records).list(); }
+    /// Unmounts a recorded mount, whoever made it. See `basic_mount::unmount`.
+    [[nodiscard]] asio::awaitable<void> unmount(mount_record record) const
+    {
+        return mount::unmount_record(state_, std::move(record));
+    }
+
+    [[nodiscard]] const std::filesystem::path& base() const noexcept { return state_->records->base(); }
+    [[nodiscard]] const limits& bounds() const noexcept { return state_->bounds; }
+
+private:
+    explicit basic_repository(std::shared_ptr<state> opened) : state_(std::move(opened)) {}
+
+    static asio::awaitable<void> sweep(std::shared_ptr<state> opened)
+    {
+        auto work = [opened](const detail::stop_flag&) { opened->records->sweep(); };
+        co_await detail::run_on(opened->pool, std::move(work));
+    }
+
+    static asio::awaitable<basic_repository> open_at(std::filesystem::path base, repository_options options)
+    {
+        const auto executor = co_await asio::this_coro::executor;
+        worker_pool pool = options.pool() ? *options.pool()
+                                          : worker_pool::of(asio::query(executor, asio::execution::context));
+        auto work = [base, options, pool](const detail::stop_flag&) {
+            auto records = std::make_shared<detail::store>(base, Storage::form(), options.open_to_others());
+            return std::make_shared<state>(std::move(records), options, pool);
+        };
+        auto opened = co_await detail::run_on(pool, std::move(work));
+        // Nobody waits for the sweep; what it cannot remove, the next one will try.
+        asio::co_spawn(executor, sweep(opened), [](std::exception_ptr) {});
+        co_return basic_repository(std::move(opened));
+    }
+
+    static asio::awaitable<std::vector<image>> finish_import(std::shared_ptr<state> owner,
+                                                             std::vector<found_image> found, import_options options)
+    {
+        auto run = std::make_shared<detail::import_run<Storage>>(owner, std::move(found), std::move(options));
+        std::exception_ptr failure;
+        try {
+            co_await detail::import_run<Storage>::run(run);
+        } catch (...) {
+            failure = std::current_exception();
+        }
+        co_await asio::this_coro::reset_cancellation_state(asio::disable_cancellation());
+        auto clean = [run](const detail::stop_flag&) { run->clean(); };
+        co_await detail::run_on(owner->pool, std::move(clean));
+        if (failure)
+            std::rethrow_exception(failure);
+        std::vector<image> out;
+        for (const found_image& made : run->images())
+            out.push_back(image(owner, made.config));
+        co_return out;
+    }
+
+    template <class Importer>
+    static asio::awaitable<std::vector<image>> import_all(std::shared_ptr<state> owner, Importer source,
+                                                          import_options options)
+    {
+        import_context context(owner->pool, owner->bounds, options.wanted());
+        auto found = co_await source.discover(std::move(context));
+        co_return co_await finish_import(std::move(owner), std::move(found), std::move(options));
+    }
+
+    template <class Importer>
+    static asio::awaitable<image> import_one(std::shared_ptr<state> owner, Importer source, import_options options)
+    {
+        import_context context(owner->pool, owner->bounds, options.wanted());
+        auto found = co_await source.discover(std::move(context));
+        if (found.size() != 1)
+            throw error(errc::ambiguous_image).at(stage::manifest);
+        auto made = co_await finish_import(std::move(owner), std::move(found), std::move(options));
+        co_return std::move(made.front());
+    }
+
+    [[nodiscard]] std::optional<digest> find_id(std::string_view name) const
+    {
+        std::string_view hex = name.starts_with("sha256:") ? name.substr(7) : name;
+        std::optional<digest> out;
+        if (!hex.empty() && hex.size() <= 128 && hex.find_first_not_of("0123456789abcdef") == std::string_view::npos) {
+            for (const digest& id : state_->records->images()) {
+                if (!id.hex().starts_with(hex))
+                    continue;
+                if (out)
+                    throw error(errc::ambiguous_image_id).at(stage::repository).subject(name);
+                out = id;
+            }
+        }
+        if (out || name.starts_with("sha256:"))
+            return out;
+        try {
+            if (const auto found = state_->records->tag(reference::parse(name).with_default_tag().string()))
+                return found->image;
+        } catch (const error& failure) {
+            if (failure.code() != errc::invalid_reference)
+                throw;
+        }
+        return std::nullopt;
+    }
+
+    std::shared_ptr<state> state_;
+};
+
+using repository = basic_repository<on_disk_storage, overlay_mount>;
+using image = repository::image;
+using mount = repository::mount;
+
+} // namespace overmount::inline OVERMOUNT_ABI
+
+#endif

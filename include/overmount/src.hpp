@@ -1,0 +1,31 @@
+// All bodies, for OVERMOUNT_SEPARATE_COMPILATION: include it in exactly one translation unit.
+#ifndef OVERMOUNT_SRC_HPP
+#define OVERMOUNT_SRC_HPP
+
+#include <overmount/overmount.hpp>
+
+#include <overmount/impl/checker.ipp>
+#include <overmount/impl/correction.ipp>
+#include <overmount/impl/decoder.ipp>
+#include <overmount/impl/diff_record.ipp>
+#include <overmount/impl/digest.ipp>
+#include <overmount/impl/docker_archive.ipp>
+#include <overmount/impl/error.ipp>
+#include <overmount/impl/extractor.ipp>
+#include <overmount/impl/framing.ipp>
+#include <overmount/impl/fs.ipp>
+#include <overmount/impl/header.ipp>
+#include <overmount/impl/image_config.ipp>
+#include <overmount/impl/image_files.ipp>
+#include <overmount/impl/manifest.ipp>
+#include <overmount/impl/mount_spec.ipp>
+#include <overmount/impl/mount_table.ipp>
+#include <overmount/impl/mountinfo.ipp>
+#include <overmount/impl/oci_layout.ipp>
+#include <overmount/impl/on_disk_storage.ipp>
+#include <overmount/impl/overlay_mount.ipp>
+#include <overmount/impl/path.ipp>
+#include <overmount/impl/reference.ipp>
+#include <overmount/impl/store.ipp>
+
+#endif
