@@ -30,7 +30,7 @@ LOWER = {
     "overmount/storage/diff_record.hpp": "values",
     "overmount/unpack/extractor.hpp": "tar",
 }
-REPOSITORY_FILES = {"repository", "image", "layer", "asset", "tags", "mounted_image", "repository_options"}
+REPOSITORY_FILES = {"repository", "image", "options"}
 MAX_LINES = 400
 
 problems = []

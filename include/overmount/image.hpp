@@ -2,7 +2,7 @@
 #define OVERMOUNT_IMAGE_HPP
 
 #include <overmount/concepts/mount_policy.hpp>
-#include <overmount/detail/repository_state.hpp>
+#include <overmount/repository/state.hpp>
 #include <overmount/detail/run_on.hpp>
 #include <overmount/image_config.hpp>
 #include <overmount/mount/mount_table.hpp>
@@ -37,6 +37,7 @@ public:
             return;
         try {
             Mount::unmount(record_.target, true);
+            const detail::file_lock guard = state_->records->lock_shared();
             detail::mount_table(state_->records).remove(record_);
         } catch (const std::exception&) {
             // A destructor has nobody to tell; the record stays, and the next sweep takes it up.
@@ -77,6 +78,7 @@ private:
             detail::mount_table table(owner->records);
             if (detail::mount_table::alive(record, mountinfo::read()))
                 Mount::unmount(record.target, false);
+            const detail::file_lock guard = owner->records->lock_shared();
             table.remove(record);
         };
         co_await detail::run_on(owner->pool, std::move(work));

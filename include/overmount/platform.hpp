@@ -33,6 +33,8 @@ public:
             return {"linux", "arm", std::string(machine.substr(3, 2))};
         if (machine.size() == 4 && machine.starts_with('i') && machine.ends_with("86"))
             return {"linux", "386"};
+        if (machine == "loongarch64")
+            return {"linux", "loong64"};
         return {"linux", std::string(machine)};
     }
     /// Reads `OS/ARCHITECTURE[/VARIANT]`; parts that are missing stay empty.

@@ -2,7 +2,7 @@
 #define OVERMOUNT_REPOSITORY_HPP
 
 #include <overmount/concepts/importer.hpp>
-#include <overmount/detail/import_run.hpp>
+#include <overmount/repository/import_run.hpp>
 #include <overmount/image.hpp>
 #include <overmount/mount/overlay_mount.hpp>
 #include <overmount/storage/on_disk_storage.hpp>
@@ -92,6 +92,7 @@ public:
         for (const mount_record& record : mounts())
             if (record.image == id && detail::mount_table::alive(record, now))
                 throw error(errc::image_in_use).at(stage::repository).subject(record.target).detail("unmount it first");
+        const detail::file_lock guard = state_->records->lock_shared();
         for (const tag_record& tag : tags())
             if (tag.image == id)
                 state_->records->remove_tag(tag.name);
@@ -112,6 +113,7 @@ public:
     /// Points `name` to an image, wherever it pointed before.
     void add_tag(std::string_view name, const digest& id) const
     {
+        const detail::file_lock guard = state_->records->lock_shared();
         state_->records->put_tag({reference::parse(name).with_default_tag().string(), id, {}, {}, {}}, state_->sync);
     }
     /// *Errors*: `tag_does_not_exist`, `invalid_reference`.

@@ -158,7 +158,7 @@ private:
     {
         const int flags = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC;
         detail::unique_fd file(check(::openat(parent, name.c_str(), flags), name.c_str()));
-        detail::hasher hash;
+        detail::hasher hash(digest_algorithm::sha256);
         std::vector<std::byte> buffer(1 << 16);
         for (;;) {
             const auto got = ::read(file.get(), buffer.data(), buffer.size());

@@ -120,4 +120,12 @@ TEST_CASE("a config is read within the limits of JSON")
     CHECK(failure_of("{") == errc::malformed_json);
 }
 
+TEST_CASE("a diff ID that is none, or that is not in a list, is invalid")
+{
+    CHECK(failure_of(config(R"("sha256:abc")")) == errc::invalid_config);
+    CHECK(failure_of(R"({"rootfs":{"type":"layers","diff_ids":")" + diff_a + "\"}}") == errc::invalid_config);
+    CHECK(failure_of(R"({"rootfs":{"type":"layers","diff_ids":{"a":")" + diff_a + "\"}}}") ==
+          errc::invalid_config);
+}
+
 } // namespace

@@ -308,4 +308,31 @@ TEST_CASE("a docker archive's manifest without config or layers is invalid")
     CHECK(failure(R"([{"Config":"c","Layers":["a"]}])") == errc{});
 }
 
+TEST_CASE("an index that says it is a manifest, or has a manifest's config, is refused")
+{
+    CHECK(index_failure(list("", R"(,"mediaType":")" + oci_manifest + "\"")) == errc::unsupported_media_type);
+    CHECK(index_failure(list("", R"(,"config":{})")) == errc::invalid_index);
+    CHECK(index_failure(list("", R"(,"mediaType":")" + docker_list + "\"")) == errc{});
+}
+
+TEST_CASE("a list that is no list is invalid, even where its parts could be elements")
+{
+    CHECK(index_failure(R"({"schemaVersion":2,"manifests":{"a":)" + blob(oci_manifest) + "}}") ==
+          errc::invalid_index);
+    CHECK(index_failure(R"({"schemaVersion":2,"manifests":null})") == errc::invalid_index);
+    const auto failure = [](std::string_view text) {
+        return failure_of([&] { (void)overmount::parse_docker_archive_manifest(text, limits()); });
+    };
+    CHECK(failure(R"({"a":{"Config":"c","Layers":[]}})") == errc::invalid_manifest);
+    CHECK(failure(R"([{"Config":"c","Layers":"layer.tar"}])") == errc::invalid_manifest);
+    CHECK(failure("null") == errc::invalid_manifest);
+}
+
+TEST_CASE("a media type that only starts like one of docker's is refused")
+{
+    CHECK(image_failure(image(blob(docker_layer + ".gzip+encrypted"))) == errc::unsupported_media_type);
+    CHECK(image_failure(image(blob(docker_layer + ".xz"))) == errc::unsupported_media_type);
+    CHECK(image_failure(image(blob(docker_layer + ".zstd"))) == errc{});
+}
+
 } // namespace

@@ -68,6 +68,9 @@ auto read_json(std::string_view text, const limits& bounds, errc code, Read read
     json_bounds counter(bounds);
     if (text.size() > bounds.json_bytes)
         throw error(errc::json_limit_exceeded).at(stage::manifest);
+    // nlohmann takes a NUL for the end, whatever follows, and skips a byte order mark: other readers do not.
+    if (text.find('\0') != std::string_view::npos || text.starts_with("\xef\xbb\xbf"))
+        throw error(errc::malformed_json).at(stage::manifest);
     if (!nlohmann::json::sax_parse(text, &counter))
         throw error(counter.exceeded() ? errc::json_limit_exceeded : errc::malformed_json).at(stage::manifest);
     try {
@@ -79,6 +82,15 @@ auto read_json(std::string_view text, const limits& bounds, errc code, Read read
         const std::string_view words = failure.what();
         throw error(code).at(stage::manifest).subject(words.substr(words.find(']') + 2));
     }
+}
+
+// A member that must be a list: a loop over another JSON value would take it, or its parts, for elements.
+inline const nlohmann::json& list_at(const nlohmann::json& object, const char* key, errc code)
+{
+    const auto& list = object.at(key);
+    if (!list.is_array())
+        throw error(code).at(stage::manifest).subject(key).detail("not a list");
+    return list;
 }
 
 } // namespace overmount::inline OVERMOUNT_ABI::detail

@@ -48,6 +48,7 @@ public:
     [[nodiscard]] int staging() const noexcept { return tmp_.get(); }
     [[nodiscard]] int mounts() const noexcept { return mounts_.get(); }
 
+    // The caller holds the shared lock while it puts or removes anything.
     void put_layer(const chain_id& chain, const layer_record& record, durability sync);
     [[nodiscard]] std::optional<layer_record> layer(const chain_id& chain) const;
     // From the chain's top to its base; throws layer_not_found for a gap.
@@ -118,7 +119,7 @@ private:
     void put_record(int directory, const std::string& name, std::string_view content, durability sync,
                     bool replace) const;
     void check_header(std::string_view form);
-    void remove_dead(int directory, bool trees);
+    void remove_dead(int directory);
 
     std::filesystem::path base_;
     unique_fd base_fd_, diffs_, layers_, images_, manifests_, tags_, mounts_, leases_, claims_, tmp_;

@@ -165,7 +165,7 @@ inline void empty_directory(int directory, int trash, std::vector<std::string>& 
     while (const dirent* found = next_entry(stream.get())) {
         if (on_directory && found->d_type == DT_DIR)
             on_directory(found->d_ino);
-        if (found->d_type != DT_DIR && ::unlinkat(directory, found->d_name, 0) == 0)
+        if (found->d_type != DT_DIR && (::unlinkat(directory, found->d_name, 0) == 0 || errno == ENOENT))
             continue;
         if (::unlinkat(directory, found->d_name, AT_REMOVEDIR) == 0 || errno == ENOENT)
             continue;
@@ -173,8 +173,11 @@ inline void empty_directory(int directory, int trash, std::vector<std::string>& 
             continue;
         if (errno != ENOTEMPTY && errno != EEXIST)
             throw_errno("remove", found->d_name);
-        moved.push_back("trash-" + random_id());
-        check(::renameat(directory, found->d_name, trash, moved.back().c_str()), "rename", found->d_name);
+        const std::string name = "trash-" + random_id();
+        if (::renameat(directory, found->d_name, trash, name.c_str()) == 0)
+            moved.push_back(name);
+        else if (errno != ENOENT)
+            throw_errno("rename", found->d_name);
     }
 }
 
@@ -186,18 +189,27 @@ OVERMOUNT_DECL void remove_tree(int parent, const std::string& name, int trash,
     if (errno != EISDIR && errno != EPERM)
         throw_errno("unlink", name);
     struct stat status;
-    check(::fstatat(parent, name.c_str(), &status, AT_SYMLINK_NOFOLLOW), "stat", name);
+    // What is missing by now has been removed by a sweep of another process: that is what we want as well.
+    std::vector<std::string> todo{"trash-" + random_id()};
+    if (::fstatat(parent, name.c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0 ||
+        ::renameat(parent, name.c_str(), trash, todo.back().c_str()) != 0) {
+        if (errno == ENOENT)
+            return;
+        throw_errno("rename", name);
+    }
     if (on_directory)
         on_directory(status.st_ino);
-    std::vector<std::string> todo{"trash-" + random_id()};
-    check(::renameat(parent, name.c_str(), trash, todo.back().c_str()), "rename", name);
     while (!todo.empty()) {
         const std::string next = std::move(todo.back());
         todo.pop_back();
         // Modes such as 0000 keep an owner without privilege out; a failure shows in the next call.
         if (::geteuid() != 0)
             [[maybe_unused]] const int ignored = ::fchmodat(trash, next.c_str(), 0700, 0);
-        empty_directory(open_directory(trash, next).get(), trash, todo, on_directory);
+        const unique_fd level(::openat(trash, next.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW));
+        if (!level && errno == ENOENT)
+            continue;
+        check(level.get(), "open directory", next);
+        empty_directory(level.get(), trash, todo, on_directory);
         if (::unlinkat(trash, next.c_str(), AT_REMOVEDIR) != 0 && errno != ENOENT)
             throw_errno("rmdir", next);
     }

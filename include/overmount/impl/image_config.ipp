@@ -25,11 +25,18 @@ OVERMOUNT_DECL image_config image_config::parse(std::string bytes, const limits&
         out.created_ = detail::string_or_empty(value, "created");
         const auto& rootfs = value.at("rootfs");
         const auto& ids = rootfs.at("diff_ids");
-        if (rootfs.at("type") != "layers" || (ids.is_array() && ids.size() > bounds.layers))
+        if (rootfs.at("type") != "layers" || !(ids.is_null() || ids.is_array()) || ids.size() > bounds.layers)
             throw error(errc::invalid_config).at(stage::manifest).detail("its rootfs is not of layers");
         if (!ids.is_null())
-            for (const auto& id : ids)
-                out.diff_ids_.push_back(diff_id::parse(id.get<std::string>()));
+            for (const auto& id : ids) {
+                const auto value_of = digest::try_parse(id.get<std::string>());
+                if (!value_of)
+                    throw error(errc::invalid_config)
+                        .at(stage::manifest)
+                        .subject(id.get<std::string>())
+                        .detail("not a diff ID");
+                out.diff_ids_.emplace_back(*value_of);
+            }
         if (const auto found = value.find("config"); found != value.end() && found->is_object()) {
             out.environment_ = detail::strings_of(*found, "Env");
             out.entrypoint_ = detail::strings_of(*found, "Entrypoint");

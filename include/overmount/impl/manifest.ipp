@@ -42,9 +42,11 @@ inline std::optional<compression> promised_by(std::string_view type)
             return compression::zstd;
     }
     // Docker's types promise gzip and are given to everything.
-    if (type.starts_with("application/vnd.docker.image.rootfs.diff.tar") ||
-        type.starts_with("application/vnd.docker.image.rootfs.foreign.diff.tar"))
-        return std::nullopt;
+    for (const std::string_view start : {"application/vnd.docker.image.rootfs.diff.tar",
+                                         "application/vnd.docker.image.rootfs.foreign.diff.tar"})
+        if (type == start || (type.starts_with(start) && (type.substr(start.size()) == ".gzip" ||
+                                                          type.substr(start.size()) == ".zstd")))
+            return std::nullopt;
     throw error(errc::unsupported_media_type).at(stage::manifest).subject(type).detail("of a layer");
 }
 
@@ -90,11 +92,15 @@ OVERMOUNT_DECL manifest manifest::parse(std::string bytes, const limits& bounds)
 OVERMOUNT_DECL index index::parse(std::string bytes, const limits& bounds)
 {
     return detail::read_json(bytes, bounds, errc::invalid_index, [&](const nlohmann::json& value) {
-        if (value.contains("layers") || value.at("schemaVersion") != 2)
+        // What is an index for one reader must not be a manifest for the next (CVE-2021-41190).
+        if (value.contains("layers") || value.contains("config") || value.at("schemaVersion") != 2)
             throw error(errc::invalid_index).at(stage::manifest);
+        const std::string type = detail::string_or_empty(value, "mediaType");
+        if (!type.empty() && !is_index_media_type(type))
+            throw error(errc::unsupported_media_type).at(stage::manifest).subject(type).detail("of an index");
         index out;
         out.bytes_ = bytes;
-        for (const auto& entry : value.at("manifests"))
+        for (const auto& entry : detail::list_at(value, "manifests", errc::invalid_index))
             out.entries_.push_back(detail::read_descriptor(entry));
         return out;
     });
@@ -129,13 +135,15 @@ OVERMOUNT_DECL std::vector<docker_archive_image> parse_docker_archive_manifest(s
 {
     return detail::read_json(bytes, bounds, errc::invalid_manifest, [&](const nlohmann::json& value) {
         std::vector<docker_archive_image> out;
+        if (!value.is_array())
+            throw error(errc::invalid_manifest).at(stage::manifest).detail("not a list");
         for (const auto& item : value) {
             docker_archive_image image;
             image.config = item.at("Config").get<std::string>();
             if (const auto tags = item.find("RepoTags"); tags != item.end() && tags->is_array())
                 for (const auto& tag : *tags)
                     image.tags.push_back(tag.get<std::string>());
-            for (const auto& layer : item.at("Layers"))
+            for (const auto& layer : detail::list_at(item, "Layers", errc::invalid_manifest))
                 image.layers.push_back(layer.get<std::string>());
             if (image.layers.size() > bounds.layers)
                 throw error(errc::invalid_manifest).at(stage::manifest).detail("too many layers");

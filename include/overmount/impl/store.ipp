@@ -290,38 +290,31 @@ OVERMOUNT_DECL void store::remove_staging(staging_directory& mine)
     remove_tree(tmp_.get(), mine.name, tmp_.get());
 }
 
-// Removes each entry of `directory` whose lock can be had: its owner is dead.
-OVERMOUNT_DECL void store::remove_dead(int directory, bool trees)
+// Removes each file of `directory` whose lock can be had: its owner is dead.
+OVERMOUNT_DECL void store::remove_dead(int directory)
 {
-    for (const std::string& name : list_directory(directory, ".")) {
-        if (!trees) {
-            if (const auto lock = file_lock::try_exclusive(directory, name))
-                ::unlinkat(directory, name.c_str(), 0);
-            continue;
-        }
-        const unique_fd fd(::openat(directory, name.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW));
-        // Only directories of this kind have an owner that lives on while others look.
-        if (name.starts_with("work-") && fd && exists(fd.get(), "lock") && !file_lock::try_exclusive(fd.get(), "lock"))
-            continue;
-        rename_over(directory, name, directory, "dead-" + name.substr(0, 200));
-    }
+    for (const std::string& name : list_directory(directory, "."))
+        if (const auto lock = file_lock::try_exclusive(directory, name))
+            check(::unlinkat(directory, name.c_str(), 0), "unlink", name);
 }
 
 OVERMOUNT_DECL void store::sweep()
 {
     {
-        // Records in the making (moments, under the shared lock of nobody) are younger than any lock we wait for.
+        // Drafts of records are made and renamed under the shared lock: what is there now has no owner.
         const file_lock guard = file_lock::wait(base_fd_.get(), "repository.lock", file_lock::kind::exclusive);
         for (const std::string& name : list_directory(tmp_.get(), ".")) {
-            if (!name.starts_with("work-"))
-                continue;
-            const unique_fd fd(
-                ::openat(tmp_.get(), name.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW));
-            if (fd && file_lock::try_exclusive(fd.get(), "lock"))
+            bool dead = name.starts_with("record-") || name.starts_with("image-") || name.starts_with("mount-");
+            if (name.starts_with("work-")) {
+                const unique_fd fd(
+                    ::openat(tmp_.get(), name.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW));
+                dead = fd && file_lock::try_exclusive(fd.get(), "lock");
+            }
+            if (dead)
                 rename_over(tmp_.get(), name, tmp_.get(), "dead-" + name);
         }
-        remove_dead(leases_.get(), false);
-        remove_dead(claims_.get(), false);
+        remove_dead(leases_.get());
+        remove_dead(claims_.get());
     }
     for (const std::string& name : list_directory(tmp_.get(), "."))
         if (name.starts_with("dead-") || name.starts_with("trash-") || name.starts_with("erased-"))

@@ -91,4 +91,10 @@ TEST_CASE("what the reader misses in a document is the error that the caller nam
     }
 }
 
+TEST_CASE("what other readers see behind a NUL byte or a byte order mark is not passed by")
+{
+    CHECK(failure_of(std::string_view("{}\0{", 4)) == errc::malformed_json);
+    CHECK(failure_of("\xef\xbb\xbf{}") == errc::malformed_json);
+}
+
 } // namespace

@@ -1,5 +1,5 @@
-#ifndef OVERMOUNT_DETAIL_REPOSITORY_STATE_HPP
-#define OVERMOUNT_DETAIL_REPOSITORY_STATE_HPP
+#ifndef OVERMOUNT_REPOSITORY_STATE_HPP
+#define OVERMOUNT_REPOSITORY_STATE_HPP
 
 #include <overmount/concepts/storage_policy.hpp>
 #include <overmount/detail/semaphore.hpp>

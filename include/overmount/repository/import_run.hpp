@@ -1,7 +1,7 @@
-#ifndef OVERMOUNT_DETAIL_IMPORT_RUN_HPP
-#define OVERMOUNT_DETAIL_IMPORT_RUN_HPP
+#ifndef OVERMOUNT_REPOSITORY_IMPORT_RUN_HPP
+#define OVERMOUNT_REPOSITORY_IMPORT_RUN_HPP
 
-#include <overmount/detail/repository_state.hpp>
+#include <overmount/repository/state.hpp>
 #include <overmount/detail/run_on.hpp>
 #include <overmount/detail/task_group.hpp>
 #include <overmount/reference.hpp>
@@ -27,8 +27,8 @@ public:
     using state = repository_state<Storage>;
     using pointer = std::shared_ptr<import_run>;
 
-    import_run(std::shared_ptr<state> repository, std::vector<found_image> images, import_options options)
-        : repository_(std::move(repository)), images_(std::move(images)), options_(std::move(options))
+    import_run(std::shared_ptr<state> owner, std::vector<found_image> found, import_options options)
+        : repository_(std::move(owner)), images_(std::move(found)), options_(std::move(options))
     {
     }
 

@@ -1,0 +1,342 @@
+#!/usr/bin/env python3
+"""Uses om as people do, and compares what it mounts with what others make of the same images.
+
+    cli.py OM images     every image of $OVERMOUNT_IMAGES, in each of its file forms, against its .truth listing
+    cli.py OM umoci      a layout made here with GNU tar, unpacked by umoci and mounted by om
+    cli.py OM kill       om image import killed at random moments, twenty times, then done
+    cli.py OM bad        bad input: one line, exit status 1, nothing left
+    cli.py OM crun       a container of crun on a mounted root
+
+Exit status 77: cannot run here."""
+import base64
+import hashlib
+import json
+import os
+import pathlib
+import random
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+
+OM = str(pathlib.Path(sys.argv[1]).resolve())
+SCRATCH = pathlib.Path(tempfile.mkdtemp(prefix="overmount-cli."))
+REPO = SCRATCH / "repository"
+
+
+def skip(why):
+    print("SKIPPED:", why)
+    raise SystemExit(77)
+
+
+def need(*programs):
+    for program in programs:
+        if shutil.which(program) is None:
+            skip(f"{program} is not installed")
+
+
+def om(*words, check=True):
+    done = subprocess.run([OM, "--repo", REPO, *words], capture_output=True, text=True)
+    if check and done.returncode != 0:
+        raise SystemExit(f"om {' '.join(map(str, words))}: {done.stderr}")
+    return done if not check else done.stdout.strip()
+
+
+def escaped(text):
+    data = os.fsencode(text) if isinstance(text, str) else text
+    return "".join(chr(c) if 0x21 <= c < 0x7F and c != 0x5C else f"\\x{c:02x}" for c in data)
+
+
+def listing(root, exact):
+    """One line a path, without the root: path type mode uid gid size mtime rdev link-group content xattrs.
+    `exact` adds nanoseconds, link counts, ACLs and the root directory."""
+    root = os.fsencode(str(root))
+    found, groups = [], {}
+
+    def visit(path, name):
+        s = os.lstat(path)
+        mode, content, size, device = stat.S_IMODE(s.st_mode), "-", 0, "-"
+        kind = {stat.S_IFDIR: "d", stat.S_IFLNK: "l", stat.S_IFCHR: "c", stat.S_IFBLK: "b", stat.S_IFIFO: "p"}.get(
+            stat.S_IFMT(s.st_mode), "f")
+        if kind == "f":
+            size = s.st_size
+            with open(path, "rb") as file:
+                content = hashlib.file_digest(file, "sha256").hexdigest()[:16]
+        elif kind == "l":
+            mode, content = 0o777, escaped(os.readlink(path))
+        elif kind in "cb":
+            device = f"{os.major(s.st_rdev)}:{os.minor(s.st_rdev)}"
+        kept = {}
+        for x in os.listxattr(path, follow_symlinks=False):
+            if x == "security.capability" or x.startswith("user.") or (exact and x.startswith("system.posix_acl")):
+                kept[x] = base64.b64encode(os.getxattr(path, x, follow_symlinks=False)).decode()
+        if kind != "d" and s.st_nlink > 1:
+            groups.setdefault(s.st_ino, []).append(name)
+        row = [escaped(name), kind, f"{mode:04o}", str(s.st_uid), str(s.st_gid), str(size),
+               str(s.st_mtime_ns // 10**9), device, s.st_ino, content,
+               ",".join(f"{escaped(k)}={v}" for k, v in sorted(kept.items())) or "-"]
+        if exact:
+            row += [str(s.st_mtime_ns % 10**9), str(s.st_nlink if kind != "d" else 0)]
+        found.append(row)
+        if kind == "d":
+            for child in sorted(os.listdir(path)):
+                visit(path + b"/" + child, name + b"/" + child if name else child)
+
+    visit(root, b"")
+    lines = {}
+    for row in found:
+        group = groups.get(row[8], [])
+        row[8] = escaped(min(group)) if len(group) > 1 else "-"
+        if row[0] or exact:
+            lines[row[0]] = " ".join(row)
+    return lines
+
+
+def compare(what, wanted, got):
+    differ = [path for path in sorted(wanted.keys() | got.keys()) if wanted.get(path) != got.get(path)]
+    # A parent that no layer has an entry for has no time of its own: -1 in a truth listing.
+    differ = [p for p in differ if not (p in wanted and p in got and wanted[p].split()[6] == "-1" and
+                                        wanted[p].split()[:6] == got[p].split()[:6])]
+    for path in differ[:10]:
+        print(f"{what}: {path}\n  wanted {wanted.get(path)}\n  got    {got.get(path)}")
+    if differ or not wanted:
+        raise SystemExit(f"{what}: {len(differ)} of {len(wanted)} paths differ")
+    print(f"{what}: {len(wanted)} paths are equal")
+
+
+def left_behind():
+    found = [str(p) for part in ("tmp", "claims", "leases") for p in (REPO / part).iterdir()] if REPO.exists() else []
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as mounts:
+        found += [line for line in mounts if str(REPO) in line]
+    return found
+
+
+def images():
+    folder = os.environ.get("OVERMOUNT_IMAGES")
+    if not folder:
+        skip("OVERMOUNT_IMAGES is not set")
+    count = 0
+    for truth in sorted(pathlib.Path(folder).glob("*.truth")):
+        base = str(truth)[: -len(".truth")]
+        wanted = {line.split(" ", 1)[0]: line.rstrip("\n") for line in open(truth, encoding="utf-8")}
+        index = json.loads(pathlib.Path(base, "index.json").read_text())
+        blob = index["manifests"][0]["digest"].replace(":", "/")
+        config = json.loads(pathlib.Path(base, "blobs", blob).read_text())["config"]["digest"]
+        for source in (f"docker-archive:{base}.docker.tar", f"oci-archive:{base}.oci.tar", f"oci:{base}",
+                       f"oci:{base}.zstd"):
+            if not os.path.exists(source.split(":", 1)[1]):
+                continue
+            shutil.rmtree(REPO, ignore_errors=True)
+            identity = om("image", "import", source)
+            if identity != config:
+                raise SystemExit(f"{source}: the image ID is {identity}, the config's digest {config}")
+            target = om("image", "mount", identity)
+            try:
+                compare(source, wanted, listing(target, False))
+            finally:
+                om("image", "unmount", identity)
+            if left_behind():
+                raise SystemExit(f"{source}: left behind: {left_behind()}")
+            count += 1
+    if count == 0:
+        raise SystemExit("no image was found")
+
+
+def blob(layout, data):
+    name = hashlib.sha256(data).hexdigest()
+    (layout / "blobs/sha256" / name).write_bytes(data)
+    return {"digest": f"sha256:{name}", "size": len(data)}
+
+
+def make_layout(layout, layers):
+    """`layers`: (tar, compressed bytes, ending of the media type)."""
+    (layout / "blobs/sha256").mkdir(parents=True)
+    (layout / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
+    config = json.dumps({"architecture": "amd64", "os": "linux", "config": {"Cmd": ["/bin/sh"]}, "rootfs": {
+        "type": "layers", "diff_ids": ["sha256:" + hashlib.sha256(tar).hexdigest() for tar, _, _ in layers]}}).encode()
+    manifest = json.dumps({
+        "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "config": {"mediaType": "application/vnd.oci.image.config.v1+json", **blob(layout, config)},
+        "layers": [{"mediaType": "application/vnd.oci.image.layer.v1.tar" + ending, **blob(layout, packed)}
+                   for _, packed, ending in layers]}).encode()
+    (layout / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [{
+        "mediaType": "application/vnd.oci.image.manifest.v1+json", **blob(layout, manifest),
+        "annotations": {"org.opencontainers.image.ref.name": "latest"}}]}))
+
+
+def packed(tree, *options):
+    tar = subprocess.run(["tar", "-C", tree, "--sort=name", "--numeric-owner", *options, "-cf", "-", "."],
+                         check=True, stdout=subprocess.PIPE).stdout
+    return tar, subprocess.run(["gzip", "-n"], input=tar, check=True, stdout=subprocess.PIPE).stdout, "+gzip"
+
+
+def make_tree():
+    """Three layers in GNU tar's formats: a base, a change with deletions, and a file with attributes."""
+    first, second, third = (SCRATCH / f"layer{i}" for i in (1, 2, 3))
+    for folder in ("bin", "etc", "opt/old", "srv/data", "tmp"):
+        (first / folder).mkdir(parents=True)
+    for name, text in (("etc/kept", "kept"), ("etc/gone", "gone"), ("opt/old/file", "old"), ("srv/data/one", "1")):
+        (first / name).write_text(text)
+    busybox = shutil.which("busybox")
+    shutil.copy(busybox, first / "bin/busybox")
+    os.chmod(first / "bin/busybox", 0o4755)
+    for name in ("sh", "cat", "id", "ls", "true"):
+        os.symlink("busybox", first / "bin" / name)
+    os.link(first / "etc/kept", first / "srv/hard")
+    os.chmod(first / "tmp", 0o1777)
+    for folder in ("etc", "opt/old", "srv"):
+        (second / folder).mkdir(parents=True)
+    (second / "etc/.wh.gone").write_text("")
+    (second / "opt/old/.wh..wh..opq").write_text("")
+    (second / "opt/old/new").write_text("new")
+    (third / "srv").mkdir(parents=True)
+    (third / "srv/owned").write_text("x" * 100000)
+    os.chown(third / "srv/owned", 1234, 5678)
+    os.utime(third / "srv/owned", ns=(-1500000000, -1500000000))
+    os.setxattr(third / "srv/owned", "user.note", b"a\0b")
+    return [packed(first, "--format=gnu"), packed(second, "--format=ustar"),
+            packed(third, "--format=posix", "--xattrs", "--xattrs-include=*")]
+
+
+def umoci():
+    need("umoci", "busybox", "gzip")
+    layout = SCRATCH / "layout"
+    make_layout(layout, make_tree())
+    subprocess.run(["umoci", "unpack", "--image", f"{layout}:latest", SCRATCH / "bundle"], check=True,
+                   capture_output=True)
+    identity = om("image", "import", f"oci:{layout}:latest", "--tag", "test/umoci")
+    target = om("image", "mount", "test/umoci")
+    try:
+        compare("umoci unpack", listing(SCRATCH / "bundle/rootfs", True), listing(target, True))
+    finally:
+        om("image", "unmount", identity)
+
+
+def kill():
+    need("busybox", "gzip")
+    rng = random.Random(seed := int(os.environ.get("SEED", time.time_ns() % 1000000)))
+    print(f"SEED={seed}")
+    big = SCRATCH / "many"
+    for i in range(40):
+        (big / f"d{i}").mkdir(parents=True)
+        for k in range(50):
+            (big / f"d{i}/f{k}").write_bytes(rng.randbytes(rng.randrange(20000)))
+    layout = SCRATCH / "layout"
+    make_layout(layout, [*make_tree(), packed(big)])
+    started = time.monotonic()
+    om("image", "import", f"oci:{layout}")
+    whole = time.monotonic() - started
+    killed = 0
+    for _ in range(20):
+        shutil.rmtree(REPO, ignore_errors=True)
+        child = subprocess.Popen([OM, "--repo", REPO, "image", "import", f"oci:{layout}"], stdout=subprocess.DEVNULL)
+        try:
+            child.wait(rng.uniform(0, whole))
+        except subprocess.TimeoutExpired:
+            child.send_signal(signal.SIGKILL)
+            child.wait()
+            killed += 1
+        for identity in json.loads(om("--json", "image", "list")):
+            om("image", "inspect", identity["id"])
+        identity = om("image", "import", f"oci:{layout}")
+        if left_behind():
+            raise SystemExit(f"left behind: {left_behind()}")
+    target = om("image", "mount", identity)
+    try:
+        if (pathlib.Path(target) / "etc/kept").read_text() != "kept":
+            raise SystemExit("the mounted tree is not the image's")
+    finally:
+        om("image", "unmount", identity)
+    if killed < 5:
+        raise SystemExit(f"only {killed} of 20 imports were killed before their end")
+    print(f"{killed} of 20 imports were killed before their end")
+
+
+def bad():
+    need("busybox", "gzip")
+    layers = make_tree()
+
+    def attempt(name, spoil, word):
+        layout = SCRATCH / name
+        make_layout(layout, layers)
+        spoil(layout)
+        done = om("image", "import", f"oci:{layout}", check=False)
+        lines = done.stderr.splitlines()
+        if done.returncode != 1 or done.stdout or len(lines) != 1 or word not in lines[0]:
+            raise SystemExit(f"{name}: status {done.returncode}, {done.stdout!r}, {done.stderr!r}")
+        if om("image", "list") or om("layer", "list") or om("tag", "list") or left_behind():
+            raise SystemExit(f"{name}: something is left: {left_behind()}")
+        print(f"{name}: {lines[0]}")
+
+    def largest(layout):
+        return max((layout / "blobs/sha256").iterdir(), key=lambda p: p.stat().st_size)
+
+    def cut(layout):
+        file = largest(layout)
+        os.truncate(file, file.stat().st_size // 2)
+
+    def flip(layout):
+        data = bytearray(largest(layout).read_bytes())
+        data[len(data) // 2] ^= 0x55
+        largest(layout).write_bytes(data)
+
+    attempt("a truncated layer", cut, "size")
+    attempt("a damaged layer", flip, "layer sha256:")
+    attempt("a missing layer", lambda layout: largest(layout).unlink(), "lacks")
+    attempt("a broken index", lambda layout: (layout / "index.json").write_text("{"), "JSON")
+    full = SCRATCH / "full"
+    full.mkdir()
+    layout = SCRATCH / "whole"
+    make_layout(layout, layers)
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", full], capture_output=True).returncode != 0:
+        skip("this process may not mount")
+    try:
+        done = subprocess.run([OM, "--repo", full / "r", "image", "import", f"oci:{layout}"], capture_output=True, text=True)
+        if done.returncode != 1 or "No space left" not in done.stderr or len(done.stderr.splitlines()) != 1:
+            raise SystemExit(f"a full disk: status {done.returncode}, {done.stderr!r}")
+        if any((full / "r/tmp").iterdir()):
+            raise SystemExit(f"a full disk: left {list((full / 'r/tmp').iterdir())}")
+        print("a full disk:", done.stderr.strip())
+    finally:
+        subprocess.run(["umount", full], check=True)
+
+
+def crun():
+    need("crun", "busybox", "gzip")
+    layout = SCRATCH / "layout"
+    make_layout(layout, make_tree())
+    identity = om("image", "import", f"oci:{layout}")
+    bundle = SCRATCH / "bundle"
+    (bundle / "rootfs").mkdir(parents=True)
+    om("image", "mount", identity, "--writable", "--target", bundle / "rootfs")
+    try:
+        subprocess.run(["crun", "spec"], cwd=bundle, check=True, capture_output=True)
+        config = json.loads((bundle / "config.json").read_text())
+        config["process"].update({"terminal": False, "args": ["/bin/cat", "/etc/kept", "/opt/old/new"]})
+        config["mounts"] = [m for m in config["mounts"] if m["destination"] != "/sys/fs/cgroup"]
+        (bundle / "config.json").write_text(json.dumps(config))
+        done = subprocess.run(["unshare", "-m", "sh", "-c", "umount -l /sys/fs/cgroup/unified 2>/dev/null; exec crun "
+                               f"--cgroup-manager=disabled --root {SCRATCH}/crun run -b {bundle} overmount-{os.getpid()}"],
+                              capture_output=True, text=True)
+        if done.returncode != 0 and "cgroup" in done.stderr:
+            skip(f"crun cannot run here: {done.stderr.strip()}")
+        if done.stdout != "keptnew":
+            raise SystemExit(f"crun: status {done.returncode}, {done.stdout!r}, {done.stderr!r}")
+        print("crun ran a container on the mounted root")
+    finally:
+        om("image", "unmount", bundle / "rootfs")
+
+
+if os.geteuid() != 0:
+    skip("mounting needs root")
+try:
+    {"images": images, "umoci": umoci, "kill": kill, "bad": bad, "crun": crun}[sys.argv[2]]()
+finally:
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as mounts:
+        for line in reversed(mounts.readlines()):
+            if str(SCRATCH) in line.split()[4]:
+                subprocess.run(["umount", "-l", line.split()[4]], check=False)
+    shutil.rmtree(SCRATCH, ignore_errors=True)
