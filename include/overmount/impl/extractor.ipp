@@ -60,12 +60,14 @@ OVERMOUNT_DECL std::string extractor::real_path(int fd) const
 // The descriptor of the directory `path`, from a small cache. It stays valid until the next call.
 OVERMOUNT_DECL int extractor::parent(const std::string& path)
 {
+    above_path_.clear();
     if (path.empty())
         return root_;
     ++clock_;
     for (cached_parent& known : parents_) {
         if (known.path == path) {
             known.used = clock_;
+            above_path_ = known.real;
             return known.fd.get();
         }
     }
@@ -74,13 +76,15 @@ OVERMOUNT_DECL int extractor::parent(const std::string& path)
         throw_errno("open directory");
     if (!fd)
         fd = make_parents(path);
+    // Links on the way may be replaced later: what is noted of a directory is noted under its own path.
+    above_path_ = real_path(fd.get());
     constexpr std::size_t most = 8;
     if (parents_.size() < most) {
-        parents_.push_back({path, std::move(fd), clock_});
+        parents_.push_back({path, above_path_, std::move(fd), clock_});
         return parents_.back().fd.get();
     }
     cached_parent& oldest = *std::ranges::min_element(parents_, {}, &cached_parent::used);
-    oldest = {path, std::move(fd), clock_};
+    oldest = {path, above_path_, std::move(fd), clock_};
     return oldest.fd.get();
 }
 
@@ -133,7 +137,7 @@ OVERMOUNT_DECL void extractor::begin(const tar::entry& entry)
     if (path.empty() && entry.type != tar::entry_type::directory)
         throw error(errc::entry_escapes_layer);
     if (path.empty())
-        return put_directory(root_, ".", path);
+        return put_directory(root_, ".", true);
     const std::string name(tar::name_of(path));
     const auto what = tar::whiteout::of(name);
     if (what.kind == tar::whiteout_kind::malformed)
@@ -146,7 +150,7 @@ OVERMOUNT_DECL void extractor::begin(const tar::entry& entry)
     if (what.kind == tar::whiteout_kind::whiteout)
         return put_whiteout(above, std::string(what.name));
     switch (entry.type) {
-    case tar::entry_type::directory: return put_directory(above, name, path);
+    case tar::entry_type::directory: return put_directory(above, name, false);
     case tar::entry_type::regular: return put_file(above, name);
     case tar::entry_type::symbolic_link: return put_symbolic_link(above, name);
     case tar::entry_type::hard_link: return put_hard_link(above, name);
@@ -157,36 +161,35 @@ OVERMOUNT_DECL void extractor::begin(const tar::entry& entry)
 }
 
 template <class Make>
-bool extractor::replace(int above, const std::string& name, Make make)
+void extractor::replace(int above, const std::string& name, Make make)
 {
     if (make() >= 0)
-        return false;
+        return;
     if (errno != EEXIST)
         throw_errno("create");
-    struct stat status;
-    check(::fstatat(above, name.c_str(), &status, AT_SYMLINK_NOFOLLOW), "stat");
     remove_tree(above, name, trash_, [this](ino_t inode) { directories_.erase(inode); });
     // `above` may be one of the cached descriptors: those stay open until the entry is done.
     for (cached_parent& known : parents_)
         known.path.clear();
     check(make(), "create");
-    return is_whiteout(status);
 }
 
-OVERMOUNT_DECL void extractor::put_directory(int above, const std::string& name, const std::string& path)
+OVERMOUNT_DECL void extractor::put_directory(int above, const std::string& name, bool root)
 {
     struct stat status;
     bool cut = false;
-    if (!path.empty() && ::mkdirat(above, name.c_str(), 0700) != 0) {
+    if (!root && ::mkdirat(above, name.c_str(), 0700) != 0) {
         if (errno != EEXIST)
             throw_errno("mkdir");
         check(::fstatat(above, name.c_str(), &status, AT_SYMLINK_NOFOLLOW), "stat");
-        if (!S_ISDIR(status.st_mode))
-            cut = replace(above, name, [&] { return ::mkdirat(above, name.c_str(), 0700); });
+        // What it replaces, a whiteout or a file of this layer, has hidden all that lies below.
+        cut = !S_ISDIR(status.st_mode);
+        if (cut)
+            replace(above, name, [&] { return ::mkdirat(above, name.c_str(), 0700); });
     }
     check(::fstatat(above, name.c_str(), &status, AT_SYMLINK_NOFOLLOW), "stat");
     directory& noted = directories_[status.st_ino];
-    noted.path = path;
+    noted.path = root ? std::string() : above_path_.empty() ? name : above_path_ + "/" + name;
     noted.has_entry = true;
     noted.opaque = noted.opaque || cut;
     noted.cut = noted.cut || cut;
@@ -332,7 +335,7 @@ OVERMOUNT_DECL void extractor::put_whiteout(int above, const std::string& name)
 {
     any_whiteout_ = true;
     if (::mknodat(above, name.c_str(), S_IFCHR, 0) == 0) {
-        whiteout_directories_[real_path(above)] = true;
+        whiteout_directories_[above_path_] = true;
         return;
     }
     if (errno != EEXIST)

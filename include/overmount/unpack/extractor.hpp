@@ -53,11 +53,12 @@ private:
         attributes shown;
         bool has_entry = false; // else its attributes are those of the layers below
         bool opaque = false;
-        bool cut = false;       // took the place of a whiteout: nothing of the layers below counts
+        bool cut = false;       // took the place of something: nothing of the layers below counts
     };
     struct cached_parent
     {
-        std::string path;
+        std::string path; // as archives write it
+        std::string real; // without links
         unique_fd fd;
         std::uint64_t used = 0;
     };
@@ -68,7 +69,7 @@ private:
     void forget_parents();
     [[nodiscard]] std::string real_path(int directory) const;
 
-    void put_directory(int above, const std::string& name, const std::string& path);
+    void put_directory(int above, const std::string& name, bool root);
     void put_file(int above, const std::string& name);
     void put_symbolic_link(int above, const std::string& name);
     void put_hard_link(int above, const std::string& name);
@@ -76,9 +77,9 @@ private:
     void put_whiteout(int above, const std::string& name);
     void put_opaque(int above);
 
-    // Makes room for a new thing and makes it; true when it takes the place of a whiteout.
+    // Makes a thing, and room for it first where something is there.
     template <class Make>
-    bool replace(int above, const std::string& name, Make make);
+    void replace(int above, const std::string& name, Make make);
     void set_owner_and_times(int above, const std::string& name);
     void set_node_mode(int above, const std::string& name);
     void set_xattrs(int fd, const std::vector<tar::xattr>& xattrs, tar::entry_type type);
@@ -93,6 +94,7 @@ private:
     uid_t our_uid_;
     gid_t our_gid_;
     std::string root_path_;
+    std::string above_path_; // of the parent at hand, without links
 
     const tar::entry* entry_ = nullptr;
     unique_fd file_;
