@@ -87,6 +87,7 @@ private:
     }
 
     std::mutex mutex_;
+    std::mutex completing_; // held while a thread hands the coroutine over: its context must live so long
     std::unique_ptr<suspended> suspended_;
     registry* registry_ = nullptr;
 };
@@ -126,6 +127,7 @@ private:
             if (!job)
                 continue;
             job->abandon();
+            const std::lock_guard guard(job->completing_);
             const auto dropped = job->take(); // the coroutine is destroyed here
         }
     }
@@ -162,10 +164,11 @@ inline void async_job::begin(handler resume)
 
 inline void async_job::complete(std::exception_ptr failure)
 {
+    const auto self = shared_from_this();
+    const std::lock_guard guard(completing_);
     auto waiting = take();
     if (!waiting)
         return;
-    registry_->remove(*this);
     const auto executor = waiting->work.get_executor();
     asio::post(executor, [waiting = std::move(waiting), failure]() mutable {
         handler resume = std::move(waiting->resume);
@@ -175,6 +178,8 @@ inline void async_job::complete(std::exception_ptr failure)
             slot.clear();
         std::move(resume)(failure);
     });
+    // Last: as long as the job is registered, its context waits for the lock above before it goes.
+    registry_->remove(*this);
 }
 
 } // namespace detail

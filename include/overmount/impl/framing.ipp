@@ -196,6 +196,7 @@ OVERMOUNT_DECL void framing::read_entry(const header& block)
     real_size_.reset();
     pending_offset_.reset();
     map_text_.clear();
+    map_numbers_.clear();
     has_sparse_name_ = sparse_more_ = false;
     extensions_ = 0;
     fresh_ = true;
@@ -331,6 +332,9 @@ OVERMOUNT_DECL void framing::apply_xattr(std::string name, std::string value)
             return;
         }
     }
+    // No file system holds more; and the search above stays short.
+    if (entry_.xattrs.size() >= 1000)
+        fail(errc::xattr_too_large, "too many attributes");
     entry_.xattrs.push_back({std::move(name), std::move(value)});
 }
 
@@ -431,22 +435,22 @@ OVERMOUNT_DECL void framing::read_sparse_map()
     blocks_.insert(blocks_.end(), block_.begin(), block_.end());
     stored_left_ -= block_size;
     map_text_.append(reinterpret_cast<const char*>(block_.data()), block_.size());
-    if (map_text_.size() > bounds_.segments * 44 + block_size)
-        fail(errc::too_many_segments);
-    // Only complete lines are read, each once; the count in front says when to stop.
+    // Complete lines are read, each once; the count in front says when to stop.
     std::size_t begin = 0;
-    std::vector<std::uint64_t> numbers;
-    for (std::size_t end; (end = map_text_.find('\n', begin)) != std::string::npos; begin = end + 1) {
-        numbers.push_back(unsigned_value(map_text_.substr(begin, end - begin)));
-        if (numbers[0] > bounds_.segments)
+    bool complete = false;
+    for (std::size_t end; !complete && (end = map_text_.find('\n', begin)) != std::string::npos; begin = end + 1) {
+        map_numbers_.push_back(unsigned_value(map_text_.substr(begin, end - begin)));
+        if (map_numbers_[0] > bounds_.segments)
             fail(errc::too_many_segments);
-        if (numbers.size() == 1 + 2 * numbers[0])
-            break;
+        complete = map_numbers_.size() == 1 + 2 * map_numbers_[0];
     }
-    if (numbers.empty() || numbers.size() < 1 + 2 * numbers[0])
+    map_text_.erase(0, begin);
+    if (map_text_.size() > block_size + 20)
+        fail(errc::malformed_tar, "a sparse map that is not lines of numbers");
+    if (!complete)
         return;
-    for (std::size_t i = 1; i < numbers.size(); i += 2)
-        add_segment(numbers[i], numbers[i + 1]);
+    for (std::size_t i = 1; i < map_numbers_.size(); i += 2)
+        add_segment(map_numbers_[i], map_numbers_[i + 1]);
     entry_.stored_size = stored_left_;
     state_ = state::announce;
 }

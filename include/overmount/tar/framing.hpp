@@ -121,6 +121,7 @@ private:
     std::uint64_t stored_left_ = 0, padding_left_ = 0;
     std::optional<std::uint64_t> sparse_major_, real_size_, pending_offset_;
     std::string sparse_name_, map_text_;
+    std::vector<std::uint64_t> map_numbers_;
     bool has_sparse_name_ = false, sparse_more_ = false;
     std::size_t segment_ = 0;
     std::uint64_t segment_done_ = 0;
