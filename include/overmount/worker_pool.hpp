@@ -1,9 +1,11 @@
 #ifndef OVERMOUNT_WORKER_POOL_HPP
 #define OVERMOUNT_WORKER_POOL_HPP
 
-#include <overmount/detail/config.hpp>
+#include <overmount/detail/job.hpp>
 
 #include <boost/asio/execution_context.hpp>
+
+#include <pthread.h>
 
 #include <algorithm>
 #include <condition_variable>
@@ -17,7 +19,7 @@
 namespace overmount::inline OVERMOUNT_ABI {
 
 /// Threads that do what blocks: reading, decoding, hashing, writing. A copyable handle; the threads end, after
-/// the work at hand, with the last handle, which must not be destroyed on one of them.
+/// the work at hand, with the last handle.
 class worker_pool
 {
 public:
@@ -35,34 +37,18 @@ public:
     /// Has a worker call `job`, which must not throw.
     void post(std::function<void()> job) const
     {
+        const auto work = state_->work; // the job may end, and this handle with it, before we return
         {
-            const std::lock_guard guard(state_->mutex);
-            state_->jobs.push_back(std::move(job));
+            const std::lock_guard guard(work->mutex);
+            work->jobs.push_back(std::move(job));
         }
-        state_->wake.notify_one();
+        work->wake.notify_one();
     }
 
 private:
-    struct state
+    // What the threads share; it outlives the handles where the last one goes on a worker.
+    struct queue
     {
-        explicit state(unsigned workers)
-        {
-            for (unsigned i = 0; i < std::max(workers, 1u); ++i)
-                threads.emplace_back([this] { run(); });
-        }
-        ~state()
-        {
-            {
-                const std::lock_guard guard(mutex);
-                stopping = true;
-            }
-            wake.notify_all();
-            for (std::thread& thread : threads)
-                thread.join();
-        }
-        state(const state&) = delete;
-        state& operator=(const state&) = delete;
-
         void run() noexcept
         {
             std::unique_lock lock(mutex);
@@ -83,6 +69,42 @@ private:
         std::condition_variable wake;
         std::deque<std::function<void()>> jobs;
         bool stopping = false;
+    };
+
+    struct state
+    {
+        explicit state(unsigned workers)
+        {
+            try {
+                for (unsigned i = 0; i < std::max(workers, 1u); ++i) {
+                    threads.emplace_back([work = work] { work->run(); });
+                    pthread_setname_np(threads.back().native_handle(), "overmount");
+                }
+            } catch (...) {
+                end();
+                throw;
+            }
+        }
+        ~state() { end(); }
+        state(const state&) = delete;
+        state& operator=(const state&) = delete;
+
+        void end() noexcept
+        {
+            {
+                const std::lock_guard guard(work->mutex);
+                work->stopping = true;
+            }
+            work->wake.notify_all();
+            for (std::thread& thread : threads) {
+                if (thread.get_id() == std::this_thread::get_id())
+                    thread.detach(); // the last handle went with something that this worker destroyed
+                else
+                    thread.join();
+            }
+        }
+
+        std::shared_ptr<queue> work = std::make_shared<queue>();
         std::vector<std::thread> threads;
     };
 
@@ -94,13 +116,19 @@ private:
 
         explicit service(boost::asio::execution_context& context)
             : boost::asio::execution_context::service(context),
+              jobs_(boost::asio::use_service<detail::async_job::registry>(context)),
               state_(std::make_shared<state>(std::thread::hardware_concurrency()))
         {
         }
         [[nodiscard]] worker_pool pool() const { return worker_pool(state_); }
 
     private:
-        void shutdown() override { state_.reset(); }
+        void shutdown() override
+        {
+            jobs_.shutdown(); // first: what runs for this context must be told to stop before it is joined
+            state_.reset();
+        }
+        detail::async_job::registry& jobs_;
         std::shared_ptr<state> state_;
     };
 

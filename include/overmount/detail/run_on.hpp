@@ -9,7 +9,6 @@
 #include <boost/asio/this_coro.hpp>
 
 #include <atomic>
-#include <condition_variable>
 #include <optional>
 #include <type_traits>
 
@@ -37,59 +36,54 @@ class blocking_job final : public async_job
 public:
     using result = std::invoke_result_t<Function&, const stop_flag&>;
 
-    blocking_job(worker_pool pool, Function function) : pool_(std::move(pool)), function_(std::move(function)) {}
+    blocking_job(const worker_pool& pool, Function function) : pool_(&pool), function_(std::move(function)) {}
 
     [[nodiscard]] result take()
     {
         if constexpr (!std::is_void_v<result>)
             return std::move(*value_);
     }
+    // For the coroutine, when it ends in whatever way: a result is never left to the worker.
+    void drop() noexcept { value_.reset(); }
 
 private:
     void start() override
     {
-        // The worker holds the job, the job must not hold the pool by then: the last handle never goes there.
-        auto pool = std::move(*pool_);
-        pool_.reset();
-        pool.post([self = std::static_pointer_cast<blocking_job>(shared_from_this())] { self->run(); });
+        pool_->post([self = std::static_pointer_cast<blocking_job>(shared_from_this())] { self->run(); });
     }
 
     void run() noexcept
     {
+        if (claimed_.exchange(true))
+            return; // cancelled
         std::exception_ptr failure;
-        {
-            const std::lock_guard guard(running_);
-            if (!function_)
-                return; // abandoned
-            try {
-                stop_.throw_if_stopped();
-                if constexpr (std::is_void_v<result>)
-                    (*function_)(stop_);
-                else
-                    value_.emplace((*function_)(stop_));
-            } catch (...) {
-                failure = std::current_exception();
-            }
-            // What the function owned is gone before the coroutine goes on.
-            function_.reset();
+        try {
+            if constexpr (std::is_void_v<result>)
+                (*function_)(stop_);
+            else
+                value_.emplace((*function_)(stop_));
+        } catch (...) {
+            failure = std::current_exception();
         }
+        // What the function owned is gone before the coroutine goes on.
+        function_.reset();
         complete(std::move(failure));
     }
 
-    void cancel() noexcept override { stop_.raise(); }
-
-    void abandon() noexcept override
+    void cancel() noexcept override
     {
         stop_.raise();
-        const std::lock_guard guard(running_); // waits for a worker that is inside
+        if (claimed_.exchange(true))
+            return; // the worker that is inside completes, or has completed
         function_.reset();
+        complete(std::make_exception_ptr(error(boost::asio::error::operation_aborted)));
     }
 
     struct nothing
     {
     };
-    std::optional<worker_pool> pool_;
-    std::mutex running_;
+    const worker_pool* pool_; // lives in the coroutine, so that a worker never holds the last handle; for start() only
+    std::atomic<bool> claimed_ = false; // by the worker that calls the function, or by who cancels before
     std::optional<Function> function_;
     std::optional<std::conditional_t<std::is_void_v<result>, nothing, result>> value_;
     stop_flag stop_;
@@ -97,14 +91,25 @@ private:
 
 // Calls `function(const stop_flag&)` on a worker, and goes on with its result on the caller's executor. Any
 // cancellation raises the flag; the operation completes when the function has returned, with its result where it
-// returned one. A function that is still waiting for a worker is then not called.
+// returned one. A function that is still waiting for a worker is then not called, and the operation ends at once.
 template <class Function>
 asio::awaitable<std::invoke_result_t<Function&, const stop_flag&>> run_on(worker_pool pool, Function function)
 {
-    auto job = std::make_shared<blocking_job<Function>>(std::move(pool), std::move(function));
-    std::shared_ptr<async_job> base = job;
+    struct dropper
+    {
+        explicit dropper(std::shared_ptr<blocking_job<Function>> owned) : job(std::move(owned)) {}
+        dropper(const dropper&) = delete;
+        dropper& operator=(const dropper&) = delete;
+        ~dropper() { job->drop(); }
+        std::shared_ptr<blocking_job<Function>> job;
+    };
+    const auto state = co_await asio::this_coro::cancellation_state;
+    if (state.cancelled() != asio::cancellation_type::none) // where throw_if_cancelled is off
+        throw error(asio::error::operation_aborted);
+    const dropper owner(std::make_shared<blocking_job<Function>>(pool, std::move(function)));
+    std::shared_ptr<async_job> base = owner.job;
     co_await async_job::wait_for(std::move(base));
-    co_return job->take();
+    co_return owner.job->take();
 }
 
 } // namespace overmount::inline OVERMOUNT_ABI::detail

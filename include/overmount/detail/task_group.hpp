@@ -73,7 +73,7 @@ private:
         });
     }
     // The children are coroutines of the same context, which destroys them itself.
-    void abandon() noexcept override {}
+    void abandon() noexcept override { complete(); }
 
     void cancel_children()
     {
