@@ -25,7 +25,8 @@ class tally:
 
 
 def run(test, command, log):
-    """Runs one program; returns its exit status (negative: a signal, None: out of time)."""
+    """Runs one program; returns its exit status (negative: a signal, None: out of time).
+    As with `meson test`, it starts in the build directory: that is what relative arguments mean."""
     environment = {**os.environ, **(test["env"] if isinstance(test["env"], dict) else {})}
     timeout = (test["timeout"] or 3600) * float(os.environ.get("OVERMOUNT_TIMEOUT_MULTIPLIER", "1"))
     with open(log, "wb") as out:
@@ -33,7 +34,7 @@ def run(test, command, log):
             out.write(f"{command[0]} is not built\n".encode())
             return 127
         child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
-                                 cwd=test["workdir"] or None, env=environment, start_new_session=True)
+                                 cwd=test["workdir"] or log.parent.parent, env=environment, start_new_session=True)
         try:
             return child.wait(timeout)
         except subprocess.TimeoutExpired:
