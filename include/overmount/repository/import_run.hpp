@@ -1,25 +1,26 @@
 #ifndef OVERMOUNT_REPOSITORY_IMPORT_RUN_HPP
 #define OVERMOUNT_REPOSITORY_IMPORT_RUN_HPP
 
-#include <overmount/repository/state.hpp>
 #include <overmount/detail/run_on.hpp>
 #include <overmount/detail/task_group.hpp>
 #include <overmount/reference.hpp>
-#include <overmount/unpack/unpack_layer.hpp>
+#include <overmount/repository/state.hpp>
+#include <overmount/unpack/pipeline.hpp>
 
 #include <boost/asio/steady_timer.hpp>
 
 #include <algorithm>
 #include <chrono>
 #include <ctime>
+#include <list>
 
 namespace overmount::inline OVERMOUNT_ABI::detail {
 
-// One import at work: what is to be unpacked, and what is finished and waits to be shown. Shared by the coroutines
-// of the import and by the workers that act for it.
+// One import at work: what is to be unpacked, and what is finished and waits to be shown. Shared by the
+// coroutines of the import and by the workers that act for it.
 //
-// Layers that nobody else unpacks are claimed, unpacked and shown in one round; what another operation or process
-// has claimed is waited for only then, so that two imports never wait for each other.
+// Layers that nobody else unpacks are claimed, unpacked and shown in one round; what another operation or
+// process has claimed is waited for only then, so that two imports never wait for each other.
 template <storage_policy Storage>
 class import_run : public std::enable_shared_from_this<import_run<Storage>>
 {
@@ -29,8 +30,7 @@ public:
 
     import_run(std::shared_ptr<state> owner, std::vector<found_image> found, import_options options)
         : repository_(std::move(owner)), images_(std::move(found)), options_(std::move(options))
-    {
-    }
+    {}
 
     [[nodiscard]] const std::vector<found_image>& images() const noexcept { return images_; }
 
@@ -53,6 +53,7 @@ public:
     void clean()
     {
         finished_.clear();
+        todo_.clear();
         if (!staging_)
             return;
         repository_->records->remove_staging(*staging_);
@@ -63,12 +64,15 @@ public:
 private:
     struct job
     {
+        job(const found_layer& found, std::string named) : layer(found), name(std::move(named)) {}
         found_layer layer;
         std::string name;
         std::int64_t claim_seen = 0; // of the other one who has it
         std::chrono::steady_clock::time_point claim_since{};
-        bool alone = false; // the other one stands still
+        bool alone = false;                // the other one stands still
+        std::optional<store::claim> claim; // ours
     };
+    using work = layer_work<typename Storage::writer>;
     struct done
     {
         diff_id diff;
@@ -85,7 +89,7 @@ private:
                 if (!known.insert(layer.diff).second)
                     continue;
                 relied_on.push_back(layer.diff);
-                todo_.push_back({layer, "layer-" + std::to_string(todo_.size())});
+                todo_.emplace_back(layer, "layer-" + std::to_string(todo_.size()));
             }
         }
         const file_lock guard = repository_->records->lock_shared();
@@ -93,33 +97,42 @@ private:
         staging_.emplace(repository_->records->make_staging());
         std::erase_if(todo_, [this](const job& j) { return repository_->storage.contains(j.layer.diff); });
         // Largest first: the last one to end should be a small one.
-        std::ranges::sort(todo_, std::greater<>(), [](const job& j) { return j.layer.bytes.size(); });
+        todo_.sort([](const job& a, const job& b) { return a.layer.bytes.size() > b.layer.bytes.size(); });
     }
 
     static asio::awaitable<void> one_round(pointer self)
     {
         auto group = std::make_shared<task_group>(co_await asio::this_coro::executor);
-        for (std::size_t i = 0; i < self->todo_.size(); ++i)
-            group->add(one_layer(self, i));
+        for (job& j : self->todo_)
+            group->add(one_layer(self, &j));
         co_await task_group::join(std::move(group));
         auto show = [self](const stop_flag&) { self->show_diffs(); };
         co_await run_on(self->repository_->pool, std::move(show));
     }
 
-    static asio::awaitable<void> one_layer(pointer self, std::size_t which)
+    static asio::awaitable<void> one_layer(pointer self, job* j)
     {
         const auto permit = co_await self->repository_->slots.acquire();
-        auto unpack = [self, which](const stop_flag& stop) { self->unpack(self->todo_[which], stop); };
-        co_await run_on(self->repository_->pool, std::move(unpack));
+        try {
+            auto begin = [self, j](const stop_flag&) { return self->begin(*j); };
+            const auto started = co_await run_on(self->repository_->pool, std::move(begin));
+            if (!started)
+                co_return;
+            co_await unpack_layer(self->repository_->pool, started, file_input(j->layer.bytes));
+            self->finished_.push_back({j->layer.diff, std::move(started->writer), std::move(j->claim)});
+        } catch (error& failure) {
+            failure.layer(j->layer.diff.string());
+            throw;
+        }
     }
 
     // Whether this layer is ours to unpack; remembers for how long another one's claim stands still.
-    bool may_begin(job& j, std::optional<store::claim>& claim)
+    bool may_begin(job& j)
     {
         constexpr auto patience = std::chrono::seconds(20);
         if (auto got = repository_->records->try_claim(j.layer.diff))
-            claim.emplace(std::move(*got));
-        if (claim || j.alone)
+            j.claim.emplace(std::move(*got));
+        if (j.claim || j.alone)
             return true;
         const auto now = std::chrono::steady_clock::now();
         if (const auto seen = repository_->records->claim_time(j.layer.diff); seen != j.claim_seen) {
@@ -130,30 +143,24 @@ private:
         return j.alone;
     }
 
-    void unpack(job& j, const stop_flag& stop)
+    // Nothing where the layer is there by now, or another one is at it.
+    std::shared_ptr<work> begin(job& j)
     {
-        try {
-            std::optional<store::claim> claim;
-            if (!may_begin(j, claim) || repository_->storage.contains(j.layer.diff))
-                return;
-            auto writer = repository_->storage.create(write_context(staging_->fd.get(), j.name, repository_->bounds));
-            auto beat = std::chrono::steady_clock::now();
-            const auto tick = [&](std::uint64_t read, std::uint64_t) {
-                if (options_.progress())
-                    options_.progress()(layer_progress(j.layer.diff, read, j.layer.bytes.size()));
-                if (const auto now = std::chrono::steady_clock::now(); claim && now - beat > std::chrono::seconds(1)) {
-                    beat = now;
-                    claim->beat();
-                }
-            };
-            read_layer(j.layer, repository_->bounds, stop, [&](auto bytes) { writer.write(bytes); }, tick);
-            static_cast<void>(writer.finish());
-            const std::lock_guard guard(mutex_);
-            finished_.push_back({j.layer.diff, std::move(writer), std::move(claim)});
-        } catch (error& failure) {
-            failure.layer(j.layer.diff.string());
-            throw;
-        }
+        if (!may_begin(j) || repository_->storage.contains(j.layer.diff))
+            return nullptr;
+        auto out = std::make_shared<work>(
+            repository_->storage.create(write_context(staging_->fd.get(), j.name, repository_->bounds)),
+            layer_facts{j.layer.diff, j.layer.blob, j.layer.promised}, repository_->bounds);
+        out->progress = [this, &j, beat = std::chrono::steady_clock::now()](std::uint64_t read) mutable {
+            if (options_.progress())
+                options_.progress()(layer_progress(j.layer.diff, read, j.layer.bytes.size()));
+            if (const auto now = std::chrono::steady_clock::now();
+                j.claim && now - beat > std::chrono::seconds(1)) {
+                beat = now;
+                j.claim->beat();
+            }
+        };
+        return out;
     }
 
     // All that this round finished becomes visible, after one sync.
@@ -217,9 +224,8 @@ private:
     std::optional<store::staging_directory> staging_;
     std::optional<file_lock> lease_;
     std::string lease_name_;
-    std::vector<job> todo_; // its elements stay where they are during a round
-    std::mutex mutex_;
-    std::vector<done> finished_;
+    std::list<job> todo_;
+    std::vector<done> finished_; // by coroutines of one strand
 };
 
 } // namespace overmount::inline OVERMOUNT_ABI::detail

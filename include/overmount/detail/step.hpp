@@ -1,0 +1,186 @@
+#ifndef OVERMOUNT_DETAIL_STEP_HPP
+#define OVERMOUNT_DETAIL_STEP_HPP
+
+#include <overmount/detail/job.hpp>
+#include <overmount/detail/run_on.hpp>
+
+#include <atomic>
+#include <vector>
+
+namespace overmount::inline OVERMOUNT_ABI::detail {
+
+enum class step_state
+{
+    again, // there is more to do; others get their turn first
+    wait,  // nothing to do until somebody notifies
+    done,
+};
+
+class step_group;
+
+// A unit of work that never waits: it does what it can and returns. No two workers are in one step at once.
+// Steps know each other by plain pointers or weak ones: the group owns them until all are done.
+class step
+{
+public:
+    virtual ~step() = default;
+    step(const step&) = delete;
+    step& operator=(const step&) = delete;
+
+    // Has the step run, once more if it is running now; from any thread. Nothing before run_steps and when
+    // done.
+    void notify() noexcept;
+
+protected:
+    step() = default;
+
+private:
+    friend class step_group;
+    // On a worker. When the flag is raised, the step has this one run to leave things in order.
+    virtual step_state resume(const stop_flag& stop) = 0;
+
+    void run() noexcept;
+
+    enum class place
+    {
+        outside,
+        idle,
+        queued,
+        running,
+        notified
+    };
+    std::atomic<place> place_ = place::outside;
+    step_group* group_ = nullptr; // owns this step, and lives, until all steps are done
+};
+
+// Steps that feed each other and end together.
+class step_group final : public async_job
+{
+public:
+    // Before run_steps only.
+    void add(std::shared_ptr<step> one) { steps_.push_back(std::move(one)); }
+
+    friend asio::awaitable<void> run_steps(worker_pool pool, std::shared_ptr<step_group> group);
+
+private:
+    friend class step;
+    void start() override
+    {
+        left_ = steps_.size() + 1;
+        for (const auto& one : steps_) {
+            one->group_ = this;
+            one->place_ = step::place::idle;
+        }
+        for (const auto& one : steps_)
+            one->notify();
+        one_ended();
+    }
+    void cancel() noexcept override { stop({}); }
+
+    // The worker holds no reference: a step that is queued or runs is not done, so that its group owns it.
+    void post(step* one) noexcept
+    {
+        pool_->post([one] { one->run(); });
+    }
+    // Raises the flag and wakes whoever waits; the first failure is the group's.
+    void stop(std::exception_ptr failure) noexcept
+    {
+        {
+            const std::lock_guard guard(mutex_);
+            if (failure && !failure_)
+                failure_ = std::move(failure);
+            if (stop_.stopped() || left_ == 0)
+                return;
+            stop_.raise();
+            ++left_; // keeps the steps until all are notified
+        }
+        for (const auto& one : steps_)
+            one->notify();
+        one_ended();
+    }
+    // A step that was stopped before it was done.
+    void cut_short() noexcept
+    {
+        const std::lock_guard guard(mutex_);
+        if (!failure_)
+            failure_ = std::make_exception_ptr(error(asio::error::operation_aborted));
+    }
+    void one_ended() noexcept
+    {
+        std::exception_ptr failure;
+        std::vector<std::shared_ptr<step>> all; // freed before the coroutine goes on
+        {
+            const std::lock_guard guard(mutex_);
+            if (--left_ != 0)
+                return;
+            failure = std::move(failure_);
+            all = std::move(steps_);
+        }
+        all.clear();
+        complete(std::move(failure));
+    }
+
+    const worker_pool* pool_ = nullptr; // lives in the coroutine until all steps are done
+    stop_flag stop_;
+    std::mutex mutex_;
+    std::vector<std::shared_ptr<step>> steps_;
+    std::size_t left_ = 0;
+    std::exception_ptr failure_;
+};
+
+inline void step::notify() noexcept
+{
+    for (place now = place_.load();;) {
+        if (now == place::idle) {
+            if (place_.compare_exchange_weak(now, place::queued)) {
+                group_->post(this);
+                return;
+            }
+        } else if (now == place::running) {
+            if (place_.compare_exchange_weak(now, place::notified))
+                return;
+        } else {
+            return;
+        }
+    }
+}
+
+inline void step::run() noexcept
+{
+    step_group& group = *group_;
+    place_ = place::running;
+    const bool last = group.stop_.stopped();
+    auto state = step_state::done;
+    try {
+        state = resume(group.stop_);
+        if (last && state != step_state::done) {
+            group.cut_short();
+            state = step_state::done;
+        }
+    } catch (...) {
+        group.stop(std::current_exception());
+    }
+    if (state == step_state::done) {
+        place_ = place::outside;
+        group.one_ended(); // this step may be gone now
+        return;
+    }
+    auto expected = place::running;
+    if (state == step_state::wait && place_.compare_exchange_strong(expected, place::idle))
+        return; // it may run on another worker already
+    place_ = place::queued;
+    group.post(this);
+}
+
+// Runs all steps on the pool until they are done; one worker is enough. The first failure, or a cancellation,
+// raises the flag: every other step then runs at most once more. Completes when no worker is in a step, with
+// the first failure; the group has given up its steps by then.
+inline asio::awaitable<void> run_steps(worker_pool pool, std::shared_ptr<step_group> group)
+{
+    group->pool_ = &pool;
+    co_await async_job::wait_for(std::move(group));
+}
+
+} // namespace overmount::inline OVERMOUNT_ABI::detail
+
+#endif

@@ -1,0 +1,273 @@
+#ifndef OVERMOUNT_UNPACK_PIPELINE_HPP
+#define OVERMOUNT_UNPACK_PIPELINE_HPP
+
+#include <overmount/concepts/storage_policy.hpp>
+#include <overmount/detail/file_range.hpp>
+#include <overmount/detail/hasher.hpp>
+#include <overmount/detail/ring.hpp>
+#include <overmount/detail/step.hpp>
+#include <overmount/unpack/decoder.hpp>
+
+#include <algorithm>
+#include <functional>
+#include <memory>
+#include <optional>
+
+namespace overmount::inline OVERMOUNT_ABI::detail {
+
+// What is known of a layer before it is read; all of it is checked.
+struct layer_facts
+{
+    std::optional<diff_id> diff;
+    std::optional<digest> blob;
+    std::optional<compression> promised;
+
+    // Of the diff ID to come.
+    [[nodiscard]] digest_algorithm algorithm() const noexcept
+    {
+        return diff ? diff->value().algorithm() : digest_algorithm::sha256;
+    }
+};
+
+// A layer on its way into a storage, shared by the two steps and by the coroutine that waits for them.
+template <diff_writer Writer>
+struct layer_work
+{
+    layer_work(Writer opened, layer_facts known, const limits& within)
+        : writer(std::move(opened)), facts(std::move(known)), bounds(within)
+    {}
+
+    // Called on a worker with the number of bytes read so far, after each piece.
+    std::function<void(std::uint64_t)> progress = [](std::uint64_t) {};
+    Writer writer;
+    const layer_facts facts;
+    const limits bounds;
+    ring tar; // from the decode step to the write step
+    // Of the blob, where it is not the tar itself. Set when the ring is closed.
+    std::optional<digest> blob;
+    // The result, when all steps are done:
+    std::optional<diff_id> diff;
+    std::optional<diff_record> record;
+};
+
+// A blob in a file, read by offset.
+class file_input
+{
+public:
+    explicit file_input(file_range bytes) : bytes_(std::move(bytes)) {}
+    // As `file_range::read`, one piece after the other; never nothing.
+    [[nodiscard]] std::optional<std::size_t> read(std::span<std::byte> into)
+    {
+        const std::size_t count = bytes_.read(position_, into);
+        position_ += count;
+        return count;
+    }
+
+private:
+    file_range bytes_;
+    std::uint64_t position_ = 0;
+};
+
+// First half of the pipeline: reads the blob, hashes it, decodes it into the ring. What goes wrong here
+// reaches the write step behind the bytes that came before, so that the error does not depend on which worker
+// was quicker.
+//
+// An input's `read` gives the number of bytes read, 0 at the end, and nothing where it has to be asked again
+// after a `notify`; its first piece has at least 6 bytes, or is all there is.
+template <class Input, diff_writer Writer>
+class decode_step final : public step
+{
+public:
+    decode_step(std::shared_ptr<layer_work<Writer>> work, Input input, std::shared_ptr<step> next)
+        : work_(std::move(work)), input_(std::move(input)), next_(std::move(next))
+    {}
+
+private:
+    step_state resume(const stop_flag& stop) override
+    {
+        stop.throw_if_stopped();
+        auto state = step_state::done;
+        try {
+            state = run();
+            if (state == step_state::done)
+                work_->tar.close();
+        } catch (...) {
+            work_->tar.close(std::current_exception());
+        }
+        if (state != step_state::wait)
+            next_->notify();
+        return state;
+    }
+
+    // At most one buffer of the ring, or one piece of input.
+    step_state run()
+    {
+        auto room = work_->tar.back();
+        if (room.empty())
+            return step_state::wait;
+        if (decoder_ && decoder_->passthrough())
+            return copy(room);
+        if (rest_.empty() && !full_) {
+            if (const auto state = read_piece(); state != step_state::again)
+                return state;
+            if (decoder_->passthrough()) { // the first piece only; the others are read into the ring
+                std::ranges::copy(rest_, room.begin());
+                push(rest_.size());
+                return step_state::again;
+            }
+        }
+        const auto made = decoder_->step(rest_, room.subspan(filled_));
+        rest_ = rest_.subspan(made.consumed);
+        filled_ += made.produced;
+        full_ = filled_ == room.size();
+        if (full_)
+            push(std::exchange(filled_, 0));
+        return step_state::again;
+    }
+
+    step_state copy(std::span<std::byte> room)
+    {
+        const auto count = input_.read(room);
+        if (!count)
+            return step_state::wait;
+        if (*count == 0)
+            return finish();
+        account(room.first(*count));
+        push(*count);
+        return step_state::again;
+    }
+
+    step_state read_piece()
+    {
+        const auto count = input_.read({piece_.get(), piece_size});
+        if (!count)
+            return step_state::wait;
+        const std::span<const std::byte> piece(piece_.get(), *count);
+        if (!decoder_)
+            begin(piece);
+        if (piece.empty())
+            return finish();
+        account(piece);
+        rest_ = piece;
+        return step_state::again;
+    }
+
+    void begin(std::span<const std::byte> head)
+    {
+        const layer_facts& facts = work_->facts;
+        const compression kind = detect_compression(head);
+        if (facts.promised && *facts.promised != kind)
+            throw error(errc::unsupported_media_type)
+                .at(stage::decode)
+                .detail("it promises " + std::string(to_string(*facts.promised)) + ", the bytes are " +
+                        std::string(to_string(kind)));
+        decoder_.emplace(kind, work_->bounds);
+        // An uncompressed blob has one digest, not two, where the algorithm is the same.
+        if (facts.blob && (kind != compression::none || facts.blob->algorithm() != facts.algorithm()))
+            blob_.emplace(facts.blob->algorithm());
+    }
+
+    step_state finish()
+    {
+        if (!decoder_->passthrough())
+            decoder_->finish();
+        if (filled_ != 0)
+            push(filled_);
+        if (blob_)
+            work_->blob = blob_->finish();
+        return step_state::done;
+    }
+
+    void account(std::span<const std::byte> piece)
+    {
+        if (blob_)
+            blob_->update(piece);
+        read_ += piece.size();
+        work_->progress(read_);
+    }
+
+    void push(std::size_t size)
+    {
+        produced_ += size;
+        if (produced_ > work_->bounds.stream_bytes)
+            throw error(errc::layer_too_large).at(stage::decode);
+        work_->tar.push(size);
+    }
+
+    static constexpr std::size_t piece_size = 128 << 10; // less than a buffer of the ring
+
+    std::shared_ptr<layer_work<Writer>> work_;
+    Input input_;
+    std::shared_ptr<step> next_;
+    std::unique_ptr<std::byte[]> piece_ = std::make_unique_for_overwrite<std::byte[]>(piece_size);
+    std::span<const std::byte> rest_; // of the piece
+    std::optional<decoder> decoder_;
+    std::optional<hasher> blob_;
+    std::size_t filled_ = 0; // of the ring's next buffer
+    bool full_ = false;      // the decoder may have more without any input
+    std::uint64_t read_ = 0, produced_ = 0;
+};
+
+// Second half: hashes the tar and hands it to the storage's writer; compares what was promised at the end.
+template <diff_writer Writer>
+class write_step final : public step
+{
+public:
+    explicit write_step(std::shared_ptr<layer_work<Writer>> work)
+        : work_(std::move(work)), diff_(work_->facts.algorithm())
+    {}
+    // The decode step, which outlives no run of this one: one group owns both.
+    void comes_after(step* previous) noexcept { previous_ = previous; }
+
+private:
+    step_state resume(const stop_flag& stop) override
+    {
+        stop.throw_if_stopped();
+        const auto bytes = work_->tar.front();
+        if (bytes.empty()) {
+            if (!work_->tar.finished())
+                return step_state::wait;
+            finish();
+            return step_state::done;
+        }
+        diff_.update(bytes);
+        work_->writer.write(bytes);
+        work_->tar.pop();
+        previous_->notify();
+        return step_state::again;
+    }
+
+    void finish()
+    {
+        const layer_facts& facts = work_->facts;
+        const digest found = diff_.finish();
+        if (facts.blob && work_->blob.value_or(found) != *facts.blob)
+            throw error(errc::digest_mismatch).at(stage::decode);
+        if (facts.diff && found != facts.diff->value())
+            throw error(errc::diff_id_mismatch).at(stage::decode).detail("the tar has " + found.string());
+        work_->record = work_->writer.finish();
+        work_->diff = diff_id(found);
+    }
+
+    std::shared_ptr<layer_work<Writer>> work_;
+    step* previous_ = nullptr;
+    hasher diff_;
+};
+
+// Unpacks one layer: decoding runs ahead of writing where the pool has a worker to spare. Throws what a step
+// threw; no worker is in the writer any more when this returns.
+template <class Input, diff_writer Writer>
+asio::awaitable<void> unpack_layer(worker_pool pool, std::shared_ptr<layer_work<Writer>> work, Input input)
+{
+    auto group = std::make_shared<step_group>();
+    auto second = std::make_shared<write_step<Writer>>(work);
+    auto first = std::make_shared<decode_step<Input, Writer>>(work, std::move(input), second);
+    second->comes_after(first.get());
+    group->add(std::move(first));
+    group->add(std::move(second));
+    return run_steps(std::move(pool), std::move(group));
+}
+
+} // namespace overmount::inline OVERMOUNT_ABI::detail
+
+#endif

@@ -1,0 +1,61 @@
+#include "support/catch.hpp"
+
+#include <overmount/detail/ring.hpp>
+
+#include <stdexcept>
+
+using overmount::detail::ring;
+
+TEST_CASE("a ring gives buffers in the order in which they were filled")
+{
+    ring buffers(2, 4);
+    REQUIRE(buffers.front().empty());
+    for (unsigned char i = 0; i < 10; ++i) {
+        REQUIRE(buffers.back().size() == 4);
+        buffers.back()[0] = std::byte{i};
+        buffers.push(1);
+        REQUIRE(buffers.front().size() == 1);
+        REQUIRE(buffers.front()[0] == std::byte{i});
+        buffers.pop();
+    }
+}
+
+TEST_CASE("a full ring has no room until its consumer gives a buffer back")
+{
+    ring buffers(2, 4);
+    buffers.push(4);
+    REQUIRE_FALSE(buffers.back().empty());
+    buffers.push(3);
+    REQUIRE(buffers.back().empty());
+    buffers.pop();
+    REQUIRE(buffers.back().size() == 4);
+    REQUIRE(buffers.front().size() == 3);
+}
+
+TEST_CASE("a ring is finished when it is closed and empty, and passes the failure on behind the bytes")
+{
+    ring buffers(2, 4);
+    buffers.push(2);
+    REQUIRE_FALSE(buffers.finished());
+    SECTION("closed")
+    {
+        buffers.close();
+        REQUIRE_FALSE(buffers.finished());
+        buffers.pop();
+        REQUIRE(buffers.finished());
+    }
+    SECTION("failed")
+    {
+        buffers.close(std::make_exception_ptr(std::runtime_error("cut")));
+        REQUIRE_FALSE(buffers.finished());
+        buffers.pop();
+        REQUIRE_THROWS_AS(buffers.finished(), std::runtime_error);
+    }
+}
+
+TEST_CASE("a ring of no memory, or of more than there can be, is refused")
+{
+    REQUIRE_THROWS_AS(ring(0, 1), std::length_error);
+    REQUIRE_THROWS_AS(ring(1, 0), std::length_error);
+    REQUIRE_THROWS_AS(ring(3, static_cast<std::size_t>(-1) / 2), std::length_error);
+}
