@@ -1,0 +1,234 @@
+#include <overmount/detail/task_group.hpp>
+#include <overmount/unpack/pipeline.hpp>
+
+#include "support/catch.hpp"
+#include "support/run_coroutine.hpp"
+
+#include <sys/mman.h>
+#include <zlib.h>
+
+#include <string>
+#include <vector>
+
+namespace om = overmount;
+namespace asio = boost::asio;
+using namespace om::detail;
+
+namespace {
+
+// A storage's writer that keeps the tar.
+class memory_writer
+{
+public:
+    explicit memory_writer(std::string* out, std::size_t fail_at = 0) : out_(out), fail_at_(fail_at) {}
+    void write(std::span<const std::byte> bytes)
+    {
+        out_->append(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+        if (fail_at_ != 0 && out_->size() >= fail_at_)
+            throw om::error(om::errc::invalid_whiteout);
+    }
+    om::diff_record finish() { return {}; }
+    bool publish(const om::diff_id&) { return true; }
+
+private:
+    std::string* out_;
+    std::size_t fail_at_;
+};
+using work = layer_work<memory_writer>;
+
+std::string sample(std::size_t size)
+{
+    std::string out(size, '\0');
+    std::uint32_t value = static_cast<std::uint32_t>(size);
+    for (char& c : out)
+        c = static_cast<char>('a' + ((value = value * 1664525u + 1013904223u) >> 29));
+    return out;
+}
+
+std::string gzip(const std::string& text)
+{
+    z_stream stream{};
+    REQUIRE(deflateInit2(&stream, 1, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY) == Z_OK);
+    std::string out(deflateBound(&stream, static_cast<uLong>(text.size())), '\0');
+    stream.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(text.data()));
+    stream.avail_in = static_cast<uInt>(text.size());
+    stream.next_out = reinterpret_cast<Bytef*>(out.data());
+    stream.avail_out = static_cast<uInt>(out.size());
+    REQUIRE(deflate(&stream, Z_FINISH) == Z_STREAM_END);
+    out.resize(stream.total_out);
+    deflateEnd(&stream);
+    return out;
+}
+
+om::digest digest_of(const std::string& text)
+{
+    return om::digest::of(text);
+}
+
+file_range in_file(const std::string& bytes)
+{
+    auto file = std::make_shared<unique_fd>(::memfd_create("blob", MFD_CLOEXEC));
+    REQUIRE(::write(file->get(), bytes.data(), bytes.size()) == static_cast<ssize_t>(bytes.size()));
+    return {std::move(file), 0, bytes.size()};
+}
+
+om::error failure_of(asio::awaitable<void> task)
+{
+    try {
+        test::run_coroutine(std::move(task));
+    } catch (const om::error& e) {
+        return e;
+    }
+    throw std::logic_error("no error");
+}
+
+asio::awaitable<void> unpack(om::worker_pool pool, std::shared_ptr<work> layer, std::string blob)
+{
+    return unpack_layer(std::move(pool), std::move(layer), file_input(in_file(blob)));
+}
+
+// An input that has nothing every second time, and comes in small pieces.
+class halting_input
+{
+public:
+    explicit halting_input(std::string bytes) : bytes_(std::move(bytes)) {}
+    std::optional<std::size_t> read(std::span<std::byte> into)
+    {
+        if (position_ != 0 && (halt_ = !halt_))
+            return std::nullopt;
+        const std::size_t count = std::min({into.size(), std::size_t{1000}, bytes_.size() - position_});
+        std::memcpy(into.data(), bytes_.data() + position_, count);
+        position_ += count;
+        return count;
+    }
+
+private:
+    std::string bytes_;
+    std::size_t position_ = 0;
+    bool halt_ = false;
+};
+
+} // namespace
+
+TEST_CASE("a layer reaches its writer decoded, whatever its size")
+{
+    const std::size_t size = GENERATE(0u, 1u, 5u, 128u << 10, (128u << 10) + 1, 256u << 10, 3u << 20);
+    const bool compressed = GENERATE(true, false);
+    const std::string tar = sample(size), blob = compressed ? gzip(tar) : tar;
+    std::string got;
+    auto layer = std::make_shared<work>(
+        memory_writer(&got), layer_facts{om::diff_id(digest_of(tar)), digest_of(blob), std::nullopt},
+        om::limits());
+    std::uint64_t read = 0;
+    layer->progress = [&](std::uint64_t bytes) { read = bytes; };
+    test::run_coroutine(unpack(om::worker_pool(2), layer, blob));
+    REQUIRE(got == tar);
+    REQUIRE(read == blob.size());
+    REQUIRE(layer->diff == om::diff_id(digest_of(tar)));
+    REQUIRE(layer->record);
+}
+
+TEST_CASE("sixteen layers of several buffers unpack at the same time on one worker")
+{
+    om::worker_pool pool(1);
+    const std::string tar = sample(3 << 20), blob = gzip(tar);
+    std::vector<std::string> got(16);
+    test::run_coroutine([](om::worker_pool workers, std::vector<std::string>* out,
+                           const std::string* bytes) -> asio::awaitable<void> {
+        auto group = std::make_shared<task_group>(co_await asio::this_coro::executor);
+        for (std::string& one : *out)
+            group->add(unpack(
+                workers, std::make_shared<work>(memory_writer(&one), layer_facts(), om::limits()), *bytes));
+        co_await task_group::join(std::move(group));
+    }(pool, &got, &blob));
+    for (const std::string& one : got)
+        REQUIRE(one == tar);
+}
+
+TEST_CASE("a diff ID that nobody promised is found")
+{
+    const std::string tar = sample(1000);
+    std::string got;
+    auto layer = std::make_shared<work>(memory_writer(&got), layer_facts(), om::limits());
+    test::run_coroutine(unpack(om::worker_pool(1), layer, tar));
+    REQUIRE(layer->diff == om::diff_id(digest_of(tar)));
+}
+
+TEST_CASE("what was promised of a layer is compared, and its writer is not finished where it differs")
+{
+    const std::string tar = sample(300000), other = sample(10);
+    const auto right = om::diff_id(digest_of(tar)), wrong = om::diff_id(digest_of(other));
+    std::string got;
+    const auto run = [&](const std::string& blob, layer_facts facts) {
+        auto layer = std::make_shared<work>(memory_writer(&got), std::move(facts), om::limits());
+        const auto failure = failure_of(unpack(om::worker_pool(2), layer, blob));
+        REQUIRE_FALSE(layer->record);
+        REQUIRE_FALSE(layer->diff);
+        return failure.code();
+    };
+    REQUIRE(run(gzip(tar), {wrong, std::nullopt, std::nullopt}) == om::errc::diff_id_mismatch);
+    REQUIRE(run(gzip(tar), {right, wrong.value(), std::nullopt}) == om::errc::digest_mismatch);
+    REQUIRE(run(tar, {right, wrong.value(), std::nullopt}) == om::errc::digest_mismatch);
+    REQUIRE(run(tar, {right, std::nullopt, om::compression::gzip}) == om::errc::unsupported_media_type);
+}
+
+TEST_CASE("an error of the decoder comes behind the bytes before it")
+{
+    const std::string tar = sample(2 << 20);
+    std::string blob = gzip(tar);
+    blob[blob.size() - 5] = static_cast<char>(blob[blob.size() - 5] ^ 1); // of the CRC
+    const unsigned workers = GENERATE(1u, 2u);
+    std::string got;
+    SECTION("when the writer takes them all")
+    {
+        auto layer = std::make_shared<work>(memory_writer(&got), layer_facts(), om::limits());
+        REQUIRE(failure_of(unpack(om::worker_pool(workers), layer, blob)).code() == om::errc::corrupt_stream);
+        REQUIRE(got.size() <= tar.size());
+    }
+    SECTION("when the writer fails earlier")
+    {
+        auto layer = std::make_shared<work>(memory_writer(&got, 1000), layer_facts(), om::limits());
+        REQUIRE(failure_of(unpack(om::worker_pool(workers), layer, blob)).code() ==
+                om::errc::invalid_whiteout);
+    }
+}
+
+TEST_CASE("a tar above the limit of bytes is refused before it is handed on")
+{
+    om::limits small;
+    small.stream_bytes = 300000;
+    std::string got;
+    auto layer = std::make_shared<work>(memory_writer(&got), layer_facts(), small);
+    REQUIRE(failure_of(unpack(om::worker_pool(2), layer, gzip(sample(1 << 20)))).code() ==
+            om::errc::layer_too_large);
+    REQUIRE(got.size() <= small.stream_bytes);
+}
+
+TEST_CASE("an input may have nothing for the moment")
+{
+    const std::string tar = sample(600000),
+                      blob = GENERATE(true, false) ? gzip(sample(600000)) : sample(600000);
+    std::string got;
+    auto layer = std::make_shared<work>(memory_writer(&got), layer_facts(), om::limits());
+    om::worker_pool pool(2);
+    auto second = std::make_shared<write_step<memory_writer>>(layer);
+    auto first =
+        std::make_shared<decode_step<halting_input, memory_writer>>(layer, halting_input(blob), second);
+    second->comes_after(first.get());
+    std::atomic<bool> ended = false;
+    // Someone outside who says again and again that there may be more.
+    std::thread feeder([&, step = std::weak_ptr<step>(first)] {
+        while (!ended) {
+            if (const auto live = step.lock())
+                live->notify();
+            std::this_thread::yield();
+        }
+    });
+    auto group = std::make_shared<step_group>();
+    group->add(std::move(first));
+    group->add(std::move(second));
+    test::run_coroutine(run_steps(pool, std::move(group)));
+    ended = true;
+    feeder.join();
+    REQUIRE(got == tar);
+}
