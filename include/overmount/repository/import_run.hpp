@@ -3,15 +3,13 @@
 
 #include <overmount/detail/run_on.hpp>
 #include <overmount/detail/task_group.hpp>
-#include <overmount/reference.hpp>
-#include <overmount/repository/state.hpp>
+#include <overmount/repository/show_image.hpp>
 #include <overmount/unpack/pipeline.hpp>
 
 #include <boost/asio/steady_timer.hpp>
 
 #include <algorithm>
 #include <chrono>
-#include <ctime>
 #include <list>
 
 namespace overmount::inline OVERMOUNT_ABI::detail {
@@ -177,45 +175,7 @@ private:
     void show_images()
     {
         for (const found_image& image : images_)
-            show_image(image);
-    }
-
-    // Children before parents, the tag last.
-    void show_image(const found_image& image)
-    {
-        store& records = *repository_->records;
-        const file_lock guard = records.lock_shared();
-        std::optional<chain_id> parent;
-        for (const diff_id& diff : image.config.diff_ids()) {
-            const chain_id chain = parent ? chain_id::of(*parent, diff) : chain_id::of(diff);
-            records.put_layer(chain, {diff, parent}, repository_->sync);
-            parent = chain;
-        }
-        if constexpr (mountable_storage<Storage>) {
-            if (parent)
-                mount_table(repository_->records).ensure_correction(*parent, repository_->stack_of(*parent));
-        }
-        std::optional<digest> manifest;
-        if (image.manifest) {
-            manifest = digest::of(*image.manifest);
-            records.put_manifest(*manifest, *image.manifest, repository_->sync);
-        }
-        records.put_image(image.config.id(), image.config.bytes(), repository_->sync);
-        std::vector<std::string> names = image.tags;
-        for (const std::string& tag : options_.tags())
-            names.push_back(reference::parse(tag).with_default_tag().string());
-        for (const std::string& name : names)
-            records.put_tag({name, image.config.id(), manifest, image.source, now()}, repository_->sync);
-    }
-
-    // RFC 3339, seconds.
-    static std::string now()
-    {
-        const std::time_t seconds = std::time(nullptr);
-        std::tm parts{};
-        ::gmtime_r(&seconds, &parts);
-        char text[32];
-        return {text, std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &parts)};
+            show_image(*repository_, image, options_);
     }
 
     std::shared_ptr<state> repository_;

@@ -18,13 +18,13 @@ template <storage_policy Storage>
 struct repository_state
 {
     repository_state(std::shared_ptr<store> opened, const repository_options& options, worker_pool threads)
-        : records(std::move(opened)), storage(storage_place(records->diffs(), records->staging(), options.sync())),
+        : records(std::move(opened)),
+          storage(storage_place(records->diffs(), records->staging(), options.sync())),
           pool(std::move(threads)), bounds(options.bounds()), sync(options.sync()), slots(pool.workers() + 1)
-    {
-    }
+    {}
 
-    // The layers that a mount of `top` stacks, topmost first: each diff once, at its topmost place, down to an
-    // opaque root.
+    // The layers that a mount of `top` stacks, topmost first: each diff once, at its topmost place, down to
+    // an opaque root.
     [[nodiscard]] std::vector<stacked_layer> stack_of(const chain_id& top) const
         requires mountable_storage<Storage>
     {

@@ -1,0 +1,54 @@
+#ifndef OVERMOUNT_REPOSITORY_SHOW_IMAGE_HPP
+#define OVERMOUNT_REPOSITORY_SHOW_IMAGE_HPP
+
+#include <overmount/concepts/importer.hpp>
+#include <overmount/reference.hpp>
+#include <overmount/repository/state.hpp>
+
+#include <ctime>
+
+namespace overmount::inline OVERMOUNT_ABI::detail {
+
+// The time now by RFC 3339, to the second.
+[[nodiscard]] inline std::string timestamp_now()
+{
+    const std::time_t seconds = std::time(nullptr);
+    std::tm parts{};
+    ::gmtime_r(&seconds, &parts);
+    char text[32];
+    return {text, std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &parts)};
+}
+
+// Makes an image visible whose diffs are: children before parents, the tag last. On a worker.
+template <storage_policy Storage>
+void show_image(repository_state<Storage>& repository, const found_image& image,
+                const import_options& options)
+{
+    store& records = *repository.records;
+    const file_lock guard = records.lock_shared();
+    std::optional<chain_id> parent;
+    for (const diff_id& diff : image.config.diff_ids()) {
+        const chain_id chain = parent ? chain_id::of(*parent, diff) : chain_id::of(diff);
+        records.put_layer(chain, {diff, parent}, repository.sync);
+        parent = chain;
+    }
+    if constexpr (mountable_storage<Storage>) {
+        if (parent)
+            mount_table(repository.records).ensure_correction(*parent, repository.stack_of(*parent));
+    }
+    std::optional<digest> manifest;
+    if (image.manifest) {
+        manifest = digest::of(*image.manifest);
+        records.put_manifest(*manifest, *image.manifest, repository.sync);
+    }
+    records.put_image(image.config.id(), image.config.bytes(), repository.sync);
+    std::vector<std::string> names = image.tags;
+    for (const std::string& tag : options.tags())
+        names.push_back(reference::parse(tag).with_default_tag().string());
+    for (const std::string& name : names)
+        records.put_tag({name, image.config.id(), manifest, image.source, timestamp_now()}, repository.sync);
+}
+
+} // namespace overmount::inline OVERMOUNT_ABI::detail
+
+#endif
