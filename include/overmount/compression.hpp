@@ -7,21 +7,25 @@
 
 namespace overmount::inline OVERMOUNT_ABI {
 
-/// How the tar of a layer is compressed.
+/// How the tar of a layer, or an archive, is compressed.
 enum class compression
 {
     none,
     gzip,
     zstd,
+    xz,    ///< of docker archives
+    bzip2, ///< of docker archives
 };
 
-/// `none`, `gzip` or `zstd`.
+/// `none`, `gzip`, `zstd`, `xz` or `bzip2`.
 [[nodiscard]] inline std::string_view to_string(compression kind) noexcept
 {
     switch (kind) {
     case compression::none: return "none";
     case compression::gzip: return "gzip";
     case compression::zstd: return "zstd";
+    case compression::xz: return "xz";
+    case compression::bzip2: return "bzip2";
     }
     return "";
 }

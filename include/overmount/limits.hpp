@@ -28,6 +28,7 @@ public:
     unsigned path_depth = 1000;                     ///< components of a path: path_too_deep
     unsigned xattr_bytes = 65536;                   ///< one value: xattr_too_large
     std::uint64_t zstd_window = 128ull << 20;       ///< window of a zstd frame: unsupported_compression
+    std::uint64_t xz_memory = 128ull << 20;         ///< to decode an xz stream: unsupported_compression
     std::uint64_t json_bytes = 4ull << 20;          ///< one document: json_limit_exceeded
     unsigned json_depth = 64;                       ///< nesting: json_limit_exceeded
     std::uint64_t json_values = 100'000;            ///< keys and values: json_limit_exceeded

@@ -4,6 +4,7 @@
 
 #include <overmount/overmount.hpp>
 
+#include <overmount/impl/bzip2_decoder.ipp>
 #include <overmount/impl/checker.ipp>
 #include <overmount/impl/correction.ipp>
 #include <overmount/impl/decoder.ipp>
@@ -14,6 +15,7 @@
 #include <overmount/impl/extractor.ipp>
 #include <overmount/impl/framing.ipp>
 #include <overmount/impl/fs.ipp>
+#include <overmount/impl/gzip_decoder.ipp>
 #include <overmount/impl/header.ipp>
 #include <overmount/impl/image_config.ipp>
 #include <overmount/impl/image_files.ipp>
@@ -27,5 +29,7 @@
 #include <overmount/impl/path.ipp>
 #include <overmount/impl/reference.ipp>
 #include <overmount/impl/store.ipp>
+#include <overmount/impl/xz_decoder.ipp>
+#include <overmount/impl/zstd_decoder.ipp>
 
 #endif

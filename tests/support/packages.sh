@@ -38,7 +38,7 @@ apt_install()
 
 # What overmount itself and om are built from.
 build_packages=(g++ meson ninja-build pkg-config libboost1.81-dev libarchive-dev libssl-dev zlib1g-dev libzstd-dev
-    nlohmann-json3-dev libcli11-dev)
+    libisal-dev liblzma-dev libbz2-dev nlohmann-json3-dev libcli11-dev)
 # What the tests use besides.
 test_packages=(catch2 cmake python3 strace skopeo umoci crun jq libarchive-tools attr acl busybox-static tar gzip zstd
     pigz mount)

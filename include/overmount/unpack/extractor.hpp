@@ -17,11 +17,11 @@ namespace overmount::inline OVERMOUNT_ABI::detail {
 // What an unpacked diff says of itself beside its tree, for the correction of chains that use it.
 struct tree_notes
 {
-    std::vector<std::string> implied;     // directories without an entry of their own, whose attributes lie below
+    std::vector<std::string> implied; // directories without an entry of their own, whose attributes lie below
     std::vector<std::string> whiteout_directories; // directories that hold whiteouts
-    bool implied_root = true;             // no entry for the root itself
+    bool implied_root = true;                      // no entry for the root itself
     bool opaque_root = false;
-    bool skipped_xattrs = false;          // some had no place here: unknown, or the file system has none
+    bool skipped_xattrs = false; // some had no place here: unknown, or the file system has none
 };
 
 // Writes tar entries as one overlayfs layer below a directory. All calls name a single component below a
@@ -53,7 +53,7 @@ private:
         attributes shown;
         bool has_entry = false; // else its attributes are those of the layers below
         bool opaque = false;
-        bool cut = false;       // took the place of something: nothing of the layers below counts
+        bool cut = false; // took the place of something: nothing of the layers below counts
     };
     struct cached_parent
     {

@@ -108,7 +108,7 @@ private:
         if (decoder_ && decoder_->passthrough())
             return copy(room);
         if (rest_.empty() && !full_) {
-            if (const auto state = read_piece(); state != step_state::again)
+            if (const auto state = read_piece(); state != step_state::again || !decoder_)
                 return state;
             if (decoder_->passthrough()) { // the first piece only; the others are read into the ring
                 std::ranges::copy(rest_, room.begin());
@@ -137,12 +137,19 @@ private:
         return step_state::again;
     }
 
+    // The first piece has as many bytes as tell the compression, or is all there is.
     step_state read_piece()
     {
-        const auto count = input_.read({piece_.get(), piece_size});
+        constexpr std::size_t magic_size = 6;
+        const auto count = input_.read({piece_.get() + head_, piece_size - head_});
         if (!count)
             return step_state::wait;
-        const std::span<const std::byte> piece(piece_.get(), *count);
+        const std::span<const std::byte> piece(piece_.get(), head_ + *count);
+        if (!decoder_ && *count != 0 && piece.size() < magic_size) {
+            head_ = piece.size();
+            return step_state::again;
+        }
+        head_ = 0;
         if (!decoder_)
             begin(piece);
         if (piece.empty())
@@ -200,6 +207,7 @@ private:
     Input input_;
     std::shared_ptr<step> next_;
     std::unique_ptr<std::byte[]> piece_ = std::make_unique_for_overwrite<std::byte[]>(piece_size);
+    std::size_t head_ = 0;            // of the first piece, while it is too short
     std::span<const std::byte> rest_; // of the piece
     std::optional<decoder> decoder_;
     std::optional<hasher> blob_;
