@@ -52,30 +52,39 @@ private:
     limits bounds_;
 };
 
-/// One directory that a mount stacks, and where it is.
+/// One directory that a mount stacks.
 struct lower_directory
 {
     std::shared_ptr<const detail::unique_fd> fd;
-    std::string path;
+    std::string path; ///< where it is below the place's `diffs()`
 };
 
 /// Eats the bytes of one uncompressed layer tar, in pieces of any size.
 ///
-/// Guarantees: called by one worker at a time, never blocks on anything but the disk. Nothing is visible to
-/// `contains` before `publish`. A writer that is destroyed without `publish` leaves nothing behind but below its
-/// staging directory.
+/// Guarantees:
+/// - Called by one worker at a time; never blocks on anything but the disk. How the bytes are cut into pieces makes
+///   no difference.
+/// - What is no whole tar, or breaks the bounds, is refused by `write` or `finish` with `overmount::error`; the
+///   writer is then only destroyed.
+/// - Nothing is visible to `contains` before `publish`. A writer that is destroyed without leaves nothing behind but
+///   below its staging directory.
+/// - Of several writers that publish one ID, also in several processes, one gets true, and its diff stays.
 template <class Writer>
 concept diff_writer = std::movable<Writer> && requires(Writer& writer, std::span<const std::byte> bytes,
                                                        const diff_id& id) {
-    writer.write(bytes);                                   // throws overmount::error
+    writer.write(bytes);
     { writer.finish() } -> std::same_as<diff_record>;      // the end of the tar
     { writer.publish(id) } -> std::same_as<bool>;          // one rename; false when the diff was there already
 };
 
 /// What is kept of a diff, and how it is written and found again.
 ///
-/// Guarantees: `contains`, `record` and `create` may be called from any thread at the same time. `erase` of a
-/// diff that is not there does nothing.
+/// Guarantees:
+/// - What is published is there for every storage at the same place, also of other processes, until it is erased.
+/// - `record` gives what the writer's `finish` gave.
+/// - `contains`, `record` and `create` may be called from any thread at the same time.
+/// - `erase` of a diff that is not there does nothing; an erased diff is gone at once.
+/// - `form()` is always the same, and is the `form` of all records.
 template <class Storage>
 concept storage_policy =
     std::constructible_from<Storage, storage_place> && diff_writer<typename Storage::writer> &&
@@ -88,6 +97,9 @@ concept storage_policy =
     };
 
 /// A storage whose diffs overlayfs can stack.
+///
+/// Guarantees: `lower` may be called from any thread, with the others; its directory stays open when the diff is
+/// erased.
 template <class Storage>
 concept mountable_storage = storage_policy<Storage> && requires(const Storage& storage, const diff_id& id) {
     { storage.lower(id) } -> std::same_as<lower_directory>; // throws errc::layer_not_found
