@@ -1,11 +1,11 @@
 #ifndef OVERMOUNT_IMAGE_HPP
 #define OVERMOUNT_IMAGE_HPP
 
-#include <overmount/concepts/mount_policy.hpp>
 #include <overmount/repository/state.hpp>
 #include <overmount/detail/run_on.hpp>
 #include <overmount/image_config.hpp>
 #include <overmount/mount/mount_table.hpp>
+#include <overmount/mount/no_mount.hpp>
 
 #include <memory>
 #include <string>
@@ -18,7 +18,7 @@ namespace overmount::inline OVERMOUNT_ABI {
 /// does the same and says what went wrong; after `keep` the mount stays, also when the program has ended.
 ///
 /// *Concurrency*: one object is not for two threads at once.
-template <storage_policy Storage, mount_policy Mount>
+template <storage_policy Storage, optional_mount_policy Mount>
 class basic_mount
 {
     using state = detail::repository_state<Storage>;
@@ -62,9 +62,9 @@ public:
     }
 
 private:
-    template <storage_policy, mount_policy>
+    template <storage_policy, optional_mount_policy>
     friend class basic_image;
-    template <storage_policy, mount_policy>
+    template <storage_policy, optional_mount_policy>
     friend class basic_repository;
 
     basic_mount(std::shared_ptr<state> owner, mount_record record)
@@ -91,7 +91,7 @@ private:
 /// A handle on an image of a repository: cheap to copy, pins nothing.
 ///
 /// *Concurrency*: operations may run at the same time; one object is not for two threads at once.
-template <storage_policy Storage, mount_policy Mount>
+template <storage_policy Storage, optional_mount_policy Mount>
 class basic_image
 {
     using state = detail::repository_state<Storage>;
@@ -115,13 +115,13 @@ public:
     /// *Errors*: `too_many_layers`, `mount_failed` (its text names the step and the likely reason), EPERM.
     /// *Cancellation*: before the kernel is called; afterwards the mount is made.
     [[nodiscard]] asio::awaitable<basic_mount<Storage, Mount>> mount(mount_options options = mount_options()) const
-        requires mountable_storage<Storage>
+        requires mountable_storage<Storage> && mount_policy<Mount>
     {
         return mount_image(state_, config_, layers(), std::move(options));
     }
 
 private:
-    template <storage_policy, mount_policy>
+    template <storage_policy, optional_mount_policy>
     friend class basic_repository;
 
     basic_image(std::shared_ptr<state> owner, image_config config)

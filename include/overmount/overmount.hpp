@@ -10,6 +10,7 @@
 #include <overmount/importer/oci_layout.hpp>
 #include <overmount/limits.hpp>
 #include <overmount/manifest.hpp>
+#include <overmount/mount/no_mount.hpp>
 #include <overmount/mount/overlay_mount.hpp>
 #include <overmount/options.hpp>
 #include <overmount/platform.hpp>

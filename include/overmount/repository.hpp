@@ -21,7 +21,7 @@ namespace overmount::inline OVERMOUNT_ABI {
 ///
 /// A small handle: copies share the opened repository. Several processes may use one directory at the same time.
 /// *Concurrency*: all members may be called from any thread; one object is not for two threads at once.
-template <storage_policy Storage, mount_policy Mount>
+template <storage_policy Storage, optional_mount_policy Mount>
 class basic_repository
 {
     using state = detail::repository_state<Storage>;
@@ -134,6 +134,7 @@ public:
     [[nodiscard]] std::vector<mount_record> mounts() const { return detail::mount_table(state_->records).list(); }
     /// Unmounts a recorded mount, whoever made it. See `basic_mount::unmount`.
     [[nodiscard]] asio::awaitable<void> unmount(mount_record record) const
+        requires mount_policy<Mount>
     {
         return mount::unmount_record(state_, std::move(record));
     }

@@ -11,6 +11,7 @@
 #include <concepts>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace overmount::inline OVERMOUNT_ABI {
@@ -57,7 +58,7 @@ struct found_image
 /// Guarantees: reads only documents; layers are read by the repository, by offset, and only those it lacks.
 template <class Importer>
 concept importer = std::copyable<Importer> && requires(const Importer& source, import_context context) {
-    { source.discover(context) } -> std::same_as<boost::asio::awaitable<std::vector<found_image>>>;
+    { source.discover(std::move(context)) } -> std::same_as<boost::asio::awaitable<std::vector<found_image>>>;
 };
 
 } // namespace overmount::inline OVERMOUNT_ABI

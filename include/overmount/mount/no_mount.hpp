@@ -1,7 +1,7 @@
 #ifndef OVERMOUNT_MOUNT_NO_MOUNT_HPP
 #define OVERMOUNT_MOUNT_NO_MOUNT_HPP
 
-#include <overmount/detail/config.hpp>
+#include <overmount/concepts/mount_policy.hpp>
 
 namespace overmount::inline OVERMOUNT_ABI {
 
@@ -9,6 +9,10 @@ namespace overmount::inline OVERMOUNT_ABI {
 /// repository for a mount is an error of the compiler.
 struct no_mount
 {};
+
+/// What a repository takes: a mount policy, or none.
+template <class Mount>
+concept optional_mount_policy = mount_policy<Mount> || std::same_as<Mount, no_mount>;
 
 } // namespace overmount::inline OVERMOUNT_ABI
 

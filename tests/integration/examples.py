@@ -1,0 +1,117 @@
+#!/usr/bin/env python3
+"""Runs every numbered example on images made here with GNU tar, and checks its exit status and what it prints.
+
+    examples.py PROGRAM...
+
+Exit status 77: cannot run here."""
+import hashlib
+import json
+import pathlib
+import platform
+import subprocess
+import sys
+import tempfile
+
+PROGRAMS = {pathlib.Path(p).name: pathlib.Path(p).resolve() for p in sys.argv[1:]}
+
+
+def run(name, *words, status=0):
+    done = subprocess.run([PROGRAMS[name], *words], capture_output=True, text=True)
+    if done.returncode != status or (status == 0 and done.stderr):
+        raise SystemExit(f"{name}: status {done.returncode}, {done.stdout!r}, {done.stderr!r}")
+    print(name, *words, *done.stdout.splitlines(), sep="\n    ")
+    return done.stdout if status == 0 else done.stderr
+
+
+def expect(name, got, wanted):
+    if got != wanted:
+        raise SystemExit(f"{name}: printed {got!r}, not {wanted!r}")
+
+
+def packed(*options):
+    return subprocess.run(["tar", "--format=ustar", "--mtime=@1700000000", "--numeric-owner", "--sort=name", "-cf", "-",
+                           *options], check=True,
+                          stdout=subprocess.PIPE).stdout
+
+
+def archive(scratch, name, *layers):
+    """A docker archive as `docker save` wrote it; each layer is the files of a directory. Returns the archive, the
+    image's ID, and diff ID and size of each layer."""
+    folder = scratch / name
+    members, diffs = [], []
+    for number, files in enumerate(layers):
+        tree = folder / f"tree{number}"
+        for path, text in files.items():
+            (tree / path).parent.mkdir(parents=True, exist_ok=True)
+            (tree / path).write_text(text)
+        tar = packed("-C", tree, ".")
+        members.append(f"layer{number}.tar")
+        (folder / members[-1]).write_bytes(tar)
+        diffs.append(("sha256:" + hashlib.sha256(tar).hexdigest(), len(tar)))
+    architecture = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
+    config = json.dumps({"architecture": architecture, "os": "linux", "config": {},
+                         "rootfs": {"type": "layers", "diff_ids": [diff for diff, _ in diffs]}}).encode()
+    identity = hashlib.sha256(config).hexdigest()
+    (folder / f"{identity}.json").write_bytes(config)
+    (folder / "manifest.json").write_text(json.dumps(
+        [{"Config": f"{identity}.json", "RepoTags": [f"test/{name}:1"], "Layers": members}]))
+    (scratch / f"{name}.tar").write_bytes(packed("-C", folder, f"{identity}.json", *members, "manifest.json"))
+    return scratch / f"{name}.tar", "sha256:" + identity, diffs
+
+
+def main(scratch):
+    base = {"etc/name": "base\n", "etc/kept": "kept\n"}
+    one, first, diffs = archive(scratch, "one", base, {"etc/name": "one\n"})
+    two, second, _ = archive(scratch, "two", base, {"etc/name": "two\n"})
+    repository = scratch / "repository"
+
+    def import_and_list():
+        name = "01_import_and_list"
+        expect(name, run(name, repository, one), f"imported {first}\ndocker.io/test/one:1 is {first}\n")
+        expect(name, run(name, repository, two).splitlines()[0], f"imported {second}")
+
+    def mount_and_read():
+        name = "02_mount_and_read"
+        try:
+            expect(name, run(name, repository, "test/one:1", "etc/name"), "one\n")
+        except SystemExit as refused:
+            if "not permitted" in str(refused):
+                return "this process may not mount"
+            raise
+        expect(name, run(name, repository, second, "etc/kept"), "kept\n")
+        expect(name, "has no etc/gone" in run(name, repository, "test/one:1", "etc/gone", status=1), True)
+        expect(name, list((repository / "mounts").iterdir()), [])
+        return None
+
+    def two_imports():
+        name = "03_two_imports"
+        lines = sorted(run(name, scratch / "both", one, two).splitlines())
+        expect(name, lines, [f"{one}: 1 image", f"{two}: 1 image"])
+        expect(name, len(list((scratch / "both/diffs/sha256").iterdir())), 3)
+
+    def own_storage():
+        name = "04_own_storage"
+        # ./ and etc/ beside the files
+        wanted = [f"{diff}: {entries} entries, {size} bytes\n" for (diff, size), entries in zip(diffs, (4, 3))]
+        expect(name, run(name, scratch / "own", one), "".join(reversed(wanted)))
+        for number, (diff, _) in enumerate(diffs):
+            kept = (scratch / "own/diffs" / diff / "layer.tar").read_bytes()
+            expect(name, kept == (scratch / f"one/layer{number}.tar").read_bytes(), True)
+
+    tests = {"01_import_and_list": import_and_list, "02_mount_and_read": mount_and_read,
+             "03_two_imports": two_imports, "04_own_storage": own_storage}
+    if tests.keys() != PROGRAMS.keys():
+        raise SystemExit(f"examples without a test, or the other way round: {tests.keys() ^ PROGRAMS.keys()}")
+    skipped = []
+    for name, test in tests.items():
+        nothing = [scratch / "nothing"] * (run(name, status=2).count(" ") - 1)  # as many words as it wants
+        run(name, *nothing, status=1)
+        skipped += filter(None, [test()])
+    if skipped:
+        print("SKIPPED:", *skipped)
+        return 77
+    return 0
+
+
+with tempfile.TemporaryDirectory(prefix="overmount-examples.") as name:
+    sys.exit(main(pathlib.Path(name)))
