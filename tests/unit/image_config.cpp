@@ -128,4 +128,27 @@ TEST_CASE("a diff ID that is none, or that is not in a list, is invalid")
           errc::invalid_config);
 }
 
+TEST_CASE("an error names the field of the config that it is about")
+{
+    const std::pair<std::string, std::string> rows[] = {
+        {config("", R"(,"config":{"Env":["A=b",1]})"), "config.Env[1]"},
+        {config("", R"(,"config":[])"), "config"},
+        {config("", R"(,"history":[{},{"empty_layer":1}])"), "history[1].empty_layer"},
+        {R"({"rootfs":{"type":"layers"}})", "rootfs.diff_ids"},
+        {config("", R"(,"rootfs":{})"), "rootfs"},
+        {config("", R"(,"config":{"User":"a","User":"root"})"), "config.User"},
+        {config("", R"(,"config":{"user":"root"})"), "config.user"},
+    };
+    for (const auto& [text, place] : rows) {
+        INFO(text);
+        try {
+            (void)image_config::parse(text, limits());
+            FAIL("no error");
+        } catch (const overmount::error& failure) {
+            CHECK(failure.code() == errc::invalid_config);
+            CHECK(failure.subject() == place);
+        }
+    }
+}
+
 } // namespace

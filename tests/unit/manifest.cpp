@@ -198,13 +198,11 @@ TEST_CASE("documents are read within the limits of JSON")
 
 TEST_CASE("an index keeps its bytes and the names and platforms of its entries")
 {
-    const std::string text = list(
-        on('1', "linux", "arm64", "v8") + "," +
-            blob(
-                oci_index, '2',
-                R"(,"annotations":{"org.opencontainers.image.ref.name":"latest",)"
-                 R"("io.containerd.image.name":"docker.io/library/x:1","o":"p"})"),
-        R"(,"mediaType":")" + oci_index + "\"");
+    const std::string text = list(on('1', "linux", "arm64", "v8") + "," +
+                                      blob(oci_index, '2',
+                                           R"(,"annotations":{"org.opencontainers.image.ref.name":"latest",)"
+                                           R"("io.containerd.image.name":"docker.io/library/x:1","o":"p"})"),
+                                  R"(,"mediaType":")" + oci_index + "\"");
     const auto value = overmount::index::parse(text, limits());
     CHECK(value.bytes() == text);
     REQUIRE(value.entries().size() == 2);
@@ -333,6 +331,68 @@ TEST_CASE("a media type that only starts like one of docker's is refused")
     CHECK(image_failure(image(blob(docker_layer + ".gzip+encrypted"))) == errc::unsupported_media_type);
     CHECK(image_failure(image(blob(docker_layer + ".xz"))) == errc::unsupported_media_type);
     CHECK(image_failure(image(blob(docker_layer + ".zstd"))) == errc{});
+}
+
+// The field that an error names.
+template <class Parse>
+std::string place_of(Parse parse)
+{
+    try {
+        parse();
+    } catch (const overmount::error& failure) {
+        CHECK(failure.at() == overmount::stage::manifest);
+        return failure.code() == errc::invalid_manifest || failure.code() == errc::invalid_index
+                   ? failure.subject()
+                   : failure.detail();
+    }
+    return "no error";
+}
+
+TEST_CASE("an error names the field of the manifest or index that it is about")
+{
+    const auto in_image = [](const std::string& text) {
+        return place_of([&] { (void)manifest::parse(text, limits()); });
+    };
+    const auto in_index = [](const std::string& text) {
+        return place_of([&] { (void)overmount::index::parse(text, limits()); });
+    };
+    const std::string layer = blob(oci_layer);
+    CHECK(in_image(image(layer + R"(,{"size":1})")) == "layers[1].digest");
+    CHECK(in_image(image(layer + R"(,{"size":1,"digest":"x"})")) == "layers[1].digest");
+    CHECK(in_image(image(layer + "," + blob("text/plain"))) == "layers[1]: of a layer");
+    CHECK(in_image(image("", "", "text/plain")) == "config: of a config");
+    CHECK(in_image(image("", R"(,"mediaType":"text/plain")")) == "mediaType: of a manifest");
+    CHECK(in_image("{}") == "schemaVersion");
+    CHECK(in_index(list(blob(oci_manifest) + "," + blob(oci_manifest, 'b', R"(,"platform":"linux")"))) ==
+          "manifests[1].platform");
+    CHECK(in_index(list(blob(oci_manifest, 'b', R"(,"platform":{"os":1})"))) == "manifests[0].platform.os");
+    CHECK(in_index(R"({"schemaVersion":3,"manifests":[]})") == "3");
+    CHECK(place_of([] {
+              (void)overmount::parse_docker_archive_manifest(R"([{"Config":"c","Layers":["a",2]}])",
+                                                             limits());
+          }) == "[0].Layers[1]");
+}
+
+TEST_CASE("a field that readers could take for two different ones is refused")
+{
+    const std::string twice = R"(,"digest":")" + digest_of('b') + "\"";
+    CHECK(image_failure(image(blob(oci_layer, 'a', twice))) == errc::invalid_manifest);
+    CHECK(image_failure(image("", R"(,"layers":[])")) == errc::invalid_manifest);
+    CHECK(image_failure(image("", R"(,"Layers":[])")) == errc::invalid_manifest);
+    CHECK(index_failure(list(blob(oci_manifest, 'a', twice))) == errc::invalid_index);
+    CHECK(index_failure(list("", R"(,"manifestſ":[])")) == errc::invalid_index);
+    CHECK(failure_of([] {
+              (void)overmount::parse_docker_archive_manifest(R"([{"Config":"c","config":"d","Layers":[]}])",
+                                                             limits());
+          }) == errc::invalid_manifest);
+    CHECK(index_failure(list(blob(oci_manifest, 'a', R"(,"annotations":{"A":"1","a":"2"})"))) == errc{});
+}
+
+TEST_CASE("docker writes null for no layers")
+{
+    const auto images =
+        overmount::parse_docker_archive_manifest(R"([{"Config":"c.json","Layers":null}])", limits());
+    CHECK(images.at(0).layers.empty());
 }
 
 } // namespace

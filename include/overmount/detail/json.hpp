@@ -6,91 +6,341 @@
 
 #include <nlohmann/json.hpp>
 
+#include <cstdint>
+#include <functional>
+#include <string>
 #include <string_view>
+#include <utility>
+#include <variant>
+#include <vector>
 
 namespace overmount::inline OVERMOUNT_ABI::detail {
 
-// Counts what a document holds and stops where a limit is reached, before anything is kept of it.
-class json_bounds final : public nlohmann::json_sax<nlohmann::json>
+// What is known of a document: a tree of fields, each with what takes its value. What it does not name is
+// skipped, null is the same as absent, and nothing of the document is kept but what the takers keep. Takers
+// may throw `error`: the reader adds the place. Made by the functions below; keys must outlive it.
+class json_field
 {
 public:
-    explicit json_bounds(const limits& bounds) : values_left_(bounds.json_values), depth_left_(bounds.json_depth) {}
+    using text_taker = std::function<void(std::string)>;
+    using number_taker = std::function<void(std::uint64_t)>;
+    using flag_taker = std::function<void(bool)>;
+    using member = std::pair<std::string_view, json_field>;
+    using action = std::function<void()>;
+    struct refused
+    {
+        const char* why;
+    };
+    struct object
+    {
+        std::vector<member> members; // at most 64
+        bool any_keys;
+    };
+    struct list
+    {
+        std::vector<json_field> element; // one
+        std::size_t most;
+    };
+    using form = std::variant<refused, text_taker, number_taker, flag_taker, object, list>;
+    enum class presence : unsigned char
+    {
+        optional,
+        required,
+        required_or_null,
+    };
 
-    [[nodiscard]] bool exceeded() const noexcept { return exceeded_; }
+    explicit json_field(form value, action done = {}) : form_(std::move(value)), done_(std::move(done)) {}
 
-    bool null() override { return count(); }
-    bool boolean(bool) override { return count(); }
-    bool number_integer(number_integer_t) override { return count(); }
-    bool number_unsigned(number_unsigned_t) override { return count(); }
-    bool number_float(number_float_t, const string_t&) override { return count(); }
-    bool string(string_t&) override { return count(); }
-    bool binary(binary_t&) override { return count(); }
-    bool start_object(std::size_t) override { return enter(); }
-    bool key(string_t&) override { return count(); }
-    bool end_object() override { return leave(); }
-    bool start_array(std::size_t) override { return enter(); }
-    bool end_array() override { return leave(); }
-    bool parse_error(std::size_t, const std::string&, const nlohmann::detail::exception&) override { return false; }
+    [[nodiscard]] json_field required() &&
+    {
+        presence_ = presence::required;
+        return std::move(*this);
+    }
+    // It must be there, but Go writes null for a list without elements.
+    [[nodiscard]] json_field required_or_null() &&
+    {
+        presence_ = presence::required_or_null;
+        return std::move(*this);
+    }
 
 private:
-    bool count()
+    friend class json_reader;
+    form form_;
+    action done_;
+    presence presence_ = presence::optional;
+};
+
+[[nodiscard]] inline json_field json_text(json_field::text_taker take)
+{
+    return json_field(std::move(take));
+}
+[[nodiscard]] inline json_field json_text(std::string& out)
+{
+    return json_text([&out](std::string value) { out = std::move(value); });
+}
+// A whole number that is not negative.
+[[nodiscard]] inline json_field json_number(json_field::number_taker take)
+{
+    return json_field(std::move(take));
+}
+[[nodiscard]] inline json_field json_number(std::uint64_t& out)
+{
+    return json_number([&out](std::uint64_t value) { out = value; });
+}
+[[nodiscard]] inline json_field json_flag(bool& out)
+{
+    return json_field(json_field::flag_taker([&out](bool value) { out = value; }));
+}
+// Whatever its value is, the field must not be there.
+[[nodiscard]] inline json_field json_refused(const char* why)
+{
+    return json_field(json_field::refused{why});
+}
+// `done` is called when all of it was read.
+[[nodiscard]] inline json_field json_object(std::vector<json_field::member> members,
+                                            json_field::action done = {})
+{
+    return json_field(json_field::object{std::move(members), false}, std::move(done));
+}
+// An object whose keys are anybody's: annotations, labels.
+[[nodiscard]] inline json_field json_map(std::vector<json_field::member> members)
+{
+    return json_field(json_field::object{std::move(members), true});
+}
+[[nodiscard]] inline json_field json_list(json_field element, std::size_t most = ~std::size_t{0})
+{
+    return json_field(json_field::list{{std::move(element)}, most});
+}
+[[nodiscard]] inline json_field json_texts(std::vector<std::string>& out)
+{
+    return json_list(json_text([&out](std::string value) { out.push_back(std::move(value)); }));
+}
+
+// nlohmann's SAX interface: follows the document through the tree of fields. Its memory is one level for each
+// that is open, and what the takers keep.
+class json_reader
+{
+public:
+    json_reader(const json_field& root, const limits& bounds, errc code, stage at)
+        : root_(root), code_(code), stage_(at), depth_(bounds.json_depth), values_left_(bounds.json_values)
+    {}
+
+    bool null()
     {
-        if (values_left_ == 0)
-            exceeded_ = true;
-        else
-            --values_left_;
-        return !exceeded_;
+        const json_field* field = next();
+        const bool member = !open_.empty() && !open_.back().is_list;
+        if (field != nullptr && (!member || field->presence_ == json_field::presence::required))
+            throw wrong(*field);
+        return true;
     }
-    bool enter()
+    bool boolean(bool value) { return take<json_field::flag_taker>(value); }
+    bool number_integer(std::int64_t) { return refuse(); } // the negative ones
+    bool number_unsigned(std::uint64_t value) { return take<json_field::number_taker>(value); }
+    bool number_float(double, const std::string&) { return refuse(); }
+    bool string(std::string& value) { return take<json_field::text_taker>(std::move(value)); }
+    bool binary(std::vector<std::uint8_t>&) { return refuse(); } // not in JSON
+    bool start_object(std::size_t) { return enter<json_field::object>(false); }
+    bool start_array(std::size_t) { return enter<json_field::list>(true); }
+
+    bool key(const std::string& name)
     {
-        if (depth_left_ == 0)
-            exceeded_ = true;
-        else
-            --depth_left_;
-        return count();
-    }
-    bool leave()
-    {
-        ++depth_left_;
+        count();
+        level& top = open_.back();
+        next_ = nullptr;
+        if (top.field == nullptr)
+            return true;
+        const auto& [members, any_keys] = std::get<json_field::object>(top.field->form_);
+        for (std::size_t i = 0; i < members.size() && next_ == nullptr; ++i) {
+            if (members[i].first == name) {
+                top.index = i;
+                next_ = &members[i].second;
+                if ((std::exchange(top.seen, top.seen | bit(i)) & bit(i)) != 0)
+                    throw fail(where(), "it is there twice");
+            } else if (!any_keys && members[i].first == as_go_reads(members[i].first, name)) {
+                open_.pop_back();
+                throw fail(where(name), "its name has other letters: readers disagree about it");
+            }
+        }
         return true;
     }
 
+    bool end_object()
+    {
+        const level done = open_.back();
+        open_.pop_back();
+        if (done.field == nullptr)
+            return true;
+        const auto& members = std::get<json_field::object>(done.field->form_).members;
+        for (std::size_t i = 0; i < members.size(); ++i)
+            if (members[i].second.presence_ != json_field::presence::optional && (done.seen & bit(i)) == 0)
+                throw fail(where(members[i].first), "it is missing");
+        if (done.field->done_)
+            with_place(done.field->done_);
+        return true;
+    }
+    bool end_array()
+    {
+        open_.pop_back();
+        return true;
+    }
+
+    bool parse_error(std::size_t position, const std::string&, const nlohmann::detail::exception&)
+    {
+        throw error(errc::malformed_json).at(stage_).detail("at byte " + std::to_string(position));
+    }
+
+private:
+    struct level
+    {
+        const json_field* field; // none: all of it is skipped
+        bool is_list;
+        std::size_t index = 0;  // of the member that is read; of a list, the elements that were begun
+        std::uint64_t seen = 0; // known members, one bit each
+    };
+
+    static constexpr std::uint64_t bit(std::size_t i) { return std::uint64_t{1} << i; }
+
+    // Go's reader, which most tools use, takes `Digest` for `digest`, and U+017F and U+212A for `s` and `k`.
+    // The known name where it would take `key` for it.
+    static std::string_view as_go_reads(std::string_view known, std::string_view key)
+    {
+        const auto lower = [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; };
+        for (const char c : known) {
+            std::size_t size = 1;
+            if (key.empty())
+                return {};
+            if (lower(c) == 's' && key.starts_with("\xc5\xbf"))
+                size = 2;
+            else if (lower(c) == 'k' && key.starts_with("\xe2\x84\xaa"))
+                size = 3;
+            else if (lower(key.front()) != lower(c))
+                return {};
+            key.remove_prefix(size);
+        }
+        return key.empty() ? known : std::string_view();
+    }
+
+    void count()
+    {
+        if (values_left_-- == 0)
+            throw error(errc::json_limit_exceeded).at(stage_).detail("too many values");
+    }
+
+    // The field that the value that comes is of; none when it is unknown.
+    const json_field* next()
+    {
+        count();
+        if (open_.empty())
+            return &root_;
+        level& top = open_.back();
+        if (!top.is_list)
+            return next_;
+        ++top.index;
+        if (top.field == nullptr)
+            return nullptr;
+        const auto& [element, most] = std::get<json_field::list>(top.field->form_);
+        if (top.index > most)
+            throw fail(where(), "too many of them");
+        return &element.front();
+    }
+
+    template <class Taker, class Value>
+    bool take(Value value)
+    {
+        const json_field* field = next();
+        if (field == nullptr)
+            return true;
+        const auto* taker = std::get_if<Taker>(&field->form_);
+        if (taker == nullptr)
+            throw wrong(*field);
+        with_place([&] { (*taker)(std::move(value)); });
+        return true;
+    }
+
+    template <class Form>
+    bool enter(bool is_list)
+    {
+        const json_field* field = next();
+        if (open_.size() >= depth_)
+            throw error(errc::json_limit_exceeded).at(stage_).detail("it nests too deep");
+        if (field != nullptr && !std::holds_alternative<Form>(field->form_))
+            throw wrong(*field);
+        open_.push_back({field, is_list});
+        return true;
+    }
+
+    bool refuse()
+    {
+        if (const json_field* field = next())
+            throw wrong(*field);
+        return true;
+    }
+
+    // What is read, such as `layers[3].digest`, or its member `more`.
+    [[nodiscard]] std::string where(std::string_view more = {}) const
+    {
+        std::string out;
+        const auto add = [&out](std::string_view name) { (out += out.empty() ? "" : ".") += name; };
+        for (const level& each : open_) {
+            if (each.is_list)
+                out += "[" + std::to_string(each.index - 1) + "]";
+            else
+                add(std::get<json_field::object>(each.field->form_).members[each.index].first);
+        }
+        if (!more.empty())
+            add(more);
+        return out.empty() ? "the document" : out;
+    }
+
+    [[nodiscard]] error fail(std::string_view field, std::string_view why) const
+    {
+        return error(code_).at(stage_).subject(field).detail(why);
+    }
+    [[nodiscard]] error wrong(const json_field& field) const
+    {
+        static constexpr const char* words[] = {"",
+                                                "it is not a string",
+                                                "it is not a whole number",
+                                                "it is not true or false",
+                                                "it is not an object",
+                                                "it is not a list"};
+        const auto* reason = std::get_if<json_field::refused>(&field.form_);
+        return fail(where(), reason != nullptr ? reason->why : words[field.form_.index()]);
+    }
+
+    template <class Call>
+    void with_place(const Call& call)
+    {
+        try {
+            call();
+        } catch (error& failure) {
+            const std::string more = failure.detail().empty() ? "" : ": " + failure.detail();
+            failure.at(stage_).detail(escape(where()) + more);
+            throw;
+        }
+    }
+
+    const json_field& root_;
+    const json_field* next_ = nullptr;
+    errc code_;
+    stage stage_;
+    std::vector<level> open_;
+    std::size_t depth_;
     std::uint64_t values_left_;
-    unsigned depth_left_;
-    bool exceeded_ = false;
 };
 
-// Reads a foreign document: its size, depth and number of values are checked first, so that the tree that it
-// becomes for a moment is bounded. `read` gets the tree; what it lacks, or has of another type, is `code`.
-template <class Read>
-auto read_json(std::string_view text, const limits& bounds, errc code, Read read)
+// Reads a document, whose size, depth and number of values are bounded. A known field that is missing, there
+// twice or of another type is an error `code` that names it.
+inline void read_json(std::string_view text, const limits& bounds, errc code, const json_field& root,
+                      stage at = stage::manifest)
 {
-    json_bounds counter(bounds);
     if (text.size() > bounds.json_bytes)
-        throw error(errc::json_limit_exceeded).at(stage::manifest);
+        throw error(errc::json_limit_exceeded).at(at).detail("too many bytes");
     // nlohmann takes a NUL for the end, whatever follows, and skips a byte order mark: other readers do not.
     if (text.find('\0') != std::string_view::npos || text.starts_with("\xef\xbb\xbf"))
-        throw error(errc::malformed_json).at(stage::manifest);
-    if (!nlohmann::json::sax_parse(text, &counter))
-        throw error(counter.exceeded() ? errc::json_limit_exceeded : errc::malformed_json).at(stage::manifest);
-    try {
-        return read(nlohmann::json::parse(text));
-    } catch (const nlohmann::json::parse_error&) {
-        throw error(errc::malformed_json).at(stage::manifest);
-    } catch (const nlohmann::json::exception& failure) {
-        // "[json.exception.out_of_range.403] key 'x' not found": the part behind the bracket is for people.
-        const std::string_view words = failure.what();
-        throw error(code).at(stage::manifest).subject(words.substr(words.find(']') + 2));
-    }
-}
-
-// A member that must be a list: a loop over another JSON value would take it, or its parts, for elements.
-inline const nlohmann::json& list_at(const nlohmann::json& object, const char* key, errc code)
-{
-    const auto& list = object.at(key);
-    if (!list.is_array())
-        throw error(code).at(stage::manifest).subject(key).detail("not a list");
-    return list;
+        throw error(errc::malformed_json).at(at);
+    json_reader reader(root, bounds, code, at);
+    nlohmann::json::sax_parse(text, &reader);
 }
 
 } // namespace overmount::inline OVERMOUNT_ABI::detail
