@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <iterator>
 #include <limits>
 
 namespace overmount::inline OVERMOUNT_ABI::tar {
@@ -49,12 +50,15 @@ OVERMOUNT_DECL event framing::next(std::span<const std::byte>& input)
             if (!take_block(input))
                 return event::need_input;
             if (header(block_).zero()) {
+                if (waiting())
+                    fail(errc::malformed_tar, "an extension header without an entry");
                 if (std::exchange(state_, state_ == state::marker ? state::rest : state::marker) == state::marker)
                     return event::end;
                 break;
             }
-            // A single zero block does not end the archive: what follows is read on.
-            state_ = state::header;
+            // GNU tar and libarchive stop at a single zero block, others read on: an archive must not depend on it.
+            if (state_ == state::marker)
+                fail(errc::malformed_tar, "a header behind a zero block");
             read_header();
             break;
         case state::extension:
@@ -147,17 +151,24 @@ OVERMOUNT_DECL bool framing::read_extension(std::span<const std::byte>& input)
 OVERMOUNT_DECL void framing::end_extension()
 {
     state_ = state::header;
+    const auto only = [this](bool& there) {
+        if (std::exchange(there, true))
+            fail(errc::malformed_tar, "two extension headers of one kind");
+    };
     switch (extension_type_) {
     case 'L':
+        only(has_long_name_);
         long_name_ = extension_.substr(0, extension_.find('\0'));
-        has_long_name_ = true;
         break;
     case 'K':
+        only(has_long_link_);
         long_link_ = extension_.substr(0, extension_.find('\0'));
-        has_long_link_ = true;
         break;
-    default:
-        read_records(extension_type_ == 'g');
+    case 'x':
+        only(has_records_);
+        read_records(false);
+        break;
+    default: read_records(true);
     }
 }
 
@@ -166,8 +177,6 @@ OVERMOUNT_DECL void framing::end_extension()
 OVERMOUNT_DECL void framing::read_records(bool global)
 {
     std::string_view text = extension_;
-    if (!global)
-        records_.clear();
     while (!text.empty()) {
         const auto blank = text.find(' ');
         const auto length = parse_decimal(text.substr(0, std::min(blank, text.size())));
@@ -192,12 +201,12 @@ OVERMOUNT_DECL void framing::read_entry(const header& block)
     entry_.xattrs.clear();
     entry_.segments.clear();
     entry_.sparse = false;
+    said_ = {};
     sparse_major_.reset();
     real_size_.reset();
     pending_offset_.reset();
     map_text_.clear();
     map_numbers_.clear();
-    has_sparse_name_ = sparse_more_ = false;
     extensions_ = 0;
     fresh_ = true;
 
@@ -209,17 +218,24 @@ OVERMOUNT_DECL void framing::read_entry(const header& block)
         entry_.path.swap(long_name_);
     if (std::exchange(has_long_link_, false))
         entry_.link_target.swap(long_link_);
-    read_numbers(block);
     for (const record& item : records_)
         apply(item);
     records_.clear();
-    if (has_sparse_name_)
-        entry_.path.swap(sparse_name_);
+    has_records_ = false;
+    if (pending_offset_)
+        fail(errc::malformed_tar, "a sparse segment without a size");
+    merge_xattrs();
+    if (said_.sparse_name || said_.path)
+        entry_.path = said_.sparse_name ? *said_.sparse_name : *said_.path;
+    if (said_.link_target)
+        entry_.link_target = *said_.link_target;
+    read_numbers(block);
     if (++entries_ > bounds_.entries)
         fail(errc::too_many_entries);
     read_type(block);
 }
 
+// A field that a PAX record replaces need not be a number.
 OVERMOUNT_DECL void framing::read_numbers(const header& block)
 {
     const auto number = [&](std::size_t offset, std::size_t size, std::int64_t most, const char* what) {
@@ -228,15 +244,20 @@ OVERMOUNT_DECL void framing::read_numbers(const header& block)
             fail(errc::malformed_tar, what);
         return static_cast<std::uint64_t>(*value);
     };
+    const auto id = [&](const std::optional<std::uint32_t>& said, std::size_t offset, const char* what) {
+        return said ? *said : static_cast<std::uint32_t>(number(offset, 8, 0xfffffffe, what));
+    };
     constexpr std::int64_t any = std::numeric_limits<std::int64_t>::max();
     entry_.mode = static_cast<std::uint32_t>(number(100, 8, any, "the mode is not a number") & 07777);
-    entry_.uid = static_cast<std::uint32_t>(number(108, 8, 0xfffffffe, "the owner is not a valid number"));
-    entry_.gid = static_cast<std::uint32_t>(number(116, 8, 0xfffffffe, "the group is not a valid number"));
-    entry_.stored_size = number(124, 12, static_cast<std::int64_t>(largest_size), "the size is not a valid number");
+    entry_.uid = id(said_.uid, 108, "the owner is not a valid number");
+    entry_.gid = id(said_.gid, 116, "the group is not a valid number");
+    entry_.stored_size = said_.size ? *said_.size
+                                    : number(124, 12, static_cast<std::int64_t>(largest_size),
+                                             "the size is not a valid number");
     const auto time = block.number(136, 12);
-    if (!time)
+    if (!said_.mtime && !time)
         fail(errc::malformed_tar, "the time is not a number");
-    entry_.mtime = {*time, 0};
+    entry_.mtime = said_.mtime ? *said_.mtime : timestamp{*time, 0};
     entry_.device_major = entry_.device_minor = 0;
     if (block.type() == '3' || block.type() == '4') {
         entry_.device_major = static_cast<std::uint32_t>(number(329, 8, 0xfff, "the device is not a valid number"));
@@ -257,6 +278,8 @@ OVERMOUNT_DECL void framing::read_type(const header& block)
             entry_.type = entry_type::directory;
         break;
     case 'S': {
+        if (!block.gnu() || entry_.sparse)
+            fail(errc::malformed_tar, "a sparse file of two kinds");
         entry_.type = entry_type::regular;
         entry_.sparse = true;
         const auto size = block.number(483, 12);
@@ -264,8 +287,7 @@ OVERMOUNT_DECL void framing::read_type(const header& block)
             fail(errc::malformed_tar, "the size of a sparse file is not a number");
         real_size_ = static_cast<std::uint64_t>(*size);
         read_gnu_map(block, 386, 4);
-        sparse_more_ = block.at(482) != '\0';
-        if (sparse_more_)
+        if (block.at(482) != '\0')
             state_ = state::sparse_blocks;
         break;
     }
@@ -293,53 +315,90 @@ OVERMOUNT_DECL std::uint64_t framing::unsigned_value(const std::string& text) co
     return *value;
 }
 
+OVERMOUNT_DECL std::uint32_t framing::id_value(const std::string& text) const
+{
+    const std::uint64_t number = unsigned_value(text);
+    if (number > 0xfffffffe)
+        fail(errc::malformed_tar, "the owner is not a valid number");
+    return static_cast<std::uint32_t>(number);
+}
+
 OVERMOUNT_DECL void framing::apply(const record& item)
 {
     const auto& [key, value] = item;
-    const auto id = [&](std::uint32_t& out) {
-        const std::uint64_t number = unsigned_value(value);
-        if (number > 0xfffffffe)
-            fail(errc::malformed_tar, "the owner is not a valid number");
-        out = static_cast<std::uint32_t>(number);
+    const auto set = [&](auto& field, auto&& read) {
+        if (value.empty())
+            field.reset();
+        else
+            field = read(value);
     };
-    if ((key == "path" || key == "linkpath" || key == "GNU.sparse.name") && value.find('\0') != std::string::npos)
-        fail(errc::malformed_tar, "a path holds a NUL");
+    const auto id = [this](const std::string& text) { return id_value(text); };
+    const auto path = [this](const std::string& text) {
+        if (text.find('\0') != std::string::npos)
+            fail(errc::malformed_tar, "a path holds a NUL");
+        return text;
+    };
     if (key == "path")
-        entry_.path = value;
+        set(said_.path, path);
     else if (key == "linkpath")
-        entry_.link_target = value;
+        set(said_.link_target, path);
+    else if (key == "GNU.sparse.name")
+        set(said_.sparse_name, path);
     else if (key == "size")
-        entry_.stored_size = unsigned_value(value);
+        set(said_.size, [this](const std::string& text) { return unsigned_value(text); });
     else if (key == "uid")
-        id(entry_.uid);
+        set(said_.uid, id);
     else if (key == "gid")
-        id(entry_.gid);
+        set(said_.gid, id);
     else if (key == "mtime")
-        read_time(value);
+        set(said_.mtime, [this](const std::string& text) { return time_value(text); });
     else if (key.starts_with("SCHILY.xattr."))
-        apply_xattr(key.substr(13), value);
+        add_xattr(key.substr(13), value); // also an empty one: attributes may be empty
+    else if (key.starts_with("LIBARCHIVE.xattr."))
+        add_libarchive_xattr(std::string_view(key).substr(17), value);
     else if (key.starts_with("GNU.sparse."))
         apply_sparse(key.substr(11), value);
 }
 
-OVERMOUNT_DECL void framing::apply_xattr(std::string name, std::string value)
+OVERMOUNT_DECL void framing::add_xattr(std::string name, std::string value)
 {
-    if (value.size() > bounds_.xattr_bytes)
+    if (name.empty())
+        fail(errc::malformed_tar, "an attribute without a name");
+    if (name.size() > 255 || value.size() > bounds_.xattr_bytes)
         fail(errc::xattr_too_large);
-    for (xattr& known : entry_.xattrs) {
-        if (known.name == name) {
-            known.value = std::move(value);
-            return;
-        }
-    }
-    // No file system holds more; and the search above stays short.
-    if (entry_.xattrs.size() >= 1000)
-        fail(errc::xattr_too_large, "too many attributes");
     entry_.xattrs.push_back({std::move(name), std::move(value)});
 }
 
+// The name is URL-encoded, the value in base64. See libarchive, tar(5), "LIBARCHIVE.xattr".
+OVERMOUNT_DECL void framing::add_libarchive_xattr(std::string_view name, std::string_view value)
+{
+    auto plain_name = decode_percent(name);
+    auto plain_value = decode_base64(value);
+    if (!plain_name || !plain_value || plain_name->find('\0') != std::string::npos)
+        fail(errc::malformed_tar, "an attribute that is not encoded as libarchive does");
+    add_xattr(std::move(*plain_name), std::move(*plain_value));
+    libarchive_xattrs_.push_back(std::move(entry_.xattrs.back()));
+    entry_.xattrs.pop_back();
+}
+
+// Of equal names the last counts, and the spelling that all tools know before that of libarchive.
+OVERMOUNT_DECL void framing::merge_xattrs()
+{
+    auto& all = entry_.xattrs;
+    all.insert(all.begin(), std::make_move_iterator(libarchive_xattrs_.begin()),
+               std::make_move_iterator(libarchive_xattrs_.end()));
+    libarchive_xattrs_.clear();
+    std::ranges::stable_sort(all, {}, &xattr::name);
+    const auto later = std::unique(all.rbegin(), all.rend(),
+                                   [](const xattr& a, const xattr& b) { return a.name == b.name; });
+    all.erase(all.begin(), later.base());
+    // No file system holds more.
+    if (all.size() > 1000)
+        fail(errc::xattr_too_large, "too many attributes");
+}
+
 // Seconds with a fraction; of a negative time the fraction counts downwards.
-OVERMOUNT_DECL void framing::read_time(const std::string& text)
+OVERMOUNT_DECL timestamp framing::time_value(const std::string& text) const
 {
     const bool negative = text.starts_with('-');
     const std::size_t point = std::min(text.find('.'), text.size());
@@ -350,11 +409,10 @@ OVERMOUNT_DECL void framing::read_time(const std::string& text)
     for (std::size_t i = 1; i <= 9; ++i)
         nanoseconds = nanoseconds * 10 +
                       (point + i < text.size() ? static_cast<std::uint32_t>(text[point + i] - '0') : 0);
-    entry_.mtime = {static_cast<std::int64_t>(*seconds), nanoseconds};
-    if (negative) {
-        entry_.mtime.seconds = -entry_.mtime.seconds - (nanoseconds != 0 ? 1 : 0);
-        entry_.mtime.nanoseconds = nanoseconds != 0 ? 1'000'000'000 - nanoseconds : 0;
-    }
+    const auto whole = static_cast<std::int64_t>(*seconds);
+    if (!negative)
+        return {whole, nanoseconds};
+    return nanoseconds == 0 ? timestamp{-whole, 0} : timestamp{-whole - 1, 1'000'000'000 - nanoseconds};
 }
 
 OVERMOUNT_DECL void framing::apply_sparse(const std::string& key, const std::string& value)
@@ -364,14 +422,13 @@ OVERMOUNT_DECL void framing::apply_sparse(const std::string& key, const std::str
         sparse_major_ = unsigned_value(value);
         if (*sparse_major_ > 1)
             fail(errc::malformed_tar, "unknown kind of sparse file");
-    } else if (key == "name") {
-        sparse_name_ = value;
-        has_sparse_name_ = true;
     } else if (key == "realsize" || key == "size") {
         real_size_ = unsigned_value(value);
     } else if (key == "map") {
         read_sparse_01(value);
     } else if (key == "offset") {
+        if (pending_offset_)
+            fail(errc::malformed_tar, "a sparse segment without a size");
         pending_offset_ = unsigned_value(value);
     } else if (key == "numbytes") {
         if (!pending_offset_)
@@ -388,6 +445,8 @@ OVERMOUNT_DECL void framing::read_sparse_01(const std::string& map)
         if (middle == std::string::npos)
             fail(errc::malformed_tar, "a sparse map of odd length");
         const std::size_t end = std::min(map.find(',', middle + 1), map.size());
+        if (end + 1 == map.size())
+            fail(errc::malformed_tar, "a sparse map that ends in a comma");
         add_segment(unsigned_value(map.substr(begin, middle - begin)),
                     unsigned_value(map.substr(middle + 1, end - middle - 1)));
         begin = end + 1;
@@ -504,10 +563,24 @@ OVERMOUNT_DECL event framing::read_data(std::span<const std::byte>& input)
     }
     data_ = piece;
     data_offset_ = entry_.sparse ? entry_.segments[segment_].offset + segment_done_ : file_offset_;
-    segment_done_ += piece.size();
-    file_offset_ += piece.size();
-    stored_left_ -= piece.size();
+    advance(piece.size());
     return event::data;
+}
+
+// So many bytes of the data are over.
+OVERMOUNT_DECL void framing::advance(std::uint64_t count)
+{
+    stored_left_ -= count;
+    file_offset_ += count;
+    while (entry_.sparse && count != 0) {
+        const std::uint64_t step = std::min(count, entry_.segments[segment_].size - segment_done_);
+        segment_done_ += step;
+        count -= step;
+        if (count != 0) {
+            ++segment_;
+            segment_done_ = 0;
+        }
+    }
 }
 
 OVERMOUNT_DECL void framing::skip(std::uint64_t count)
@@ -515,13 +588,13 @@ OVERMOUNT_DECL void framing::skip(std::uint64_t count)
     count = std::min(count, skippable());
     offset_ += count;
     const std::uint64_t data = std::min(count, stored_left_);
-    stored_left_ -= data;
     padding_left_ -= count - data;
+    advance(data);
 }
 
 OVERMOUNT_DECL void framing::finish() const
 {
-    const bool between = (state_ == state::header || state_ == state::marker) && fresh_ &&
+    const bool between = (state_ == state::header || state_ == state::marker) && !waiting() &&
                          (partial_.empty() || partial_.size() == block_size);
     if (!between && state_ != state::rest)
         throw error(errc::truncated_stream).at(stage::framing).entry(entry_.path);

@@ -70,6 +70,51 @@ OVERMOUNT_DECL std::optional<std::uint64_t> parse_decimal(std::string_view text)
     return value;
 }
 
+OVERMOUNT_DECL std::optional<std::string> decode_percent(std::string_view text)
+{
+    std::string out;
+    for (std::size_t i = 0; i < text.size(); ++i) {
+        if (text[i] != '%') {
+            out += text[i];
+            continue;
+        }
+        const std::string_view digits = text.substr(i + 1, 2);
+        unsigned value = 0;
+        const auto [end, problem] = std::from_chars(digits.data(), digits.data() + digits.size(), value, 16);
+        if (digits.size() != 2 || problem != std::errc() || end != digits.data() + 2)
+            return std::nullopt;
+        out += static_cast<char>(value);
+        i += 2;
+    }
+    return out;
+}
+
+OVERMOUNT_DECL std::optional<std::string> decode_base64(std::string_view text)
+{
+    constexpr std::string_view digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    if (text.size() % 4 == 0)
+        for (int padding = 0; padding < 2 && text.ends_with('='); ++padding)
+            text.remove_suffix(1);
+    std::string out;
+    std::uint32_t bits = 0;
+    unsigned count = 0;
+    for (const char c : text) {
+        const auto digit = digits.find(c);
+        if (digit == std::string_view::npos)
+            return std::nullopt;
+        bits = (bits << 6) | static_cast<std::uint32_t>(digit);
+        count += 6;
+        if (count >= 8) {
+            count -= 8;
+            out += static_cast<char>((bits >> count) & 0xff);
+        }
+    }
+    // A digit that gives no byte, or bits that belong to none.
+    if (count == 6 || (bits & ((1u << count) - 1)) != 0)
+        return std::nullopt;
+    return out;
+}
+
 } // namespace overmount::inline OVERMOUNT_ABI::tar
 
 #endif

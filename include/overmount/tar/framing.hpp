@@ -29,7 +29,8 @@ enum class event : unsigned char
 
 /// Reads the bytes of an uncompressed tar strictly: v7, ustar, GNU and PAX, sparse files of all four kinds. It
 /// does no input, allocates as bytes arrive and never by a number from the archive. After an error it can only
-/// be destroyed.
+/// be destroyed. Where readers are known to differ (a header behind a single zero block, two extension headers of
+/// one kind for one entry) it refuses the archive.
 ///
 /// Throws `error` with `malformed_tar`, `unsupported_entry_type`, or the code of the limit that was reached.
 /// See POSIX pax, "pax Interchange Format"; GNU tar manual, "Storing Sparse Files".
@@ -52,6 +53,7 @@ public:
 
     /// Bytes of data and padding still to come of this entry. The caller may leave out some of them.
     [[nodiscard]] std::uint64_t skippable() const noexcept { return stored_left_ + padding_left_; }
+    /// The next `count` bytes will not be given; no more than `skippable()`.
     void skip(std::uint64_t count);
 
     /// Bytes of the tar so far, left out ones as well.
@@ -75,6 +77,14 @@ private:
         rest,
     };
     using record = std::pair<std::string, std::string>;
+    // What PAX records say in place of the fields of the header. An empty value takes back an earlier one.
+    struct replacements
+    {
+        std::optional<std::string> path, link_target, sparse_name;
+        std::optional<std::uint64_t> size;
+        std::optional<std::uint32_t> uid, gid;
+        std::optional<timestamp> mtime;
+    };
 
     [[noreturn]] void fail(errc code, std::string_view words = {}) const;
     bool take_block(std::span<const std::byte>& input);
@@ -88,8 +98,11 @@ private:
     void read_type(const header& block);
     void apply(const record& item);
     void apply_sparse(const std::string& key, const std::string& value);
-    void apply_xattr(std::string name, std::string value);
-    void read_time(const std::string& text);
+    void add_xattr(std::string name, std::string value);
+    void add_libarchive_xattr(std::string_view name, std::string_view value);
+    void merge_xattrs();
+    [[nodiscard]] std::uint32_t id_value(const std::string& text) const;
+    [[nodiscard]] timestamp time_value(const std::string& text) const;
     void read_sparse_01(const std::string& map);
     void read_gnu_map(const header& block, std::size_t begin, std::size_t count);
     void read_sparse_blocks();
@@ -97,6 +110,9 @@ private:
     void add_segment(std::uint64_t offset, std::uint64_t size);
     void check_entry();
     event read_data(std::span<const std::byte>& input);
+    void advance(std::uint64_t count);
+    // An extension header waits for its entry.
+    [[nodiscard]] bool waiting() const noexcept { return has_records_ || has_long_name_ || has_long_link_; }
     [[nodiscard]] std::uint64_t unsigned_value(const std::string& text) const;
 
     limits bounds_;
@@ -115,14 +131,15 @@ private:
 
     std::vector<record> records_; // of the x header that waits for its entry
     std::string long_name_, long_link_;
-    bool has_long_name_ = false, has_long_link_ = false;
+    bool has_records_ = false, has_long_name_ = false, has_long_link_ = false;
+    replacements said_;
+    std::vector<xattr> libarchive_xattrs_;
 
     tar::entry entry_;
     std::uint64_t stored_left_ = 0, padding_left_ = 0;
     std::optional<std::uint64_t> sparse_major_, real_size_, pending_offset_;
-    std::string sparse_name_, map_text_;
+    std::string map_text_;
     std::vector<std::uint64_t> map_numbers_;
-    bool has_sparse_name_ = false, sparse_more_ = false;
     std::size_t segment_ = 0;
     std::uint64_t segment_done_ = 0;
     std::uint64_t file_offset_ = 0;

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <string>
 #include <string_view>
 
 namespace overmount::inline OVERMOUNT_ABI::tar {
@@ -50,6 +51,10 @@ private:
 
 /// A decimal number of a PAX record; nothing unless all of `text` is one that fits.
 [[nodiscard]] std::optional<std::uint64_t> parse_decimal(std::string_view text) noexcept;
+/// The bytes of `text`, in which `%XX` stands for a byte; nothing when a `%` stands for none.
+[[nodiscard]] std::optional<std::string> decode_percent(std::string_view text);
+/// The bytes that `text` gives in base64, with padding or without; nothing unless all of it does.
+[[nodiscard]] std::optional<std::string> decode_base64(std::string_view text);
 
 } // namespace overmount::inline OVERMOUNT_ABI::tar
 

@@ -86,6 +86,10 @@ TEST_CASE("another type, size or place of the next header is a disagreement", "[
     CHECK(code_of(two) == errc{});
     CHECK(code_of(two, 1) == errc::tar_disagreement);
     CHECK(code_of(two, 0, 512) == errc::tar_disagreement);
+    // Also of the last entry, behind which no header follows.
+    const std::string one = tar_writer().file("a", "content").bytes();
+    CHECK(code_of(one) == errc{});
+    CHECK(code_of(one, 0, 512) == errc::tar_disagreement);
     // libarchive takes a regular file whose name ends in a slash for a directory.
     CHECK(code_of(tar_writer().entry('0', "a/", "", {}).finish()) == errc::tar_disagreement);
 }

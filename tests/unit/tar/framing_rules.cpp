@@ -19,6 +19,7 @@ namespace at = overmount::test::tar_fields;
 using overmount::errc;
 using overmount::test::put_field;
 using overmount::test::tar_attributes;
+using overmount::test::tar_field;
 using overmount::test::tar_writer;
 
 // An entry as seen from outside, with its content, holes as zeros.
@@ -439,4 +440,194 @@ TEST_CASE("data that the caller leaves out count in the offset and hide no entry
     CHECK(framing.next(input) == tar::event::entry_end);
     REQUIRE(framing.next(input) == tar::event::entry);
     CHECK(framing.entry().path == "b");
+}
+
+TEST_CASE("data left out in the middle of a file do not move what follows", "[tar]")
+{
+    const auto first_data_after = [](const tar_writer& archive, std::size_t count) {
+        const std::string bytes = archive.finish();
+        tar::framing framing({});
+        auto input = std::as_bytes(std::span(bytes));
+        REQUIRE(framing.next(input) == tar::event::entry);
+        framing.skip(count);
+        input = input.subspan(count);
+        REQUIRE(framing.next(input) == tar::event::data);
+        return std::pair(framing.data_offset(), static_cast<char>(framing.data()[0]));
+    };
+    CHECK(first_data_after(tar_writer().file("a", "0123456789"), 4) == std::pair(std::uint64_t{4}, '4'));
+    const auto sparse = tar_writer().file(
+        "a", "0123456789", with_pax({{"GNU.sparse.map", "5,3,20,0,30,7"}, {"GNU.sparse.size", "40"}}));
+    CHECK(first_data_after(sparse, 2) == std::pair(std::uint64_t{7}, '2'));
+    CHECK(first_data_after(sparse, 3) == std::pair(std::uint64_t{30}, '3'));
+    CHECK(first_data_after(sparse, 5) == std::pair(std::uint64_t{32}, '5'));
+}
+
+TEST_CASE("attributes that libarchive wrote in its own way are read", "[tar]")
+{
+    const auto attributes = [](const overmount::test::string_pairs& records) {
+        return read_one(tar_writer().file("a", "", with_pax(records))).entry.xattrs;
+    };
+    using list = std::vector<tar::xattr>;
+    CHECK(attributes({{"LIBARCHIVE.xattr.user.a%3d%25%FF", "AP8K"}}) ==
+          list{{"user.a=%\xff", std::string("\0\xff\n", 3)}});
+    CHECK(attributes({{"LIBARCHIVE.xattr.user.a", ""}}) == list{{"user.a", ""}});
+    CHECK(attributes({{"LIBARCHIVE.xattr.user.a", "YQ"}, {"LIBARCHIVE.xattr.user.a", "YWI="}}) ==
+          list{{"user.a", "ab"}});
+}
+
+TEST_CASE("an attribute in both spellings counts as all tools read it", "[tar]")
+{
+    const auto attributes = [](const overmount::test::string_pairs& records) {
+        return read_one(tar_writer().file("a", "", with_pax(records))).entry.xattrs;
+    };
+    using list = std::vector<tar::xattr>;
+    CHECK(attributes({{"SCHILY.xattr.user.a", "s"}, {"LIBARCHIVE.xattr.user.a", "bA"}}) ==
+          list{{"user.a", "s"}});
+    CHECK(attributes({{"LIBARCHIVE.xattr.user.a", "bA"}, {"SCHILY.xattr.user.a", "s"}}) ==
+          list{{"user.a", "s"}});
+}
+
+TEST_CASE("an empty PAX value takes back what an earlier record said", "[tar]")
+{
+    const auto one = read_one(tar_writer().file("name", "12345",
+                                                {.uid = 7,
+                                                 .gid = 8,
+                                                 .mtime = 99,
+                                                 .pax = {{"path", "other"},
+                                                         {"path", ""},
+                                                         {"uid", "1"},
+                                                         {"uid", ""},
+                                                         {"gid", ""},
+                                                         {"size", "0"},
+                                                         {"size", ""},
+                                                         {"mtime", "1.5"},
+                                                         {"mtime", ""}}}));
+    CHECK(one.entry.path == "name");
+    CHECK(one.entry.uid == 7);
+    CHECK(one.entry.gid == 8);
+    CHECK(one.entry.mtime == tar::timestamp{99, 0});
+    CHECK(one.content == "12345");
+    CHECK(read_one(tar_writer().symlink("l", "target", with_pax({{"linkpath", ""}}))).entry.link_target ==
+          "target");
+}
+
+TEST_CASE("an attribute may be empty", "[tar]")
+{
+    CHECK(read_one(tar_writer().file("a", "",
+                                     with_pax({{"SCHILY.xattr.user.a", "1"}, {"SCHILY.xattr.user.a", ""}})))
+              .entry.xattrs == std::vector<tar::xattr>{{"user.a", ""}});
+}
+
+TEST_CASE("a PAX value makes good for a field that is not a number", "[tar]")
+{
+    const auto spoilt = [](tar_field field, overmount::test::string_pairs records) {
+        auto attributes = with_tweak([field](std::string& block) { put_field(block, field, "zzz"); });
+        attributes.pax = std::move(records);
+        return tar_writer().file("a", "", attributes);
+    };
+    CHECK(read_one(spoilt(at::uid, {{"uid", "70000"}})).entry.uid == 70000);
+    CHECK(read_one(spoilt(at::gid, {{"gid", "70000"}})).entry.gid == 70000);
+    CHECK(read_one(spoilt(at::size, {{"size", "0"}})).entry.size == 0);
+    CHECK(read_one(spoilt(at::mtime, {{"mtime", "1.5"}})).entry.mtime == tar::timestamp{1, 500'000'000});
+    for (const tar_field field : {at::uid, at::gid, at::size, at::mtime, at::mode})
+        refused(spoilt(field, {{"comment", "x"}}).finish(), errc::malformed_tar);
+}
+
+TEST_CASE("an extension header without an entry is an error", "[tar]")
+{
+    refused(tar_writer().file("a", "").pax({{"path", "b"}}).finish(), errc::malformed_tar);
+    refused(tar_writer().gnu_long('L', "b").finish(), errc::malformed_tar);
+    refused(tar_writer().gnu_long('K', "b").finish(), errc::malformed_tar);
+    refused(tar_writer().pax({{"path", "b"}}).bytes(), errc::truncated_stream);
+    // A global header belongs to none.
+    CHECK(read_all(tar_writer().pax({{"comment", "b"}}, 'g').finish()).empty());
+    CHECK(read_all(tar_writer().pax({{"comment", "b"}}, 'g').bytes()).empty());
+}
+
+TEST_CASE("two extension headers of one kind for one entry are an error", "[tar]")
+{
+    refused(tar_writer().pax({{"path", "b"}}).pax({{"path", "c"}}).file("a", "").finish(),
+            errc::malformed_tar);
+    refused(tar_writer().gnu_long('L', "b").gnu_long('L', "c").file("a", "").finish(), errc::malformed_tar);
+    refused(tar_writer().gnu_long('K', "b").gnu_long('K', "c").symlink("a", "t").finish(),
+            errc::malformed_tar);
+    CHECK(read_one(tar_writer().gnu_long('K', "to").gnu_long('L', "b").pax({{"uid", "1"}}).symlink("a", "t"))
+              .entry.link_target == "to");
+}
+
+TEST_CASE("an attribute's name is 1 to 255 bytes long", "[tar]")
+{
+    const auto named = [](const std::string& name) {
+        return tar_writer().file("a", "", {.xattrs = {{name, "1"}}});
+    };
+    CHECK(read_one(named("user." + std::string(250, 'n'))).entry.xattrs.size() == 1);
+    refused(named("user." + std::string(251, 'n')).finish(), errc::xattr_too_large);
+    refused(named("").finish(), errc::malformed_tar);
+    refused(tar_writer().file("a", "", with_pax({{"LIBARCHIVE.xattr.", "YQ"}})).finish(),
+            errc::malformed_tar);
+}
+
+TEST_CASE("an attribute in libarchive's spelling must be encoded as it does", "[tar]")
+{
+    for (const auto& [name, value] : overmount::test::string_pairs{{"user.a%0", "YQ"},
+                                                                   {"user.a%zz", "YQ"},
+                                                                   {"user.a%00", "YQ"},
+                                                                   {"user.a", "Y"},
+                                                                   {"user.a", "Y!=="},
+                                                                   {"user.a", "YR"},
+                                                                   {"user.a", "YQ==="}}) {
+        INFO(name << " " << value);
+        refused(tar_writer().file("a", "", with_pax({{"LIBARCHIVE.xattr." + name, value}})).finish(),
+                errc::malformed_tar);
+    }
+}
+
+TEST_CASE("a sparse map in pairs of records lacks neither offset nor size", "[tar]")
+{
+    const auto sparse = [](overmount::test::string_pairs records) {
+        records.insert(records.begin(), {"GNU.sparse.size", "8"});
+        return tar_writer().file("a", "1234", with_pax(records));
+    };
+    CHECK(read_one(sparse({{"GNU.sparse.offset", "2"}, {"GNU.sparse.numbytes", "4"}})).content ==
+          std::string("\0\0001234\0\0", 8));
+    refused(sparse({{"GNU.sparse.offset", "0"}, {"GNU.sparse.numbytes", "4"}, {"GNU.sparse.offset", "6"}})
+                .finish(),
+            errc::malformed_tar);
+    refused(sparse({{"GNU.sparse.offset", "0"}, {"GNU.sparse.offset", "1"}, {"GNU.sparse.numbytes", "4"}})
+                .finish(),
+            errc::malformed_tar);
+    refused(sparse({{"GNU.sparse.numbytes", "4"}}).finish(), errc::malformed_tar);
+}
+
+TEST_CASE("a sparse map that ends in a comma is an error", "[tar]")
+{
+    refused(tar_writer()
+                .file("a", "1234", with_pax({{"GNU.sparse.map", "0,4,"}, {"GNU.sparse.size", "8"}}))
+                .finish(),
+            errc::malformed_tar);
+}
+
+TEST_CASE("an old GNU sparse file has GNU's magic and no PAX map", "[tar]")
+{
+    const auto sparse = [](std::string_view magic, overmount::test::string_pairs records) {
+        tar_attributes attributes = with_tweak([magic](std::string& block) {
+            put_field(block, at::magic, magic);
+            put_field(block, at::prefix, "");
+            put_field(block, {386, 12}, "00000000002");
+            put_field(block, {398, 12}, "00000000004");
+            put_field(block, {483, 12}, "00000000010");
+        });
+        attributes.pax = std::move(records);
+        return tar_writer().entry('S', "a", "", attributes, "1234");
+    };
+    CHECK(read_one(sparse({"ustar  \0", 8}, {})).content == std::string("\0\0001234\0\0", 8));
+    refused(sparse({"ustar\00000", 8}, {}).finish(), errc::malformed_tar);
+    refused(sparse({"ustar  \0", 8}, {{"GNU.sparse.map", "0,4"}}).finish(), errc::malformed_tar);
+}
+
+TEST_CASE("a header behind a single zero block is an error: readers differ on it", "[tar]")
+{
+    refused(tar_writer().file("a", "").raw(std::string(512, '\0')).file("b", "").finish(),
+            errc::malformed_tar);
+    CHECK(read_all(tar_writer().file("a", "").bytes() + std::string(512, '\0')).size() == 1);
 }

@@ -89,3 +89,25 @@ TEST_CASE("a decimal number is digits alone", "[tar]")
     for (const char* wrong : {"", "-1", "+1", " 1", "1 ", "1.0", "0x1", "99999999999999999999"})
         CHECK_FALSE(parse_decimal(wrong));
 }
+
+TEST_CASE("a percent sign stands for the byte that two hex digits give", "[tar]")
+{
+    using overmount::tar::decode_percent;
+    CHECK(decode_percent("a%20b%fF%25") == "a b\xff%");
+    CHECK(decode_percent("") == "");
+    for (const char* wrong : {"%", "%2", "%2g", "%-1", "%+1", "a%"})
+        CHECK_FALSE(decode_percent(wrong));
+}
+
+TEST_CASE("base64 may have its padding or not, and no bits too many", "[tar]")
+{
+    using overmount::tar::decode_base64;
+    CHECK(decode_base64("") == "");
+    CHECK(decode_base64("YQ") == "a");
+    CHECK(decode_base64("YQ==") == "a");
+    CHECK(decode_base64("YWI=") == "ab");
+    CHECK(decode_base64("YWJj") == "abc");
+    CHECK(decode_base64("/+8A") == std::string("\xff\xef\0", 3));
+    for (const char* wrong : {"Y", "YWJjY", "YR", "YWJ=YWJj", "Y-8A", "YQ=", "YQ===", "====", "=", "Y W"})
+        CHECK_FALSE(decode_base64(wrong));
+}
