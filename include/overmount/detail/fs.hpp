@@ -7,6 +7,7 @@
 
 #include <sys/stat.h>
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <optional>
@@ -31,7 +32,11 @@ inline int check(int result, const char* operation, std::string_view subject = {
 [[nodiscard]] unique_fd open_directory(int parent, const std::string& name);
 // Resolves `path` as a process chrooted to `root` would; links inside count, magic links and other file
 // systems are refused. Returns no descriptor, and errno, when that fails.
-[[nodiscard]] unique_fd open_in_root(int root, const std::string& path, int flags) noexcept;
+[[nodiscard]] unique_fd open_in_root(int root, const std::string& path, int flags);
+// The same without openat2(2): each component by itself, links by their text, 40 of them at most.
+[[nodiscard]] unique_fd walk_in_root(int root, const std::string& path, int flags);
+// Cleared by the first call that finds openat2 missing or forbidden; tests clear it as well.
+inline std::atomic<bool> has_openat2{true};
 
 // Makes the directory, or finds it there.
 void make_directory(int parent, const std::string& name, mode_t mode);

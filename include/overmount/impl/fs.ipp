@@ -12,6 +12,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <climits>
 #include <cstdio>
 #include <memory>
 
@@ -28,18 +29,144 @@ OVERMOUNT_DECL unique_fd open_directory(int parent, const std::string& name)
                            "open directory", name));
 }
 
-OVERMOUNT_DECL unique_fd open_in_root(int root, const std::string& path, int flags) noexcept
+OVERMOUNT_DECL unique_fd open_in_root(int root, const std::string& path, int flags)
 {
     open_how how{};
     how.flags = static_cast<unsigned>(flags | O_CLOEXEC);
     how.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV;
     // EAGAIN: something was renamed on the way. Nobody else works in a staging directory, so it passes.
-    for (int attempt = 0; attempt < 128; ++attempt) {
+    for (int attempt = 0; attempt < 128 && has_openat2; ++attempt) {
         const long fd = ::syscall(SYS_openat2, root, path.empty() ? "." : path.c_str(), &how, sizeof how);
-        if (fd >= 0 || (errno != EAGAIN && errno != EINTR))
+        if (fd >= 0 || (errno != EAGAIN && errno != EINTR && errno != ENOSYS && errno != EPERM))
             return unique_fd(static_cast<int>(fd));
+        // Old kernels lack the call, old seccomp filters forbid what they do not know.
+        if (errno == ENOSYS || errno == EPERM)
+            has_openat2 = false;
     }
-    return unique_fd();
+    return walk_in_root(root, path, flags);
+}
+
+// A walk from `root` down, which no link and no `..` leads out of.
+class root_walk
+{
+public:
+    explicit root_walk(int root) : root_(root) {}
+
+    unique_fd open(std::string path, int flags)
+    {
+        if (!enter_root() || ::fstat(here_.get(), &top_) != 0)
+            return {};
+        for (rest_ = std::move(path);;) {
+            const std::string name = next();
+            if (name.empty())
+                return opened(::openat(here_.get(), ".", flags | O_CLOEXEC));
+            if (name == ".." ? !leave() : !enter(name, flags))
+                return std::move(result_);
+        }
+    }
+
+private:
+    // The next component that is no dot; empty at the end.
+    std::string next()
+    {
+        for (;;) {
+            rest_.erase(0, rest_.find_first_not_of('/'));
+            const std::string name = rest_.substr(0, rest_.find('/'));
+            rest_.erase(0, name.size());
+            if (name != ".")
+                return name;
+        }
+    }
+
+    // False when the walk is over: `result_` has what came of it.
+    bool enter(const std::string& name, int flags)
+    {
+        const bool last = rest_.empty(); // a slash behind it asks for a directory
+        unique_fd found = opened(::openat(here_.get(), name.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC));
+        struct stat status;
+        if (!found || ::fstat(found.get(), &status) != 0)
+            return false;
+        if (S_ISLNK(status.st_mode) && !(last && (flags & O_NOFOLLOW) != 0))
+            return follow(found.get());
+        if (last) {
+            result_ = opened(::openat(here_.get(), name.c_str(), flags | O_NOFOLLOW | O_CLOEXEC));
+            return false;
+        }
+        if (!S_ISDIR(status.st_mode))
+            return fail(ENOTDIR);
+        here_ = std::move(found);
+        above_.push_back(name);
+        return true;
+    }
+
+    bool follow(int link)
+    {
+        std::array<char, PATH_MAX> target;
+        const ssize_t size = ::readlinkat(link, "", target.data(), target.size());
+        if (size <= 0)
+            return fail(size < 0 ? errno : ENOENT);
+        if (++links_ > 40)
+            return fail(ELOOP);
+        rest_.insert(0, std::string(target.data(), static_cast<std::size_t>(size)) + "/");
+        if (target[0] != '/')
+            return true;
+        above_.clear();
+        return enter_root();
+    }
+
+    // Goes down again from the root: the parent of a directory that was moved may lie outside.
+    bool leave()
+    {
+        if (above_.empty())
+            return true;
+        above_.pop_back();
+        if (!enter_root())
+            return false;
+        for (const std::string& name : above_) {
+            here_ = opened(::openat(here_.get(), name.c_str(), O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+            if (!here_)
+                return false;
+        }
+        return true;
+    }
+
+    bool enter_root()
+    {
+        here_.reset(::openat(root_, ".", O_PATH | O_DIRECTORY | O_CLOEXEC));
+        return static_cast<bool>(here_);
+    }
+
+    // Only what lies on the root's own file system. The steps are bounded: links may make them many.
+    unique_fd opened(int fd)
+    {
+        unique_fd out(fd);
+        struct stat status;
+        if (!out || ::fstat(out.get(), &status) != 0)
+            return {};
+        if (status.st_dev == top_.st_dev && ++steps_ <= 100'000)
+            return out;
+        out.reset();
+        errno = status.st_dev == top_.st_dev ? ELOOP : EXDEV;
+        return out;
+    }
+
+    static bool fail(int number)
+    {
+        errno = number;
+        return false;
+    }
+
+    int root_;
+    struct stat top_{};
+    unique_fd here_, result_;
+    std::vector<std::string> above_; // what lies between the root and here
+    std::string rest_;
+    int links_ = 0, steps_ = 0;
+};
+
+OVERMOUNT_DECL unique_fd walk_in_root(int root, const std::string& path, int flags)
+{
+    return root_walk(root).open(path, flags);
 }
 
 OVERMOUNT_DECL void make_directory(int parent, const std::string& name, mode_t mode)

@@ -1,0 +1,168 @@
+#include <overmount/detail/fs.hpp>
+
+#include "support/catch.hpp"
+#include "support/scratch.hpp"
+
+#include <fcntl.h>
+#include <sys/resource.h>
+
+#include <cerrno>
+#include <filesystem>
+#include <fstream>
+#include <string>
+
+namespace {
+
+namespace fs = std::filesystem;
+using overmount::detail::open_in_root;
+using overmount::detail::unique_fd;
+using overmount::detail::walk_in_root;
+using overmount::test::scratch_directory;
+
+constexpr int parent = O_PATH | O_DIRECTORY;
+constexpr int listed = O_RDONLY | O_DIRECTORY | O_NOFOLLOW;
+
+// Which inode a call gave, or the errno it failed with, negative.
+long long outcome(const unique_fd& fd)
+{
+    struct stat status{};
+    if (!fd)
+        return -errno;
+    REQUIRE(::fstat(fd.get(), &status) == 0);
+    return static_cast<long long>(status.st_ino);
+}
+
+// A root with links of all kinds, and a directory beside it that none may lead to.
+class rooted
+{
+public:
+    rooted()
+    {
+        fs::create_directories(scratch_ / "root/a/b/c");
+        fs::create_directories(scratch_ / "outside/a");
+        std::ofstream(scratch_ / "root/file") << "text";
+        const auto link = [this](const std::string& name, const std::string& target) {
+            fs::create_symlink(target, scratch_ / ("root/" + name));
+        };
+        link("relative", "a/b");
+        link("absolute", "/a/b");
+        link("out", "../outside");
+        link("far_out", (scratch_ / "outside").native());
+        link("above", "../../../../a");
+        link("a/b/up", "../../a/../relative/c");
+        link("to_root", "/");
+        link("to_file", "file");
+        link("dangling", "nowhere/at/all");
+        link("loop", "loop");
+        link("ping", "pong");
+        link("pong", "ping/x");
+        link("slashes", "//a///./b//");
+        link("magic", "/proc/self/root");
+        for (int i = 0; i < 45; ++i)
+            link("chain" + std::to_string(i), i == 0 ? "a" : "chain" + std::to_string(i - 1));
+        root_.reset(::open((scratch_ / "root").c_str(), parent | O_CLOEXEC));
+    }
+    [[nodiscard]] int fd() const noexcept { return root_.get(); }
+    [[nodiscard]] fs::path path(const std::string& name) const { return scratch_ / name; }
+
+private:
+    scratch_directory scratch_;
+    unique_fd root_;
+};
+
+// openat2 as if the kernel had none.
+class without_openat2
+{
+public:
+    without_openat2() { overmount::detail::has_openat2 = false; }
+    ~without_openat2() { overmount::detail::has_openat2 = true; }
+};
+
+} // namespace
+
+TEST_CASE("without openat2 each path leads to where openat2 leads, or fails as it does", "[fs]")
+{
+    const rooted root;
+    if (outcome(open_in_root(root.fd(), "", parent)) < 0 || !overmount::detail::has_openat2)
+        FAIL("this kernel has no openat2");
+    for (const std::string path : {"",           ".",
+                                   "/",          "..",
+                                   "../..",      "a",
+                                   "/a",         "a/",
+                                   "a//b/.",     "a/b/..",
+                                   "a/../..",    "../a",
+                                   "../outside", "file",
+                                   "file/",      "file/x",
+                                   "file/..",    "nothing",
+                                   "nothing/..", "relative",
+                                   "relative/",  "relative/c",
+                                   "absolute/c", "out",
+                                   "out/a",      "far_out",
+                                   "far_out/a",  "above",
+                                   "above/b",    "a/b/up",
+                                   "a/b/up/..",  "to_root",
+                                   "to_root/a",  "to_root/../a",
+                                   "to_file",    "to_file/x",
+                                   "dangling",   "dangling/x",
+                                   "loop",       "loop/x",
+                                   "ping",       "slashes",
+                                   "slashes/c",  "magic",
+                                   "magic/etc",  "chain0",
+                                   "chain38",    "chain39",
+                                   "chain40",    "chain44",
+                                   "chain39/b",  "a/b/c/../../../relative/../b/c"}) {
+        for (const int flags : {parent, listed, O_RDONLY | O_DIRECTORY}) {
+            INFO(path << " " << flags);
+            CHECK(outcome(walk_in_root(root.fd(), path, flags)) ==
+                  outcome(open_in_root(root.fd(), path, flags)));
+        }
+    }
+    const std::string long_name(256, 'n'), many(2000, '/');
+    for (const std::string& path : {long_name, "a/" + long_name, "a" + many + "b"})
+        CHECK(outcome(walk_in_root(root.fd(), path, parent)) ==
+              outcome(open_in_root(root.fd(), path, parent)));
+}
+
+TEST_CASE("open_in_root walks when openat2 is missing", "[fs]")
+{
+    const rooted root;
+    const auto expected = outcome(open_in_root(root.fd(), "a", parent));
+    const without_openat2 missing;
+    CHECK(outcome(open_in_root(root.fd(), "absolute/../../a", parent)) == expected);
+    CHECK(outcome(open_in_root(root.fd(), "far_out/a", parent)) == -ENOENT);
+}
+
+TEST_CASE("a walk stays on its file system", "[fs]")
+{
+    // The root of the machine, whose /proc is another file system.
+    const unique_fd root(::open("/", parent | O_CLOEXEC));
+    CHECK(outcome(walk_in_root(root.get(), "proc", parent)) == -EXDEV);
+    CHECK(outcome(walk_in_root(root.get(), "proc/self/root", parent)) == -EXDEV);
+}
+
+TEST_CASE("a walk of very many steps is given up, with few descriptors", "[fs]")
+{
+    const rooted root;
+    std::string down, up;
+    fs::path deepest = root.path("root");
+    for (int i = 0; i < 300; ++i) {
+        down += "d/";
+        deepest /= "d";
+    }
+    fs::create_directories(deepest);
+    for (int i = 0; i < 600; ++i)
+        up += "d/../";
+    fs::create_symlink(up, deepest / "l0");
+    for (int i = 1; i < 30; ++i)
+        fs::create_symlink("l" + std::to_string(i - 1) + "/../" + up, deepest / ("l" + std::to_string(i)));
+    fs::create_directory(deepest / "d");
+    rlimit before{};
+    REQUIRE(::getrlimit(RLIMIT_NOFILE, &before) == 0);
+    const rlimit few{40, before.rlim_max};
+    REQUIRE(::setrlimit(RLIMIT_NOFILE, &few) == 0);
+    const auto plain = outcome(walk_in_root(root.fd(), down, parent));
+    const auto far = outcome(walk_in_root(root.fd(), down + "l29", parent));
+    REQUIRE(::setrlimit(RLIMIT_NOFILE, &before) == 0);
+    CHECK(plain > 0);
+    CHECK(far == -ELOOP);
+}
