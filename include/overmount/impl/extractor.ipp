@@ -12,7 +12,7 @@
 
 #include <algorithm>
 #include <array>
-#include <climits>
+#include <unordered_set>
 
 namespace overmount::inline OVERMOUNT_ABI::detail {
 
@@ -40,66 +40,75 @@ OVERMOUNT_DECL extractor::extractor(int root, int trash, const limits& bounds, b
     check(::fstat(root, &status), "stat");
     if (status.st_uid != our_uid_ || status.st_gid != our_gid_)
         check(::fchown(root, our_uid_, our_gid_), "chown");
-    root_path_ = real_path(root);
-    directories_[status.st_ino];
+    root_inode_ = status.st_ino;
+    directories_[root_inode_];
 }
 
-OVERMOUNT_DECL std::string extractor::real_path(int fd) const
+// The path of a new thing, without links: those on the way may be replaced later.
+OVERMOUNT_DECL std::string extractor::path_below(ino_t above, const std::string& name) const
 {
-    std::array<char, PATH_MAX> buffer;
-    const std::string link = "/proc/self/fd/" + std::to_string(fd);
-    const ssize_t size = ::readlink(link.c_str(), buffer.data(), buffer.size());
-    if (size < 0)
-        throw_errno("readlink", link);
-    std::string path(buffer.data(), static_cast<std::size_t>(size));
-    if (root_path_.empty() || path == root_path_)
-        return root_path_.empty() ? path : std::string();
-    return path.substr(root_path_.size() + 1);
+    const std::string& parent = directories_.at(above).path;
+    std::string path = parent.empty() ? name : parent + "/" + name;
+    if (path.size() > bounds_.path_bytes)
+        throw error(errc::path_too_long);
+    return path;
+}
+
+inline ino_t inode_of(int fd)
+{
+    struct stat status;
+    check(::fstat(fd, &status), "stat");
+    return status.st_ino;
+}
+
+// A directory that something cannot be in: a file, or a link that leads to none.
+[[noreturn]] inline void no_directory()
+{
+    if (errno != ENOENT && errno != ENOTDIR && errno != ELOOP && errno != EXDEV)
+        throw_errno("open directory");
+    throw error(errc::entry_escapes_layer).operation("open directory").detail("what is above it is no directory");
 }
 
 // The descriptor of the directory `path`, from a small cache. It stays valid until the next call.
 OVERMOUNT_DECL int extractor::parent(const std::string& path)
 {
-    above_path_.clear();
+    above_ = root_inode_;
     if (path.empty())
         return root_;
     ++clock_;
     for (cached_parent& known : parents_) {
         if (known.path == path) {
             known.used = clock_;
-            above_path_ = known.real;
+            above_ = known.inode;
             return known.fd.get();
         }
     }
     unique_fd fd = open_in_root(root_, path, parent_flags);
-    if (!fd && errno != ENOENT && errno != ENOTDIR)
-        throw_errno("open directory");
     if (!fd)
         fd = make_parents(path);
-    // Links on the way may be replaced later: what is noted of a directory is noted under its own path.
-    above_path_ = real_path(fd.get());
+    above_ = inode_of(fd.get());
     constexpr std::size_t most = 8;
     if (parents_.size() < most) {
-        parents_.push_back({path, above_path_, std::move(fd), clock_});
+        parents_.push_back({path, above_, std::move(fd), clock_});
         return parents_.back().fd.get();
     }
     cached_parent& oldest = *std::ranges::min_element(parents_, {}, &cached_parent::used);
-    oldest = {path, above_path_, std::move(fd), clock_};
+    oldest = {path, above_, std::move(fd), clock_};
     return oldest.fd.get();
 }
-
-OVERMOUNT_DECL void extractor::forget_parents() { parents_.clear(); }
 
 // Makes what is missing of `path`, one component after the other.
 OVERMOUNT_DECL unique_fd extractor::make_parents(const std::string& path)
 {
+    if (errno != ENOENT && errno != ENOTDIR)
+        no_directory();
     unique_fd above(check(::openat(root_, ".", parent_flags | O_CLOEXEC), "open directory"));
     for (std::size_t end = 0; end != std::string::npos;) {
         end = path.find('/', end == 0 ? 0 : end + 1);
         const std::string prefix = path.substr(0, end);
         unique_fd next = open_in_root(root_, prefix, parent_flags);
         if (!next && errno != ENOENT && errno != ENOTDIR)
-            throw_errno("open directory");
+            no_directory();
         if (!next)
             next = make_implied(above.get(), std::string(tar::name_of(prefix)));
         above = std::move(next);
@@ -112,22 +121,34 @@ OVERMOUNT_DECL unique_fd extractor::make_implied(int above, const std::string& n
     struct stat status;
     const bool there = ::fstatat(above, name.c_str(), &status, AT_SYMLINK_NOFOLLOW) == 0;
     const bool cut = there && is_whiteout(status);
-    if (cut) {
-        check(::unlinkat(above, name.c_str(), 0), "unlink");
-    } else if (there) {
+    if (there && !cut) {
         // A file of this layer, or a link that leads nowhere: nothing can be below it.
         errno = ENOTDIR;
-        throw_errno("open directory");
+        no_directory();
     }
+    std::string path = path_below(inode_of(above), name);
+    if (cut)
+        check(::unlinkat(above, name.c_str(), 0), "unlink");
     check(::mkdirat(above, name.c_str(), 0700), "mkdir");
     unique_fd made(check(::openat(above, name.c_str(), parent_flags | O_NOFOLLOW | O_CLOEXEC), "open directory"));
-    check(::fstat(made.get(), &status), "stat");
-    directory& noted = directories_[status.st_ino];
+    directory& noted = directories_[inode_of(made.get())];
     noted = directory();
-    noted.path = real_path(made.get());
+    noted.path = std::move(path);
     noted.opaque = noted.cut = cut;
-    any_opaque_ = any_opaque_ || cut;
     return made;
+}
+
+// What the first component of a path that is no ordinary name is.
+inline tar::whiteout_kind whiteout_above(std::string_view path)
+{
+    for (std::size_t begin = 0; begin < path.size();) {
+        const std::size_t end = std::min(path.find('/', begin), path.size());
+        const auto kind = tar::whiteout::of(path.substr(begin, end - begin)).kind;
+        if (kind != tar::whiteout_kind::none)
+            return kind;
+        begin = end + 1;
+    }
+    return tar::whiteout_kind::none;
 }
 
 OVERMOUNT_DECL void extractor::begin(const tar::entry& entry)
@@ -144,9 +165,16 @@ OVERMOUNT_DECL void extractor::begin(const tar::entry& entry)
         throw error(errc::invalid_whiteout);
     if (what.kind == tar::whiteout_kind::leftover)
         return;
-    const int above = parent(std::string(tar::parent_of(path)));
+    const std::string above_path(tar::parent_of(path));
+    switch (whiteout_above(above_path)) {
+    case tar::whiteout_kind::none: break;
+    case tar::whiteout_kind::leftover:
+    case tar::whiteout_kind::opaque: return;
+    default: throw error(errc::invalid_whiteout);
+    }
+    const int above = parent(above_path);
     if (what.kind == tar::whiteout_kind::opaque)
-        return put_opaque(above);
+        return put_opaque();
     if (what.kind == tar::whiteout_kind::whiteout)
         return put_whiteout(above, std::string(what.name));
     switch (entry.type) {
@@ -178,6 +206,7 @@ OVERMOUNT_DECL void extractor::put_directory(int above, const std::string& name,
 {
     struct stat status;
     bool cut = false;
+    std::string path = root ? std::string() : path_below(above_, name);
     if (!root && ::mkdirat(above, name.c_str(), 0700) != 0) {
         if (errno != EEXIST)
             throw_errno("mkdir");
@@ -189,11 +218,10 @@ OVERMOUNT_DECL void extractor::put_directory(int above, const std::string& name,
     }
     check(::fstatat(above, name.c_str(), &status, AT_SYMLINK_NOFOLLOW), "stat");
     directory& noted = directories_[status.st_ino];
-    noted.path = root ? std::string() : above_path_.empty() ? name : above_path_ + "/" + name;
+    noted.path = std::move(path);
     noted.has_entry = true;
     noted.opaque = noted.opaque || cut;
     noted.cut = noted.cut || cut;
-    any_opaque_ = any_opaque_ || cut;
     noted.shown = {entry_->mode, entry_->uid, entry_->gid, entry_->mtime, entry_->xattrs};
 }
 
@@ -262,7 +290,13 @@ OVERMOUNT_DECL void extractor::put_hard_link(int above, const std::string& name)
         return; // a link to itself
     if (S_ISDIR(status.st_mode))
         throw error(errc::missing_hard_link_target).operation("link").detail("the target is a directory");
-    replace(above, name, [&] { return ::linkat(there.get(), target_name.c_str(), above, name.c_str(), 0); });
+    replace(above, name, [&] {
+        const int linked = ::linkat(there.get(), target_name.c_str(), above, name.c_str(), 0);
+        // The target went with the directory whose place the link takes.
+        if (linked != 0 && errno == ENOENT)
+            throw error(errc::missing_hard_link_target).operation("link").subject(entry_->link_target);
+        return linked;
+    });
 }
 
 OVERMOUNT_DECL void extractor::put_node(int above, const std::string& name)
@@ -279,12 +313,13 @@ OVERMOUNT_DECL void extractor::put_node(int above, const std::string& name)
     replace(above, name, [&] { return ::mknodat(above, name.c_str(), kind | 0600, device); });
     if (entry_->uid != our_uid_ || entry_->gid != our_gid_)
         check(::fchownat(above, name.c_str(), entry_->uid, entry_->gid, AT_SYMLINK_NOFOLLOW), "chown");
-    set_node_mode(above, name);
+    finish_node(above, name);
     set_owner_and_times(above, name);
 }
 
-// By the descriptor of what was just made: fchmodat follows links, and fchmodat2 is too new to rely on.
-OVERMOUNT_DECL void extractor::set_node_mode(int above, const std::string& name)
+// Mode and attributes, by the descriptor of what was just made: fchmodat follows links, and fchmodat2 and setxattrat
+// are too new to rely on.
+OVERMOUNT_DECL void extractor::finish_node(int above, const std::string& name)
 {
     const unique_fd fd(check(::openat(above, name.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC), "open"));
     struct stat status;
@@ -293,6 +328,9 @@ OVERMOUNT_DECL void extractor::set_node_mode(int above, const std::string& name)
         throw error(errc::entry_escapes_layer).operation("chmod");
     const std::string link = "/proc/self/fd/" + std::to_string(fd.get());
     check(::chmod(link.c_str(), entry_->mode), "chmod");
+    set_xattrs(entry_->xattrs, entry_->type, [&](const tar::xattr& one) {
+        return ::setxattr(link.c_str(), one.name.c_str(), one.value.data(), one.value.size(), 0);
+    });
 }
 
 OVERMOUNT_DECL void extractor::set_owner_and_times(int above, const std::string& name)
@@ -300,30 +338,37 @@ OVERMOUNT_DECL void extractor::set_owner_and_times(int above, const std::string&
     if (entry_->type == tar::entry_type::symbolic_link && (entry_->uid != our_uid_ || entry_->gid != our_gid_))
         check(::fchownat(above, name.c_str(), entry_->uid, entry_->gid, AT_SYMLINK_NOFOLLOW), "chown");
     check(::utimensat(above, name.c_str(), times_of(entry_->mtime).data(), AT_SYMLINK_NOFOLLOW), "utimens");
-    for (const tar::xattr& attribute : entry_->xattrs)
-        skipped_xattrs_ = skipped_xattrs_ || !tar::stores_xattr(attribute.name, entry_->type);
+    if (entry_->type == tar::entry_type::symbolic_link)
+        set_xattrs(entry_->xattrs, entry_->type, [](const tar::xattr&) { return 0; }); // none has a place there
 }
 
-OVERMOUNT_DECL void extractor::set_xattrs(int fd, const std::vector<tar::xattr>& xattrs, tar::entry_type type)
+// `set` makes the call for one of them.
+template <class Set>
+void extractor::set_xattrs(const std::vector<tar::xattr>& xattrs, tar::entry_type type, Set set)
 {
     for (int order = 0; !xattrs.empty() && order < 3; ++order) {
         for (const tar::xattr& attribute : xattrs) {
             if (!tar::stores_xattr(attribute.name, type))
                 skipped_xattrs_ = true;
-            else if (tar::xattr_order(attribute.name) == order)
-                set_xattr(fd, attribute);
+            else if (tar::xattr_order(attribute.name) == order && set(attribute) != 0)
+                xattr_refused(attribute);
         }
     }
 }
 
-OVERMOUNT_DECL void extractor::set_xattr(int fd, const tar::xattr& attribute)
+OVERMOUNT_DECL void extractor::set_xattrs(int fd, const std::vector<tar::xattr>& xattrs, tar::entry_type type)
 {
-    if (attribute.name.size() > XATTR_NAME_MAX || attribute.value.size() > bounds_.xattr_bytes)
-        throw error(errc::xattr_too_large).operation("setxattr").subject(attribute.name);
-    if (::fsetxattr(fd, attribute.name.c_str(), attribute.value.data(), attribute.value.size(), 0) == 0)
-        return;
+    set_xattrs(xattrs, type, [fd](const tar::xattr& one) {
+        return ::fsetxattr(fd, one.name.c_str(), one.value.data(), one.value.size(), 0);
+    });
+}
+
+// What the file system or the user namespace has no place for is left out, and that is noted.
+OVERMOUNT_DECL void extractor::xattr_refused(const tar::xattr& attribute)
+{
     const bool acl = attribute.name.starts_with("system.");
-    if (errno == EOPNOTSUPP || (acl && attribute.value.empty()))
+    const bool capability = attribute.name == "security.capability";
+    if (errno == EOPNOTSUPP || (acl && attribute.value.empty()) || (capability && errno == EPERM))
         skipped_xattrs_ = true;
     else if (errno == ENOSPC || errno == E2BIG || errno == ERANGE)
         throw error(errc::xattr_too_large).operation("setxattr").subject(attribute.name);
@@ -333,9 +378,8 @@ OVERMOUNT_DECL void extractor::set_xattr(int fd, const tar::xattr& attribute)
 
 OVERMOUNT_DECL void extractor::put_whiteout(int above, const std::string& name)
 {
-    any_whiteout_ = true;
     if (::mknodat(above, name.c_str(), S_IFCHR, 0) == 0) {
-        whiteout_directories_[above_path_] = true;
+        directories_.at(above_).whiteouts = true;
         return;
     }
     if (errno != EEXIST)
@@ -344,47 +388,32 @@ OVERMOUNT_DECL void extractor::put_whiteout(int above, const std::string& name)
     struct stat status;
     check(::fstatat(above, name.c_str(), &status, AT_SYMLINK_NOFOLLOW), "stat");
     if (S_ISDIR(status.st_mode)) {
-        directory& noted = directories_[status.st_ino];
-        noted.opaque = noted.cut = any_opaque_ = true;
+        directory& noted = directories_.at(status.st_ino);
+        noted.opaque = noted.cut = true;
     }
 }
 
-OVERMOUNT_DECL void extractor::put_opaque(int above)
-{
-    struct stat status;
-    check(::fstat(above, &status), "stat");
-    directories_[status.st_ino].opaque = any_opaque_ = true;
-}
-
-// Whether `path` or a directory above it is opaque.
-OVERMOUNT_DECL bool extractor::below_opaque(const std::string& path) const
-{
-    for (std::size_t end = 0;;) {
-        const std::string prefix = path.substr(0, end);
-        struct stat status;
-        if (::fstatat(root_, prefix.empty() ? "." : prefix.c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0)
-            return false;
-        const auto found = directories_.find(status.st_ino);
-        if (found != directories_.end() && found->second.opaque)
-            return true;
-        if (end >= path.size())
-            return false;
-        end = std::min(path.find('/', end + 1), path.size());
-    }
-}
+OVERMOUNT_DECL void extractor::put_opaque() { directories_.at(above_).opaque = true; }
 
 // The kernel lists whiteouts of directories that it does not merge: where nothing of the layers below can show,
-// they delete nothing and must not be there.
+// in an opaque directory and below one, they delete nothing and must not be there.
 OVERMOUNT_DECL void extractor::drop_needless_whiteouts()
 {
-    if (!any_opaque_)
-        return;
-    for (auto& [path, needed] : whiteout_directories_) {
-        needed = !below_opaque(path);
-        const unique_fd fd = open_in_root(root_, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
-        if (needed || !fd)
+    std::unordered_set<std::string_view> opaque;
+    for (const auto& [inode, made] : directories_)
+        if (made.opaque)
+            opaque.insert(made.path);
+    const auto below_opaque = [&](std::string_view path) {
+        while (!path.empty() && !opaque.contains(path))
+            path = tar::parent_of(path);
+        return opaque.contains(path);
+    };
+    for (auto& [inode, made] : directories_) {
+        if (!made.whiteouts || opaque.empty() || !below_opaque(made.path))
             continue;
-        for (const std::string& name : list_directory(fd.get(), ".")) {
+        made.whiteouts = false;
+        const unique_fd fd = open_in_root(root_, made.path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+        for (const std::string& name : list_directory(check(fd.get(), "open directory"), ".")) {
             struct stat status;
             check(::fstatat(fd.get(), name.c_str(), &status, AT_SYMLINK_NOFOLLOW), "stat");
             if (is_whiteout(status))
@@ -412,12 +441,9 @@ OVERMOUNT_DECL void extractor::finish_directory(ino_t inode, const directory& ma
 
 OVERMOUNT_DECL tree_notes extractor::finish()
 {
-    forget_parents();
+    parents_.clear();
     tree_notes notes;
     drop_needless_whiteouts();
-    for (const auto& [path, needed] : whiteout_directories_)
-        if (needed)
-            notes.whiteout_directories.push_back(path);
     // Deepest first: a mode may shut an unprivileged process out of what lies below.
     std::vector<std::pair<const ino_t, directory>*> order;
     order.reserve(directories_.size());
@@ -431,6 +457,8 @@ OVERMOUNT_DECL tree_notes extractor::finish()
             failure.entry(made->second.path);
             throw;
         }
+        if (made->second.whiteouts)
+            notes.whiteout_directories.push_back(made->second.path);
         if (made->second.path.empty()) {
             notes.implied_root = !made->second.has_entry;
             notes.opaque_root = made->second.opaque;
@@ -439,6 +467,7 @@ OVERMOUNT_DECL tree_notes extractor::finish()
         }
     }
     std::ranges::sort(notes.implied);
+    std::ranges::sort(notes.whiteout_directories);
     notes.skipped_xattrs = skipped_xattrs_;
     return notes;
 }

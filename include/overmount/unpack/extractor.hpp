@@ -6,7 +6,6 @@
 #include <overmount/tar/entry.hpp>
 
 #include <cstdint>
-#include <map>
 #include <span>
 #include <string>
 #include <unordered_map>
@@ -17,11 +16,11 @@ namespace overmount::inline OVERMOUNT_ABI::detail {
 // What an unpacked diff says of itself beside its tree, for the correction of chains that use it.
 struct tree_notes
 {
-    std::vector<std::string> implied; // directories without an entry of their own, whose attributes lie below
+    std::vector<std::string> implied;     // directories without an entry of their own, whose attributes lie below
     std::vector<std::string> whiteout_directories; // directories that hold whiteouts
-    bool implied_root = true;                      // no entry for the root itself
+    bool implied_root = true;             // no entry for the root itself
     bool opaque_root = false;
-    bool skipped_xattrs = false; // some had no place here: unknown, or the file system has none
+    bool skipped_xattrs = false;          // some had no place here: unknown, or the file system has none
 };
 
 // Writes tar entries as one overlayfs layer below a directory. All calls name a single component below a
@@ -53,12 +52,13 @@ private:
         attributes shown;
         bool has_entry = false; // else its attributes are those of the layers below
         bool opaque = false;
-        bool cut = false; // took the place of something: nothing of the layers below counts
+        bool cut = false;       // took the place of something: nothing of the layers below counts
+        bool whiteouts = false; // has held some
     };
     struct cached_parent
     {
         std::string path; // as archives write it
-        std::string real; // without links
+        ino_t inode = 0;
         unique_fd fd;
         std::uint64_t used = 0;
     };
@@ -66,8 +66,7 @@ private:
     int parent(const std::string& path);
     unique_fd make_parents(const std::string& path);
     unique_fd make_implied(int above, const std::string& name);
-    void forget_parents();
-    [[nodiscard]] std::string real_path(int directory) const;
+    [[nodiscard]] std::string path_below(ino_t above, const std::string& name) const;
 
     void put_directory(int above, const std::string& name, bool root);
     void put_file(int above, const std::string& name);
@@ -75,36 +74,34 @@ private:
     void put_hard_link(int above, const std::string& name);
     void put_node(int above, const std::string& name);
     void put_whiteout(int above, const std::string& name);
-    void put_opaque(int above);
+    void put_opaque();
 
     // Makes a thing, and room for it first where something is there.
     template <class Make>
     void replace(int above, const std::string& name, Make make);
     void set_owner_and_times(int above, const std::string& name);
-    void set_node_mode(int above, const std::string& name);
+    void finish_node(int above, const std::string& name);
+    template <class Set>
+    void set_xattrs(const std::vector<tar::xattr>& xattrs, tar::entry_type type, Set set);
     void set_xattrs(int fd, const std::vector<tar::xattr>& xattrs, tar::entry_type type);
-    void set_xattr(int fd, const tar::xattr& attribute);
+    void xattr_refused(const tar::xattr& attribute);
     void finish_directory(ino_t inode, const directory& made);
     void drop_needless_whiteouts();
-    [[nodiscard]] bool below_opaque(const std::string& path) const;
 
     int root_, trash_;
     limits bounds_;
     bool sync_files_;
     uid_t our_uid_;
     gid_t our_gid_;
-    std::string root_path_;
-    std::string above_path_; // of the parent at hand, without links
+    ino_t root_inode_ = 0;
+    ino_t above_ = 0; // the parent at hand
 
     const tar::entry* entry_ = nullptr;
     unique_fd file_;
 
     std::vector<cached_parent> parents_;
     std::uint64_t clock_ = 0;
-    std::unordered_map<ino_t, directory> directories_;
-    std::map<std::string, bool> whiteout_directories_; // path -> still needed
-    bool any_opaque_ = false;
-    bool any_whiteout_ = false;
+    std::unordered_map<ino_t, directory> directories_; // all that there are, under their own paths
     bool skipped_xattrs_ = false;
 };
 

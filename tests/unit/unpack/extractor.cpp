@@ -523,4 +523,150 @@ TEST_CASE("a sparse file has its size and zeros in its holes")
     CHECK(made.status("a").st_blocks * 512 < 1048576);
 }
 
+TEST_CASE("a set-gid directory above hands nothing down")
+{
+    NEEDS_ROOT();
+    layer made;
+    REQUIRE(::chown((made / "").c_str(), 0, 77) == 0);
+    REQUIRE(::chmod((made / "").c_str(), 02777) == 0);
+    made.unpack(tar_writer().file("a", "").symlink("l", "a").fifo("p").directory("d").file("d/b", "").file(
+        "implied/c", ""));
+    for (const char* name : {"", "a", "l", "p", "d", "d/b", "implied", "implied/c"}) {
+        INFO(name);
+        CHECK(made.status(name).st_gid == 0);
+        CHECK((made.mode(name) & 02000) == 0);
+    }
+}
+
+TEST_CASE("a default ACL above hands nothing down")
+{
+    NEEDS_ROOT();
+    layer made;
+    // user::rwx, user 9:rwx, group::rwx, mask::rwx, other::rwx
+    const std::string acl("\x02\0\0\0"
+                          "\x01\0\x07\0\xff\xff\xff\xff\x02\0\x07\0\x09\0\0\0\x04\0\x07\0\xff\xff\xff\xff"
+                          "\x10\0\x07\0\xff\xff\xff\xff\x20\0\x07\0\xff\xff\xff\xff",
+                          44);
+    if (::setxattr((made / "").c_str(), "system.posix_acl_default", acl.data(), acl.size(), 0) != 0)
+        OVERMOUNT_SKIP("the file system has no ACLs");
+    made.unpack(tar_writer().file("a", "").fifo("p").directory("d").file("d/b", ""));
+    for (const char* name : {"", "a", "p", "d", "d/b"}) {
+        INFO(name);
+        CHECK_FALSE(made.xattr(name, "system.posix_acl_access"));
+        CHECK_FALSE(made.xattr(name, "system.posix_acl_default"));
+    }
+    CHECK(made.mode("a") == 0644);
+}
+
+TEST_CASE("ACLs lie on what has them, the default ones of a directory not on its children")
+{
+    NEEDS_ROOT();
+    layer made;
+    const std::string acl("\x02\0\0\0"
+                          "\x01\0\x06\0\xff\xff\xff\xff\x02\0\x04\0\x09\0\0\0\x04\0\x04\0\xff\xff\xff\xff"
+                          "\x10\0\x04\0\xff\xff\xff\xff\x20\0\0\0\xff\xff\xff\xff",
+                          44);
+    const overmount::test::string_pairs access{{"system.posix_acl_access", acl}};
+    const auto notes = made.unpack(tar_writer()
+                                       .directory("d", {.xattrs = {{"system.posix_acl_default", acl}}})
+                                       .file("d/plain", "")
+                                       .directory("d/e")
+                                       .file("a", "", {.mode = 0640, .xattrs = access})
+                                       .fifo("p", {.mode = 0640, .xattrs = access}));
+    if (notes.skipped_xattrs)
+        OVERMOUNT_SKIP("the file system has no ACLs");
+    for (const char* name : {"a", "p"}) {
+        INFO(name);
+        CHECK(made.xattr(name, "system.posix_acl_access") == acl);
+        CHECK(made.mode(name) == 0640);
+    }
+    CHECK(made.xattr("d", "system.posix_acl_default") == acl);
+    CHECK_FALSE(made.xattr("d/plain", "system.posix_acl_access"));
+    CHECK_FALSE(made.xattr("d/e", "system.posix_acl_default"));
+}
+
+TEST_CASE("a default ACL on what is no directory, an attribute of a pipe or link: left out, and noted")
+{
+    NEEDS_ROOT();
+    layer made;
+    CHECK(made.unpack(tar_writer().file("a", "", {.xattrs = {{"system.posix_acl_default", "x"}}}))
+              .skipped_xattrs);
+    CHECK(made.unpack(tar_writer().fifo("p", {.xattrs = {{"user.a", "x"}}})).skipped_xattrs);
+    CHECK(made.unpack(tar_writer().symlink("l", "a", {.xattrs = {{"user.a", "x"}}})).skipped_xattrs);
+    CHECK_FALSE(made.unpack(tar_writer().symlink("m", "a")).skipped_xattrs);
+}
+
+TEST_CASE("a directory that is gone has no whiteouts to note")
+{
+    NEEDS_ROOT();
+    layer made;
+    const auto notes =
+        made.unpack(tar_writer().whiteout("d/a").whiteout("e/a").symlink("d", "/etc").file("e", ""));
+    CHECK(notes.whiteout_directories.empty());
+    CHECK(notes.implied.empty());
+}
+
+TEST_CASE("a path that links make longer than a path may be is refused")
+{
+    NEEDS_ROOT();
+    layer made;
+    std::string deep, more;
+    for (int i = 0; i < 15; ++i)
+        deep += std::string(250, 'd') + "/";
+    for (int i = 0; i < 2; ++i)
+        more += std::string(200, 'm') + "/";
+    CHECK(made.failure(tar_writer().directory(deep).symlink("l", deep).directory("l/" + more)) ==
+          errc::path_too_long);
+    layer other;
+    CHECK(other.failure(tar_writer().directory(deep).symlink("l", deep).file("l/" + more + "f", "")) ==
+          errc::path_too_long);
+}
+
+TEST_CASE("a path as long as a path may be has its attributes")
+{
+    NEEDS_ROOT();
+    layer made;
+    std::string path;
+    for (int i = 0; i < 15; ++i)
+        path += std::string(255, 'd') + "/";
+    path += std::string(255, 'd');
+    REQUIRE(path.size() == 4095);
+    made.unpack(tar_writer().directory(path, {.mode = 0711, .mtime = 5}));
+    // Too long for one call that starts at the root of the machine.
+    const unique_fd half(::open((made / path.substr(0, 2047)).c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+    struct stat found{};
+    REQUIRE(::fstatat(half.get(), path.substr(2048).c_str(), &found, AT_SYMLINK_NOFOLLOW) == 0);
+    CHECK((found.st_mode & 07777) == 0711);
+    CHECK(found.st_mtim.tv_sec == 5);
+}
+
+TEST_CASE("nothing is below a file of the layer, or below a link that leads to none")
+{
+    NEEDS_ROOT();
+    layer made;
+    CHECK(made.failure(tar_writer().file("a", "").file("a/b", "")) == errc::entry_escapes_layer);
+    CHECK(made.failure(tar_writer().symlink("l", "nowhere").file("l/b", "")) == errc::entry_escapes_layer);
+    CHECK(made.failure(tar_writer().symlink("m", "m").file("m/b", "")) == errc::entry_escapes_layer);
+    CHECK(made.failure(tar_writer().symlink("n", "a").whiteout("n/b")) == errc::entry_escapes_layer);
+}
+
+TEST_CASE("below a whiteout is nothing, and what aufs left leaves no trace")
+{
+    NEEDS_ROOT();
+    layer made;
+    CHECK(made.failure(tar_writer().file(".wh.d/a", "")) == errc::invalid_whiteout);
+    CHECK(made.failure(tar_writer().file("d/.wh../a", "")) == errc::invalid_whiteout);
+    made.unpack(
+        tar_writer().directory(".wh..wh.plnk").file(".wh..wh.plnk/1.2", "x").file("d/.wh..wh.orph/e/f", ""));
+    CHECK(made.type(".wh..wh.plnk") == '-');
+    CHECK(made.type("d") == '-');
+}
+
+TEST_CASE("a hard link cannot take the place of the directory that its target is in")
+{
+    NEEDS_ROOT();
+    layer made;
+    CHECK(made.failure(tar_writer().file("d/a", "").hard_link("d", "d/a")) == errc::missing_hard_link_target);
+}
+
 } // namespace
