@@ -3,10 +3,12 @@
 
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/io_context.hpp>
+#include <boost/asio/posix/stream_descriptor.hpp>
 
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <cstdlib>
@@ -229,6 +231,36 @@ asio::awaitable<void> image_remove(om::repository repository, settings, argument
     co_return;
 }
 
+// Standard input, or a file that cannot be read by offset.
+asio::posix::stream_descriptor open_stream(const std::string& name, const asio::any_io_executor& executor)
+{
+    // Opened anew where that can be: it becomes non-blocking, which others with the same descriptor would
+    // notice.
+    int fd = ::open(name == "-" ? "/proc/self/fd/0" : name.c_str(), O_RDONLY | O_CLOEXEC);
+    if (fd < 0 && name == "-")
+        fd = ::fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 0);
+    if (fd < 0)
+        throw om::error::from_errno(errno).at(om::stage::source).operation("open").subject(name);
+    return {executor, fd};
+}
+
+asio::awaitable<void> layer_create(om::repository repository, settings, arguments given)
+{
+    std::optional<om::chain_id> parent, made;
+    if (!given.parent.empty())
+        parent = om::chain_id::parse(given.parent);
+    if (given.first == "-" && ::isatty(STDIN_FILENO) == 1)
+        throw om::error(om::errc::invalid_layer).detail("standard input is a terminal");
+    const std::string file = given.first == "-" ? "/proc/self/fd/0" : given.first;
+    if (!std::filesystem::exists(file) || std::filesystem::is_regular_file(file)) {
+        made = co_await repository.create_layer(file, std::move(parent));
+    } else {
+        auto stream = open_stream(given.first, co_await asio::this_coro::executor);
+        made = co_await repository.create_layer(std::move(stream), std::move(parent));
+    }
+    std::cout << made->string() << '\n';
+}
+
 asio::awaitable<void> layer_list(om::repository repository, settings set, arguments)
 {
     auto out = nlohmann::json::array();
@@ -338,6 +370,10 @@ int main(int argc, char** argv)
     sub->add_option("IMAGE-OR-DIR", given.first, "the image, or where it is mounted")->required();
     takes_image(verb(images, "remove", "Remove an image and its tags", image_remove));
     CLI::App* layers = group("layer", "Layers");
+    sub = verb(layers, "create", "Make a layer from a tar, compressed or not; prints its chain ID",
+               layer_create);
+    sub->add_option("FILE", given.first, "the tar, or - for standard input")->required();
+    sub->add_option("--parent", given.parent, "chain ID of the layer below");
     verb(layers, "list", "List the layers", layer_list);
     CLI::App* tags = group("tag", "Names of images");
     sub = verb(tags, "add", "Name an image", tag_add);

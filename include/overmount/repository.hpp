@@ -2,12 +2,11 @@
 #define OVERMOUNT_REPOSITORY_HPP
 
 #include <overmount/concepts/importer.hpp>
-#include <overmount/repository/import_run.hpp>
 #include <overmount/image.hpp>
 #include <overmount/mount/overlay_mount.hpp>
+#include <overmount/repository/create_run.hpp>
+#include <overmount/repository/import_run.hpp>
 #include <overmount/storage/on_disk_storage.hpp>
-
-#include <boost/asio/detached.hpp>
 
 #include <filesystem>
 #include <optional>
@@ -25,7 +24,7 @@ template <storage_policy Storage, optional_mount_policy Mount>
 class basic_repository
 {
     using state = detail::repository_state<Storage>;
-    using context_type = asio::execution_context;
+    using create_run = detail::create_run<Storage>;
 
 public:
     using image = basic_image<Storage, Mount>;
@@ -124,6 +123,35 @@ public:
             throw error(errc::tag_does_not_exist).at(stage::repository).subject(full);
     }
 
+    /// Makes a layer on top of `parent` from the tar `file`, plain or compressed with gzip or zstd. It
+    /// belongs to no image yet.
+    ///
+    /// *Parameters*: a regular file, read by offset; nothing for the lowest layer of a chain.
+    /// *Returns*: its chain ID, also when the layer was there before. *Errors*: `layer_not_found` for the
+    /// parent; those of a tar and its compression, with the entry; errno values. Nothing is left then.
+    /// *Cancellation*: as with `import_images`.
+    [[nodiscard]] asio::awaitable<chain_id> create_layer(std::filesystem::path file,
+                                                         std::optional<chain_id> parent = std::nullopt) const
+    {
+        auto run = std::make_shared<create_run>(state_, std::move(parent));
+        auto work = create_run::from_file(run, std::move(file));
+        return finish_layer(std::move(run), std::move(work));
+    }
+
+    /// The same from a stream of bytes, such as a pipe or a socket, to its end. Holds a piece of it at a
+    /// time.
+    ///
+    /// *Lifetimes*: the operation owns the stream. *Errors*: also what the stream reports; its executor's
+    /// context must run.
+    template <detail::read_stream Stream>
+    [[nodiscard]] asio::awaitable<chain_id> create_layer(Stream stream,
+                                                         std::optional<chain_id> parent = std::nullopt) const
+    {
+        auto run = std::make_shared<create_run>(state_, std::move(parent));
+        auto work = create_run::from_stream(run, std::move(stream));
+        return finish_layer(std::move(run), std::move(work));
+    }
+
     /// All layers, by chain ID.
     [[nodiscard]] std::vector<chain_id> layers() const { return state_->records->layers(); }
     /// *Errors*: `layer_not_found`.
@@ -170,21 +198,20 @@ private:
                                                              std::vector<found_image> found, import_options options)
     {
         auto run = std::make_shared<detail::import_run<Storage>>(owner, std::move(found), std::move(options));
-        std::exception_ptr failure;
-        try {
-            co_await detail::import_run<Storage>::run(run);
-        } catch (...) {
-            failure = std::current_exception();
-        }
-        co_await asio::this_coro::reset_cancellation_state(asio::disable_cancellation());
         auto clean = [run](const detail::stop_flag&) { run->clean(); };
-        co_await detail::run_on(owner->pool, std::move(clean));
-        if (failure)
-            std::rethrow_exception(failure);
+        auto work = detail::import_run<Storage>::run(run);
+        co_await detail::run_then_clean(owner->pool, std::move(work), std::move(clean));
         std::vector<image> out;
         for (const found_image& made : run->images())
             out.push_back(image(owner, made.config));
         co_return out;
+    }
+
+    static asio::awaitable<chain_id> finish_layer(std::shared_ptr<create_run> run, asio::awaitable<void> work)
+    {
+        auto clean = [run](const detail::stop_flag&) { run->clean(); };
+        co_await detail::run_then_clean(run->pool(), std::move(work), std::move(clean));
+        co_return run->chain();
     }
 
     template <class Importer>

@@ -6,6 +6,7 @@
     cli.py OM kill       om image import killed at random moments, twenty times, then done
     cli.py OM bad        bad input: one line, exit status 1, nothing left
     cli.py OM crun       a container of crun on a mounted root
+    cli.py OM layer      om layer create from files, pipes and standard input
 
 Exit status 77: cannot run here."""
 import base64
@@ -330,10 +331,93 @@ def crun():
         om("image", "unmount", bundle / "rootfs")
 
 
+def layer():
+    need("busybox", "gzip", "zstd")
+    tars = [tar for tar, _, _ in make_tree()]
+    layout = SCRATCH / "layout"
+    make_layout(layout, [(tar, tar, "") for tar in tars])
+    identity = om("image", "import", f"oci:{layout}")
+    wanted = [row["chain_id"] for row in reversed(json.loads(om("--json", "image", "list-layers", identity)))]
+    target = om("image", "mount", identity)
+    tree = listing(target, True)
+    om("image", "unmount", identity)
+
+    def create(how, tar, parent):
+        """From a file, from standard input that is a file, and from a pipe in pieces."""
+        words = [OM, "--repo", REPO, "layer", "create", *(["--parent", parent] if parent else [])]
+        file = SCRATCH / "layer.tar"
+        file.write_bytes(tar)
+        if how == "file":
+            done = subprocess.run([*words, file], capture_output=True)
+        elif how == "redirected":
+            done = subprocess.run([*words, "-"], stdin=file.open("rb"), capture_output=True)
+        elif how == "fifo":
+            done = subprocess.run(["bash", "-c", '"${@:2}" <(cat "$1")', "bash", file, *words], capture_output=True)
+        else:
+            done = subprocess.run([*words, "-"], input=tar, capture_output=True)
+        if left_behind():
+            raise SystemExit(f"layer create: left behind: {left_behind()}")
+        return done
+
+    pack = {"plain": lambda tar: tar,
+            "gzip": lambda tar: subprocess.run(["gzip"], input=tar, check=True, stdout=subprocess.PIPE).stdout,
+            "zstd": lambda tar: subprocess.run(["zstd", "-q"], input=tar, check=True, stdout=subprocess.PIPE).stdout}
+    for how, form in (("file", "gzip"), ("redirected", "plain"), ("fifo", "plain"), ("pipe", "zstd"), ("pipe", "plain")):
+        shutil.rmtree(REPO)
+        parent = None
+        for number, tar in enumerate(tars):
+            done = create(how, pack[form](tar), parent)
+            parent = done.stdout.decode().strip()
+            if done.returncode != 0 or parent != wanted[number]:
+                raise SystemExit(f"{how}, {form}: {done}, wanted {wanted[number]}")
+        if sorted(wanted) != [row["chain_id"] for row in json.loads(om("--json", "layer", "list"))]:
+            raise SystemExit(f"{how}, {form}: {om('layer', 'list')}")
+        print(f"{how}, {form}: {parent}")
+    # The image of the same layers finds them there, and is the same.
+    before = sorted(p.stat().st_ino for p in (REPO / "diffs/sha256").iterdir())
+    om("image", "import", f"oci:{layout}")
+    if before != sorted(p.stat().st_ino for p in (REPO / "diffs/sha256").iterdir()):
+        raise SystemExit("the import unpacked a layer again")
+    target = om("image", "mount", identity)
+    compare("the image of the created layers", tree, listing(target, True))
+    om("image", "unmount", identity)
+
+    once = create("file", tars[0], wanted[2])
+    again = create("file", tars[0], wanted[2])
+    if once.returncode or once.stdout != again.stdout or once.stdout.decode().strip() in wanted:
+        raise SystemExit(f"the same diff on another parent: {once}, {again}")
+    before = om("layer", "list")
+    stranger = "sha256:" + "0" * 64
+    for name, how, tar, parent, word in (("a cut tar", "pipe", tars[0][:5000], None, b"ends too early"),
+                                         ("a cut gzip", "file", pack["gzip"](tars[0])[:-9], None, b"ends too early"),
+                                         ("nothing", "pipe", b"", None, b"ends too early"),
+                                         ("no tar", "pipe", b"x" * 5000, None, b"tar header"),
+                                         ("an unknown parent", "pipe", tars[0], stranger, stranger.encode()),
+                                         ("no parent's name", "file", tars[0], "top", b"digest")):
+        done = create(how, tar, parent)
+        if done.returncode != 1 or done.stdout or len(done.stderr.splitlines()) != 1 or word not in done.stderr:
+            raise SystemExit(f"{name}: {done}")
+        if om("layer", "list") != before:
+            raise SystemExit(f"{name}: a layer was made")
+        print(f"{name}: {done.stderr.decode().strip()}")
+    missing = om("layer", "create", SCRATCH / "missing", check=False)
+    if missing.returncode != 1 or "No such file" not in missing.stderr:
+        raise SystemExit(f"a missing file: {missing}")
+    # Interrupted while it waits for more: nothing is left by the next one.
+    child = subprocess.Popen([OM, "--repo", REPO, "layer", "create", "-"], stdin=subprocess.PIPE)
+    child.stdin.write(tars[0][:len(tars[0]) // 2])
+    child.stdin.flush()
+    child.kill()
+    child.wait()
+    om("layer", "list")
+    if om("layer", "list") != before or left_behind():
+        raise SystemExit(f"a killed one: left behind: {left_behind()}")
+
+
 if os.geteuid() != 0:
     skip("mounting needs root")
 try:
-    {"images": images, "umoci": umoci, "kill": kill, "bad": bad, "crun": crun}[sys.argv[2]]()
+    {"images": images, "umoci": umoci, "kill": kill, "bad": bad, "crun": crun, "layer": layer}[sys.argv[2]]()
 finally:
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as mounts:
         for line in reversed(mounts.readlines()):

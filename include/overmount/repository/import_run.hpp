@@ -167,7 +167,7 @@ private:
         if (!finished_.empty() && repository_->sync == durability::batch)
             check(::syncfs(repository_->records->base_fd()), "syncfs");
         for (done& d : finished_)
-            static_cast<void>(d.writer.publish(d.diff)); // there already is as good
+            repository_->publish(d.writer, d.diff);
         finished_.clear();
         std::erase_if(todo_, [this](const job& j) { return repository_->storage.contains(j.layer.diff); });
     }

@@ -2,6 +2,7 @@
 #define OVERMOUNT_REPOSITORY_STATE_HPP
 
 #include <overmount/concepts/storage_policy.hpp>
+#include <overmount/detail/run_on.hpp>
 #include <overmount/detail/semaphore.hpp>
 #include <overmount/detail/store.hpp>
 #include <overmount/mount/mount_table.hpp>
@@ -40,6 +41,16 @@ struct repository_state
         return out;
     }
 
+    // Shows a finished diff. One that is not believed, since it was never synced and the machine went down,
+    // gives way.
+    void publish(typename Storage::writer& writer, const diff_id& id)
+    {
+        if (writer.publish(id) || storage.contains(id))
+            return;
+        storage.erase(id);
+        writer.publish(id);
+    }
+
     std::shared_ptr<store> records;
     Storage storage;
     worker_pool pool;
@@ -47,6 +58,23 @@ struct repository_state
     durability sync;
     semaphore slots; // layers that are being unpacked
 };
+
+// Runs `work`, then `clean` on a worker, also when the work failed or was cancelled.
+template <class Function>
+asio::awaitable<void> run_then_clean(worker_pool pool, asio::awaitable<void> work, Function clean)
+{
+    std::exception_ptr failure;
+    try {
+        co_await std::move(work);
+    } catch (...) {
+        failure = std::current_exception();
+    }
+    co_await asio::this_coro::reset_cancellation_state(asio::disable_cancellation());
+    co_await run_on(std::move(pool), std::move(clean));
+    co_await asio::this_coro::reset_cancellation_state(asio::enable_terminal_cancellation());
+    if (failure)
+        std::rethrow_exception(failure);
+}
 
 } // namespace overmount::inline OVERMOUNT_ABI::detail
 
