@@ -160,7 +160,8 @@ public:
     }
     void move_to_front(const std::string& path)
     {
-        std::stable_partition(order_.begin(), order_.end(), [&](const auto& each) { return each == path; });
+        if (const auto at = std::ranges::find(order_, path); at != order_.end())
+            std::rotate(order_.begin(), at, at + 1);
     }
     [[nodiscard]] const std::vector<std::string>& paths() const noexcept { return order_; }
     [[nodiscard]] const std::string& content(const std::string& path) const
