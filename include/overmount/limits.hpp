@@ -30,6 +30,7 @@ public:
     std::uint64_t zstd_window = 128ull << 20;       ///< window of a zstd frame: unsupported_compression
     std::uint64_t xz_memory = 128ull << 20;         ///< to decode an xz stream: unsupported_compression
     std::uint64_t json_bytes = 4ull << 20;          ///< one document: json_limit_exceeded
+    std::uint64_t all_json_bytes = 64ull << 20;     ///< all documents of an archive: json_limit_exceeded
     unsigned json_depth = 64;                       ///< nesting: json_limit_exceeded
     std::uint64_t json_values = 100'000;            ///< keys and values: json_limit_exceeded
     unsigned index_depth = 4;                       ///< index in index: invalid_index

@@ -95,6 +95,8 @@ private:
 
 /// Whether a blob of this media type is an index (or a manifest list).
 [[nodiscard]] bool is_index_media_type(std::string_view type) noexcept;
+/// Whether a blob of this media type is an image's manifest.
+[[nodiscard]] bool is_manifest_media_type(std::string_view type) noexcept;
 
 /// One image of a docker archive's `manifest.json`.
 struct docker_archive_image

@@ -561,6 +561,25 @@ TEST_CASE("an image that cannot be imported leaves nothing behind")
     }
 }
 
+TEST_CASE("a tag names the manifest and the index of its image, which are kept as they came")
+{
+    const scratch_directory scratch;
+    const auto repo = open(scratch);
+    oci_layout_writer writer;
+    writer.add_index({{.layers = {{good_tar()}}}}, {"example.org/test:1"});
+    const auto& files = writer.finish();
+    const auto source = layout_of(scratch, files);
+    (void)get(repo.import_images(source, for_amd64()));
+    const auto tag = repo.tag("example.org/test:1");
+    for (const auto& document : {tag.manifest, tag.index}) {
+        REQUIRE(document);
+        std::ifstream kept(repo.base() / ("manifests/sha256-" + document->hex() + ".json"), std::ios::binary);
+        const std::string text{std::istreambuf_iterator<char>(kept), {}};
+        CHECK(text == files.content("blobs/sha256/" + document->hex()));
+    }
+    CHECK(tag.manifest != tag.index);
+}
+
 TEST_CASE("a full disk ends an import and keeps nothing of it")
 {
     if (!may_mount())

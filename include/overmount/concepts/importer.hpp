@@ -48,9 +48,10 @@ struct found_image
 {
     image_config config;
     std::vector<found_layer> layers; ///< lowest first, one for each diff ID of the config
-    std::optional<std::string> manifest;
-    std::vector<std::string> tags;   ///< full names
-    std::string source;              ///< for people
+    std::optional<std::string> manifest = {}; ///< verbatim, where the source has one
+    std::optional<std::string> index = {};    ///< the outermost one that leads to the manifest, verbatim
+    std::vector<std::string> tags = {};       ///< full names
+    std::string source = {};                  ///< for people
 };
 
 /// Finds images in some source. A model is a copyable value that is no aggregate.

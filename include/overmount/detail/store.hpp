@@ -29,6 +29,7 @@ struct tag_record
     std::optional<digest> manifest;
     std::string source; ///< where the image came from, for people
     std::string time;   ///< RFC 3339
+    std::optional<digest> index = {}; ///< the index by which the manifest was found
 };
 
 namespace detail {

@@ -7,6 +7,8 @@
 #include <overmount/reference.hpp>
 
 #include <algorithm>
+#include <memory>
+#include <set>
 
 namespace overmount::inline OVERMOUNT_ABI {
 namespace detail {
@@ -21,7 +23,8 @@ inline std::optional<digest> digest_of_name(std::string_view path)
         return digest::try_parse("sha256:" + std::string(path));
     if (!path.starts_with("blobs/"))
         return std::nullopt;
-    return digest::try_parse(std::string(path.substr(6, slash - 6)) + ":" + std::string(path.substr(slash + 1)));
+    return digest::try_parse(std::string(path.substr(6, slash - 6)) + ":" +
+                             std::string(path.substr(slash + 1)));
 }
 
 inline std::string full_name(const std::string& tag)
@@ -29,45 +32,139 @@ inline std::string full_name(const std::string& tag)
     return reference::parse(tag).with_default_tag().string();
 }
 
-inline found_image read_docker_image(const image_files& files, const docker_archive_image& image,
+// The manifests of the layout that an archive of the new form is as well. Not all that its indexes name is
+// there: docker saves the platforms that it has.
+class layout_manifests
+{
+public:
+    explicit layout_manifests(image_files& files, const limits& bounds) : files_(files), bounds_(bounds)
+    {
+        if (!files.find("index.json"))
+            return;
+        std::string text = files.document("index.json");
+        const index top = in_document("index.json", [&] { return index::parse(std::move(text), bounds); });
+        for (const descriptor& entry : top.entries())
+            collect(entry, nullptr, 1);
+    }
+
+    // Adds to an image what belongs to it: a manifest of the same config and layers.
+    void complete(found_image& image) const
+    {
+        const auto fits = [&image](const found& candidate) {
+            return candidate.value.config().digest() == image.config.id() &&
+                   std::ranges::equal(
+                       candidate.value.layers(), image.layers, {},
+                       [](const layer_descriptor& l) { return std::optional(l.blob.digest()); },
+                       &found_layer::blob);
+        };
+        const auto candidate = std::ranges::find_if(manifests_, fits);
+        if (candidate == manifests_.end())
+            return;
+        image.manifest = candidate->value.bytes();
+        if (candidate->outermost)
+            image.index = *candidate->outermost;
+        for (std::size_t i = 0; i < image.layers.size(); ++i)
+            image.layers[i].promised = candidate->value.layers()[i].promised;
+    }
+
+private:
+    struct found
+    {
+        manifest value;
+        std::shared_ptr<const std::string> outermost; // index
+    };
+
+    void collect(const descriptor& what, std::shared_ptr<const std::string> outermost, unsigned depth)
+    {
+        const std::string path = blob_path(what.digest());
+        const bool is_index = is_index_media_type(what.media_type());
+        if (!(is_index || is_manifest_media_type(what.media_type())) || !files_.find(path) ||
+            !seen_.insert(what.digest()).second)
+            return;
+        std::string text = files_.document(what);
+        in_document(path, [&] {
+            if (!is_index)
+                return collect_manifest(std::move(text), std::move(outermost));
+            if (depth == bounds_.index_depth)
+                throw error(errc::invalid_index).at(stage::manifest).detail("indexes nest too deep");
+            const index value = index::parse(std::move(text), bounds_);
+            if (!outermost)
+                outermost = std::make_shared<const std::string>(value.bytes());
+            for (const descriptor& entry : value.entries())
+                collect(entry, outermost, depth + 1);
+        });
+    }
+
+    void collect_manifest(std::string text, std::shared_ptr<const std::string> outermost)
+    {
+        try {
+            manifests_.push_back({manifest::parse(std::move(text), bounds_), std::move(outermost)});
+        } catch (const error& failure) {
+            // Attestations and other artifacts are no images.
+            if (failure.code() != errc::unsupported_media_type)
+                throw;
+        }
+    }
+
+    image_files& files_;
+    const limits& bounds_;
+    std::set<digest> seen_;
+    std::vector<found> manifests_;
+};
+
+inline found_image read_docker_image(image_files& files, const docker_archive_image& image,
                                      const limits& bounds)
 {
-    std::string text = files.document(image.config, bounds);
-    if (const auto named = digest_of_name(image.config); named && digest::of(text, named->algorithm()) != *named)
-        throw error(errc::digest_mismatch).at(stage::manifest).subject(image.config);
-    found_image out{image_config::parse(std::move(text), bounds), {}, {}, {}, {}};
-    if (out.config.diff_ids().size() != image.layers.size())
+    std::string text = files.document(image.config);
+    const std::string config = resolve_link({}, image.config);
+    if (const auto named = digest_of_name(config); named && digest::of(text, named->algorithm()) != *named)
+        throw error(errc::digest_mismatch).at(stage::manifest).subject(config);
+    found_image out{in_document(config, [&] { return image_config::parse(std::move(text), bounds); }), {}};
+    const std::vector<diff_id>& diffs = out.config.diff_ids();
+    if (diffs.size() != image.layers.size())
         throw error(errc::invalid_config)
             .at(stage::manifest)
+            .entry(config)
             .detail("the manifest and the config name different numbers of layers");
-    for (std::size_t i = 0; i < image.layers.size(); ++i)
-        out.layers.push_back({out.config.diff_ids()[i], files.get(image.layers[i]),
-                              image.layers[i].starts_with("blobs/") ? digest_of_name(image.layers[i]) : std::nullopt,
+    for (std::size_t i = 0; i < diffs.size(); ++i) {
+        const std::string path = resolve_link({}, image.layers[i]);
+        out.layers.push_back({diffs[i], files.layer(path, diffs[i]),
+                              path.starts_with("blobs/") ? digest_of_name(path) : std::nullopt,
                               std::nullopt});
-    for (const std::string& tag : image.tags)
-        out.tags.push_back(full_name(tag));
+    }
     return out;
 }
 
 inline std::vector<found_image> discover_docker_archive(const std::string& path, const std::string& wanted,
                                                         const import_context& context, const stop_flag& stop)
 {
-    const image_files files = image_files::of_archive(path, context.bounds());
+    const limits& bounds = context.bounds();
+    image_files files(path, bounds);
     if (!files.find("manifest.json"))
-        throw error(errc::unknown_archive_format).at(stage::source).subject(path).detail("it has no manifest.json");
+        throw error(errc::unknown_archive_format)
+            .at(stage::source)
+            .subject(path)
+            .detail("it has no manifest.json");
+    const std::string text = files.document("manifest.json");
     const auto images =
-        parse_docker_archive_manifest(files.document("manifest.json", context.bounds()), context.bounds());
+        in_document("manifest.json", [&] { return parse_docker_archive_manifest(text, bounds); });
+    const layout_manifests manifests(files, bounds);
     const std::string name = wanted.empty() ? wanted : full_name(wanted);
     std::vector<found_image> out;
     std::string names;
     for (const docker_archive_image& image : images) {
         stop.throw_if_stopped();
-        found_image found = read_docker_image(files, image, context.bounds());
-        found.source = path;
-        for (const std::string& tag : found.tags)
-            names += (names.empty() ? "" : ", ") + tag;
-        if (name.empty() || std::ranges::find(found.tags, name) != found.tags.end())
-            out.push_back(std::move(found));
+        std::vector<std::string> tags;
+        for (const std::string& tag : image.tags) {
+            tags.push_back(in_document("manifest.json", [&] { return full_name(tag); }));
+            names += (names.empty() ? "" : ", ") + tags.back();
+        }
+        if (!name.empty() && std::ranges::find(tags, name) == tags.end())
+            continue;
+        out.push_back(read_docker_image(files, image, bounds));
+        manifests.complete(out.back());
+        out.back().tags = std::move(tags);
+        out.back().source = path;
     }
     if (out.empty())
         throw error(errc::missing_image)
@@ -77,8 +174,8 @@ inline std::vector<found_image> discover_docker_archive(const std::string& path,
     return out;
 }
 
-inline boost::asio::awaitable<std::vector<found_image>> discover_docker_on_worker(std::string path, std::string name,
-                                                                                  import_context context)
+inline boost::asio::awaitable<std::vector<found_image>>
+discover_docker_on_worker(std::string path, std::string name, import_context context)
 {
     auto work = [path, name, context](const stop_flag& stop) {
         return discover_docker_archive(path, name, context, stop);
@@ -88,7 +185,8 @@ inline boost::asio::awaitable<std::vector<found_image>> discover_docker_on_worke
 
 } // namespace detail
 
-OVERMOUNT_DECL boost::asio::awaitable<std::vector<found_image>> docker_archive::discover(import_context context) const
+OVERMOUNT_DECL boost::asio::awaitable<std::vector<found_image>>
+docker_archive::discover(import_context context) const
 {
     return detail::discover_docker_on_worker(path_, name_, std::move(context));
 }

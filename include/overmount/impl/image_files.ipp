@@ -4,6 +4,7 @@
 #include <overmount/importer/image_files.hpp>
 #include <overmount/tar/framing.hpp>
 #include <overmount/tar/path.hpp>
+#include <overmount/unpack/decoder.hpp>
 
 #include <fcntl.h>
 
@@ -22,12 +23,14 @@ inline file_range whole_file(std::shared_ptr<const unique_fd> fd, const std::str
     struct stat status;
     check(::fstat(fd->get(), &status), "stat", path);
     if (!S_ISREG(status.st_mode))
-        throw error(errc::unknown_archive_format).at(stage::source).subject(path).detail("not a regular file");
+        throw error(errc::unknown_archive_format)
+            .at(stage::source)
+            .subject(path)
+            .detail("not a regular file");
     return {std::move(fd), 0, static_cast<std::uint64_t>(status.st_size)};
 }
 
-// The path that a symbolic link in `directory` leads to, inside the archive.
-inline std::string resolve_link(std::string_view directory, std::string_view target)
+OVERMOUNT_DECL std::string resolve_link(std::string_view directory, std::string_view target)
 {
     std::string path = target.starts_with('/') ? std::string() : std::string(directory);
     for (std::size_t begin = 0; begin <= target.size();) {
@@ -42,56 +45,74 @@ inline std::string resolve_link(std::string_view directory, std::string_view tar
     return path;
 }
 
-OVERMOUNT_DECL image_files image_files::of_archive(const std::string& path, const limits& bounds)
+OVERMOUNT_DECL std::string blob_path(const digest& id)
 {
-    image_files out;
-    out.root_ = open_source(AT_FDCWD, path, 0);
-    const file_range archive = whole_file(out.root_, path);
-    limits outer = bounds;
-    outer.layer_bytes = outer.stream_bytes = ~std::uint64_t{0} >> 1;
-    tar::framing frames(outer);
-    std::array<std::byte, 4096> buffer;
+    return "blobs/" + std::string(to_string(id.algorithm())) + "/" + id.hex();
+}
+
+OVERMOUNT_DECL image_files::image_files(const std::string& path, const limits& bounds)
+    : root_(open_source(AT_FDCWD, path, O_NONBLOCK)), document_bytes_(bounds.json_bytes),
+      bytes_left_(bounds.all_json_bytes)
+{
+    struct stat status;
+    check(::fstat(root_->get(), &status), "stat", path);
+    directory_ = S_ISDIR(status.st_mode);
+    if (directory_)
+        return;
     try {
-        for (std::uint64_t position = 0;;) {
-            const std::size_t size = archive.read(position, buffer);
-            if (size == 0)
-                break;
-            std::span<const std::byte> input = std::span(buffer).first(size);
-            bool moved = false;
-            for (tar::event event; !moved && (event = frames.next(input)) != tar::event::need_input;) {
-                if (event == tar::event::end)
-                    return out;
-                if (event != tar::event::entry)
-                    continue;
-                const tar::entry& entry = frames.entry();
-                const std::string name = tar::normalise(entry.path, outer);
-                if (entry.type == tar::entry_type::regular && !entry.sparse)
-                    out.members_.insert_or_assign(name, archive.part(frames.stream_offset(), entry.stored_size));
-                else if (entry.type == tar::entry_type::symbolic_link)
-                    out.links_[name] = resolve_link(tar::parent_of(name), entry.link_target);
-                else if (entry.type == tar::entry_type::hard_link)
-                    out.links_[name] = tar::normalise(entry.link_target, outer);
-                if (frames.skippable() > input.size()) {
-                    frames.skip(frames.skippable());
-                    moved = true;
-                }
-            }
-            position = moved ? frames.stream_offset() : position + size;
-        }
-        frames.finish();
+        note_members(path, bounds);
     } catch (error& failure) {
         failure.at(stage::source).subject(path);
         throw;
     }
-    return out;
 }
 
-OVERMOUNT_DECL image_files image_files::of_directory(const std::string& path)
+OVERMOUNT_DECL void image_files::note_members(const std::string& path, const limits& bounds)
 {
-    image_files out;
-    out.root_ = open_source(AT_FDCWD, path, O_DIRECTORY);
-    out.directory_ = true;
-    return out;
+    const file_range archive = whole_file(root_, path);
+    limits outer = bounds;
+    outer.layer_bytes = outer.stream_bytes = ~std::uint64_t{0} >> 1;
+    tar::framing frames(outer);
+    std::array<std::byte, 4096> buffer;
+    const std::size_t head = archive.read(0, buffer);
+    if (detect_compression(std::span(buffer).first(head)) != compression::none)
+        throw error(errc::unknown_archive_format).detail("it is compressed as a whole: decompress it first");
+    for (std::uint64_t position = 0;;) {
+        const std::size_t size = archive.read(position, buffer);
+        if (size == 0)
+            break;
+        std::span<const std::byte> input = std::span(buffer).first(size);
+        bool moved = false;
+        for (tar::event event; !moved && (event = frames.next(input)) != tar::event::need_input;) {
+            if (event == tar::event::end)
+                return;
+            if (event != tar::event::entry)
+                continue;
+            note_member(archive, frames.entry(), frames.stream_offset(), outer);
+            if (frames.skippable() > input.size()) {
+                frames.skip(frames.skippable());
+                moved = true;
+            }
+        }
+        position = moved ? frames.stream_offset() : position + size;
+    }
+    frames.finish();
+}
+
+OVERMOUNT_DECL void image_files::note_member(const file_range& archive, const tar::entry& entry,
+                                             std::uint64_t offset, const limits& bounds)
+{
+    std::string name = tar::normalise(entry.path, bounds);
+    const bool there = members_.erase(name) + links_.erase(name) != 0;
+    // Of two members with one name some readers take the first, some the last. Blobs and layers have digests.
+    if (there && (name == "index.json" || name == "manifest.json" || name == "oci-layout"))
+        throw error(errc::malformed_tar).entry(name).detail("the archive holds it twice");
+    if (entry.type == tar::entry_type::regular && !entry.sparse)
+        members_.emplace(std::move(name), archive.part(offset, entry.stored_size));
+    else if (entry.type == tar::entry_type::symbolic_link)
+        links_.emplace(name, resolve_link(tar::parent_of(name), entry.link_target));
+    else if (entry.type == tar::entry_type::hard_link)
+        links_.emplace(std::move(name), tar::normalise(entry.link_target, bounds));
 }
 
 OVERMOUNT_DECL std::optional<file_range> image_files::find(std::string_view name) const
@@ -113,19 +134,35 @@ OVERMOUNT_DECL std::optional<file_range> image_files::find(std::string_view name
     return std::nullopt;
 }
 
-OVERMOUNT_DECL file_range image_files::get(std::string_view name) const
+OVERMOUNT_DECL file_range image_files::layer(std::string_view name, const diff_id& id) const
 {
     if (auto found = find(name))
         return *found;
-    throw error(errc::missing_blob).at(stage::source).subject(name);
+    throw error(errc::missing_blob).at(stage::source).layer(id.string()).subject(name);
 }
 
-OVERMOUNT_DECL std::string image_files::document(std::string_view name, const limits& bounds) const
+OVERMOUNT_DECL std::string image_files::document(std::string_view name)
 {
-    const file_range found = get(name);
-    if (found.size() > bounds.json_bytes)
-        throw error(errc::json_limit_exceeded).at(stage::manifest).subject(name);
-    return found.text();
+    const auto found = find(name);
+    if (!found)
+        throw error(errc::missing_blob).at(stage::manifest).subject(name);
+    if (found->size() > document_bytes_)
+        throw error(errc::json_limit_exceeded).at(stage::manifest).subject(name).detail("too many bytes");
+    if (found->size() > bytes_left_)
+        throw error(errc::json_limit_exceeded).at(stage::manifest).subject(name).detail("too many documents");
+    bytes_left_ -= found->size();
+    return found->text();
+}
+
+OVERMOUNT_DECL std::string image_files::document(const descriptor& what)
+{
+    const std::string path = blob_path(what.digest());
+    std::string text = document(path);
+    if (text.size() != what.size())
+        throw error(errc::size_mismatch).at(stage::manifest).subject(path);
+    if (digest::of(text, what.digest().algorithm()) != what.digest())
+        throw error(errc::digest_mismatch).at(stage::manifest).subject(path);
+    return text;
 }
 
 } // namespace overmount::inline OVERMOUNT_ABI::detail

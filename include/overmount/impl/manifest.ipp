@@ -69,6 +69,12 @@ OVERMOUNT_DECL bool is_index_media_type(std::string_view type) noexcept
            type == "application/vnd.docker.distribution.manifest.list.v2+json";
 }
 
+OVERMOUNT_DECL bool is_manifest_media_type(std::string_view type) noexcept
+{
+    return type == "application/vnd.oci.image.manifest.v1+json" ||
+           type == "application/vnd.docker.distribution.manifest.v2+json";
+}
+
 OVERMOUNT_DECL manifest manifest::parse(std::string bytes, const limits& bounds)
 {
     std::optional<descriptor> config;
@@ -79,8 +85,7 @@ OVERMOUNT_DECL manifest manifest::parse(std::string bytes, const limits& bounds)
             throw error(errc::unsupported_media_type).detail("docker's schema 1 manifests are not supported");
     };
     const auto type = [](const std::string& value) {
-        if (!value.empty() && value != "application/vnd.oci.image.manifest.v1+json" &&
-            value != "application/vnd.docker.distribution.manifest.v2+json")
+        if (!value.empty() && !is_manifest_media_type(value))
             throw error(errc::unsupported_media_type).subject(value).detail("of a manifest");
     };
     const auto take_config = [&] {

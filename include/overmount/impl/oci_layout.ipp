@@ -1,6 +1,7 @@
 #ifndef OVERMOUNT_IMPL_OCI_LAYOUT_IPP
 #define OVERMOUNT_IMPL_OCI_LAYOUT_IPP
 
+#include <overmount/detail/json.hpp>
 #include <overmount/detail/run_on.hpp>
 #include <overmount/importer/image_files.hpp>
 #include <overmount/importer/oci_layout.hpp>
@@ -11,122 +12,181 @@
 namespace overmount::inline OVERMOUNT_ABI {
 namespace detail {
 
-inline std::string blob_path(const digest& id)
+// What a descriptor leads to, through indexes: a manifest, and the outermost of the indexes.
+struct found_manifest
 {
-    return "blobs/" + std::string(to_string(id.algorithm())) + "/" + id.hex();
-}
+    manifest value;
+    std::optional<std::string> index;
+};
 
-// A document of a layout, checked against what points to it.
-inline std::string read_document(const image_files& files, const descriptor& what, const limits& bounds)
+inline found_manifest find_manifest(image_files& files, descriptor what, const import_context& context)
 {
-    const std::string path = blob_path(what.digest());
-    std::string text = files.document(path, bounds);
-    if (text.size() != what.size())
-        throw error(errc::size_mismatch).at(stage::manifest).subject(path);
-    if (digest::of(text, what.digest().algorithm()) != what.digest())
-        throw error(errc::digest_mismatch).at(stage::manifest).subject(path);
-    return text;
-}
-
-// The manifest that a descriptor leads to, through indexes.
-inline manifest find_manifest(const image_files& files, descriptor what, const import_context& context)
-{
+    std::optional<std::string> outermost;
     for (unsigned depth = 0; depth < context.bounds().index_depth; ++depth) {
-        std::string text = read_document(files, what, context.bounds());
+        std::string text = files.document(what);
+        const std::string path = blob_path(what.digest());
         if (!is_index_media_type(what.media_type()))
-            return manifest::parse(std::move(text), context.bounds());
-        what = index::parse(std::move(text), context.bounds()).select(context.wanted());
+            return in_document(path, [&] {
+                if (!what.media_type().empty() && !is_manifest_media_type(what.media_type()))
+                    throw error(errc::unsupported_media_type).at(stage::manifest).subject(what.media_type());
+                return found_manifest{manifest::parse(std::move(text), context.bounds()),
+                                      std::move(outermost)};
+            });
+        if (!outermost)
+            outermost = text;
+        what = in_document(
+            path, [&] { return index::parse(std::move(text), context.bounds()).select(context.wanted()); });
     }
     throw error(errc::invalid_index).at(stage::manifest).detail("indexes nest too deep");
 }
 
-inline found_image read_image(const image_files& files, manifest found, const limits& bounds)
+inline found_image read_image(image_files& files, found_manifest found, const limits& bounds)
 {
-    image_config config = image_config::parse(read_document(files, found.config(), bounds), bounds);
-    if (config.diff_ids().size() != found.layers().size())
+    const descriptor& described = found.value.config();
+    const std::string path = blob_path(described.digest());
+    std::string text = files.document(described);
+    found_image out{in_document(path, [&] { return image_config::parse(std::move(text), bounds); }), {}};
+    const std::vector<diff_id>& diffs = out.config.diff_ids();
+    if (diffs.size() != found.value.layers().size())
         throw error(errc::invalid_config)
             .at(stage::manifest)
+            .entry(path)
             .detail("the manifest and the config name different numbers of layers");
-    std::vector<found_layer> layers;
-    for (std::size_t i = 0; i < found.layers().size(); ++i) {
-        const layer_descriptor& layer = found.layers()[i];
-        const file_range bytes = files.get(blob_path(layer.blob.digest()));
+    for (std::size_t i = 0; i < diffs.size(); ++i) {
+        const layer_descriptor& layer = found.value.layers()[i];
+        const std::string name = blob_path(layer.blob.digest());
+        const file_range bytes = files.layer(name, diffs[i]);
         if (bytes.size() != layer.blob.size())
-            throw error(errc::size_mismatch).at(stage::source).layer(layer.blob.digest().string());
-        layers.push_back({config.diff_ids()[i], bytes, layer.blob.digest(), layer.promised});
+            throw error(errc::size_mismatch).at(stage::source).layer(diffs[i].string()).subject(name);
+        out.layers.push_back({diffs[i], bytes, layer.blob.digest(), layer.promised});
     }
-    return {std::move(config), std::move(layers), found.bytes(), {}, {}};
+    out.manifest = found.value.bytes();
+    out.index = std::move(found.index);
+    return out;
 }
 
-// What names an entry of index.json for people: the annotation of the spec, or containerd's.
+// A name with a slash or a colon is an image's: its full form. A bare `latest` says nothing of the image.
+inline std::optional<std::string> full_image_name(const std::string& name)
+{
+    if (name.find_first_of("/:") == std::string::npos)
+        return std::nullopt;
+    try {
+        return reference::parse(name).with_default_tag().string();
+    } catch (const error&) {
+        return std::nullopt; // a ref name may be any text
+    }
+}
+
+// What an entry of index.json is called: by containerd in full, by the spec's annotation in any way.
+inline const std::string& name_of(const descriptor& entry)
+{
+    return entry.image_name().empty() ? entry.ref_name() : entry.image_name();
+}
+
 inline bool is_named(const descriptor& entry, const std::string& name)
 {
-    return entry.ref_name() == name || entry.image_name() == name;
+    const auto full = full_image_name(name);
+    return entry.ref_name() == name || entry.image_name() == name ||
+           (full &&
+            (full_image_name(entry.image_name()) == full || full_image_name(entry.ref_name()) == full));
 }
 
-// A reference name that is a full image name becomes a tag; a bare `latest` says nothing of the image.
-inline std::vector<std::string> tags_of(const descriptor& entry)
+// The entries that are one image each, on several platforms: those of one name. Of those without a name, the
+// ones that name a platform.
+inline std::vector<std::vector<descriptor>> group_by_image(const std::vector<descriptor>& entries,
+                                                           const std::string& wanted)
 {
-    for (const std::string& name : {entry.image_name(), entry.ref_name()}) {
-        if (name.find_first_of("/:") == std::string::npos)
+    std::vector<std::vector<descriptor>> out;
+    for (const descriptor& entry : entries) {
+        if (!wanted.empty() && !is_named(entry, wanted))
             continue;
-        try {
-            return {reference::parse(name).with_default_tag().string()};
-        } catch (const error&) {
-            continue; // a ref name may be any text
-        }
+        const auto same = std::ranges::find_if(out, [&](const auto& group) {
+            return name_of(group.front()) == name_of(entry) &&
+                   (!name_of(entry).empty() || (entry.platform() && group.front().platform()));
+        });
+        if (same == out.end())
+            out.push_back({entry});
+        else if (std::ranges::none_of(*same, [&](const auto& e) { return e.digest() == entry.digest(); }))
+            same->push_back(entry);
     }
-    return {};
+    return out;
+}
+
+inline const descriptor& choose(const std::vector<descriptor>& group, const platform& wanted)
+{
+    if (group.size() == 1)
+        return group.front();
+    const descriptor& chosen = index::select_from(group, wanted);
+    if (!chosen.platform() && std::ranges::count_if(group, [](const auto& e) { return !e.platform(); }) > 1)
+        throw error(errc::ambiguous_image)
+            .at(stage::manifest)
+            .subject(name_of(chosen))
+            .detail("several entries of the index have this name and no platform");
+    return chosen;
+}
+
+inline void check_layout_version(image_files& files, const std::string& path, const limits& bounds)
+{
+    const auto refuse = [&path](std::string_view why) {
+        return error(errc::unknown_archive_format).at(stage::source).subject(path).detail(why);
+    };
+    for (const char* name : {"oci-layout", "index.json"})
+        if (!files.find(name))
+            throw refuse("it has no " + std::string(name));
+    std::string version;
+    const auto root = json_object({{"imageLayoutVersion", json_text(version).required()}});
+    std::string text = files.document("oci-layout");
+    in_document("oci-layout", [&] { read_json(text, bounds, errc::unknown_archive_format, root); });
+    if (version != "1.0.0")
+        throw refuse("it is an OCI layout of another version than 1.0.0");
 }
 
 inline std::vector<found_image> discover_layout(const std::string& path, const std::string& wanted,
                                                 const import_context& context, const stop_flag& stop)
 {
-    struct stat status;
-    check(::stat(path.c_str(), &status), "stat", path);
-    const image_files files =
-        S_ISDIR(status.st_mode) ? image_files::of_directory(path) : image_files::of_archive(path, context.bounds());
-    if (!files.find("index.json"))
-        throw error(errc::unknown_archive_format).at(stage::source).subject(path).detail("it has no index.json");
-    const index top = index::parse(files.document("index.json", context.bounds()), context.bounds());
-    // One image for each name; entries of one name are platforms of one image.
-    std::vector<std::vector<descriptor>> groups;
-    std::string names;
-    for (const descriptor& entry : top.entries()) {
-        names += (names.empty() ? "" : ", ") + (entry.ref_name().empty() ? "(no name)" : escape(entry.ref_name()));
-        if (!wanted.empty() && !is_named(entry, wanted))
-            continue;
-        const auto same = std::ranges::find_if(
-            groups, [&](const auto& group) { return group.front().ref_name() == entry.ref_name(); });
-        if (same == groups.end())
-            groups.push_back({entry});
-        else
-            same->push_back(entry);
+    image_files files(path, context.bounds());
+    check_layout_version(files, path, context.bounds());
+    std::string text = files.document("index.json");
+    const index top =
+        in_document("index.json", [&] { return index::parse(std::move(text), context.bounds()); });
+    const auto groups = group_by_image(top.entries(), wanted);
+    if (groups.empty()) {
+        std::string names;
+        for (const descriptor& entry : top.entries())
+            names +=
+                (names.empty() ? "" : ", ") + (name_of(entry).empty() ? "(no name)" : escape(name_of(entry)));
+        throw error(errc::missing_image)
+            .at(stage::manifest)
+            .subject(wanted)
+            .detail("there is: " + (names.empty() ? "nothing" : names));
     }
-    if (groups.empty())
-        throw error(errc::missing_image).at(stage::manifest).subject(wanted).detail("there is: " + names);
     std::vector<found_image> out;
     for (const auto& group : groups) {
         stop.throw_if_stopped();
-        const descriptor chosen = group.size() == 1 ? group.front() : index::select_from(group, context.wanted());
-        found_image image = read_image(files, find_manifest(files, chosen, context), context.bounds());
-        image.tags = tags_of(chosen);
-        image.source = path;
-        out.push_back(std::move(image));
+        const descriptor& chosen =
+            in_document("index.json", [&]() -> auto& { return choose(group, context.wanted()); });
+        out.push_back(read_image(files, find_manifest(files, chosen, context), context.bounds()));
+        for (const std::string& name : {chosen.image_name(), chosen.ref_name()})
+            if (auto full = full_image_name(name); full && out.back().tags.empty())
+                out.back().tags.push_back(std::move(*full));
+        out.back().source = path;
     }
     return out;
 }
 
-inline boost::asio::awaitable<std::vector<found_image>> discover_layout_on_worker(std::string path, std::string name,
-                                                                                  import_context context)
+inline boost::asio::awaitable<std::vector<found_image>>
+discover_layout_on_worker(std::string path, std::string name, import_context context)
 {
-    auto work = [path, name, context](const stop_flag& stop) { return discover_layout(path, name, context, stop); };
+    auto work = [path, name, context](const stop_flag& stop) {
+        return discover_layout(path, name, context, stop);
+    };
     co_return co_await run_on(context.pool(), std::move(work));
 }
 
 } // namespace detail
 
-OVERMOUNT_DECL boost::asio::awaitable<std::vector<found_image>> oci_layout::discover(import_context context) const
+OVERMOUNT_DECL boost::asio::awaitable<std::vector<found_image>>
+oci_layout::discover(import_context context) const
 {
     return detail::discover_layout_on_worker(path_, name_, std::move(context));
 }

@@ -231,6 +231,8 @@ OVERMOUNT_DECL void store::put_tag(const tag_record& record, durability sync)
                            {"time", record.time}};
     if (record.manifest)
         content["manifest"] = record.manifest->string();
+    if (record.index)
+        content["index"] = record.index->string();
     put_record(tags_.get(), tag_file(record.name), content.dump(), sync, true);
 }
 
@@ -241,6 +243,8 @@ inline tag_record parse_tag(std::string_view text)
                        percent_decode(value.at("source").get<std::string>()), value.at("time")};
         if (!value.at("manifest").is_null())
             out.manifest = digest::parse(value.at("manifest").get<std::string>());
+        if (!value.at("index").is_null())
+            out.index = digest::parse(value.at("index").get<std::string>());
         return out;
     });
 }

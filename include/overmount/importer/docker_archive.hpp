@@ -7,20 +7,20 @@
 
 namespace overmount::inline OVERMOUNT_ABI {
 
-/// Images of an archive that `docker save` or skopeo wrote: the old form (`<id>/layer.tar`, links included) and
-/// the new one, which is an OCI layout as well.
-/// See moby, image/spec/v1.2.md, "Combined Image JSON + Filesystem Changeset Format".
+/// Images of an archive that `docker save` or skopeo wrote: the old form (`<id>/layer.tar`, links included)
+/// and the new one, which is an OCI layout as well: its manifests are kept. See moby, image/spec/v1.2.md,
+/// "Combined Image JSON + Filesystem Changeset Format".
 class docker_archive
 {
 public:
-    /// \param path an uncompressed tar with `manifest.json`
+    /// \param path an uncompressed tar with `manifest.json`, or a directory of what was in it
     /// \param name one of its tags; all images when empty
-    explicit docker_archive(std::string path, std::string name = {}) : path_(std::move(path)), name_(std::move(name))
-    {
-    }
+    explicit docker_archive(std::string path, std::string name = {})
+        : path_(std::move(path)), name_(std::move(name))
+    {}
 
     /// *Errors*: errno values of stage source; `unknown_archive_format`, `missing_blob`, `missing_image`,
-    /// `digest_mismatch`, and those of `image_config`.
+    /// `digest_mismatch`, `size_mismatch`, and those of `image_config`, `manifest` and `index`.
     /// *Cancellation*: any; takes effect between images.
     [[nodiscard]] boost::asio::awaitable<std::vector<found_image>> discover(import_context context) const;
 

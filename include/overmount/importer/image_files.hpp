@@ -3,8 +3,11 @@
 
 #include <overmount/detail/file_range.hpp>
 #include <overmount/limits.hpp>
+#include <overmount/manifest.hpp>
+#include <overmount/tar/entry.hpp>
 
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -15,22 +18,48 @@ namespace overmount::inline OVERMOUNT_ABI::detail {
 class image_files
 {
 public:
-    // Notes where the members of an uncompressed tar lie, links to members included. Nothing of them is read.
-    [[nodiscard]] static image_files of_archive(const std::string& path, const limits& bounds);
-    [[nodiscard]] static image_files of_directory(const std::string& path);
+    // A directory, or an uncompressed tar, of which it is noted where the members lie, links to members
+    // included. Errors of the tar have stage source and name the archive.
+    image_files(const std::string& path, const limits& bounds);
 
     [[nodiscard]] std::optional<file_range> find(std::string_view name) const;
-    // The same, but throws `missing_blob`.
-    [[nodiscard]] file_range get(std::string_view name) const;
-    // A JSON document, not larger than the limits allow.
-    [[nodiscard]] std::string document(std::string_view name, const limits& bounds) const;
+    // The bytes of a layer; throws `missing_blob`, which names layer and file.
+    [[nodiscard]] file_range layer(std::string_view name, const diff_id& id) const;
+    // A JSON document. All documents together are bounded. Throws `missing_blob`, `json_limit_exceeded`.
+    [[nodiscard]] std::string document(std::string_view name);
+    // The one that `what` points to; throws `size_mismatch` and `digest_mismatch` as well.
+    [[nodiscard]] std::string document(const descriptor& what);
 
 private:
+    void note_members(const std::string& path, const limits& bounds);
+    void note_member(const file_range& archive, const tar::entry& entry, std::uint64_t offset,
+                     const limits& bounds);
+
     std::shared_ptr<const unique_fd> root_; // the directory, or the archive
     bool directory_ = false;
+    std::uint64_t document_bytes_, bytes_left_; // of one, and of all
     std::map<std::string, file_range, std::less<>> members_;
     std::map<std::string, std::string, std::less<>> links_;
 };
+
+// Where a layout keeps a blob.
+[[nodiscard]] std::string blob_path(const digest& id);
+
+// The path that `target` leads to from `directory`, inside the archive: above its root is its root.
+[[nodiscard]] std::string resolve_link(std::string_view directory, std::string_view target);
+
+// Reads something of a document; errors name it.
+template <class Read>
+decltype(auto) in_document(std::string_view name, Read read)
+{
+    try {
+        return read();
+    } catch (error& failure) {
+        if (failure.entry().empty())
+            failure.entry(name);
+        throw;
+    }
+}
 
 } // namespace overmount::inline OVERMOUNT_ABI::detail
 

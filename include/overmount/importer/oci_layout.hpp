@@ -11,13 +11,17 @@ namespace overmount::inline OVERMOUNT_ABI {
 class oci_layout
 {
 public:
-    /// \param path a directory with `index.json`, or an uncompressed tar of one
-    /// \param name a reference name of the index; all images when empty
-    explicit oci_layout(std::string path, std::string name = {}) : path_(std::move(path)), name_(std::move(name)) {}
+    /// \param path a directory with `oci-layout` and `index.json`, or an uncompressed tar of one
+    /// \param name a reference name of the index, or a name of the image such as `busybox:1.36`; all images
+    ///        when empty
+    explicit oci_layout(std::string path, std::string name = {})
+        : path_(std::move(path)), name_(std::move(name))
+    {}
 
-    /// *Errors*: errno values of stage source; `missing_blob`, `missing_image`, `no_matching_platform`,
-    /// `digest_mismatch`, `size_mismatch`, and those of `index`, `manifest` and `image_config`.
-    /// *Cancellation*: any; takes effect between documents.
+    /// *Errors*: errno values of stage source; `unknown_archive_format`, `missing_blob`, `missing_image`,
+    /// `ambiguous_image`, `no_matching_platform`, `unsupported_media_type`, `digest_mismatch`,
+    /// `size_mismatch`, and those of `index`, `manifest` and `image_config`. *Cancellation*: any; takes
+    /// effect between documents.
     [[nodiscard]] boost::asio::awaitable<std::vector<found_image>> discover(import_context context) const;
 
 private:

@@ -36,17 +36,21 @@ void show_image(repository_state<Storage>& repository, const found_image& image,
         if (parent)
             mount_table(repository.records).ensure_correction(*parent, repository.stack_of(*parent));
     }
-    std::optional<digest> manifest;
-    if (image.manifest) {
-        manifest = digest::of(*image.manifest);
-        records.put_manifest(*manifest, *image.manifest, repository.sync);
-    }
+    const auto put = [&](const std::optional<std::string>& text) -> std::optional<digest> {
+        if (!text)
+            return std::nullopt;
+        const digest id = digest::of(*text);
+        records.put_manifest(id, *text, repository.sync);
+        return id;
+    };
+    const std::optional<digest> index = put(image.index), manifest = put(image.manifest);
     records.put_image(image.config.id(), image.config.bytes(), repository.sync);
     std::vector<std::string> names = image.tags;
     for (const std::string& tag : options.tags())
         names.push_back(reference::parse(tag).with_default_tag().string());
     for (const std::string& name : names)
-        records.put_tag({name, image.config.id(), manifest, image.source, timestamp_now()}, repository.sync);
+        records.put_tag({name, image.config.id(), manifest, image.source, timestamp_now(), index},
+                        repository.sync);
 }
 
 } // namespace overmount::inline OVERMOUNT_ABI::detail

@@ -1,0 +1,87 @@
+// What an importer finds, and the ways in which it fails.
+#ifndef OVERMOUNT_TESTS_SUPPORT_FOUND_IMAGES_HPP
+#define OVERMOUNT_TESTS_SUPPORT_FOUND_IMAGES_HPP
+
+#include "support/image_builder.hpp"
+#include "support/run_coroutine.hpp"
+#include "support/scratch.hpp"
+
+#include <overmount/concepts/importer.hpp>
+#include <overmount/unpack/unpack_layer.hpp>
+
+#include <filesystem>
+#include <fstream>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace overmount::test {
+
+template <importer Source>
+boost::asio::awaitable<void> discover_into(Source source, import_context context,
+                                           std::vector<found_image>& out)
+{
+    out = co_await source.discover(context);
+}
+
+template <importer Source>
+[[nodiscard]] std::vector<found_image> discover(Source source, const platform& wanted = {"linux", "amd64"},
+                                                const limits& bounds = limits())
+{
+    std::vector<found_image> out;
+    ::test::run_coroutine(discover_into(source, import_context(worker_pool(1), bounds, wanted), out));
+    return out;
+}
+
+// The error of discovering.
+template <importer Source>
+[[nodiscard]] error discovery_failure(Source source, const platform& wanted = {"linux", "amd64"},
+                                      const limits& bounds = limits())
+{
+    try {
+        static_cast<void>(discover(source, wanted, bounds));
+    } catch (const error& failure) {
+        return failure;
+    }
+    throw std::logic_error("it was found without an error");
+}
+
+// The tar of a layer, checked as an import does.
+[[nodiscard]] inline std::string tar_of(const found_layer& layer)
+{
+    std::string out;
+    const auto keep = [&out](std::span<const std::byte> bytes) {
+        out.append(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+    };
+    detail::read_layer(layer, limits(), detail::stop_flag(), keep, [](std::uint64_t, std::uint64_t) {});
+    return out;
+}
+
+[[nodiscard]] inline std::vector<std::string> tars_of(const found_image& image)
+{
+    std::vector<std::string> out;
+    for (const found_layer& layer : image.layers)
+        out.push_back(tar_of(layer));
+    return out;
+}
+
+// Writes `content` into a file of its own.
+inline std::string written(const std::filesystem::path& path, std::string_view content)
+{
+    std::ofstream out(path, std::ios::binary);
+    out.write(content.data(), static_cast<std::streamsize>(content.size()));
+    if (!out.flush())
+        throw std::runtime_error("cannot write " + path.string());
+    return path.string();
+}
+
+// A small layer that holds one file.
+[[nodiscard]] inline std::string small_tar(const std::string& name)
+{
+    return tar_writer().file(name, "content of " + name).finish();
+}
+
+} // namespace overmount::test
+
+#endif
