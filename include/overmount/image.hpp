@@ -8,6 +8,7 @@
 #include <overmount/mount/no_mount.hpp>
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -132,15 +133,18 @@ private:
     static mount_record mount_now(state& owner, const digest& id, const std::vector<chain_id>& layers,
                                   const mount_options& options)
     {
-        if (layers.empty())
-            throw error(errc::mount_cannot_proceed).at(stage::mount).detail("the image has no layers");
         detail::mount_table table(owner.records);
-        const auto stack = owner.stack_of(layers.front());
+        std::optional<chain_id> top;
+        std::vector<detail::stacked_layer> stack;
+        if (!layers.empty()) {
+            top = layers.front();
+            stack = owner.stack_of(*top);
+        }
         // Held until the mount is there: the sweep removes records without one.
         const detail::file_lock guard = owner.records->lock_shared();
         mount_record record = table.add(id, options.target(), options.writable());
         try {
-            Mount::mount(table.spec_of(record, layers.front(), stack), record.target);
+            Mount::mount(table.spec_of(record, top, stack), record.target);
         } catch (...) {
             table.remove(record);
             throw;

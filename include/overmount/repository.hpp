@@ -119,6 +119,7 @@ public:
     void remove_tag(std::string_view name) const
     {
         const std::string full = reference::parse(name).with_default_tag().string();
+        const detail::file_lock guard = state_->records->lock_shared();
         if (!state_->records->remove_tag(full))
             throw error(errc::tag_does_not_exist).at(stage::repository).subject(full);
     }
@@ -175,7 +176,11 @@ private:
 
     static asio::awaitable<void> sweep(std::shared_ptr<state> opened)
     {
-        auto work = [opened](const detail::stop_flag&) { opened->records->sweep(); };
+        auto work = [opened](const detail::stop_flag&) {
+            opened->records->sweep();
+            if constexpr (mountable_storage<Storage>)
+                detail::mount_table(opened->records).sweep();
+        };
         co_await detail::run_on(opened->pool, std::move(work));
     }
 

@@ -392,6 +392,37 @@ TEST_CASE("an image of one layer mounts")
     CHECK_FALSE(std::ofstream(image.top() / "new").is_open());
 }
 
+TEST_CASE("an image without layers mounts as an empty root")
+{
+    if (!may_mount())
+        OVERMOUNT_SKIP("may not mount");
+    const mounted image(std::vector<std::string>{});
+    CHECK(names(image.top()) == names_type{});
+    CHECK_FALSE(std::ofstream(image.top() / "new").is_open());
+    auto writable = get(image.image.mount(mount_options().writable(true)));
+    std::ofstream(fs::path(writable.target()) / "new") << "text";
+    CHECK(read(fs::path(writable.target()) / "new") == "text");
+    get(writable.unmount());
+}
+
+TEST_CASE("the record of a mount that somebody else took away is swept, the mount itself is not")
+{
+    if (!may_mount())
+        OVERMOUNT_SKIP("may not mount");
+    mounted image(usual_layers());
+    auto gone = get(image.image.mount(mount_options().writable(true)));
+    const std::string target = gone.target(), id = gone.id();
+    gone.keep();
+    REQUIRE(run_quietly({"umount", target.c_str()}) == 0);
+    const auto other = open(image.scratch);
+    const auto records = other.mounts();
+    REQUIRE(records.size() == 1);
+    CHECK(records.front().id == image.mount.id());
+    CHECK_FALSE(fs::exists(other.base() / "mounts" / id));
+    check_usual(image.top());
+    check_nothing_pending(other.base());
+}
+
 TEST_CASE("an opaque root hides all lower layers")
 {
     if (!may_mount())

@@ -113,16 +113,23 @@ public:
     // When the holder last made progress; nanoseconds since 1970, 0 when there is no claim.
     [[nodiscard]] std::int64_t claim_time(const diff_id& id) const;
 
-    // The state of the repository may not change under a collection: held for moments.
+    // The state of the repository may not change under a collection: both are held for moments. A repository that
+    // may only be read gives none: `unsupported_repository`.
     [[nodiscard]] file_lock lock_shared() const;
+    [[nodiscard]] file_lock lock_exclusive() const;
 
 private:
+    // A directory `<algorithm>/<hex>` that holds one file.
+    void put_directory(int directory, const digest& id, const char* file, std::string_view content, durability sync);
     void put_record(int directory, const std::string& name, std::string_view content, durability sync,
                     bool replace) const;
     void check_header(std::string_view form);
     void remove_dead(int directory);
 
+    [[nodiscard]] file_lock lock(file_lock::kind how) const;
+
     std::filesystem::path base_;
+    bool read_only_ = false;
     unique_fd base_fd_, diffs_, layers_, images_, manifests_, tags_, mounts_, leases_, claims_, tmp_;
 };
 

@@ -6,12 +6,27 @@
 
 #include <fcntl.h>
 
+#include <algorithm>
+
 namespace overmount::inline OVERMOUNT_ABI::detail {
 
 inline std::uint64_t mount_namespace()
 {
     struct stat status;
     return ::stat("/proc/self/ns/mnt", &status) == 0 ? status.st_ino : 0;
+}
+
+// mountinfo leaves out what lies outside of the root of its reader: in a chroot it tells of some mounts only. There
+// the root is no mount, or one that the first process sees in another place.
+inline bool shows_all(const mountinfo& now)
+{
+    const mountinfo_entry* root = now.find_by_target("/");
+    if (root == nullptr)
+        return false;
+    const auto first = mountinfo::parse(read_file(AT_FDCWD, "/proc/1/mountinfo", 256u << 20).value_or(""));
+    return std::ranges::none_of(first.entries(), [root](const mountinfo_entry& entry) {
+        return entry.id == root->id && entry.mount_point != "/";
+    });
 }
 
 OVERMOUNT_DECL mount_record mount_table::add(const digest& image, const std::string& target, bool writable)
@@ -41,7 +56,11 @@ OVERMOUNT_DECL mount_record mount_table::add(const digest& image, const std::str
 OVERMOUNT_DECL void mount_table::remove(const mount_record& record)
 {
     const std::string gone = "trash-" + record.id;
-    rename_over(store_->mounts(), record.id, store_->staging(), gone);
+    if (::renameat(store_->mounts(), record.id.c_str(), store_->staging(), gone.c_str()) != 0) {
+        if (errno == ENOENT)
+            return; // swept since it was unmounted
+        throw_errno("rename", record.id);
+    }
     remove_tree(store_->staging(), gone, store_->staging());
 }
 
@@ -68,7 +87,26 @@ OVERMOUNT_DECL bool mount_table::alive(const mount_record& record, const mountin
 {
     if (record.boot != boot_id())
         return false;
-    return record.mount_namespace != mount_namespace() || now.find_by_source(record.source()) != nullptr;
+    return record.mount_namespace != mount_namespace() || now.find_by_source(record.source()) != nullptr ||
+           !shows_all(now);
+}
+
+OVERMOUNT_DECL void mount_table::sweep()
+{
+    std::vector<std::string> gone;
+    {
+        // Records and their mounts are made under the shared lock: one without a mount has lost it.
+        const file_lock guard = store_->lock_exclusive();
+        const auto now = mountinfo::read();
+        for (const mount_record& record : list()) {
+            if (alive(record, now) || (record.writable && record.boot != boot_id()))
+                continue;
+            gone.push_back("trash-" + record.id);
+            rename_over(store_->mounts(), record.id, store_->staging(), gone.back());
+        }
+    }
+    for (const std::string& name : gone)
+        remove_tree(store_->staging(), name, store_->staging());
 }
 
 OVERMOUNT_DECL bool mount_table::ensure_correction(const chain_id& top, const std::vector<stacked_layer>& stack)
@@ -89,7 +127,7 @@ OVERMOUNT_DECL bool mount_table::ensure_correction(const chain_id& top, const st
     return wanted.needed();
 }
 
-OVERMOUNT_DECL mount_spec mount_table::spec_of(const mount_record& record, const chain_id& top,
+OVERMOUNT_DECL mount_spec mount_table::spec_of(const mount_record& record, const std::optional<chain_id>& top,
                                                const std::vector<stacked_layer>& stack)
 {
     mount_spec spec;
@@ -100,15 +138,16 @@ OVERMOUNT_DECL mount_spec mount_table::spec_of(const mount_record& record, const
                             name)),
             path.string());
     };
-    if (!stack.empty() && ensure_correction(top, stack)) {
-        const std::string path = store_->layer_path(top) + "/correction";
+    if (top && ensure_correction(*top, stack)) {
+        const std::string path = store_->layer_path(*top) + "/correction";
         spec.add_lower(directory(store_->base_fd(), path, base / path));
     }
     for (const stacked_layer& layer : stack)
         spec.add_lower(lower::borrowed(layer.directory.fd->get(), (base / "diffs" / layer.directory.path).string()));
-    // overlayfs wants two; an empty one at the bottom shows nothing.
-    if (spec.lowers().size() < 2)
-        spec.add_lower(directory(store_->mounts(), record.id + "/empty", own / "empty"));
+    // overlayfs wants two; empty ones at the bottom show nothing. A read-only mount has no other use for its upper.
+    for (const char* name : {"empty", "upper"})
+        if (spec.lowers().size() < 2 && !(record.writable && name == std::string_view("upper")))
+            spec.add_lower(directory(store_->mounts(), record.id + "/" + name, own / name));
     spec.source(record.source()).read_only(!record.writable);
     if (record.writable) {
         // The root of the upper is what shows as the root.

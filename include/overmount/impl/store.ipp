@@ -94,9 +94,9 @@ OVERMOUNT_DECL void store::check_header(std::string_view form)
         text = read_file(base_fd_.get(), "repository.json", record_limit);
     }
     read_record(text.value_or(""), [&](const nlohmann::json& header) {
-        if (header.at("version") != 1 || !header.at("features").at("incompatible").empty() ||
-            !header.at("features").at("read_only_compatible").empty())
+        if (header.at("version") != 1 || !header.at("features").at("incompatible").empty())
             throw error(errc::unsupported_repository).subject(base_.string());
+        read_only_ = !header.at("features").at("read_only_compatible").empty();
         const auto& forms = header.at("forms");
         if (std::none_of(forms.begin(), forms.end(), [&](const auto& known) { return known == form; }))
             throw error(errc::unsupported_repository)
@@ -106,10 +106,18 @@ OVERMOUNT_DECL void store::check_header(std::string_view form)
     });
 }
 
-OVERMOUNT_DECL file_lock store::lock_shared() const
+OVERMOUNT_DECL file_lock store::lock(file_lock::kind how) const
 {
-    return file_lock::wait(base_fd_.get(), "repository.lock", file_lock::kind::shared);
+    if (read_only_)
+        throw error(errc::unsupported_repository)
+            .at(stage::repository)
+            .subject(base_.string())
+            .detail("it may only be read: it has features that this version does not know");
+    return file_lock::wait(base_fd_.get(), "repository.lock", how);
 }
+
+OVERMOUNT_DECL file_lock store::lock_shared() const { return lock(file_lock::kind::shared); }
+OVERMOUNT_DECL file_lock store::lock_exclusive() const { return lock(file_lock::kind::exclusive); }
 
 // Writes a file beside its place and renames it there.
 OVERMOUNT_DECL void store::put_record(int directory, const std::string& name, std::string_view content,
@@ -129,6 +137,22 @@ OVERMOUNT_DECL void store::put_record(int directory, const std::string& name, st
         sync_directory(directory);
 }
 
+OVERMOUNT_DECL void store::put_directory(int directory, const digest& id, const char* file, std::string_view content,
+                                         durability sync)
+{
+    const std::string algorithm(to_string(id.algorithm()));
+    make_directory(directory, algorithm, 0700);
+    const std::string draft = "draft-" + random_id();
+    make_directory(tmp_.get(), draft, 0700);
+    const unique_fd made = open_directory(tmp_.get(), draft);
+    put_record(made.get(), file, content, sync, false);
+    const unique_fd parent = open_directory(directory, algorithm);
+    if (!rename_into_place(tmp_.get(), draft, parent.get(), id.hex()))
+        remove_tree(tmp_.get(), draft, tmp_.get());
+    else if (sync != durability::none)
+        sync_directory(parent.get());
+}
+
 OVERMOUNT_DECL std::string store::layer_path(const chain_id& chain) const
 {
     return "layers/" + digest_path(chain.value());
@@ -139,10 +163,7 @@ OVERMOUNT_DECL void store::put_layer(const chain_id& chain, const layer_record& 
     nlohmann::json content{{"diff_id", record.diff.string()}, {"parent", nullptr}};
     if (record.parent)
         content["parent"] = record.parent->string();
-    make_directory(layers_.get(), std::string(to_string(chain.value().algorithm())), 0700);
-    make_directory(layers_.get(), digest_path(chain.value()), 0700);
-    const unique_fd directory = open_directory(layers_.get(), digest_path(chain.value()));
-    put_record(directory.get(), "layer.json", content.dump(), sync, false);
+    put_directory(layers_.get(), chain.value(), "layer.json", content.dump(), sync);
 }
 
 OVERMOUNT_DECL std::optional<layer_record> store::layer(const chain_id& chain) const
@@ -183,16 +204,7 @@ OVERMOUNT_DECL std::vector<chain_id> store::layers() const
 
 OVERMOUNT_DECL void store::put_image(const digest& id, std::string_view config, durability sync)
 {
-    make_directory(images_.get(), std::string(to_string(id.algorithm())), 0700);
-    const std::string draft = "image-" + random_id();
-    make_directory(tmp_.get(), draft, 0700);
-    const unique_fd made = open_directory(tmp_.get(), draft);
-    put_record(made.get(), "config.json", config, sync, false);
-    const unique_fd parent = open_directory(images_.get(), std::string(to_string(id.algorithm())));
-    if (!rename_into_place(tmp_.get(), draft, parent.get(), id.hex()))
-        remove_tree(tmp_.get(), draft, tmp_.get());
-    else if (sync != durability::none)
-        sync_directory(parent.get());
+    put_directory(images_.get(), id, "config.json", config, sync);
 }
 
 OVERMOUNT_DECL std::optional<std::string> store::image(const digest& id) const
@@ -204,7 +216,7 @@ OVERMOUNT_DECL std::vector<digest> store::images() const { return listed_digests
 
 OVERMOUNT_DECL bool store::remove_image(const digest& id)
 {
-    const std::string gone = "image-" + random_id();
+    const std::string gone = "trash-" + random_id();
     if (::renameat(images_.get(), digest_path(id).c_str(), tmp_.get(), gone.c_str()) != 0) {
         if (errno == ENOENT)
             return false;
@@ -306,9 +318,9 @@ OVERMOUNT_DECL void store::sweep()
 {
     {
         // Drafts of records are made and renamed under the shared lock: what is there now has no owner.
-        const file_lock guard = file_lock::wait(base_fd_.get(), "repository.lock", file_lock::kind::exclusive);
+        const file_lock guard = lock_exclusive();
         for (const std::string& name : list_directory(tmp_.get(), ".")) {
-            bool dead = name.starts_with("record-") || name.starts_with("image-") || name.starts_with("mount-");
+            bool dead = name.starts_with("record-") || name.starts_with("draft-") || name.starts_with("mount-");
             if (name.starts_with("work-")) {
                 const unique_fd fd(
                     ::openat(tmp_.get(), name.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW));

@@ -40,9 +40,12 @@ public:
     [[nodiscard]] std::vector<mount_record> list() const;
     // A mount of another namespace counts as alive: nobody here can tell.
     [[nodiscard]] static bool alive(const mount_record& record, const mountinfo& now);
+    // Removes the records whose mount is gone. What was written in an earlier boot stays for its owner.
+    void sweep();
 
     // What to mount for a stack of layers, topmost first; makes the chain's correction if it is not there yet.
-    [[nodiscard]] mount_spec spec_of(const mount_record& record, const chain_id& top,
+    // Without layers the root is empty.
+    [[nodiscard]] mount_spec spec_of(const mount_record& record, const std::optional<chain_id>& top,
                                      const std::vector<stacked_layer>& stack);
     // Makes `layers/<chain>/correction` and says whether there is anything in it.
     bool ensure_correction(const chain_id& top, const std::vector<stacked_layer>& stack);

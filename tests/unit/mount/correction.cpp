@@ -1,0 +1,201 @@
+#include <overmount/mount/correction.hpp>
+
+#include "support/catch.hpp"
+#include "support/scratch.hpp"
+#include "support/skip.hpp"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <set>
+
+namespace fs = std::filesystem;
+using overmount::detail::correction;
+using overmount::detail::stacked_layer;
+using overmount::detail::unique_fd;
+using overmount::test::scratch_directory;
+
+namespace {
+
+using strings = std::vector<std::string>;
+
+// Layers of plain directories, topmost first.
+struct layers
+{
+    // The directories, and of them those that the tar had no entry for; files end with a dot.
+    stacked_layer& add(const strings& names, const strings& implied = {}, bool implied_root = false)
+    {
+        const auto top = scratch / std::to_string(stack.size());
+        fs::create_directory(top);
+        overmount::diff_record record;
+        record.implied = implied;
+        record.implied_root = implied_root;
+        for (const std::string& name : names) {
+            if (name.ends_with('.'))
+                std::ofstream(top / name.substr(0, name.size() - 1)) << "file";
+            else
+                fs::create_directory(top / name);
+        }
+        stack.push_back({{std::make_shared<unique_fd>(::open(top.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC)), {}},
+                         record});
+        return stack.back();
+    }
+    [[nodiscard]] fs::path path(std::size_t layer, const std::string& name) const
+    {
+        return scratch / std::to_string(layer) / name;
+    }
+
+    // What the correction holds.
+    std::set<std::string> made()
+    {
+        const correction wanted(stack);
+        fs::remove_all(scratch / "correction");
+        fs::create_directory(scratch / "correction");
+        std::set<std::string> out;
+        if (!wanted.needed())
+            return out;
+        const unique_fd target(::open((scratch / "correction").c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+        wanted.write(target.get());
+        out.insert("");
+        for (const auto& entry : fs::recursive_directory_iterator(scratch / "correction"))
+            out.insert(fs::relative(entry.path(), scratch / "correction").string());
+        return out;
+    }
+
+    scratch_directory scratch;
+    std::vector<stacked_layer> stack;
+};
+
+struct stat status_of(const fs::path& path)
+{
+    struct stat out;
+    if (::lstat(path.c_str(), &out) != 0)
+        throw std::runtime_error("no " + path.string());
+    return out;
+}
+
+using set = std::set<std::string>;
+
+} // namespace
+
+TEST_CASE("layers whose directories all have entries need no correction")
+{
+    layers some;
+    some.add({"a", "a/b"});
+    some.add({"a", "a/c"});
+    CHECK(some.made().empty());
+}
+
+TEST_CASE("an implied directory has the attributes of the nearest layer with an entry for it")
+{
+    layers some;
+    some.add({"a", "a/b"}, {"a", "a/b"});
+    some.add({"a", "a/b"}, {"a"});
+    some.add({"a", "a/b"});
+    REQUIRE(::chmod(some.path(1, "a/b").c_str(), 0710) == 0);
+    REQUIRE(::chmod(some.path(2, "a").c_str(), 01777) == 0);
+    REQUIRE(::setxattr(some.path(2, "a").c_str(), "user.note", "x", 1, 0) == 0);
+    const timespec times[2]{{1, 2}, {3, 4}};
+    REQUIRE(::utimensat(AT_FDCWD, some.path(2, "a").c_str(), times, 0) == 0);
+    CHECK(some.made() == set{"", "a", "a/b"});
+    const auto a = status_of(some.scratch / "correction/a");
+    CHECK((a.st_mode & 07777u) == 01777u);
+    CHECK(a.st_mtim.tv_sec == 3);
+    CHECK(a.st_mtim.tv_nsec == 4);
+    char value = 0;
+    CHECK(::getxattr((some.scratch / "correction/a").c_str(), "user.note", &value, 1) == 1);
+    CHECK((status_of(some.scratch / "correction/a/b").st_mode & 07777u) == 0710u);
+}
+
+TEST_CASE("an implied directory that nothing below shows stays as it is")
+{
+    layers some;
+    some.add({"a", "b"}, {"a", "b"});
+    SECTION("nothing is there") { some.add({}); }
+    SECTION("a file is there") { some.add({"a.", "b."}); }
+    SECTION("it is implied there as well") { some.add({"a"}, {"a"}); }
+    CHECK(some.made().empty());
+}
+
+TEST_CASE("an implied directory below one with an entry of its own is not asked for")
+{
+    layers some;
+    some.add({"a"});
+    some.add({"a"}, {"a"});
+    some.add({"a"});
+    CHECK(some.made().empty());
+}
+
+TEST_CASE("an implied directory in a lower layer is corrected where no layer above shows it")
+{
+    layers some;
+    some.add({"x"});
+    some.add({"a"}, {"a"});
+    some.add({"a"});
+    CHECK(some.made() == set{"", "a"});
+}
+
+TEST_CASE("a file above hides an implied directory")
+{
+    layers some;
+    some.add({"a."});
+    some.add({"a"}, {"a"});
+    some.add({"a"});
+    CHECK(some.made().empty());
+}
+
+TEST_CASE("an implied root has the attributes of the nearest root with an entry")
+{
+    layers some;
+    some.add({}, {}, true);
+    some.add({}, {}, true);
+    some.add({});
+    REQUIRE(::chmod((some.scratch / "2").c_str(), 0705) == 0);
+    CHECK(some.made() == set{""});
+    CHECK((status_of(some.scratch / "correction").st_mode & 07777u) == 0705u);
+}
+
+TEST_CASE("roots that are all implied need no correction")
+{
+    layers some;
+    some.add({}, {}, true);
+    some.add({}, {}, true);
+    CHECK(some.made().empty());
+}
+
+TEST_CASE("a directory with whiteouts is corrected where nothing merges with it")
+{
+    layers some;
+    some.add({"d", "e"}).record.whiteout_directories = {"d", "e", ""};
+    some.add({"d"});
+    CHECK(some.made() == set{"", "e"});
+}
+
+TEST_CASE("an opaque directory hides what the layers below have in it, not their attributes for it")
+{
+    if (::geteuid() != 0)
+        OVERMOUNT_SKIP("setting trusted. attributes needs root");
+    layers some;
+    some.add({"a", "a/b"}, {"a", "a/b"});
+    some.add({"a"}, {"a"});
+    some.add({"a", "a/b"});
+    CHECK(some.made() == set{"", "a", "a/b"});
+    REQUIRE(::setxattr(some.path(1, "a").c_str(), "trusted.overlay.opaque", "y", 1, 0) == 0);
+    CHECK(some.made() == set{"", "a"});
+}
+
+TEST_CASE("overlayfs' own attributes are not copied")
+{
+    if (::geteuid() != 0)
+        OVERMOUNT_SKIP("setting trusted. attributes needs root");
+    layers some;
+    some.add({"a"}, {"a"});
+    some.add({"a"});
+    REQUIRE(::setxattr(some.path(1, "a").c_str(), "trusted.overlay.opaque", "y", 1, 0) == 0);
+    CHECK(some.made() == set{"", "a"});
+    CHECK(::getxattr((some.scratch / "correction/a").c_str(), "trusted.overlay.opaque", nullptr, 0) < 0);
+}
