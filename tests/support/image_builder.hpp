@@ -7,6 +7,8 @@
 #include <overmount/compression.hpp>
 #include <overmount/digest.hpp>
 
+#include <bzlib.h>
+#include <lzma.h>
 #include <zlib.h>
 #include <zstd.h>
 
@@ -55,6 +57,31 @@ namespace overmount::test {
     return out;
 }
 
+// One stream of xz.
+[[nodiscard]] inline std::string xz(std::string_view text)
+{
+    std::string out(text.size() + text.size() / 8 + 1000, '\0');
+    std::size_t size = 0;
+    if (::lzma_easy_buffer_encode(6, LZMA_CHECK_CRC64, nullptr, reinterpret_cast<const std::uint8_t*>(text.data()),
+                                  text.size(), reinterpret_cast<std::uint8_t*>(out.data()), &size,
+                                  out.size()) != LZMA_OK)
+        throw std::runtime_error("lzma_easy_buffer_encode");
+    out.resize(size);
+    return out;
+}
+
+// One stream of bzip2.
+[[nodiscard]] inline std::string bzip2(std::string_view text)
+{
+    std::string out(text.size() + text.size() / 8 + 1000, '\0');
+    auto size = static_cast<unsigned>(out.size());
+    if (::BZ2_bzBuffToBuffCompress(out.data(), &size, const_cast<char*>(text.data()),
+                                   static_cast<unsigned>(text.size()), 1, 0, 0) != BZ_OK)
+        throw std::runtime_error("BZ2_bzBuffToBuffCompress");
+    out.resize(size);
+    return out;
+}
+
 [[nodiscard]] inline std::string compress(std::string_view text, compression kind)
 {
     switch (kind) {
@@ -62,6 +89,10 @@ namespace overmount::test {
         return gzip(text);
     case compression::zstd:
         return zstd(text);
+    case compression::xz:
+        return xz(text);
+    case compression::bzip2:
+        return bzip2(text);
     case compression::none:
         break;
     }

@@ -3,9 +3,8 @@
 #include <overmount/error.hpp>
 
 #include "support/catch.hpp"
+#include "support/image_builder.hpp"
 
-#include <bzlib.h>
-#include <lzma.h>
 #include <zlib.h>
 #include <zstd.h>
 
@@ -48,26 +47,8 @@ std::string gzip(std::string_view text, gz_header* header = nullptr)
     return out;
 }
 
-std::string xz(std::string_view text)
-{
-    std::string out(text.size() + 1000, '\0');
-    std::size_t size = 0;
-    REQUIRE(lzma_easy_buffer_encode(
-                6, LZMA_CHECK_CRC64, nullptr, reinterpret_cast<const std::uint8_t*>(text.data()), text.size(),
-                reinterpret_cast<std::uint8_t*>(out.data()), &size, out.size()) == LZMA_OK);
-    out.resize(size);
-    return out;
-}
-
-std::string bzip2(std::string_view text)
-{
-    std::string out(text.size() + 1000, '\0');
-    auto size = static_cast<unsigned>(out.size());
-    REQUIRE(BZ2_bzBuffToBuffCompress(out.data(), &size, const_cast<char*>(text.data()),
-                                     static_cast<unsigned>(text.size()), 1, 0, 0) == BZ_OK);
-    out.resize(size);
-    return out;
-}
+using overmount::test::bzip2;
+using overmount::test::xz;
 
 struct zstd_options
 {
