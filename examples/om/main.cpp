@@ -47,7 +47,7 @@ public:
     void operator()(const om::layer_progress& at)
     {
         const std::lock_guard guard(mutex_);
-        auto& layer = layers_[at.layer().string()];
+        auto& layer = layers_[at.layer()];
         read_ += at.read() - layer.first;
         total_ += at.size() - layer.second;
         layer = {at.read(), at.size()};
@@ -90,6 +90,31 @@ public:
     std::string transport, path, name;
 };
 
+// Standard input, or a file that cannot be read by offset.
+asio::posix::stream_descriptor open_stream(const std::string& name, const asio::any_io_executor& executor)
+{
+    // Opened anew where that can be: it becomes non-blocking, which others with the same descriptor would
+    // notice.
+    int fd = ::open(name == "-" ? "/proc/self/fd/0" : name.c_str(), O_RDONLY | O_CLOEXEC);
+    if (fd < 0 && name == "-")
+        fd = ::fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 0);
+    if (fd < 0)
+        throw om::error::from_errno(errno).at(om::stage::source).operation("open").subject(name);
+    return {executor, fd};
+}
+
+asio::awaitable<std::vector<om::image>> import_standard_input(om::repository repository, om::import_options options)
+{
+    if (::isatty(STDIN_FILENO) == 1)
+        throw om::error(om::errc::unknown_archive_format).detail("standard input is a terminal");
+    if (const std::string file = "/proc/self/fd/0"; std::filesystem::is_regular_file(file)) {
+        om::archive_file archive(file);
+        co_return co_await repository.import_images(std::move(archive), std::move(options));
+    }
+    om::archive_stream archive(om::byte_stream(open_stream("-", co_await asio::this_coro::executor)));
+    co_return co_await repository.import_images(std::move(archive), std::move(options));
+}
+
 asio::awaitable<void> image_import(om::repository repository, settings set, arguments given)
 {
     om::import_options options;
@@ -102,16 +127,21 @@ asio::awaitable<void> image_import(om::repository repository, settings set, argu
         options.progress([line](const om::layer_progress& at) { (*line)(at); });
     const location source(given.first);
     std::vector<om::image> images;
-    if (source.transport == "docker-archive") {
+    if (source.transport.ends_with("-archive") && om::is_compressed(source.path)) {
+        om::archive_file archive(source.path, source.name);
+        images = co_await repository.import_images(std::move(archive), std::move(options));
+    } else if (source.transport == "docker-archive") {
         om::docker_archive archive(source.path, source.name);
         images = co_await repository.import_images(std::move(archive), std::move(options));
+    } else if (given.first == "-") {
+        images = co_await import_standard_input(repository, std::move(options));
     } else if (source.transport == "oci" || source.transport == "oci-archive") {
         om::oci_layout layout(source.path, source.name);
         images = co_await repository.import_images(std::move(layout), std::move(options));
     } else {
         throw om::error(om::errc::unknown_archive_format)
             .subject(given.first)
-            .detail("a source is docker-archive:FILE, oci:DIR or oci-archive:FILE, each with :NAME behind it or not");
+            .detail("a source is docker-archive:FILE, oci:DIR or oci-archive:FILE, each with :NAME behind it or not, or -");
     }
     line.reset();
     for (const om::image& image : images)
@@ -229,19 +259,6 @@ asio::awaitable<void> image_remove(om::repository repository, settings, argument
 {
     repository.remove_image(repository.find_image(given.first).id());
     co_return;
-}
-
-// Standard input, or a file that cannot be read by offset.
-asio::posix::stream_descriptor open_stream(const std::string& name, const asio::any_io_executor& executor)
-{
-    // Opened anew where that can be: it becomes non-blocking, which others with the same descriptor would
-    // notice.
-    int fd = ::open(name == "-" ? "/proc/self/fd/0" : name.c_str(), O_RDONLY | O_CLOEXEC);
-    if (fd < 0 && name == "-")
-        fd = ::fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 0);
-    if (fd < 0)
-        throw om::error::from_errno(errno).at(om::stage::source).operation("open").subject(name);
-    return {executor, fd};
 }
 
 asio::awaitable<void> layer_create(om::repository repository, settings, arguments given)

@@ -51,15 +51,16 @@ private:
 class layer_progress
 {
 public:
-    layer_progress(const diff_id& layer, std::uint64_t read, std::uint64_t size) : layer_(layer), read_(read), size_(size)
+    layer_progress(std::string layer, std::uint64_t read, std::uint64_t size)
+        : layer_(std::move(layer)), read_(read), size_(size)
     {
     }
-    [[nodiscard]] const diff_id& layer() const noexcept { return layer_; }
+    [[nodiscard]] const std::string& layer() const noexcept { return layer_; } ///< diff ID; in a stream, the member
     [[nodiscard]] std::uint64_t read() const noexcept { return read_; } ///< of the blob, so far
     [[nodiscard]] std::uint64_t size() const noexcept { return size_; } ///< of the blob
 
 private:
-    diff_id layer_;
+    std::string layer_;
     std::uint64_t read_, size_;
 };
 

@@ -3,9 +3,11 @@
 
 #include <overmount/concepts/importer.hpp>
 #include <overmount/image.hpp>
+#include <overmount/importer/archive.hpp>
 #include <overmount/mount/overlay_mount.hpp>
 #include <overmount/repository/create_run.hpp>
 #include <overmount/repository/import_run.hpp>
+#include <overmount/repository/stream_run.hpp>
 #include <overmount/storage/on_disk_storage.hpp>
 
 #include <filesystem>
@@ -18,8 +20,8 @@ namespace overmount::inline OVERMOUNT_ABI {
 
 /// A directory that holds images: their layers, configs, tags and mounts.
 ///
-/// A small handle: copies share the opened repository. Several processes may use one directory at the same time.
-/// *Concurrency*: all members may be called from any thread; one object is not for two threads at once.
+/// A small handle: copies share the opened repository. Several processes may use one directory at the same
+/// time. *Concurrency*: all members may be called from any thread; one object is not for two threads at once.
 template <storage_policy Storage, optional_mount_policy Mount>
 class basic_repository
 {
@@ -30,27 +32,43 @@ public:
     using image = basic_image<Storage, Mount>;
     using mount = basic_mount<Storage, Mount>;
 
-    /// Opens the repository at `base`, or makes one there. What dead processes left is then swept by a worker.
+    /// Opens the repository at `base`, or makes one there. What dead processes left is then swept by a
+    /// worker.
     ///
     /// *Errors*: `not_a_repository`, `unsupported_repository`, `repository_open_to_others`, errno values.
     /// *Cancellation*: any; nothing is left but perhaps an empty repository.
-    [[nodiscard]] static asio::awaitable<basic_repository> open(std::filesystem::path base,
-                                                                repository_options options = repository_options())
+    [[nodiscard]] static asio::awaitable<basic_repository>
+    open(std::filesystem::path base, repository_options options = repository_options())
     {
         return open_at(std::move(base), std::move(options));
     }
 
     /// Imports all images that `source` offers.
     ///
-    /// *Returns*: the images, in the source's order. *Errors*: those of the source; of a layer, with its diff ID
-    /// and the entry; errno values such as ENOSPC. The repository then shows nothing of the import that is not
-    /// complete; layers that were finished by an earlier round may stay.
-    /// *Cancellation*: any; staging is removed before the operation completes.
+    /// *Returns*: the images, in the source's order. *Errors*: those of the source; of a layer, with its diff
+    /// ID and the entry; errno values such as ENOSPC. The repository then shows nothing of the import that is
+    /// not complete; layers that were finished by an earlier round may stay. *Cancellation*: any; staging is
+    /// removed before the operation completes.
     template <importer Importer>
-    [[nodiscard]] asio::awaitable<std::vector<image>> import_images(Importer source,
-                                                                    import_options options = import_options()) const
+    [[nodiscard]] asio::awaitable<std::vector<image>>
+    import_images(Importer source, import_options options = import_options()) const
     {
         return import_all(state_, std::move(source), std::move(options));
+    }
+
+    /// The same for an archive that comes as a stream. Its executor's context must run.
+    ///
+    /// *Errors*: also what the stream reports.
+    [[nodiscard]] asio::awaitable<std::vector<image>>
+    import_images(archive_stream source, import_options options = import_options()) const
+    {
+        return import_stream(state_, std::move(source), std::move(options));
+    }
+    /// The same for an archive that is compressed as a whole.
+    [[nodiscard]] asio::awaitable<std::vector<image>>
+    import_images(archive_file source, import_options options = import_options()) const
+    {
+        return import_file(state_, std::move(source), std::move(options));
     }
 
     /// The same for a source that offers one image; `ambiguous_image` where there are several.
@@ -90,7 +108,10 @@ public:
         const auto now = mountinfo::read();
         for (const mount_record& record : mounts())
             if (record.image == id && detail::mount_table::alive(record, now))
-                throw error(errc::image_in_use).at(stage::repository).subject(record.target).detail("unmount it first");
+                throw error(errc::image_in_use)
+                    .at(stage::repository)
+                    .subject(record.target)
+                    .detail("unmount it first");
         const detail::file_lock guard = state_->records->lock_shared();
         for (const tag_record& tag : tags())
             if (tag.image == id)
@@ -113,7 +134,8 @@ public:
     void add_tag(std::string_view name, const digest& id) const
     {
         const detail::file_lock guard = state_->records->lock_shared();
-        state_->records->put_tag({reference::parse(name).with_default_tag().string(), id, {}, {}, {}}, state_->sync);
+        state_->records->put_tag({reference::parse(name).with_default_tag().string(), id, {}, {}, {}},
+                                 state_->sync);
     }
     /// *Errors*: `tag_does_not_exist`, `invalid_reference`.
     void remove_tag(std::string_view name) const
@@ -144,23 +166,34 @@ public:
     ///
     /// *Lifetimes*: the operation owns the stream. *Errors*: also what the stream reports; its executor's
     /// context must run.
-    template <detail::read_stream Stream>
-    [[nodiscard]] asio::awaitable<chain_id> create_layer(Stream stream,
+    [[nodiscard]] asio::awaitable<chain_id> create_layer(byte_stream stream,
                                                          std::optional<chain_id> parent = std::nullopt) const
     {
         auto run = std::make_shared<create_run>(state_, std::move(parent));
         auto work = create_run::from_stream(run, std::move(stream));
         return finish_layer(std::move(run), std::move(work));
     }
+    template <async_read_stream Stream>
+    [[nodiscard]] asio::awaitable<chain_id> create_layer(Stream stream,
+                                                         std::optional<chain_id> parent = std::nullopt) const
+    {
+        return create_layer(byte_stream(std::move(stream)), std::move(parent));
+    }
 
     /// All layers, by chain ID.
     [[nodiscard]] std::vector<chain_id> layers() const { return state_->records->layers(); }
     /// *Errors*: `layer_not_found`.
-    [[nodiscard]] layer_record layer(const chain_id& chain) const { return state_->records->chain(chain).front(); }
+    [[nodiscard]] layer_record layer(const chain_id& chain) const
+    {
+        return state_->records->chain(chain).front();
+    }
     [[nodiscard]] diff_record diff(const diff_id& id) const { return state_->storage.record(id); }
 
     /// All mounts that are recorded, those of other processes and of earlier boots as well.
-    [[nodiscard]] std::vector<mount_record> mounts() const { return detail::mount_table(state_->records).list(); }
+    [[nodiscard]] std::vector<mount_record> mounts() const
+    {
+        return detail::mount_table(state_->records).list();
+    }
     /// Unmounts a recorded mount, whoever made it. See `basic_mount::unmount`.
     [[nodiscard]] asio::awaitable<void> unmount(mount_record record) const
         requires mount_policy<Mount>
@@ -199,12 +232,40 @@ private:
         co_return basic_repository(std::move(opened));
     }
 
-    static asio::awaitable<std::vector<image>> finish_import(std::shared_ptr<state> owner,
-                                                             std::vector<found_image> found, import_options options)
+    static asio::awaitable<std::vector<image>>
+    finish_import(std::shared_ptr<state> owner, std::vector<found_image> found, import_options options)
     {
         auto run = std::make_shared<detail::import_run<Storage>>(owner, std::move(found), std::move(options));
+        auto work = run->run(run);
+        co_return co_await finish_run(std::move(owner), std::move(run), std::move(work));
+    }
+
+    static asio::awaitable<std::vector<image>> import_stream(std::shared_ptr<state> owner,
+                                                             archive_stream source, import_options options)
+    {
+        auto feed = std::make_shared<detail::stream_feed>();
+        auto run = std::make_shared<detail::stream_run<Storage, detail::stream_input>>(
+            owner, detail::stream_input(feed), source.name(), std::move(options));
+        auto work = run->run(run, std::move(feed), source.bytes());
+        co_return co_await finish_run(std::move(owner), std::move(run), std::move(work));
+    }
+
+    static asio::awaitable<std::vector<image>> import_file(std::shared_ptr<state> owner, archive_file source,
+                                                           import_options options)
+    {
+        auto open = [source](const detail::stop_flag&) { return detail::whole_file(source.path()); };
+        detail::file_source archive(co_await detail::run_on(owner->pool, std::move(open)));
+        auto run = std::make_shared<detail::stream_run<Storage, detail::file_source>>(
+            owner, std::move(archive), source.name(), std::move(options));
+        auto work = run->run(run, nullptr, std::nullopt);
+        co_return co_await finish_run(std::move(owner), std::move(run), std::move(work));
+    }
+
+    template <class Run>
+    static asio::awaitable<std::vector<image>>
+    finish_run(std::shared_ptr<state> owner, std::shared_ptr<Run> run, asio::awaitable<void> work)
+    {
         auto clean = [run](const detail::stop_flag&) { run->clean(); };
-        auto work = detail::import_run<Storage>::run(run);
         co_await detail::run_then_clean(owner->pool, std::move(work), std::move(clean));
         std::vector<image> out;
         for (const found_image& made : run->images())
@@ -229,7 +290,8 @@ private:
     }
 
     template <class Importer>
-    static asio::awaitable<image> import_one(std::shared_ptr<state> owner, Importer source, import_options options)
+    static asio::awaitable<image> import_one(std::shared_ptr<state> owner, Importer source,
+                                             import_options options)
     {
         import_context context(owner->pool, owner->bounds, options.wanted());
         auto found = co_await source.discover(std::move(context));
@@ -243,7 +305,8 @@ private:
     {
         std::string_view hex = name.starts_with("sha256:") ? name.substr(7) : name;
         std::optional<digest> out;
-        if (!hex.empty() && hex.size() <= 128 && hex.find_first_not_of("0123456789abcdef") == std::string_view::npos) {
+        if (!hex.empty() && hex.size() <= 128 &&
+            hex.find_first_not_of("0123456789abcdef") == std::string_view::npos) {
             for (const digest& id : state_->records->images()) {
                 if (!id.hex().starts_with(hex))
                     continue;

@@ -2,6 +2,7 @@
 #define OVERMOUNT_IMPL_DOCKER_ARCHIVE_IPP
 
 #include <overmount/detail/run_on.hpp>
+#include <overmount/importer/discover.hpp>
 #include <overmount/importer/docker_archive.hpp>
 #include <overmount/importer/image_files.hpp>
 #include <overmount/reference.hpp>
@@ -12,20 +13,6 @@
 
 namespace overmount::inline OVERMOUNT_ABI {
 namespace detail {
-
-// A file that is named by its digest: `blobs/sha256/<hex>`, or `<hex>.json` of a config.
-inline std::optional<digest> digest_of_name(std::string_view path)
-{
-    if (path.ends_with(".json"))
-        path.remove_suffix(5);
-    const auto slash = path.rfind('/');
-    if (slash == std::string_view::npos)
-        return digest::try_parse("sha256:" + std::string(path));
-    if (!path.starts_with("blobs/"))
-        return std::nullopt;
-    return digest::try_parse(std::string(path.substr(6, slash - 6)) + ":" +
-                             std::string(path.substr(slash + 1)));
-}
 
 inline std::string full_name(const std::string& tag)
 {
@@ -135,11 +122,11 @@ inline found_image read_docker_image(image_files& files, const docker_archive_im
     return out;
 }
 
-inline std::vector<found_image> discover_docker_archive(const std::string& path, const std::string& wanted,
-                                                        const import_context& context, const stop_flag& stop)
+OVERMOUNT_DECL std::vector<found_image> discover_docker_archive(image_files& files, const std::string& path,
+                                                                const std::string& wanted,
+                                                                const import_context& context, const stop_flag& stop)
 {
     const limits& bounds = context.bounds();
-    image_files files(path, bounds);
     if (!files.find("manifest.json"))
         throw error(errc::unknown_archive_format)
             .at(stage::source)
@@ -178,7 +165,8 @@ inline boost::asio::awaitable<std::vector<found_image>>
 discover_docker_on_worker(std::string path, std::string name, import_context context)
 {
     auto work = [path, name, context](const stop_flag& stop) {
-        return discover_docker_archive(path, name, context, stop);
+        image_files files(path, context.bounds());
+        return discover_docker_archive(files, path, name, context, stop);
     };
     co_return co_await run_on(context.pool(), std::move(work));
 }

@@ -30,6 +30,11 @@ inline file_range whole_file(std::shared_ptr<const unique_fd> fd, const std::str
     return {std::move(fd), 0, static_cast<std::uint64_t>(status.st_size)};
 }
 
+OVERMOUNT_DECL file_range whole_file(const std::string& path)
+{
+    return whole_file(open_source(AT_FDCWD, path, O_NONBLOCK), path);
+}
+
 OVERMOUNT_DECL std::string resolve_link(std::string_view directory, std::string_view target)
 {
     std::string path = target.starts_with('/') ? std::string() : std::string(directory);
@@ -45,14 +50,26 @@ OVERMOUNT_DECL std::string resolve_link(std::string_view directory, std::string_
     return path;
 }
 
+OVERMOUNT_DECL std::optional<digest> digest_of_name(std::string_view path)
+{
+    if (path.ends_with(".json"))
+        path.remove_suffix(5);
+    const auto slash = path.rfind('/');
+    if (slash == std::string_view::npos)
+        return digest::try_parse("sha256:" + std::string(path));
+    if (!path.starts_with("blobs/"))
+        return std::nullopt;
+    return digest::try_parse(std::string(path.substr(6, slash - 6)) + ":" +
+                             std::string(path.substr(slash + 1)));
+}
+
 OVERMOUNT_DECL std::string blob_path(const digest& id)
 {
     return "blobs/" + std::string(to_string(id.algorithm())) + "/" + id.hex();
 }
 
 OVERMOUNT_DECL image_files::image_files(const std::string& path, const limits& bounds)
-    : root_(open_source(AT_FDCWD, path, O_NONBLOCK)), document_bytes_(bounds.json_bytes),
-      bytes_left_(bounds.all_json_bytes)
+    : root_(open_source(AT_FDCWD, path, O_NONBLOCK)), bounds_(bounds), bytes_left_(bounds.all_json_bytes)
 {
     struct stat status;
     check(::fstat(root_->get(), &status), "stat", path);
@@ -60,23 +77,23 @@ OVERMOUNT_DECL image_files::image_files(const std::string& path, const limits& b
     if (directory_)
         return;
     try {
-        note_members(path, bounds);
+        note_members(path);
     } catch (error& failure) {
         failure.at(stage::source).subject(path);
         throw;
     }
 }
 
-OVERMOUNT_DECL void image_files::note_members(const std::string& path, const limits& bounds)
+OVERMOUNT_DECL void image_files::note_members(const std::string& path)
 {
     const file_range archive = whole_file(root_, path);
-    limits outer = bounds;
+    limits outer = bounds_;
     outer.layer_bytes = outer.stream_bytes = ~std::uint64_t{0} >> 1;
     tar::framing frames(outer);
     std::array<std::byte, 4096> buffer;
     const std::size_t head = archive.read(0, buffer);
     if (detect_compression(std::span(buffer).first(head)) != compression::none)
-        throw error(errc::unknown_archive_format).detail("it is compressed as a whole: decompress it first");
+        throw error(errc::unknown_archive_format).detail("it is compressed as a whole: see archive_file");
     for (std::uint64_t position = 0;;) {
         const std::size_t size = archive.read(position, buffer);
         if (size == 0)
@@ -88,7 +105,7 @@ OVERMOUNT_DECL void image_files::note_members(const std::string& path, const lim
                 return;
             if (event != tar::event::entry)
                 continue;
-            note_member(archive, frames.entry(), frames.stream_offset(), outer);
+            note(frames.entry(), archive.part(frames.stream_offset(), frames.entry().stored_size));
             if (frames.skippable() > input.size()) {
                 frames.skip(frames.skippable());
                 moved = true;
@@ -99,20 +116,19 @@ OVERMOUNT_DECL void image_files::note_members(const std::string& path, const lim
     frames.finish();
 }
 
-OVERMOUNT_DECL void image_files::note_member(const file_range& archive, const tar::entry& entry,
-                                             std::uint64_t offset, const limits& bounds)
+OVERMOUNT_DECL void image_files::note(const tar::entry& entry, file_range bytes)
 {
-    std::string name = tar::normalise(entry.path, bounds);
+    std::string name = tar::normalise(entry.path, bounds_);
     const bool there = members_.erase(name) + links_.erase(name) != 0;
     // Of two members with one name some readers take the first, some the last. Blobs and layers have digests.
     if (there && (name == "index.json" || name == "manifest.json" || name == "oci-layout"))
-        throw error(errc::malformed_tar).entry(name).detail("the archive holds it twice");
+        throw error(errc::malformed_tar).at(stage::source).entry(name).detail("the archive holds it twice");
     if (entry.type == tar::entry_type::regular && !entry.sparse)
-        members_.emplace(std::move(name), archive.part(offset, entry.stored_size));
+        members_.emplace(std::move(name), std::move(bytes));
     else if (entry.type == tar::entry_type::symbolic_link)
         links_.emplace(name, resolve_link(tar::parent_of(name), entry.link_target));
     else if (entry.type == tar::entry_type::hard_link)
-        links_.emplace(std::move(name), tar::normalise(entry.link_target, bounds));
+        links_.emplace(std::move(name), tar::normalise(entry.link_target, bounds_));
 }
 
 OVERMOUNT_DECL std::optional<file_range> image_files::find(std::string_view name) const
@@ -146,7 +162,7 @@ OVERMOUNT_DECL std::string image_files::document(std::string_view name)
     const auto found = find(name);
     if (!found)
         throw error(errc::missing_blob).at(stage::manifest).subject(name);
-    if (found->size() > document_bytes_)
+    if (found->size() > bounds_.json_bytes)
         throw error(errc::json_limit_exceeded).at(stage::manifest).subject(name).detail("too many bytes");
     if (found->size() > bytes_left_)
         throw error(errc::json_limit_exceeded).at(stage::manifest).subject(name).detail("too many documents");

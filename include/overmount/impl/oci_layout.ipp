@@ -4,6 +4,7 @@
 #include <overmount/detail/json.hpp>
 #include <overmount/detail/run_on.hpp>
 #include <overmount/importer/image_files.hpp>
+#include <overmount/importer/discover.hpp>
 #include <overmount/importer/oci_layout.hpp>
 #include <overmount/reference.hpp>
 
@@ -141,10 +142,10 @@ inline void check_layout_version(image_files& files, const std::string& path, co
         throw refuse("it is an OCI layout of another version than 1.0.0");
 }
 
-inline std::vector<found_image> discover_layout(const std::string& path, const std::string& wanted,
-                                                const import_context& context, const stop_flag& stop)
+OVERMOUNT_DECL std::vector<found_image> discover_layout(image_files& files, const std::string& path,
+                                                        const std::string& wanted, const import_context& context,
+                                                        const stop_flag& stop)
 {
-    image_files files(path, context.bounds());
     check_layout_version(files, path, context.bounds());
     std::string text = files.document("index.json");
     const index top =
@@ -178,7 +179,8 @@ inline boost::asio::awaitable<std::vector<found_image>>
 discover_layout_on_worker(std::string path, std::string name, import_context context)
 {
     auto work = [path, name, context](const stop_flag& stop) {
-        return discover_layout(path, name, context, stop);
+        image_files files(path, context.bounds());
+        return discover_layout(files, path, name, context, stop);
     };
     co_return co_await run_on(context.pool(), std::move(work));
 }

@@ -21,6 +21,10 @@ public:
     // A directory, or an uncompressed tar, of which it is noted where the members lie, links to members
     // included. Errors of the tar have stage source and name the archive.
     image_files(const std::string& path, const limits& bounds);
+    // Nothing yet: an archive that comes as a stream.
+    explicit image_files(const limits& bounds) : bounds_(bounds), bytes_left_(bounds.all_json_bytes) {}
+    // Notes a member of an archive. `bytes` is where its data is.
+    void note(const tar::entry& entry, file_range bytes);
 
     [[nodiscard]] std::optional<file_range> find(std::string_view name) const;
     // The bytes of a layer; throws `missing_blob`, which names layer and file.
@@ -31,16 +35,21 @@ public:
     [[nodiscard]] std::string document(const descriptor& what);
 
 private:
-    void note_members(const std::string& path, const limits& bounds);
-    void note_member(const file_range& archive, const tar::entry& entry, std::uint64_t offset,
-                     const limits& bounds);
+    void note_members(const std::string& path);
 
     std::shared_ptr<const unique_fd> root_; // the directory, or the archive
     bool directory_ = false;
-    std::uint64_t document_bytes_, bytes_left_; // of one, and of all
+    limits bounds_;
+    std::uint64_t bytes_left_; // for documents
     std::map<std::string, file_range, std::less<>> members_;
     std::map<std::string, std::string, std::less<>> links_;
 };
+
+// All of a regular file.
+[[nodiscard]] file_range whole_file(const std::string& path);
+
+// The digest that names a file: `blobs/sha256/<hex>`, or `<hex>.json` of a config.
+[[nodiscard]] std::optional<digest> digest_of_name(std::string_view path);
 
 // Where a layout keeps a blob.
 [[nodiscard]] std::string blob_path(const digest& id);

@@ -151,7 +151,7 @@ private:
             layer_facts{j.layer.diff, j.layer.blob, j.layer.promised}, repository_->bounds);
         out->progress = [this, &j, beat = std::chrono::steady_clock::now()](std::uint64_t read) mutable {
             if (options_.progress())
-                options_.progress()(layer_progress(j.layer.diff, read, j.layer.bytes.size()));
+                options_.progress()(layer_progress(j.layer.diff.string(), read, j.layer.bytes.size()));
             if (const auto now = std::chrono::steady_clock::now();
                 j.claim && now - beat > std::chrono::seconds(1)) {
                 beat = now;

@@ -46,8 +46,10 @@ struct layer_work
     // Of the blob, where it is not the tar itself. Set when the ring is closed.
     std::optional<digest> blob;
     // The result, when all steps are done:
+    std::optional<compression> kind;
     std::optional<diff_id> diff;
     std::optional<diff_record> record;
+    std::uint64_t bytes = 0; // of the tar
 };
 
 // A blob in a file, read by offset.
@@ -55,6 +57,7 @@ class file_input
 {
 public:
     explicit file_input(file_range bytes) : bytes_(std::move(bytes)) {}
+    void wakes(const std::weak_ptr<step>&) noexcept {} // it never lacks anything
     // As `file_range::read`, one piece after the other; never nothing.
     [[nodiscard]] std::optional<std::size_t> read(std::span<std::byte> into)
     {
@@ -72,8 +75,8 @@ private:
 // reaches the write step behind the bytes that came before, so that the error does not depend on which worker
 // was quicker.
 //
-// An input's `read` gives the number of bytes read, 0 at the end, and nothing where it has to be asked again
-// after a `notify`; its first piece has at least 6 bytes, or is all there is.
+// An input's `read` gives the number of bytes read, 0 at the end, and nothing where it has to be asked again after a
+// `notify` of the step that `wakes` was told.
 template <class Input, diff_writer Writer>
 class decode_step final : public step
 {
@@ -81,6 +84,8 @@ public:
     decode_step(std::shared_ptr<layer_work<Writer>> work, Input input, std::shared_ptr<step> next)
         : work_(std::move(work)), input_(std::move(input)), next_(std::move(next))
     {}
+
+    [[nodiscard]] Input& input() noexcept { return input_; }
 
 private:
     step_state resume(const stop_flag& stop) override
@@ -168,6 +173,7 @@ private:
                 .at(stage::decode)
                 .detail("it promises " + std::string(to_string(*facts.promised)) + ", the bytes are " +
                         std::string(to_string(kind)));
+        work_->kind = kind;
         decoder_.emplace(kind, work_->bounds);
         // An uncompressed blob has one digest, not two, where the algorithm is the same.
         if (facts.blob && (kind != compression::none || facts.blob->algorithm() != facts.algorithm()))
@@ -238,6 +244,7 @@ private:
             finish();
             return step_state::done;
         }
+        work_->bytes += bytes.size();
         diff_.update(bytes);
         work_->writer.write(bytes);
         work_->tar.pop();
@@ -271,6 +278,7 @@ asio::awaitable<void> unpack_layer(worker_pool pool, std::shared_ptr<layer_work<
     auto second = std::make_shared<write_step<Writer>>(work);
     auto first = std::make_shared<decode_step<Input, Writer>>(work, std::move(input), second);
     second->comes_after(first.get());
+    first->input().wakes(first);
     group->add(std::move(first));
     group->add(std::move(second));
     return run_steps(std::move(pool), std::move(group));

@@ -1,0 +1,41 @@
+#ifndef OVERMOUNT_IMPORTER_DISCOVER_HPP
+#define OVERMOUNT_IMPORTER_DISCOVER_HPP
+
+#include <overmount/concepts/importer.hpp>
+#include <overmount/detail/run_on.hpp>
+#include <overmount/importer/image_files.hpp>
+
+#include <string>
+#include <vector>
+
+namespace overmount::inline OVERMOUNT_ABI::detail {
+
+// The images that documents describe. `source` names the archive for people, `wanted` the image, all when it
+// is empty.
+[[nodiscard]] std::vector<found_image> discover_docker_archive(image_files& files, const std::string& source,
+                                                               const std::string& wanted,
+                                                               const import_context& context,
+                                                               const stop_flag& stop);
+[[nodiscard]] std::vector<found_image> discover_layout(image_files& files, const std::string& source,
+                                                       const std::string& wanted,
+                                                       const import_context& context, const stop_flag& stop);
+
+// Of either form. What current docker saves is both: its `manifest.json` has the tags.
+[[nodiscard]] inline std::vector<found_image> discover_images(image_files& files, const std::string& source,
+                                                              const std::string& wanted,
+                                                              const import_context& context,
+                                                              const stop_flag& stop)
+{
+    if (files.find("manifest.json"))
+        return discover_docker_archive(files, source, wanted, context, stop);
+    if (files.find("index.json"))
+        return discover_layout(files, source, wanted, context, stop);
+    throw error(errc::unknown_archive_format)
+        .at(stage::source)
+        .subject(source)
+        .detail("it has neither a manifest.json nor an index.json");
+}
+
+} // namespace overmount::inline OVERMOUNT_ABI::detail
+
+#endif

@@ -1,0 +1,46 @@
+#ifndef OVERMOUNT_IMPORTER_MEMBER_KIND_HPP
+#define OVERMOUNT_IMPORTER_MEMBER_KIND_HPP
+
+#include <overmount/tar/header.hpp>
+#include <overmount/unpack/decoder.hpp>
+
+#include <algorithm>
+#include <cstddef>
+#include <span>
+
+namespace overmount::inline OVERMOUNT_ABI::detail {
+
+// What a member of an image archive may be, told by its first bytes: in a stream it has to be used before the
+// documents that name it are read.
+enum class member_kind : unsigned char
+{
+    document, // JSON
+    layer,    // a tar, compressed or not
+    other,
+};
+
+// `head`: the first 512 bytes, or all there are.
+[[nodiscard]] inline member_kind classify_member(std::span<const std::byte> head)
+{
+    if (detect_compression(head) != compression::none)
+        return member_kind::layer;
+    // The shortest tar is empty, or an end marker.
+    if (head.empty())
+        return member_kind::layer;
+    if (head.size() == tar::block_size) {
+        const tar::header block(head);
+        if (block.zero() || block.checksum_matches())
+            return member_kind::layer;
+    }
+    const auto first = std::ranges::find_if(head, [](std::byte byte) {
+        return byte != std::byte{' '} && byte != std::byte{'\n'} && byte != std::byte{'\r'} &&
+               byte != std::byte{'\t'};
+    });
+    if (first != head.end() && (*first == std::byte{'{'} || *first == std::byte{'['}))
+        return member_kind::document;
+    return member_kind::other;
+}
+
+} // namespace overmount::inline OVERMOUNT_ABI::detail
+
+#endif
