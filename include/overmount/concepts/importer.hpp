@@ -11,6 +11,7 @@
 #include <concepts>
 #include <optional>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -54,13 +55,16 @@ struct found_image
     std::string source = {};                  ///< for people
 };
 
-/// Finds images in some source. A model is a copyable value that is no aggregate.
+/// Finds images in some source. A model is a copyable value, and no aggregate: GCC 12 destroys temporaries of such
+/// twice in a co_await expression.
 ///
 /// Guarantees: reads only documents; layers are read by the repository, by offset, and only those it lacks.
 template <class Importer>
-concept importer = std::copyable<Importer> && requires(const Importer& source, import_context context) {
-    { source.discover(std::move(context)) } -> std::same_as<boost::asio::awaitable<std::vector<found_image>>>;
-};
+concept importer =
+    std::copyable<Importer> && !std::is_aggregate_v<Importer> &&
+    requires(const Importer& source, import_context context) {
+        { source.discover(std::move(context)) } -> std::same_as<boost::asio::awaitable<std::vector<found_image>>>;
+    };
 
 } // namespace overmount::inline OVERMOUNT_ABI
 
