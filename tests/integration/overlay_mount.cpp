@@ -444,14 +444,6 @@ TEST_CASE("a busy mount stays until it is detached")
     CHECK(text == "a");
 }
 
-TEST_CASE("to unmount where nothing is mounted is an error of its own")
-{
-    NEEDS_MOUNTS();
-    scratch dir;
-    CHECK(failure_of([&] { overlay_mount::unmount(dir.target(), false); }).code() == errc::mount_not_found);
-    CHECK(failure_of([&] { overlay_mount::unmount(dir.at("none"), true); }).code() == errc::mount_not_found);
-}
-
 TEST_CASE("a failed mount leaves no descriptor open")
 {
     NEEDS_MOUNTS();
