@@ -11,6 +11,8 @@
 
 #include <unistd.h>
 
+#include <fstream>
+
 namespace asio = boost::asio;
 
 namespace overmount::test {
@@ -90,6 +92,10 @@ asio::awaitable<void> import_list_remove(const scratch_directory* scratch)
     CHECK(repository.layers().size() == 2);
     for (const auto& layer : again.layers())
         CHECK(repository.diff(repository.layer(layer).diff).entries == 2);
+    std::ofstream(*scratch / "layer.tar") << tar_writer().finish();
+    const auto base = again.layers().back();
+    const auto made = co_await repository.create_layer(*scratch / "layer.tar", base);
+    CHECK(repository.layer(made).parent == base);
     CHECK(repository.mounts().empty());
     repository.remove_image(again.id());
     CHECK(repository.images().empty());

@@ -67,8 +67,8 @@ TEMPLATE_TEST_CASE("diffs with sha256 and sha512 IDs lie beside each other", "[s
     CHECK_FALSE(place.storage().contains(place.id()));
 }
 
-TEMPLATE_TEST_CASE("of two diffs with one ID the first stays, and the second is told so", "[storage]",
-                   OVERMOUNT_STORAGES)
+TEMPLATE_TEST_CASE("of two diffs with one ID the first stays until it is erased, and the second is told so",
+                   "[storage]", OVERMOUNT_STORAGES)
 {
     storage_fixture<TestType> place;
     auto first = place.create(), second = place.create();
@@ -79,6 +79,9 @@ TEMPLATE_TEST_CASE("of two diffs with one ID the first stays, and the second is 
     CHECK(first.publish(place.id()));
     CHECK_FALSE(second.publish(place.id()));
     CHECK(place.storage().record(place.id()).to_json() == kept.to_json());
+    place.storage().erase(place.id());
+    CHECK(second.publish(place.id()));
+    CHECK(place.storage().record(place.id()).to_json() == dropped.to_json());
 }
 
 TEMPLATE_TEST_CASE("a writer that is destroyed leaves nothing but below its staging directory", "[storage]",

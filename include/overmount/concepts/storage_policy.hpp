@@ -68,7 +68,8 @@ struct lower_directory
 ///   writer is then only destroyed.
 /// - Nothing is visible to `contains` before `publish`. A writer that is destroyed without leaves nothing behind but
 ///   below its staging directory.
-/// - Of several writers that publish one ID, also in several processes, one gets true, and its diff stays.
+/// - Of several writers that publish one ID, also in several processes, one gets true, and its diff stays. Another
+///   may publish once more when that diff is erased.
 template <class Writer>
 concept diff_writer = std::movable<Writer> && requires(Writer& writer, std::span<const std::byte> bytes,
                                                        const diff_id& id) {
@@ -82,6 +83,7 @@ concept diff_writer = std::movable<Writer> && requires(Writer& writer, std::span
 /// Guarantees:
 /// - What is published is there for every storage at the same place, also of other processes, until it is erased.
 /// - `record` gives what the writer's `finish` gave.
+/// - A diff that a power cut may have damaged is not contained, though `publish` may find it there.
 /// - `contains`, `record` and `create` may be called from any thread at the same time.
 /// - `erase` of a diff that is not there does nothing; an erased diff is gone at once.
 /// - `form()` is always the same, and is the `form` of all records.
