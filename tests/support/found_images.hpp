@@ -7,10 +7,11 @@
 #include "support/scratch.hpp"
 
 #include <overmount/concepts/importer.hpp>
-#include <overmount/unpack/unpack_layer.hpp>
+#include <overmount/unpack/pipeline.hpp>
 
 #include <filesystem>
 #include <fstream>
+#include <memory>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -47,14 +48,30 @@ template <importer Source>
     throw std::logic_error("it was found without an error");
 }
 
-// The tar of a layer, checked as an import does.
+// A storage's writer that keeps the tar.
+class tar_keeper
+{
+public:
+    explicit tar_keeper(std::string& out) : out_(&out) {}
+    void write(std::span<const std::byte> bytes)
+    {
+        out_->append(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+    }
+    diff_record finish() { return {}; }
+    bool publish(const diff_id&) { return true; }
+
+private:
+    std::string* out_;
+};
+
+// The tar of a layer, read and checked as an import does.
 [[nodiscard]] inline std::string tar_of(const found_layer& layer)
 {
     std::string out;
-    const auto keep = [&out](std::span<const std::byte> bytes) {
-        out.append(reinterpret_cast<const char*>(bytes.data()), bytes.size());
-    };
-    detail::read_layer(layer, limits(), detail::stop_flag(), keep, [](std::uint64_t, std::uint64_t) {});
+    auto work = std::make_shared<detail::layer_work<tar_keeper>>(
+        tar_keeper(out), detail::layer_facts{layer.diff, layer.blob, layer.promised}, limits());
+    ::test::run_coroutine(
+        detail::unpack_layer(worker_pool(1), std::move(work), detail::file_input(layer.bytes)));
     return out;
 }
 
