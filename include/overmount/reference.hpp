@@ -27,6 +27,9 @@ public:
     [[nodiscard]] reference with_default_tag() const;
     /// All of it: `docker.io/library/busybox:1.36`.
     [[nodiscard]] std::string string() const;
+    /// The short form that people write: `busybox:1.36`. Reads back as the same reference: a name that would be
+    /// taken for another one keeps its domain.
+    [[nodiscard]] std::string familiar() const;
 
     friend bool operator==(const reference&, const reference&) = default;
 

@@ -140,4 +140,40 @@ TEST_CASE("the default tag is added only where there is neither tag nor digest")
     CHECK_FALSE(reference::parse("x@sha256:" + hex).with_default_tag().tag());
 }
 
+TEST_CASE("the familiar form is as short as can be, and reads back as the same")
+{
+    const std::pair<std::string, std::string> rows[] = {
+        {"docker.io/library/busybox:1.36", "busybox:1.36"},
+        {"index.docker.io/library/busybox", "busybox"},
+        {"docker.io/user/app:1", "user/app:1"},
+        {"docker.io/library/a/b", "library/a/b"},
+        {"docker.io/library/library", "library"},
+        {"docker.io/library/x:1@sha256:" + hex, "x:1@sha256:" + hex},
+        {"example.org/library/x:1", "example.org/library/x:1"},
+        {"localhost/app", "localhost/app"},
+        // What would be read otherwise without it keeps its domain.
+        {"docker.io/localhost/app", "docker.io/localhost/app"},
+        {"docker.io/a.b/c", "docker.io/a.b/c"},
+        {"docker.io/library/localhost", "localhost"},
+        {"docker.io/library/a.b:1", "a.b:1"},
+        {"docker.io/library/" + hex, "library/" + hex},
+        {"docker.io/library/" + hex + ":1", hex + ":1"},
+    };
+    for (const auto& [text, familiar] : rows) {
+        INFO(text);
+        const reference value = reference::parse(text);
+        CHECK(value.familiar() == familiar);
+        CHECK(reference::parse(familiar) == value);
+    }
+}
+
+TEST_CASE("64 hex digits are an image's ID, but a name where a tag or a domain is with them")
+{
+    CHECK(refused(hex));
+    CHECK(reference::parse(hex + ":1").string() == "docker.io/library/" + hex + ":1");
+    CHECK(reference::parse(hex + "@sha256:" + hex).path() == "library/" + hex);
+    CHECK(reference::parse("docker.io/" + hex).path() == "library/" + hex);
+    CHECK(reference::parse(std::string(64, 'g')).path() == "library/" + std::string(64, 'g'));
+}
+
 } // namespace

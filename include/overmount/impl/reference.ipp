@@ -6,8 +6,14 @@
 namespace overmount::inline OVERMOUNT_ABI {
 namespace detail {
 
-inline bool is_lower_or_digit(char c) noexcept { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9'); }
-inline bool is_word(char c) noexcept { return is_lower_or_digit(c) || (c >= 'A' && c <= 'Z'); }
+inline bool is_lower_or_digit(char c) noexcept
+{
+    return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9');
+}
+inline bool is_word(char c) noexcept
+{
+    return is_lower_or_digit(c) || (c >= 'A' && c <= 'Z');
+}
 
 // Lower-case letters and digits, joined by `.`, `_`, `__` or any number of `-`.
 inline bool is_path_component(std::string_view text) noexcept
@@ -47,7 +53,8 @@ inline bool is_domain(std::string_view text) noexcept
     }
     if (bracketed)
         return text.size() > 2 && text.ends_with(']') &&
-               text.substr(1, text.size() - 2).find_first_not_of("0123456789abcdefABCDEF:") == std::string_view::npos;
+               text.substr(1, text.size() - 2).find_first_not_of("0123456789abcdefABCDEF:") ==
+                   std::string_view::npos;
     for (std::size_t begin = 0; begin <= text.size();) {
         const std::size_t end = std::min(text.find('.', begin), text.size());
         if (!is_host_label(text.substr(begin, end - begin)))
@@ -55,6 +62,19 @@ inline bool is_domain(std::string_view text) noexcept
         begin = end + 1;
     }
     return true;
+}
+
+// Whether the first part of a name is a domain: when it can be nothing else.
+inline bool is_domain_in_front(std::string_view part) noexcept
+{
+    return part.find_first_of(".:ABCDEFGHIJKLMNOPQRSTUVWXYZ") != std::string_view::npos ||
+           part == "localhost";
+}
+
+// What docker takes for an image's ID rather than for its name.
+inline bool is_image_id(std::string_view text) noexcept
+{
+    return text.size() == 64 && text.find_first_not_of("0123456789abcdef") == std::string_view::npos;
 }
 
 inline bool is_tag(std::string_view text) noexcept
@@ -88,14 +108,11 @@ OVERMOUNT_DECL reference reference::parse(std::string_view text)
             throw refuse("not a valid tag");
         rest = rest.substr(0, colon);
     }
-    if (rest.size() == 64 && rest.find_first_not_of("0123456789abcdef") == std::string_view::npos)
+    if (detail::is_image_id(text))
         throw refuse("64 hex digits are an image ID, not a name");
-    // The first part is a domain when it can be nothing else.
     const auto first = rest.find('/');
     const std::string_view front = rest.substr(0, std::min(first, rest.size()));
-    const bool domain = first != std::string_view::npos &&
-                        (front.find_first_of(".:") != std::string_view::npos || front == "localhost" ||
-                         front.find_first_of("ABCDEFGHIJKLMNOPQRSTUVWXYZ") != std::string_view::npos);
+    const bool domain = first != std::string_view::npos && detail::is_domain_in_front(front);
     out.domain_ = domain ? front : "docker.io";
     if (out.domain_ == "index.docker.io")
         out.domain_ = "docker.io";
@@ -131,6 +148,24 @@ OVERMOUNT_DECL std::string reference::string() const
     if (digest_)
         out += "@" + digest_->string();
     return out;
+}
+
+OVERMOUNT_DECL std::string reference::familiar() const
+{
+    const std::string full = string();
+    if (domain_ != "docker.io")
+        return full;
+    const std::string_view short_form = std::string_view(full).substr(domain_.size() + 1);
+    constexpr std::string_view official = "library/";
+    const std::string_view name =
+        std::string_view(path_).substr(path_.starts_with(official) ? official.size() : 0);
+    if (name.size() < path_.size() && name.find('/') == std::string_view::npos) {
+        const std::string_view shorter = short_form.substr(official.size());
+        return std::string(detail::is_image_id(shorter) ? short_form : shorter);
+    }
+    return detail::is_domain_in_front(std::string_view(path_).substr(0, path_.find('/')))
+               ? full
+               : std::string(short_form);
 }
 
 } // namespace overmount::inline OVERMOUNT_ABI
