@@ -2,32 +2,44 @@
 #define OVERMOUNT_IMPL_DIFF_RECORD_IPP
 
 #include <overmount/detail/fs.hpp>
+#include <overmount/detail/json.hpp>
+#include <overmount/digest.hpp>
 #include <overmount/storage/diff_record.hpp>
 
 #include <nlohmann/json.hpp>
+
+#include <optional>
 
 namespace overmount::inline OVERMOUNT_ABI {
 
 OVERMOUNT_DECL std::string_view to_string(durability value) noexcept
 {
     switch (value) {
-    case durability::none: return "none";
-    case durability::batch: return "batch";
-    case durability::full: return "full";
+    case durability::none:
+        return "none";
+    case durability::batch:
+        return "batch";
+    case durability::full:
+        return "full";
     }
     return "none";
 }
 
 namespace detail {
 
-// The records of a repository are its owner's own: a document tree is fine for them.
-template <class Read>
-auto read_record(std::string_view json, Read read)
+// The records of a repository are its owner's own: as long as they are, and read as strictly as foreign
+// documents.
+inline void read_record(std::string_view json, const json_field& root)
 {
+    limits open;
+    open.json_bytes = open.json_values = ~std::uint64_t{0};
     try {
-        return read(nlohmann::json::parse(json));
-    } catch (const nlohmann::json::exception& failure) {
-        throw error(errc::corrupt_repository).at(stage::repository).detail(failure.what());
+        read_json(json, open, errc::corrupt_repository, root, stage::repository);
+    } catch (const error& failure) {
+        throw error(errc::corrupt_repository)
+            .at(stage::repository)
+            .subject(failure.subject())
+            .detail(failure.detail());
     }
 }
 
@@ -39,12 +51,18 @@ inline nlohmann::json encoded_paths(const std::vector<std::string>& paths)
     return out;
 }
 
-inline std::vector<std::string> decoded_paths(const nlohmann::json& list)
+// Text that may be any bytes.
+[[nodiscard]] inline json_field json_encoded(std::string& out)
 {
-    std::vector<std::string> out;
-    for (const auto& path : list)
-        out.push_back(percent_decode(path.get_ref<const std::string&>()));
-    return out;
+    return json_text([&out](const std::string& value) { out = percent_decode(value); });
+}
+[[nodiscard]] inline json_field json_encoded_list(std::vector<std::string>& out)
+{
+    return json_list(json_text([&out](const std::string& value) { out.push_back(percent_decode(value)); }));
+}
+[[nodiscard]] inline json_field json_digest(std::optional<digest>& out)
+{
+    return json_text([&out](const std::string& value) { out = digest::parse(value); });
 }
 
 inline durability parse_durability(const std::string& name)
@@ -74,22 +92,24 @@ OVERMOUNT_DECL std::string diff_record::to_json() const
 
 OVERMOUNT_DECL diff_record diff_record::parse(std::string_view json)
 {
-    return detail::read_record(json, [](const nlohmann::json& value) {
-        diff_record out;
-        out.form = value.at("form");
-        out.xattrs = value.at("xattrs");
-        out.owners = value.at("owners");
-        out.sync = detail::parse_durability(value.at("sync"));
-        out.boot = value.at("boot_id");
-        out.entries = value.at("entries");
-        out.bytes = value.at("bytes");
-        out.implied_root = value.at("implied_root");
-        out.opaque_root = value.at("opaque_root");
-        out.skipped_xattrs = value.at("skipped_xattrs");
-        out.implied = detail::decoded_paths(value.at("implied"));
-        out.whiteout_directories = detail::decoded_paths(value.at("whiteout_directories"));
-        return out;
-    });
+    using detail::json_text, detail::json_number, detail::json_flag, detail::json_encoded_list;
+    diff_record out;
+    const auto sync = [&out](const std::string& value) { out.sync = detail::parse_durability(value); };
+    detail::read_record(
+        json, detail::json_object(
+                  {{"form", json_text(out.form).required()},
+                   {"xattrs", json_text(out.xattrs).required()},
+                   {"owners", json_text(out.owners).required()},
+                   {"sync", json_text(sync).required()},
+                   {"boot_id", json_text(out.boot).required()},
+                   {"entries", json_number(out.entries).required()},
+                   {"bytes", json_number(out.bytes).required()},
+                   {"implied_root", json_flag(out.implied_root).required()},
+                   {"opaque_root", json_flag(out.opaque_root).required()},
+                   {"skipped_xattrs", json_flag(out.skipped_xattrs).required()},
+                   {"implied", json_encoded_list(out.implied).required()},
+                   {"whiteout_directories", json_encoded_list(out.whiteout_directories).required()}}));
+    return out;
 }
 
 } // namespace overmount::inline OVERMOUNT_ABI

@@ -71,14 +71,17 @@ OVERMOUNT_DECL std::vector<mount_record> mount_table::list() const
         const auto text = read_file(store_->mounts(), id + "/record.json", 1 << 20);
         if (!text)
             continue;
-        out.push_back(read_record(*text, [](const nlohmann::json& value) {
-            return mount_record{value.at("id"),
-                                digest::parse(value.at("image").get<std::string>()),
-                                percent_decode(value.at("target").get<std::string>()),
-                                value.at("writable"),
-                                value.at("boot_id"),
-                                value.at("mount_namespace")};
-        }));
+        std::optional<digest> image;
+        std::string name, target, boot;
+        bool writable = false;
+        std::uint64_t mount_namespace = 0;
+        read_record(*text, json_object({{"id", json_text(name).required()},
+                                        {"image", json_digest(image).required()},
+                                        {"target", json_encoded(target).required()},
+                                        {"writable", json_flag(writable).required()},
+                                        {"boot_id", json_text(boot).required()},
+                                        {"mount_namespace", json_number(mount_namespace).required()}}));
+        out.push_back({std::move(name), *image, std::move(target), writable, std::move(boot), mount_namespace});
     }
     return out;
 }
@@ -112,8 +115,11 @@ OVERMOUNT_DECL void mount_table::sweep()
 OVERMOUNT_DECL bool mount_table::ensure_correction(const chain_id& top, const std::vector<stacked_layer>& stack)
 {
     const unique_fd layer = open_directory(store_->base_fd(), store_->layer_path(top));
-    if (const auto known = read_file(layer.get(), "correction.json", 4096))
-        return read_record(*known, [](const nlohmann::json& value) { return value.at("needed").get<bool>(); });
+    if (const auto known = read_file(layer.get(), "correction.json", 4096)) {
+        bool needed = false;
+        read_record(*known, json_object({{"needed", json_flag(needed).required()}}));
+        return needed;
+    }
     const correction wanted(stack);
     auto staging = store_->make_staging();
     if (wanted.needed()) {

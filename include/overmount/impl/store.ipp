@@ -93,17 +93,28 @@ OVERMOUNT_DECL void store::check_header(std::string_view form)
             check(::unlinkat(base_fd_.get(), mine.c_str(), 0), "unlink", mine);
         text = read_file(base_fd_.get(), "repository.json", record_limit);
     }
-    read_record(text.value_or(""), [&](const nlohmann::json& header) {
-        if (header.at("version") != 1 || !header.at("features").at("incompatible").empty())
-            throw error(errc::unsupported_repository).subject(base_.string());
-        read_only_ = !header.at("features").at("read_only_compatible").empty();
-        const auto& forms = header.at("forms");
-        if (std::none_of(forms.begin(), forms.end(), [&](const auto& known) { return known == form; }))
-            throw error(errc::unsupported_repository)
-                .subject(base_.string())
-                .detail("it was made with another storage: " + forms.dump());
-        return 0;
-    });
+    const std::string header = text.value_or("");
+    std::uint64_t version = 0;
+    std::vector<std::string> incompatible, read_only, forms;
+    // The rest of another version may be of any shape.
+    read_record(header, json_object({{"version", json_number(version).required()}}));
+    if (version == 1)
+        read_record(header,
+                    json_object({{"features", json_object({{"incompatible", json_texts(incompatible).required()},
+                                                           {"read_only_compatible", json_texts(read_only).required()}})
+                                                  .required()},
+                                 {"forms", json_texts(forms).required()}}));
+    if (version != 1 || !incompatible.empty())
+        throw error(errc::unsupported_repository).subject(base_.string());
+    read_only_ = !read_only.empty();
+    if (std::ranges::find(forms, form) == forms.end()) {
+        std::string names;
+        for (const std::string& name : forms)
+            names += (names.empty() ? "" : ", ") + escape(name);
+        throw error(errc::unsupported_repository)
+            .subject(base_.string())
+            .detail("it was made with another storage: " + names);
+    }
 }
 
 OVERMOUNT_DECL file_lock store::lock(file_lock::kind how) const
@@ -171,12 +182,13 @@ OVERMOUNT_DECL std::optional<layer_record> store::layer(const chain_id& chain) c
     const auto text = read_file(layers_.get(), digest_path(chain.value()) + "/layer.json", record_limit);
     if (!text)
         return std::nullopt;
-    return read_record(*text, [](const nlohmann::json& value) {
-        layer_record out{diff_id::parse(value.at("diff_id").get<std::string>()), std::nullopt};
-        if (!value.at("parent").is_null())
-            out.parent = chain_id::parse(value.at("parent").get<std::string>());
-        return out;
-    });
+    std::optional<digest> diff, parent;
+    read_record(*text, json_object({{"diff_id", json_digest(diff).required()},
+                                    {"parent", json_digest(parent).required_or_null()}}));
+    layer_record out{diff_id(*diff), std::nullopt};
+    if (parent)
+        out.parent = chain_id(*parent);
+    return out;
 }
 
 OVERMOUNT_DECL std::vector<layer_record> store::chain(const chain_id& top) const
@@ -250,15 +262,15 @@ OVERMOUNT_DECL void store::put_tag(const tag_record& record, durability sync)
 
 inline tag_record parse_tag(std::string_view text)
 {
-    return read_record(text, [](const nlohmann::json& value) {
-        tag_record out{value.at("name"), digest::parse(value.at("image").get<std::string>()), std::nullopt,
-                       percent_decode(value.at("source").get<std::string>()), value.at("time")};
-        if (!value.at("manifest").is_null())
-            out.manifest = digest::parse(value.at("manifest").get<std::string>());
-        if (!value.at("index").is_null())
-            out.index = digest::parse(value.at("index").get<std::string>());
-        return out;
-    });
+    std::string name, source, time;
+    std::optional<digest> image, manifest, index;
+    read_record(text, json_object({{"name", json_text(name).required()},
+                                   {"image", json_digest(image).required()},
+                                   {"manifest", json_digest(manifest)},
+                                   {"index", json_digest(index)},
+                                   {"source", json_encoded(source).required()},
+                                   {"time", json_text(time).required()}}));
+    return {std::move(name), *image, manifest, std::move(source), std::move(time), index};
 }
 
 OVERMOUNT_DECL std::optional<tag_record> store::tag(std::string_view name) const
