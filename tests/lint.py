@@ -116,7 +116,7 @@ def check_lists():
     if "overmount/src.hpp" in files:
         for name in sorted(set(bodies) - set(includes["overmount/src.hpp"])):
             complain("include/overmount/src.hpp", f"does not include {name}")
-    for suite in ("unit", "conformance", "integration"):
+    for suite in ("unit", "conformance", "hostile", "integration"):
         folder = ROOT / "tests" / suite
         listing = (folder / "meson.build").read_text() if (folder / "meson.build").exists() else ""
         for path in sorted(folder.rglob("*.cpp")):

@@ -44,13 +44,15 @@ OVERMOUNT_DECL extractor::extractor(int root, int trash, const limits& bounds, b
     directories_[root_inode_];
 }
 
-// The path of a new thing, without links: those on the way may be replaced later.
-OVERMOUNT_DECL std::string extractor::path_below(ino_t above, const std::string& name) const
+// The path of a directory, without links: those on the way may be replaced later.
+OVERMOUNT_DECL std::string extractor::path_below(ino_t above, const std::string& name)
 {
     const std::string& parent = directories_.at(above).path;
     std::string path = parent.empty() ? name : parent + "/" + name;
     if (path.size() > bounds_.path_bytes)
         throw error(errc::path_too_long);
+    if ((path_bytes_ += path.size()) > bounds_.directory_bytes)
+        throw error(errc::too_many_entries).detail("the paths of directories are too long together");
     return path;
 }
 
@@ -104,13 +106,16 @@ OVERMOUNT_DECL unique_fd extractor::make_parents(const std::string& path)
         no_directory();
     unique_fd above(check(::openat(root_, ".", parent_flags | O_CLOEXEC), "open directory"));
     for (std::size_t end = 0; end != std::string::npos;) {
-        end = path.find('/', end == 0 ? 0 : end + 1);
-        const std::string prefix = path.substr(0, end);
-        unique_fd next = open_in_root(root_, prefix, parent_flags);
+        const std::size_t begin = end == 0 ? 0 : end + 1;
+        end = path.find('/', begin);
+        const std::string name = path.substr(begin, end == std::string::npos ? end : end - begin);
+        unique_fd next(::openat(above.get(), name.c_str(), parent_flags | O_NOFOLLOW | O_CLOEXEC));
+        if (!next && errno != ENOENT) // it may be a link
+            next = open_in_root(root_, path.substr(0, end), parent_flags);
         if (!next && errno != ENOENT && errno != ENOTDIR)
             no_directory();
         if (!next)
-            next = make_implied(above.get(), std::string(tar::name_of(prefix)));
+            next = make_implied(above.get(), name);
         above = std::move(next);
     }
     return above;
@@ -127,6 +132,8 @@ OVERMOUNT_DECL unique_fd extractor::make_implied(int above, const std::string& n
         no_directory();
     }
     std::string path = path_below(inode_of(above), name);
+    if (++implied_ > bounds_.entries)
+        throw error(errc::too_many_entries).detail("directories without an entry");
     if (cut)
         check(::unlinkat(above, name.c_str(), 0), "unlink");
     check(::mkdirat(above, name.c_str(), 0700), "mkdir");

@@ -83,16 +83,15 @@ private:
     {
         const bool last = rest_.empty(); // a slash behind it asks for a directory
         unique_fd found = opened(::openat(here_.get(), name.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC));
-        struct stat status;
-        if (!found || ::fstat(found.get(), &status) != 0)
+        if (!found)
             return false;
-        if (S_ISLNK(status.st_mode) && !(last && (flags & O_NOFOLLOW) != 0))
+        if (S_ISLNK(status_.st_mode) && !(last && (flags & O_NOFOLLOW) != 0))
             return follow(found.get());
         if (last) {
             result_ = opened(::openat(here_.get(), name.c_str(), flags | O_NOFOLLOW | O_CLOEXEC));
             return false;
         }
-        if (!S_ISDIR(status.st_mode))
+        if (!S_ISDIR(status_.st_mode))
             return fail(ENOTDIR);
         here_ = std::move(found);
         above_.push_back(name);
@@ -140,13 +139,12 @@ private:
     unique_fd opened(int fd)
     {
         unique_fd out(fd);
-        struct stat status;
-        if (!out || ::fstat(out.get(), &status) != 0)
+        if (!out || ::fstat(out.get(), &status_) != 0)
             return {};
-        if (status.st_dev == top_.st_dev && ++steps_ <= 100'000)
+        if (status_.st_dev == top_.st_dev && ++steps_ <= 100'000)
             return out;
         out.reset();
-        errno = status.st_dev == top_.st_dev ? ELOOP : EXDEV;
+        errno = status_.st_dev == top_.st_dev ? ELOOP : EXDEV;
         return out;
     }
 
@@ -157,7 +155,7 @@ private:
     }
 
     int root_;
-    struct stat top_{};
+    struct stat top_{}, status_{}; // of the root, and of what was opened last
     unique_fd here_, result_;
     std::vector<std::string> above_; // what lies between the root and here
     std::string rest_;

@@ -66,7 +66,7 @@ private:
     int parent(const std::string& path);
     unique_fd make_parents(const std::string& path);
     unique_fd make_implied(int above, const std::string& name);
-    [[nodiscard]] std::string path_below(ino_t above, const std::string& name) const;
+    [[nodiscard]] std::string path_below(ino_t above, const std::string& name);
 
     void put_directory(int above, const std::string& name, bool root);
     void put_file(int above, const std::string& name);
@@ -102,6 +102,7 @@ private:
     std::vector<cached_parent> parents_;
     std::uint64_t clock_ = 0;
     std::unordered_map<ino_t, directory> directories_; // all that there are, under their own paths
+    std::uint64_t implied_ = 0, path_bytes_ = 0; // against their limits
     bool skipped_xattrs_ = false;
 };
 
