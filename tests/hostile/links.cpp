@@ -77,7 +77,7 @@ HOSTILE("attributes of a link are not its target's",
         {"l l -> " + layer.canary() + "/bird 9:8 @7"});
 }
 
-HOSTILE("a hard link to the outside", "CVE-2014-9357, CVE-2021-32760: hard links to files of the host")
+HOSTILE("a hard link to the outside", "CVE-2014-6407, CVE-2021-32760: hard links to files of the host")
 {
     layer.refused(tar_writer().hard_link("h", layer.canary() + "/bird"), errc::missing_hard_link_target);
     layer.refused(tar_writer().hard_link("h", "../canary/bird"), errc::entry_escapes_layer);
@@ -212,8 +212,7 @@ HOSTILE("more links in a row than are followed", "path_resolution(7): 40 links")
     layer.refused(archive.file("l41/a", ""), errc::entry_escapes_layer);
 }
 
-HOSTILE("links of /proc that are no links of text",
-        "CVE-2019-14271-like: /proc/self/root, RESOLVE_NO_MAGICLINKS")
+HOSTILE("links of /proc that are no links of text", "openat2(2), RESOLVE_NO_MAGICLINKS")
 {
     layer.refused(tar_writer().symlink("l", "/proc/self/root").file("l/a", ""), errc::entry_escapes_layer);
     layer.refused(tar_writer().symlink("l", "/proc/self/cwd").directory("l/d"), errc::entry_escapes_layer);
