@@ -2,11 +2,13 @@
 """Uses om as people do, and compares what it mounts with what others make of the same images.
 
     cli.py OM images     every image of $OVERMOUNT_IMAGES, in each of its file forms, against its .truth listing
-    cli.py OM umoci      a layout made here with GNU tar, unpacked by umoci and mounted by om
+    cli.py OM umoci      a layout made here with GNU tar, and images of $OVERMOUNT_IMAGES, unpacked by umoci and
+                         mounted by om
     cli.py OM kill       om image import killed at random moments, twenty times, then done
     cli.py OM bad        bad input: one line, exit status 1, nothing left
     cli.py OM crun       a container of crun on a mounted root
     cli.py OM layer      om layer create from files, pipes and standard input
+    cli.py OM two        several processes in one repository; opening one of 10,000 layers
 
 Exit status 77: cannot run here."""
 import base64
@@ -53,7 +55,7 @@ def escaped(text):
 
 def listing(root, exact):
     """One line a path, without the root: path type mode uid gid size mtime rdev link-group content xattrs.
-    `exact` adds nanoseconds, link counts, ACLs and the root directory."""
+    `exact` adds nanoseconds, link counts, allocated blocks, ACLs and the root directory."""
     root = os.fsencode(str(root))
     found, groups = [], {}
 
@@ -80,7 +82,7 @@ def listing(root, exact):
                str(s.st_mtime_ns // 10**9), device, s.st_ino, content,
                ",".join(f"{escaped(k)}={v}" for k, v in sorted(kept.items())) or "-"]
         if exact:
-            row += [str(s.st_mtime_ns % 10**9), str(s.st_nlink if kind != "d" else 0)]
+            row += [str(s.st_mtime_ns % 10**9), *([str(s.st_nlink), str(s.st_blocks)] if kind != "d" else [])]
         found.append(row)
         if kind == "d":
             for child in sorted(os.listdir(path)):
@@ -96,11 +98,19 @@ def listing(root, exact):
     return lines
 
 
+def only_hidden_links(wanted, got):
+    """Whether the lines differ only in the link count: overlayfs counts names that a whiteout hides as well."""
+    wanted, got = wanted.split(), got.split()
+    return len(wanted) == len(got) == 14 and int(got[12]) > int(wanted[12]) and (
+        wanted[:12] + wanted[13:] == got[:12] + got[13:])
+
+
 def compare(what, wanted, got):
     differ = [path for path in sorted(wanted.keys() | got.keys()) if wanted.get(path) != got.get(path)]
     # A parent that no layer has an entry for has no time of its own: -1 in a truth listing.
     differ = [p for p in differ if not (p in wanted and p in got and wanted[p].split()[6] == "-1" and
                                         wanted[p].split()[:6] == got[p].split()[:6])]
+    differ = [p for p in differ if not (p in wanted and p in got and only_hidden_links(wanted[p], got[p]))]
     for path in differ[:10]:
         print(f"{what}: {path}\n  wanted {wanted.get(path)}\n  got    {got.get(path)}")
     if differ or not wanted:
@@ -206,14 +216,20 @@ def umoci():
     need("umoci", "busybox", "gzip")
     layout = SCRATCH / "layout"
     make_layout(layout, make_tree())
-    subprocess.run(["umoci", "unpack", "--image", f"{layout}:latest", SCRATCH / "bundle"], check=True,
-                   capture_output=True)
-    identity = om("image", "import", f"oci:{layout}:latest", "--tag", "test/umoci")
-    target = om("image", "mount", "test/umoci")
-    try:
-        compare("umoci unpack", listing(SCRATCH / "bundle/rootfs", True), listing(target, True))
-    finally:
-        om("image", "unmount", identity)
+    folder = os.environ.get("OVERMOUNT_IMAGES", "")
+    others = [pathlib.Path(folder, name) for name in ("small", "manylayers")] if folder else []
+    for number, image in enumerate([layout, *others]):
+        if not image.exists():
+            raise SystemExit(f"there is no {image}")
+        bundle = SCRATCH / f"bundle{number}"
+        subprocess.run(["umoci", "unpack", "--image", f"{image}:latest", bundle], check=True, capture_output=True)
+        identity = om("image", "import", f"oci:{image}:latest", "--tag", "test/umoci")
+        target = om("image", "mount", "test/umoci")
+        os.sync()  # what is not written yet has no blocks
+        try:
+            compare(f"umoci unpack of {image.name}", listing(bundle / "rootfs", True), listing(target, True))
+        finally:
+            om("image", "unmount", identity)
 
 
 def kill():
@@ -414,10 +430,89 @@ def layer():
         raise SystemExit(f"a killed one: left behind: {left_behind()}")
 
 
+def two():
+    need("busybox", "gzip", "strace")
+    tree = make_tree()
+    rng = random.Random(1)
+    big = SCRATCH / "big"
+    for i in range(20):
+        (big / f"d{i}").mkdir(parents=True)
+        for k in range(20):
+            (big / f"d{i}/f{k}").write_bytes(rng.randbytes(rng.randrange(30000)))
+    fat = packed(big)
+    # Three images that share layers, and one that only comes and goes.
+    layouts = {"a": [*tree, fat], "b": [tree[0], fat, tree[2]], "c": [fat, *tree], "beside": [tree[0], tree[1]]}
+    wanted = {}
+    for name, layers in layouts.items():
+        make_layout(SCRATCH / name, layers)
+        identity = om("image", "import", f"oci:{SCRATCH}/{name}")
+        target = om("image", "mount", identity)
+        wanted[identity] = name, listing(target, True)
+        om("image", "unmount", identity)
+    shutil.rmtree(REPO)
+
+    beside = om("image", "import", f"oci:{SCRATCH}/beside", "--tag", "beside")
+    imports = [subprocess.Popen([OM, "--repo", REPO, "image", "import", f"oci:{SCRATCH}/{name}", "--tag", f"{name}:{i}"],
+                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+               for i in range(3) for name in ("a", "b", "c")]
+    rounds = 0
+    while rounds == 0 or any(child.poll() is None for child in imports):
+        om("image", "list")
+        om("layer", "list")
+        target = om("image", "mount", beside, "--writable")
+        pathlib.Path(target, "new").write_text("new")
+        om("image", "unmount", target)
+        om("tag", "list")
+        om("image", "remove", "beside")
+        if om("image", "import", f"oci:{SCRATCH}/beside", "--tag", "beside") != beside:
+            raise SystemExit("the image beside has another ID")
+        rounds += 1
+    for number, child in enumerate(imports):
+        out, problems = child.communicate()
+        if child.returncode != 0 or wanted[out.strip()][0] != "abc"[number % 3]:
+            raise SystemExit(f"import {number}: status {child.returncode}, {out!r}, {problems!r}")
+    if {row["id"]: len(row["tags"]) for row in json.loads(om("--json", "image", "list"))} != {
+            identity: 1 if name == "beside" else 3 for identity, (name, _) in wanted.items()}:
+        raise SystemExit(om("image", "list"))
+    if len(list((REPO / "diffs/sha256").iterdir())) != 4 or left_behind() or list((REPO / "mounts").iterdir()):
+        raise SystemExit(f"left behind: {left_behind()}")
+    for identity, (name, tree) in wanted.items():
+        target = om("image", "mount", identity)
+        compare(f"image {name} of {len(imports)} imports", tree, listing(target, True))
+        om("image", "unmount", identity)
+    print(f"{rounds} rounds of the other commands beside")
+
+    # In memory: 10,000 directories take a disk long to make and to remove.
+    memory = SCRATCH / "memory"
+    memory.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", memory], check=True)
+
+    def calls():
+        """How many calls on files `om tag list` makes, the sweep included."""
+        log = SCRATCH / "calls"
+        subprocess.run(["strace", "-f", "-c", "-U", "calls,name", "-o", log, "-e", "trace=%file,getdents64,read,fcntl",
+                        OM, "--repo", memory / "r", "tag", "list"], check=True, stdout=subprocess.DEVNULL)
+        return sum(int(line.split()[0]) for line in log.read_text().splitlines()
+                   if line.split()[0].isdigit() and line.split()[1] != "total")
+
+    subprocess.run([OM, "--repo", memory / "r", "image", "import", f"oci:{SCRATCH}/a"], check=True, stdout=subprocess.DEVNULL)
+    few = calls()
+    for i in range(10000):
+        diff = f"{i:064x}"
+        folder = memory / "r/layers/sha256" / hashlib.sha256(diff.encode()).hexdigest()
+        folder.mkdir()
+        (folder / "layer.json").write_text(json.dumps({"diff_id": f"sha256:{diff}", "parent": None}))
+    many = calls()
+    listed = subprocess.run([OM, "--repo", memory / "r", "layer", "list"], check=True, stdout=subprocess.PIPE).stdout
+    if len(listed.splitlines()) < 10000 or many > few or few < 20:
+        raise SystemExit(f"{few} calls with few layers, {many} with 10,000 more")
+    print(f"opening takes {few} calls with few layers, {many} with 10,000 more")
+
+
 if os.geteuid() != 0:
     skip("mounting needs root")
 try:
-    {"images": images, "umoci": umoci, "kill": kill, "bad": bad, "crun": crun, "layer": layer}[sys.argv[2]]()
+    {"images": images, "umoci": umoci, "kill": kill, "bad": bad, "crun": crun, "layer": layer, "two": two}[sys.argv[2]]()
 finally:
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as mounts:
         for line in reversed(mounts.readlines()):
