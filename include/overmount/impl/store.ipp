@@ -153,14 +153,17 @@ OVERMOUNT_DECL void store::put_directory(int directory, const digest& id, const 
 {
     const std::string algorithm(to_string(id.algorithm()));
     make_directory(directory, algorithm, 0700);
-    const std::string draft = "draft-" + random_id();
-    make_directory(tmp_.get(), draft, 0700);
-    const unique_fd made = open_directory(tmp_.get(), draft);
-    put_record(made.get(), file, content, sync, false);
     const unique_fd parent = open_directory(directory, algorithm);
-    if (!rename_into_place(tmp_.get(), draft, parent.get(), id.hex()))
-        remove_tree(tmp_.get(), draft, tmp_.get());
-    else if (sync != durability::none)
+    if (!exists(parent.get(), id.hex())) {
+        const std::string draft = "draft-" + random_id();
+        make_directory(tmp_.get(), draft, 0700);
+        const unique_fd made = open_directory(tmp_.get(), draft);
+        put_record(made.get(), file, content, sync, false);
+        if (!rename_into_place(tmp_.get(), draft, parent.get(), id.hex()))
+            remove_tree(tmp_.get(), draft, tmp_.get());
+    }
+    // Who put it there before us may not have come to this.
+    if (sync != durability::none)
         sync_directory(parent.get());
 }
 
