@@ -7,6 +7,7 @@
 #include <charconv>
 #include <iterator>
 #include <limits>
+#include <map>
 
 namespace overmount::inline OVERMOUNT_ABI::tar {
 
@@ -384,17 +385,17 @@ OVERMOUNT_DECL void framing::add_libarchive_xattr(std::string_view name, std::st
 // Of equal names the last counts, and the spelling that all tools know before that of libarchive.
 OVERMOUNT_DECL void framing::merge_xattrs()
 {
-    auto& all = entry_.xattrs;
-    all.insert(all.begin(), std::make_move_iterator(libarchive_xattrs_.begin()),
-               std::make_move_iterator(libarchive_xattrs_.end()));
+    std::map<std::string, std::string> merged;
+    for (std::vector<xattr>* const list : {&libarchive_xattrs_, &entry_.xattrs})
+        for (xattr& one : *list)
+            merged.insert_or_assign(std::move(one.name), std::move(one.value));
     libarchive_xattrs_.clear();
-    std::ranges::stable_sort(all, {}, &xattr::name);
-    const auto later = std::unique(all.rbegin(), all.rend(),
-                                   [](const xattr& a, const xattr& b) { return a.name == b.name; });
-    all.erase(all.begin(), later.base());
+    entry_.xattrs.clear();
     // No file system holds more.
-    if (all.size() > 1000)
+    if (merged.size() > 1000)
         fail(errc::xattr_too_large, "too many attributes");
+    for (auto& [name, value] : merged)
+        entry_.xattrs.push_back({name, std::move(value)});
 }
 
 // Seconds with a fraction; of a negative time the fraction counts downwards.
