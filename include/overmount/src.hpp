@@ -2,8 +2,6 @@
 #ifndef OVERMOUNT_SRC_HPP
 #define OVERMOUNT_SRC_HPP
 
-#include <overmount/overmount.hpp>
-
 #include <overmount/impl/bzip2_decoder.ipp>
 #include <overmount/impl/checker.ipp>
 #include <overmount/impl/correction.ipp>
@@ -31,5 +29,8 @@
 #include <overmount/impl/store.ipp>
 #include <overmount/impl/xz_decoder.ipp>
 #include <overmount/impl/zstd_decoder.ipp>
+
+// Last: the bodies may use names such as `image` for what is local to them.
+#include <overmount/overmount.hpp>
 
 #endif
