@@ -205,9 +205,9 @@ std::string listing_of(const kept_tree& tree)
         if (node.uid != 0 || node.gid != 0)
             line += " " + std::to_string(node.uid) + ":" + std::to_string(node.gid);
         const std::int64_t usual_time = node.implied ? 0 : 1'700'000'000;
-        std::snprintf(text, sizeof text, node.nanoseconds != 0 ? ".%09u" : "", node.nanoseconds);
+        std::snprintf(text, sizeof text, ".%09u", node.nanoseconds);
         if ((node.seconds != usual_time || node.nanoseconds != 0) && node.type != 'w')
-            line += " @" + std::to_string(node.seconds) + text;
+            line += " @" + std::to_string(node.seconds) + (node.nanoseconds != 0 ? text : "");
         for (const auto& [name, value] : node.xattrs)
             line += " " + escape(name) + "=" + literal(value);
         line += node.implied ? " implied" : "";

@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <charconv>
-#include <iterator>
 #include <limits>
 #include <map>
 
@@ -386,11 +385,11 @@ OVERMOUNT_DECL void framing::add_libarchive_xattr(std::string_view name, std::st
 OVERMOUNT_DECL void framing::merge_xattrs()
 {
     std::map<std::string, std::string> merged;
-    for (std::vector<xattr>* const list : {&libarchive_xattrs_, &entry_.xattrs})
+    for (auto* list : {&libarchive_xattrs_, &entry_.xattrs}) {
         for (xattr& one : *list)
             merged.insert_or_assign(std::move(one.name), std::move(one.value));
-    libarchive_xattrs_.clear();
-    entry_.xattrs.clear();
+        list->clear();
+    }
     // No file system holds more.
     if (merged.size() > 1000)
         fail(errc::xattr_too_large, "too many attributes");

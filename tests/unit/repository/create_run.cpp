@@ -166,7 +166,7 @@ TEST_CASE("a layer is not made on an unknown parent, or from what is no file")
     const om::chain_id stranger(om::digest::of("stranger"));
     CHECK(code_of(repository.create_layer(write(scratch / "tar", usual()), stranger)) ==
           errc::layer_not_found);
-    CHECK(code_of(repository.create_layer(scratch.path())) == errc::invalid_layer);
+    CHECK(code_of(repository.create_layer(scratch.path())) == errc::unknown_archive_format);
     CHECK(code_of(repository.create_layer(scratch / "missing")) ==
           boost::system::errc::no_such_file_or_directory);
     check_nothing_left(repository);
