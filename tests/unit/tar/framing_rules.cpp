@@ -2,8 +2,12 @@
 
 #include "support/catch.hpp"
 #include "support/scratch.hpp"
+#include "support/skip.hpp"
 #include "support/tar_writer.hpp"
 
+#include <sys/xattr.h>
+
+#include <algorithm>
 #include <cstdlib>
 #include <fstream>
 #include <functional>
@@ -473,6 +477,31 @@ TEST_CASE("attributes that libarchive wrote in its own way are read", "[tar]")
     CHECK(attributes({{"LIBARCHIVE.xattr.user.a", ""}}) == list{{"user.a", ""}});
     CHECK(attributes({{"LIBARCHIVE.xattr.user.a", "YQ"}, {"LIBARCHIVE.xattr.user.a", "YWI="}}) ==
           list{{"user.a", "ab"}});
+}
+
+TEST_CASE("attributes of bsdtar's own archives are read", "[tar]")
+{
+    overmount::test::scratch_directory scratch;
+    std::ofstream(scratch / "f") << "text";
+    const overmount::test::string_pairs attributes{{"user. %=\xff", "a"},
+                                                   {"user.a", ""},
+                                                   {"user.b", "ab"},
+                                                   {"user.c", "abc"},
+                                                   {"user.d", std::string("\0\xff\n=", 4)}};
+    for (const auto& [name, value] : attributes)
+        if (::setxattr((scratch / "f").c_str(), name.c_str(), value.data(), value.size(), 0) != 0)
+            OVERMOUNT_SKIP("the file system has no user attributes");
+    if (run("cd '" + scratch.path().native() + "' && bsdtar --format=pax --xattrs -cf out.tar f") != 0)
+        OVERMOUNT_SKIP("there is no bsdtar");
+    const std::string bytes = slurp(scratch / "out.tar");
+    REQUIRE(bytes.find("LIBARCHIVE.xattr.user.%20%25%3D%FF") != std::string::npos);
+    const auto all = read_all(bytes);
+    REQUIRE(all.size() == 1);
+    // SCHILY's spelling of the odd name, which libarchive encodes as well, is another name.
+    for (const auto& [name, value] : attributes) {
+        INFO(name);
+        CHECK(std::ranges::count(all[0].entry.xattrs, tar::xattr{name, value}) == 1);
+    }
 }
 
 TEST_CASE("an attribute in both spellings counts as all tools read it", "[tar]")

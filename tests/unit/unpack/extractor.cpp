@@ -669,4 +669,17 @@ TEST_CASE("a hard link cannot take the place of the directory that its target is
     CHECK(made.failure(tar_writer().file("d/a", "").hard_link("d", "d/a")) == errc::missing_hard_link_target);
 }
 
+TEST_CASE("an attribute is stored whole, or there is no room for it: never in silence")
+{
+    NEEDS_ROOT();
+    layer made;
+    const std::string value(60000, 'v');
+    const auto failure = made.failure(tar_writer().file("a", "", {.xattrs = {{"user.a", value}}}));
+    const auto stored = ::lgetxattr((made / "a").c_str(), "user.a", nullptr, 0);
+    if (failure.failed())
+        CHECK(failure == errc::xattr_too_large); // ext4 has room for a block
+    else
+        CHECK(stored == static_cast<ssize_t>(value.size()));
+}
+
 } // namespace
