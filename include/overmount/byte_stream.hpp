@@ -31,8 +31,8 @@ class byte_stream
 {
 public:
     /// \param stream is read on its own executor by one operation at a time, to its end
-    template <async_read_stream Stream>
-        requires(!std::same_as<Stream, byte_stream>)
+    template <class Stream>
+        requires(!std::same_as<Stream, byte_stream>) && async_read_stream<Stream>
     explicit byte_stream(Stream stream) : source_(std::make_shared<model<Stream>>(std::move(stream)))
     {}
 

@@ -4,6 +4,7 @@
     cli.py OM images     every image of $OVERMOUNT_IMAGES, in each of its file forms, against its .truth listing
     cli.py OM umoci      a layout made here with GNU tar, and images of $OVERMOUNT_IMAGES, unpacked by umoci and
                          mounted by om
+    cli.py OM forms      an image in each form that skopeo writes, read in place and from a pipe
     cli.py OM kill       om image import killed at random moments, twenty times, then done
     cli.py OM bad        bad input: one line, exit status 1, nothing left
     cli.py OM crun       a container of crun on a mounted root
@@ -230,6 +231,46 @@ def umoci():
             compare(f"umoci unpack of {image.name}", listing(bundle / "rootfs", True), listing(target, True))
         finally:
             om("image", "unmount", identity)
+
+
+def forms():
+    """One image in each form that skopeo writes, read in place and as a stream: the same tree, skopeo's config digest."""
+    need("skopeo", "bsdtar", "busybox", "gzip", "zstd")
+    layers, extra = make_tree(), SCRATCH / "extra"
+    extra.mkdir()
+    (extra / "by-bsdtar").write_text("b")
+    tar = subprocess.run(["bsdtar", "-C", extra, "--format=pax", "-cf", "-", "."], check=True,
+                         stdout=subprocess.PIPE).stdout
+    layers.append((tar, subprocess.run(["gzip", "-n"], input=tar, check=True, stdout=subprocess.PIPE).stdout, "+gzip"))
+    layout, wanted = SCRATCH / "layout", None
+    make_layout(layout, layers)
+    for number, (form, *options) in enumerate((("docker-archive:{}:test/forms:1",), ("oci-archive:{}:1",), ("oci:{}:1",),
+                                               ("oci:{}:1", "--dest-compress-format", "zstd"))):
+        path = SCRATCH / f"form{number}"
+        copy = form.format(path)
+        subprocess.run(["skopeo", "copy", "-q", *options, f"oci:{layout}:latest", copy], check=True)
+        config = subprocess.run(["skopeo", "inspect", "--config", "--raw", copy], check=True,
+                                stdout=subprocess.PIPE).stdout
+        ways = [("in place", lambda: om("image", "import", copy))]
+        if path.is_file():
+            for name, filter in (("as a stream", "cat"), ("as a gzip stream", "gzip -c"), ("as a zstd stream", "zstd -qc")):
+                ways.append((name, lambda filter=filter: subprocess.run(
+                    f"{filter} < '{path}' | '{OM}' --repo '{REPO}' image import -", shell=True, check=True,
+                    capture_output=True, text=True).stdout.strip()))
+        for way, run in ways:
+            shutil.rmtree(REPO, ignore_errors=True)
+            identity = run()
+            if identity != "sha256:" + hashlib.sha256(config).hexdigest():
+                raise SystemExit(f"{copy} {way}: the image ID is {identity}, skopeo's config has another digest")
+            target = om("image", "mount", identity)
+            try:
+                tree = listing(target, True)
+            finally:
+                om("image", "unmount", identity)
+            wanted = wanted or tree
+            compare(f"{form.split(':')[0]} {' '.join(options)} {way}", wanted, tree)
+            if left_behind():
+                raise SystemExit(f"{copy} {way}: left behind: {left_behind()}")
 
 
 def kill():
@@ -513,7 +554,8 @@ def two():
 if os.geteuid() != 0:
     skip("mounting needs root")
 try:
-    {"images": images, "umoci": umoci, "kill": kill, "bad": bad, "crun": crun, "layer": layer, "two": two}[sys.argv[2]]()
+    {"images": images, "umoci": umoci, "kill": kill, "bad": bad, "crun": crun, "layer": layer, "two": two,
+     "forms": forms}[sys.argv[2]]()
 finally:
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as mounts:
         for line in reversed(mounts.readlines()):
