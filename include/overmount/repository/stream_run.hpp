@@ -6,6 +6,7 @@
 #include <overmount/importer/discover.hpp>
 #include <overmount/importer/member_kind.hpp>
 #include <overmount/repository/show_image.hpp>
+#include <overmount/tar/path.hpp>
 #include <overmount/unpack/pipeline.hpp>
 #include <overmount/unpack/stream_feed.hpp>
 
