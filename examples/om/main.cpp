@@ -26,6 +26,7 @@ class settings
 {
 public:
     std::string directory, storage = "on-disk";
+    std::string durability = "batch";
     bool quiet = false, json = false;
 };
 
@@ -328,7 +329,11 @@ asio::awaitable<void> tag_remove(om::repository repository, settings, arguments 
 
 asio::awaitable<void> run(command what, settings set, arguments given)
 {
-    om::repository repository = co_await om::repository::open(set.directory);
+    om::repository_options options;
+    options.sync(set.durability == "none"   ? om::durability::none
+                 : set.durability == "full" ? om::durability::full
+                                            : om::durability::batch);
+    om::repository repository = co_await om::repository::open(set.directory, std::move(options));
     co_await what(repository, std::move(set), std::move(given));
 }
 
@@ -352,6 +357,10 @@ int main(int argc, char** argv)
     app.add_option("--repo", set.directory, "directory of the repository ($OVERMOUNT_REPO)")->capture_default_str();
     app.add_flag("--quiet,-q", set.quiet, "no progress on a terminal");
     app.add_flag("--json", set.json, "output as JSON");
+    app.add_option("--durability", set.durability, "what survives a power cut: none, batch (as each import ends), full")
+        ->check(CLI::IsMember({"none", "batch", "full"}))
+        ->type_name("HOW")
+        ->capture_default_str();
     app.set_version_flag("--version", "om " OVERMOUNT_VERSION);
     app.require_subcommand(1);
     app.fallthrough();
