@@ -24,22 +24,20 @@ public:
     static asio::awaitable<void> run(std::shared_ptr<stream_feed> self, byte_stream from)
     {
         std::exception_ptr failure;
+        std::optional<semaphore::permit> permit;
+        std::size_t size = 0;
         try {
             for (std::size_t count = 1; count != 0;) {
-                auto permit = co_await self->free_.acquire();
+                permit.emplace(co_await self->free_.acquire());
                 const auto room = self->ring_.back();
-                std::size_t size = 0;
                 while (size < room.size() && (count = co_await from.read_some(room.subspan(size))) != 0)
                     size += count;
-                if (size == 0)
-                    break;
-                self->permits_[self->pushed_++ % buffers].emplace(std::move(permit));
-                self->ring_.push(size);
-                self->wake();
+                self->hand_over(permit, size);
             }
         } catch (...) {
             failure = std::current_exception();
         }
+        self->hand_over(permit, size);
         self->ring_.close(std::move(failure));
         self->wake();
     }
@@ -80,6 +78,15 @@ public:
     }
 
 private:
+    // The filled part of a buffer, if there is any.
+    void hand_over(std::optional<semaphore::permit>& permit, std::size_t& size)
+    {
+        if (size == 0)
+            return;
+        permits_[pushed_++ % buffers] = std::exchange(permit, std::nullopt);
+        ring_.push(std::exchange(size, 0));
+        wake();
+    }
     void wake()
     {
         std::shared_ptr<step> reader;

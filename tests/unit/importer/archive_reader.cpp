@@ -1,0 +1,245 @@
+#include <overmount/importer/archive_reader.hpp>
+
+#include "support/catch.hpp"
+#include "support/image_builder.hpp"
+
+namespace {
+
+using namespace overmount::test;
+using overmount::compression;
+using overmount::errc;
+using overmount::limits;
+
+// Gives `bytes` piece by piece, and between them nothing yet.
+class pieces
+{
+public:
+    pieces(std::string bytes, std::size_t size) : bytes_(std::move(bytes)), size_(size) {}
+    std::optional<std::span<const std::byte>> front()
+    {
+        if (at_ == end_ && end_ != bytes_.size()) {
+            if (std::exchange(asked_, !asked_))
+                end_ = std::min(at_ + size_, bytes_.size());
+            else
+                return std::nullopt;
+        }
+        return std::as_bytes(std::span(bytes_)).subspan(at_, end_ - at_);
+    }
+    void consume(std::size_t count) noexcept { at_ += count; }
+
+private:
+    std::string bytes_;
+    std::size_t size_, at_ = 0, end_ = 0;
+    bool asked_ = false;
+};
+
+using reader = overmount::detail::archive_reader<pieces>;
+using members = std::vector<std::pair<std::string, std::string>>;
+
+// `read` again and again until it has something to say.
+template <class Read>
+auto patiently(Read read)
+{
+    for (int i = 0; i < 1000000; ++i)
+        if (auto got = read())
+            return *got;
+    throw std::logic_error("it waits for ever");
+}
+
+bool next(reader& from)
+{
+    return patiently([&]() -> std::optional<bool> {
+        switch (from.next()) {
+        case reader::found::member:
+            return true;
+        case reader::found::end:
+            return false;
+        case reader::found::again:
+        case reader::found::wait:
+            break;
+        }
+        return std::nullopt;
+    });
+}
+
+std::string text(std::span<const std::byte> bytes)
+{
+    return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+
+std::string rest(reader& from, std::size_t room = 1000)
+{
+    std::string out;
+    std::vector<std::byte> buffer(room);
+    for (;;) {
+        const std::size_t count = patiently([&] { return from.read(buffer); });
+        if (count == 0)
+            return out;
+        out += text(std::span(buffer).first(count));
+    }
+}
+
+members all(reader from)
+{
+    members out;
+    while (next(from)) {
+        const std::string name = from.entry().path;
+        out.emplace_back(name, rest(from));
+    }
+    return out;
+}
+
+const members& usual()
+{
+    static const members made{{"empty", ""},
+                              {"short", "text"},
+                              {"block", std::string(512, 'b')},
+                              {"long", std::string(2000, 'l')},
+                              {"last", std::string(513, 'z')}};
+    return made;
+}
+
+std::string usual_tar()
+{
+    tar_writer out;
+    for (const auto& [name, content] : usual())
+        out.file(name, content);
+    return out.finish();
+}
+
+template <class Function>
+overmount::error failure_of(Function function)
+{
+    try {
+        function();
+    } catch (const overmount::error& failure) {
+        return failure;
+    }
+    throw std::logic_error("it did not fail");
+}
+
+TEST_CASE("an archive's members come one after the other, however its bytes come")
+{
+    const auto kind = GENERATE(compression::none, compression::gzip, compression::zstd, compression::xz,
+                               compression::bzip2);
+    const std::size_t piece = GENERATE(6, 7, 511, 512, 513, 1 << 20);
+    CAPTURE(to_string(kind), piece);
+    CHECK(all(reader(pieces(compress(usual_tar(), kind), piece), limits())) == usual());
+}
+
+TEST_CASE("a member's head is its first block, and is read once more with the rest")
+{
+    const std::size_t piece = GENERATE(10, 512, 1 << 20), room = GENERATE(1, 100, 512, 5000);
+    CAPTURE(piece, room);
+    reader from(pieces(usual_tar(), piece), limits());
+    for (const auto& [name, content] : usual()) {
+        REQUIRE(next(from));
+        CHECK(from.entry().path == name);
+        CHECK(text(patiently([&] { return from.head(); })) == content.substr(0, 512));
+        CHECK(text(patiently([&] { return from.head(); })) == content.substr(0, 512));
+        CHECK(rest(from, room) == content);
+        CHECK(rest(from, room).empty());
+    }
+    CHECK_FALSE(next(from));
+}
+
+TEST_CASE("what is not read of a member is left out")
+{
+    const std::size_t piece = GENERATE(10, 512, 1 << 20);
+    const int how = GENERATE(0, 1, 2);
+    CAPTURE(piece, how);
+    reader from(pieces(usual_tar(), piece), limits());
+    std::vector<std::byte> some(100);
+    for (const auto& [name, content] : usual()) {
+        REQUIRE(next(from));
+        CHECK(from.entry().path == name);
+        if (how == 1)
+            static_cast<void>(patiently([&] { return from.head(); }));
+        if (how == 2)
+            CHECK(patiently([&] { return from.read(some); }) <= some.size());
+    }
+    CHECK_FALSE(next(from));
+}
+
+TEST_CASE("no bytes are an archive of nothing, with an end or without")
+{
+    CHECK(all(reader(pieces("", 10), limits())).empty());
+    CHECK(all(reader(pieces(tar_writer().finish(), 10), limits())).empty());
+    std::string without = usual_tar();
+    without.resize(without.size() - 1024);
+    CHECK(all(reader(pieces(without, 100), limits())) == usual());
+}
+
+TEST_CASE("an archive may be larger than a layer")
+{
+    limits bounds;
+    bounds.layer_bytes = bounds.stream_bytes = 100;
+    CHECK(all(reader(pieces(usual_tar(), 1000), bounds)) == usual());
+}
+
+TEST_CASE("an archive that ends inside of a member is cut")
+{
+    const std::string tar = tar_writer().file("a", std::string(2000, 'a')).bytes();
+    const std::size_t size = GENERATE(1, 511, 513, 1024, 2511);
+    CAPTURE(size);
+    const auto failure = failure_of([&] { static_cast<void>(all(reader(pieces(tar.substr(0, size), 100), limits()))); });
+    CHECK(failure.code() == errc::truncated_stream);
+    const auto skipped = failure_of([&] {
+        reader from(pieces(tar.substr(0, size), 100), limits());
+        while (next(from))
+            continue;
+    });
+    CHECK(skipped.code() == errc::truncated_stream);
+}
+
+TEST_CASE("an archive whose compression is cut fails wherever that is")
+{
+    const auto kind = GENERATE(compression::gzip, compression::zstd, compression::xz, compression::bzip2);
+    const std::string whole = compress(usual_tar(), kind);
+    for (std::size_t size = 6; size < whole.size(); ++size) {
+        CAPTURE(to_string(kind), size);
+        const auto failure =
+            failure_of([&] { static_cast<void>(all(reader(pieces(whole.substr(0, size), 100), limits()))); });
+        CHECK(failure.code() == errc::truncated_stream);
+    }
+}
+
+// A candidate's step ends with what it meets, and the search goes on behind it: what concerns the archive must come
+// again.
+TEST_CASE("after an error in its compression an archive never comes to an end")
+{
+    const auto kind = GENERATE(compression::gzip, compression::zstd, compression::xz, compression::bzip2);
+    std::string noise;
+    for (unsigned state = 1; noise.size() < 300000; state = state * 1664525u + 1013904223u)
+        noise += static_cast<char>(state >> 24);
+    std::string whole = compress(tar_writer().file("noise", noise).file("b", "b").finish(), kind);
+    const std::size_t place = GENERATE(1, 2, 3);
+    for (std::size_t i = 0; i < 64; ++i)
+        whole[whole.size() * place / 4 + i] = '\x5a';
+    CAPTURE(to_string(kind), place);
+    reader from(pieces(whole, 1000), limits());
+    unsigned failures = 0;
+    for (unsigned tries = 0; tries < 5; ++tries) {
+        try {
+            while (next(from))
+                static_cast<void>(rest(from));
+            break;
+        } catch (const overmount::error&) {
+            ++failures;
+        }
+    }
+    if (kind == compression::zstd && failures == 0)
+        return; // without a checksum it cannot tell
+    CHECK(failures == 5);
+}
+
+TEST_CASE("an archive that is compressed with something unknown is no archive, lz4 is named")
+{
+    const auto lz4 = failure_of([] { static_cast<void>(all(reader(pieces("\x04\x22\x4d\x18 lz4", 100), limits()))); });
+    CHECK(lz4.code() == errc::unsupported_compression);
+    const auto noise = failure_of(
+        [] { static_cast<void>(all(reader(pieces(std::string(1024, 'x'), 100), limits()))); });
+    CHECK(noise.code() == errc::malformed_tar);
+}
+
+} // namespace
