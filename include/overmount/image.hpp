@@ -158,10 +158,10 @@ private:
                                                                     mount_options options)
     {
         auto work = [owner, config, layers, options](const detail::stop_flag&) {
-            return mount_now(*owner, config->id(), layers, options);
+            // Owned from the first moment: nobody may be there to take it when the context goes.
+            return basic_mount<Storage, Mount>(owner, mount_now(*owner, config->id(), layers, options));
         };
-        mount_record record = co_await detail::run_on(owner->pool, std::move(work));
-        co_return basic_mount<Storage, Mount>(std::move(owner), std::move(record));
+        co_return co_await detail::run_on(owner->pool, std::move(work));
     }
 
     std::shared_ptr<state> state_;
