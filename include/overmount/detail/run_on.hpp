@@ -30,13 +30,22 @@ private:
     std::atomic<bool> raised_ = false;
 };
 
+// What a cancellation means to a function that runs on a worker.
+enum class when_cancelled
+{
+    stop,
+    go_on, // it is a cleanup: the function is called and comes to its end; the caller's next co_await notices
+};
+
 template <class Function>
 class blocking_job final : public async_job
 {
 public:
     using result = std::invoke_result_t<Function&, const stop_flag&>;
 
-    blocking_job(const worker_pool& pool, Function function) : pool_(&pool), function_(std::move(function)) {}
+    blocking_job(const worker_pool& pool, Function function, when_cancelled what)
+        : pool_(&pool), when_cancelled_(what), function_(std::move(function))
+    {}
 
     [[nodiscard]] result take()
     {
@@ -72,6 +81,11 @@ private:
 
     void cancel() noexcept override
     {
+        if (when_cancelled_ == when_cancelled::stop)
+            abandon();
+    }
+    void abandon() noexcept override
+    {
         stop_.raise();
         if (claimed_.exchange(true))
             return; // the worker that is inside completes, or has completed
@@ -83,6 +97,7 @@ private:
     {
     };
     const worker_pool* pool_; // lives in the coroutine, so that a worker never holds the last handle; for start() only
+    when_cancelled when_cancelled_;
     std::atomic<bool> claimed_ = false; // by the worker that calls the function, or by who cancels before
     std::optional<Function> function_;
     std::optional<std::conditional_t<std::is_void_v<result>, nothing, result>> value_;
@@ -93,7 +108,8 @@ private:
 // cancellation raises the flag; the operation completes when the function has returned, with its result where it
 // returned one. A function that is still waiting for a worker is then not called, and the operation ends at once.
 template <class Function>
-asio::awaitable<std::invoke_result_t<Function&, const stop_flag&>> run_on(worker_pool pool, Function function)
+asio::awaitable<std::invoke_result_t<Function&, const stop_flag&>>
+run_on(worker_pool pool, Function function, when_cancelled what = when_cancelled::stop)
 {
     struct dropper
     {
@@ -104,9 +120,10 @@ asio::awaitable<std::invoke_result_t<Function&, const stop_flag&>> run_on(worker
         std::shared_ptr<blocking_job<Function>> job;
     };
     const auto state = co_await asio::this_coro::cancellation_state;
-    if (state.cancelled() != asio::cancellation_type::none) // where throw_if_cancelled is off
+    if (what == when_cancelled::stop && // where throw_if_cancelled is off
+        state.cancelled() != asio::cancellation_type::none)
         throw error(asio::error::operation_aborted);
-    const dropper owner(std::make_shared<blocking_job<Function>>(pool, std::move(function)));
+    const dropper owner(std::make_shared<blocking_job<Function>>(pool, std::move(function), what));
     std::shared_ptr<async_job> base = owner.job;
     co_await async_job::wait_for(std::move(base));
     co_return owner.job->take();

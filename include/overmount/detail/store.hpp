@@ -117,6 +117,9 @@ public:
     // may only be read gives none: `unsupported_repository`.
     [[nodiscard]] file_lock lock_shared() const;
     [[nodiscard]] file_lock lock_exclusive() const;
+    // Who holds it may put another diff in the place of one that is not contained. Held for moments as well, and
+    // taken last: also by who has the shared lock.
+    [[nodiscard]] file_lock lock_replacement() const;
 
 private:
     // A directory `<algorithm>/<hex>` that holds one file.

@@ -129,6 +129,10 @@ OVERMOUNT_DECL file_lock store::lock(file_lock::kind how) const
 
 OVERMOUNT_DECL file_lock store::lock_shared() const { return lock(file_lock::kind::shared); }
 OVERMOUNT_DECL file_lock store::lock_exclusive() const { return lock(file_lock::kind::exclusive); }
+OVERMOUNT_DECL file_lock store::lock_replacement() const
+{
+    return file_lock::wait(base_fd_.get(), "replace.lock", file_lock::kind::exclusive);
+}
 
 // Writes a file beside its place and renames it there.
 OVERMOUNT_DECL void store::put_record(int directory, const std::string& name, std::string_view content,

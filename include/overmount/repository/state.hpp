@@ -44,12 +44,14 @@ struct repository_state
     }
 
     // Shows a finished diff. One that is not believed, since it was never synced and the machine went down,
-    // gives way.
+    // gives way; not so the one with which another process has replaced it at this moment.
     void publish(typename Storage::writer& writer, const diff_id& id)
     {
         if (writer.publish(id) || storage.contains(id))
             return;
-        storage.erase(id);
+        const file_lock guard = records->lock_replacement();
+        if (!storage.contains(id))
+            storage.erase(id);
         static_cast<void>(writer.publish(id)); // if another one was faster, that is as good
     }
 
@@ -61,7 +63,8 @@ struct repository_state
     semaphore slots; // layers that are being unpacked
 };
 
-// Runs `work`, then `clean` on a worker, also when the work failed or was cancelled.
+// Runs `work`, then `clean` on a worker, also when the work failed or was cancelled; the first failure counts. The
+// caller's cancellation state stays as it is: who asks for a cancellation during the cleanup is heard behind it.
 template <class Function>
 asio::awaitable<void> run_then_clean(worker_pool pool, asio::awaitable<void> work, Function clean)
 {
@@ -71,9 +74,15 @@ asio::awaitable<void> run_then_clean(worker_pool pool, asio::awaitable<void> wor
     } catch (...) {
         failure = std::current_exception();
     }
-    co_await asio::this_coro::reset_cancellation_state(asio::disable_cancellation());
-    co_await run_on(std::move(pool), std::move(clean));
-    co_await asio::this_coro::reset_cancellation_state(asio::enable_terminal_cancellation());
+    const bool throws = co_await asio::this_coro::throw_if_cancelled();
+    co_await asio::this_coro::throw_if_cancelled(false);
+    try {
+        co_await run_on(std::move(pool), std::move(clean), when_cancelled::go_on);
+    } catch (...) {
+        if (!failure)
+            failure = std::current_exception();
+    }
+    co_await asio::this_coro::throw_if_cancelled(throws);
     if (failure)
         std::rethrow_exception(failure);
 }
