@@ -17,7 +17,20 @@ inline bool is_opaque(int layer, const std::string& path)
 {
     const std::string name = "/proc/self/fd/" + std::to_string(layer) + "/" + path;
     char value = 0;
-    return ::lgetxattr(name.c_str(), "trusted.overlay.opaque", &value, 1) == 1 && value == 'y';
+    const ssize_t size = ::lgetxattr(name.c_str(), "trusted.overlay.opaque", &value, 1);
+    if (size < 0 && errno != ENODATA && errno != EOPNOTSUPP && errno != ERANGE)
+        throw_errno("getxattr", path);
+    return size == 1 && value == 'y';
+}
+
+// Whether the layer has it; what cannot be told is a failure, and not a layer without it.
+inline bool stat_in(int layer, const char* path, struct stat& status)
+{
+    if (::fstatat(layer, path, &status, AT_SYMLINK_NOFOLLOW) == 0)
+        return true;
+    if (errno != ENOENT && errno != ENOTDIR)
+        throw_errno("stat", path);
+    return false;
 }
 
 OVERMOUNT_DECL correction::correction(const std::vector<stacked_layer>& stack) : stack_(stack)
@@ -58,7 +71,7 @@ OVERMOUNT_DECL std::vector<std::size_t> correction::merged_with(const std::vecto
     for (const std::size_t layer : above) {
         const int fd = stack_[layer].directory.fd->get();
         struct stat status;
-        if (::fstatat(fd, path.c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0)
+        if (!stat_in(fd, path.c_str(), status))
             continue;
         if (!S_ISDIR(status.st_mode))
             break;
@@ -88,8 +101,7 @@ OVERMOUNT_DECL std::optional<std::size_t> correction::attributes_of(const std::s
     const merged above = look_up(std::string(tar::parent_of(path)));
     for (const std::size_t layer : above.layers) {
         struct stat status;
-        if (::fstatat(stack_[layer].directory.fd->get(), path.empty() ? "." : path.c_str(), &status,
-                      AT_SYMLINK_NOFOLLOW) != 0)
+        if (!stat_in(stack_[layer].directory.fd->get(), path.empty() ? "." : path.c_str(), status))
             continue;
         if (!S_ISDIR(status.st_mode))
             return std::nullopt;

@@ -63,11 +63,17 @@ inline ino_t inode_of(int fd)
     return status.st_ino;
 }
 
-// A directory that something cannot be in: a file, or a link that leads to none.
-[[noreturn]] inline void no_directory()
+// After a path could not be opened: that is so because of what the layer holds, or it is another failure.
+inline void check_is_missing()
 {
     if (errno != ENOENT && errno != ENOTDIR && errno != ELOOP && errno != EXDEV)
         throw_errno("open directory");
+}
+
+// A directory that something cannot be in: a file, or a link that leads to none.
+[[noreturn]] inline void no_directory()
+{
+    check_is_missing();
     throw error(errc::entry_escapes_layer).operation("open directory").detail("what is above it is no directory");
 }
 
@@ -288,6 +294,8 @@ OVERMOUNT_DECL void extractor::put_hard_link(int above, const std::string& name)
     const std::string target = tar::normalise(entry_->link_target, bounds_);
     const std::string target_name(tar::name_of(target));
     const unique_fd there = open_in_root(root_, std::string(tar::parent_of(target)), parent_flags);
+    if (!there)
+        check_is_missing();
     struct stat status;
     if (target.empty() || !there ||
         ::fstatat(there.get(), target_name.c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0 || is_whiteout(status))
@@ -432,9 +440,12 @@ OVERMOUNT_DECL void extractor::drop_needless_whiteouts()
 OVERMOUNT_DECL void extractor::finish_directory(ino_t inode, const directory& made)
 {
     const unique_fd fd = open_in_root(root_, made.path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+    if (!fd)
+        return check_is_missing(); // something else took its place
     struct stat status;
-    if (!fd || ::fstat(fd.get(), &status) != 0 || status.st_ino != inode)
-        return; // something else took its place
+    check(::fstat(fd.get(), &status), "stat");
+    if (status.st_ino != inode)
+        return;
     if (made.shown.uid != status.st_uid || made.shown.gid != status.st_gid)
         check(::fchown(fd.get(), made.shown.uid, made.shown.gid), "chown");
     check(::fchmod(fd.get(), made.shown.mode), "chmod");

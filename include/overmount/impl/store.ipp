@@ -88,8 +88,15 @@ OVERMOUNT_DECL void store::check_header(std::string_view form)
                                     {"forms", {form}}};
         // Two processes may make it at the same time: both write the same, and one rename wins.
         const std::string mine = "repository.json." + random_id();
-        write_file(base_fd_.get(), mine, header.dump());
-        if (!rename_into_place(base_fd_.get(), mine, base_fd_.get(), "repository.json"))
+        bool used = false;
+        try {
+            write_file(base_fd_.get(), mine, header.dump());
+            used = rename_into_place(base_fd_.get(), mine, base_fd_.get(), "repository.json");
+        } catch (...) {
+            ::unlinkat(base_fd_.get(), mine.c_str(), 0); // no sweep comes here
+            throw;
+        }
+        if (!used)
             check(::unlinkat(base_fd_.get(), mine.c_str(), 0), "unlink", mine);
         text = read_file(base_fd_.get(), "repository.json", record_limit);
     }
