@@ -41,6 +41,13 @@ public:
 
 using command = asio::awaitable<void> (*)(om::repository, settings, arguments);
 
+// Whether all that was printed has arrived.
+void check_output()
+{
+    if (!std::cout.flush())
+        throw std::runtime_error("cannot write to standard output");
+}
+
 // One line on a terminal that says how far an import is.
 class progress_line
 {
@@ -233,6 +240,7 @@ asio::awaitable<void> image_mount(om::repository repository, settings, arguments
     options.target(given.target).writable(given.writable);
     auto mounted = co_await image.mount(std::move(options));
     std::cout << mounted.target() << '\n';
+    check_output(); // a mount that nobody knows of is not kept
     mounted.keep();
 }
 
@@ -423,8 +431,8 @@ int main(int argc, char** argv)
     try {
         if (failure)
             std::rethrow_exception(failure);
-        std::cout.flush();
-        return std::cout ? 0 : 1;
+        check_output();
+        return 0;
     } catch (const std::exception& problem) {
         std::cerr << "om: " << problem.what() << '\n';
         return 1;
