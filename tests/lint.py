@@ -28,9 +28,10 @@ LAYERS = {
 LOWER = {
     "overmount/mount/mount_spec.hpp": "values",
     "overmount/storage/diff_record.hpp": "values",
+    "overmount/tar/entry.hpp": "values",
     "overmount/unpack/extractor.hpp": "tar",
 }
-REPOSITORY_FILES = {"repository", "image", "options"}
+REPOSITORY_FILES = {"repository", "image", "asset", "options"}
 MAX_LINES = 400
 
 problems = []

@@ -107,8 +107,14 @@ enum class errc
     layer_exists,
     /// The layer's record or content is not valid.
     invalid_layer,
-    /// The stored content of a layer is not valid.
+    /// The stored content of a layer is not valid: import the layer again.
     invalid_asset,
+    /// The chain ID fits more than one layer: give more digits.
+    ambiguous_layer_id,
+    /// The layer has no entry of that path.
+    entry_not_found,
+    /// The entry is no file with content: a directory, a link, a device.
+    not_a_regular_file,
     /// The config and the chain of layers do not fit each other.
     image_cannot_be_composed,
     /// The image is mounted: unmount it first.

@@ -17,6 +17,7 @@
 #include <overmount/reference.hpp>
 #include <overmount/repository.hpp>
 #include <overmount/storage/on_disk_storage.hpp>
+#include <overmount/storage/virtual_storage.hpp>
 #include <overmount/worker_pool.hpp>
 
 #endif

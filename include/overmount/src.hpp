@@ -17,6 +17,7 @@
 #include <overmount/impl/header.ipp>
 #include <overmount/impl/image_config.ipp>
 #include <overmount/impl/image_files.ipp>
+#include <overmount/impl/index.ipp>
 #include <overmount/impl/manifest.ipp>
 #include <overmount/impl/mount_spec.ipp>
 #include <overmount/impl/mount_table.ipp>
@@ -27,6 +28,7 @@
 #include <overmount/impl/path.ipp>
 #include <overmount/impl/reference.ipp>
 #include <overmount/impl/store.ipp>
+#include <overmount/impl/virtual_storage.ipp>
 #include <overmount/impl/xz_decoder.ipp>
 #include <overmount/impl/zstd_decoder.ipp>
 

@@ -5,9 +5,11 @@
 #include <overmount/digest.hpp>
 #include <overmount/limits.hpp>
 #include <overmount/storage/diff_record.hpp>
+#include <overmount/tar/entry.hpp>
 
 #include <concepts>
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <span>
 #include <string>
@@ -106,6 +108,44 @@ template <class Storage>
 concept mountable_storage = storage_policy<Storage> && requires(const Storage& storage, const diff_id& id) {
     { storage.lower(id) } -> std::same_as<lower_directory>; // throws errc::layer_not_found
 };
+
+/// Gives the bytes of one diff's tar, in pieces of any size; blocks on nothing but the disk.
+///
+/// Guarantees: `read` gives at least one byte, or 0 at the end and from then on. Used by one thread at a time. It goes
+/// on when the diff is erased meanwhile.
+template <class Reader>
+concept diff_reader = std::movable<Reader> && requires(Reader& reader, std::span<std::byte> into) {
+    { reader.read(into) } -> std::same_as<std::size_t>;
+};
+
+/// A storage that gives the tar of a diff back, byte for byte.
+///
+/// Guarantees: `pack` may be called from any thread, with the others.
+template <class Storage>
+concept packable_storage =
+    storage_policy<Storage> && diff_reader<typename Storage::reader> &&
+    requires(const Storage& storage, const diff_id& id) {
+        { storage.pack(id) } -> std::same_as<typename Storage::reader>; // throws errc::layer_not_found
+    };
+
+/// Gives the entries of one diff in the tar's order, each with its place; false behind the last one. Of a sparse
+/// file it may leave out the segments.
+template <class Reader>
+concept entry_reader = std::movable<Reader> && requires(Reader& reader, tar::located_entry& into) {
+    { reader.next(into) } -> std::same_as<bool>;
+};
+
+/// A packable storage that lists entries and gets at one of them without reading the whole tar.
+///
+/// Guarantees: `entries` may be called from any thread, with the others. A reader that has sought a place gives the
+/// bytes from there on.
+template <class Storage>
+concept indexed_storage =
+    packable_storage<Storage> && entry_reader<typename Storage::entry_reader> &&
+    requires(const Storage& storage, const diff_id& id, typename Storage::reader& reader, std::uint64_t offset) {
+        { storage.entries(id) } -> std::same_as<typename Storage::entry_reader>; // throws errc::layer_not_found
+        reader.seek(offset);
+    };
 
 } // namespace overmount::inline OVERMOUNT_ABI
 

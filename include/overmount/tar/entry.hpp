@@ -63,6 +63,13 @@ struct entry
     std::vector<segment> segments; ///< of a sparse file: ascending, apart, within `size`
 };
 
+/// An entry, and where its first header block lies in its tar, in bytes.
+struct located_entry
+{
+    tar::entry entry;
+    std::uint64_t offset = 0;
+};
+
 } // namespace overmount::inline OVERMOUNT_ABI::tar
 
 #endif

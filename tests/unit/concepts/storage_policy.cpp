@@ -1,6 +1,7 @@
 #include <overmount/concepts/storage_policy.hpp>
 
 #include <overmount/storage/on_disk_storage.hpp>
+#include <overmount/storage/virtual_storage.hpp>
 
 #include "support/archetypes.hpp"
 #include "support/catch.hpp"
@@ -93,6 +94,63 @@ struct descriptor_alone : mountable_exemplar
     using mountable_exemplar::mountable_exemplar;
     int lower(const diff_id& id) const;
 };
+struct exemplar_reader
+{
+    std::size_t read(std::span<std::byte> into);
+};
+struct packable_exemplar : exemplar
+{
+    using exemplar::exemplar;
+    using reader = exemplar_reader;
+    reader pack(const diff_id& id) const;
+};
+struct unmoved_reader : exemplar_reader
+{
+    unmoved_reader(unmoved_reader&&) = delete;
+};
+struct endless_reader : exemplar_reader
+{
+    void read(std::span<std::byte> into);
+};
+struct changing_pack : packable_exemplar
+{
+    using packable_exemplar::packable_exemplar;
+    reader pack(const diff_id& id);
+};
+struct other_reader : packable_exemplar
+{
+    using packable_exemplar::packable_exemplar;
+    exemplar_reader* pack(const diff_id& id) const;
+};
+
+struct exemplar_entries
+{
+    bool next(tar::located_entry& into);
+};
+struct seeking_reader : exemplar_reader
+{
+    void seek(std::uint64_t offset);
+};
+struct indexed_exemplar : exemplar
+{
+    using exemplar::exemplar;
+    using reader = seeking_reader;
+    using entry_reader = exemplar_entries;
+    reader pack(const diff_id& id) const;
+    entry_reader entries(const diff_id& id) const;
+};
+struct unseeking : packable_exemplar
+{
+    using packable_exemplar::packable_exemplar;
+    using entry_reader = exemplar_entries;
+    entry_reader entries(const diff_id& id) const;
+};
+struct no_entries : indexed_exemplar
+{
+    using indexed_exemplar::indexed_exemplar;
+    entry_reader entries(const diff_id& id) const = delete;
+};
+
 struct mountable_without_storage
 {
     lower_directory lower(const diff_id& id) const;
@@ -134,4 +192,26 @@ TEST_CASE("a storage that gives lower directories is a mountable_storage")
     STATIC_REQUIRE_FALSE(mountable_storage<test::minimal_storage>);
     STATIC_REQUIRE_FALSE(mountable_storage<descriptor_alone>);
     STATIC_REQUIRE_FALSE(mountable_storage<mountable_without_storage>);
+}
+
+TEST_CASE("a storage that gives tars back is a packable_storage")
+{
+    STATIC_REQUIRE(packable_storage<packable_exemplar>);
+    STATIC_REQUIRE(packable_storage<virtual_storage>);
+    STATIC_REQUIRE_FALSE(mountable_storage<virtual_storage>);
+    STATIC_REQUIRE_FALSE(packable_storage<exemplar>);
+    STATIC_REQUIRE_FALSE(packable_storage<changing_pack>);
+    STATIC_REQUIRE_FALSE(packable_storage<other_reader>);
+    STATIC_REQUIRE(diff_reader<exemplar_reader>);
+    STATIC_REQUIRE_FALSE(diff_reader<unmoved_reader>);
+    STATIC_REQUIRE_FALSE(diff_reader<endless_reader>);
+}
+
+TEST_CASE("a packable storage that lists entries and seeks is an indexed_storage")
+{
+    STATIC_REQUIRE(indexed_storage<indexed_exemplar>);
+    STATIC_REQUIRE(indexed_storage<virtual_storage>);
+    STATIC_REQUIRE_FALSE(indexed_storage<packable_exemplar>);
+    STATIC_REQUIRE_FALSE(indexed_storage<unseeking>);
+    STATIC_REQUIRE_FALSE(indexed_storage<no_entries>);
 }

@@ -1,0 +1,95 @@
+// What storages have in common that keep each diff in a directory `diffs/<algorithm>/<hex>/` with a `diff.json`.
+#ifndef OVERMOUNT_STORAGE_DIFF_DIRECTORY_HPP
+#define OVERMOUNT_STORAGE_DIFF_DIRECTORY_HPP
+
+#include <overmount/concepts/storage_policy.hpp>
+#include <overmount/detail/fs.hpp>
+
+#include <fcntl.h>
+
+#include <optional>
+#include <string>
+
+namespace overmount::inline OVERMOUNT_ABI::detail {
+
+// Where a diff is below `diffs/`.
+[[nodiscard]] inline std::string directory_of(const diff_id& id)
+{
+    return std::string(to_string(id.value().algorithm())) + "/" + id.value().hex();
+}
+
+class diff_directory
+{
+public:
+    explicit diff_directory(storage_place place) : place_(place), boot_(boot_id()) {}
+
+    [[nodiscard]] const storage_place& place() const noexcept { return place_; }
+    [[nodiscard]] const std::string& boot() const noexcept { return boot_; }
+
+    // A diff of an earlier boot that was never synced does not count: a power cut may have emptied its files.
+    [[nodiscard]] bool contains(const diff_id& id) const
+    {
+        const auto text = read_record(id);
+        if (!text)
+            return false;
+        const auto found = diff_record::parse(*text);
+        return found.sync != durability::none || found.boot == boot_;
+    }
+
+    [[nodiscard]] diff_record record(const diff_id& id) const
+    {
+        const auto text = read_record(id);
+        if (!text)
+            throw error(errc::layer_not_found).at(stage::storage).layer(id.string());
+        return diff_record::parse(*text);
+    }
+
+    // A file of the diff; `layer_not_found` where there is none.
+    [[nodiscard]] unique_fd open(const diff_id& id, const char* name) const
+    {
+        unique_fd fd(
+            ::openat(place_.diffs(), (directory_of(id) + "/" + name).c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC));
+        if (!fd && errno != ENOENT)
+            throw_errno("open", name);
+        if (!fd)
+            throw error(errc::layer_not_found).at(stage::storage).layer(id.string());
+        return fd;
+    }
+
+    void erase(const diff_id& id) const
+    {
+        const std::string gone = "erased-" + random_id();
+        if (::renameat(place_.diffs(), directory_of(id).c_str(), place_.staging(), gone.c_str()) != 0) {
+            if (errno == ENOENT)
+                return;
+            throw_errno("rename", id.string());
+        }
+        remove_tree(place_.staging(), gone, place_.staging());
+    }
+
+    // Moves a finished directory to its place; false when one is there.
+    [[nodiscard]] static bool publish(const storage_place& place, int staging, const std::string& name,
+                                      const diff_id& id)
+    {
+        const std::string algorithm(to_string(id.value().algorithm()));
+        make_directory(place.diffs(), algorithm, 0700);
+        const auto parent = open_directory(place.diffs(), algorithm);
+        const bool made = rename_into_place(staging, name, parent.get(), id.value().hex());
+        if (made && place.sync() != durability::none)
+            sync_directory(parent.get());
+        return made;
+    }
+
+private:
+    [[nodiscard]] std::optional<std::string> read_record(const diff_id& id) const
+    {
+        return read_file(place_.diffs(), directory_of(id) + "/diff.json", 1ull << 30);
+    }
+
+    storage_place place_;
+    std::string boot_;
+};
+
+} // namespace overmount::inline OVERMOUNT_ABI::detail
+
+#endif

@@ -1,0 +1,109 @@
+#ifndef OVERMOUNT_STORAGE_VIRTUAL_STORAGE_HPP
+#define OVERMOUNT_STORAGE_VIRTUAL_STORAGE_HPP
+
+#include <overmount/detail/file_range.hpp>
+#include <overmount/storage/diff_directory.hpp>
+#include <overmount/tar/entry_walk.hpp>
+#include <overmount/tar/index.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string_view>
+#include <variant>
+
+namespace overmount::inline OVERMOUNT_ABI {
+
+/// Keeps each diff as its tar, byte for byte, and never unpacks it: for caches and mirrors, for conversion, and to
+/// list and read files. What it keeps cannot be mounted.
+///
+/// *On disk*: `diffs/<algorithm>/<hex>/layer.tar`, `diff.json`, and `index`, which is a cache of the tar: without it,
+/// or with a damaged one, the tar is read. A tar is taken when an unpacking storage would take each of its entries by
+/// itself; whether they fit each other shows when it is unpacked. *Concurrency*: as `storage_policy` says; writers are
+/// independent of each other.
+class virtual_storage
+{
+public:
+    class writer;
+    class reader;
+    class entry_reader;
+
+    explicit virtual_storage(storage_place place) : diffs_(place) {}
+
+    [[nodiscard]] static constexpr std::string_view form() noexcept { return "tar"; }
+
+    [[nodiscard]] writer create(const write_context& context);
+    /// A diff of an earlier boot that was never synced does not count: a power cut may have emptied its files.
+    [[nodiscard]] bool contains(const diff_id& id) const { return diffs_.contains(id); }
+    [[nodiscard]] diff_record record(const diff_id& id) const { return diffs_.record(id); }
+    void erase(const diff_id& id) { diffs_.erase(id); }
+    [[nodiscard]] reader pack(const diff_id& id) const;
+    [[nodiscard]] entry_reader entries(const diff_id& id) const;
+
+private:
+    detail::diff_directory diffs_;
+};
+
+/// Keeps one diff. See `diff_writer`.
+class virtual_storage::writer
+{
+public:
+    writer(writer&&) noexcept;
+    writer& operator=(writer&&) noexcept;
+    ~writer();
+
+    void write(std::span<const std::byte> bytes);
+    [[nodiscard]] diff_record finish();
+    bool publish(const diff_id& id);
+
+private:
+    friend class virtual_storage;
+    struct state;
+    explicit writer(std::unique_ptr<state> implementation) noexcept;
+    std::unique_ptr<state> state_;
+};
+
+/// Reads a tar from any place on. See `diff_reader`.
+class virtual_storage::reader
+{
+public:
+    [[nodiscard]] std::size_t read(std::span<std::byte> into)
+    {
+        const std::size_t count = bytes_.read(position_, into);
+        position_ += count;
+        return count;
+    }
+    void seek(std::uint64_t offset) noexcept { position_ = offset; }
+
+private:
+    friend class virtual_storage;
+    explicit reader(detail::file_range bytes) : bytes_(std::move(bytes)) {}
+    detail::file_range bytes_;
+    std::uint64_t position_ = 0;
+};
+
+/// Lists the entries, by the index where that is whole.
+class virtual_storage::entry_reader
+{
+public:
+    [[nodiscard]] bool next(tar::located_entry& into)
+    {
+        return std::visit([&into](auto& from) { return from.next(into); }, from_);
+    }
+
+private:
+    friend class virtual_storage;
+    using walk = tar::entry_walk<reader>;
+    explicit entry_reader(tar::index_reader from) : from_(std::move(from)) {}
+    explicit entry_reader(walk from) : from_(std::move(from)) {}
+    std::variant<tar::index_reader, walk> from_;
+};
+
+} // namespace overmount::inline OVERMOUNT_ABI
+
+#ifndef OVERMOUNT_SEPARATE_COMPILATION
+#include <overmount/impl/virtual_storage.ipp>
+#endif
+
+#endif
