@@ -2,6 +2,7 @@
 #ifndef OVERMOUNT_OVERMOUNT_HPP
 #define OVERMOUNT_OVERMOUNT_HPP
 
+#include <overmount/asset.hpp>
 #include <overmount/digest.hpp>
 #include <overmount/error.hpp>
 #include <overmount/image.hpp>

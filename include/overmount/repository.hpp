@@ -1,6 +1,7 @@
 #ifndef OVERMOUNT_REPOSITORY_HPP
 #define OVERMOUNT_REPOSITORY_HPP
 
+#include <overmount/asset.hpp>
 #include <overmount/concepts/importer.hpp>
 #include <overmount/image.hpp>
 #include <overmount/importer/archive.hpp>
@@ -9,6 +10,7 @@
 #include <overmount/repository/import_run.hpp>
 #include <overmount/repository/stream_run.hpp>
 #include <overmount/storage/on_disk_storage.hpp>
+#include <overmount/storage/virtual_storage.hpp>
 
 #include <filesystem>
 #include <optional>
@@ -187,7 +189,43 @@ public:
     {
         return state_->records->chain(chain).front();
     }
+    /// The layer that a chain ID, or the beginning of its hex digits, names.
+    ///
+    /// *Errors*: `layer_not_found`, `ambiguous_layer_id`.
+    [[nodiscard]] chain_id find_layer(std::string_view name) const
+    {
+        if (const auto found = unique_prefix(state_->records->layers(), name, errc::ambiguous_layer_id))
+            return *found;
+        throw error(errc::layer_not_found).at(stage::repository).subject(name);
+    }
     [[nodiscard]] diff_record diff(const diff_id& id) const { return state_->storage.record(id); }
+    /// What is kept of a diff, to list and read it.
+    ///
+    /// *Errors*: `layer_not_found`.
+    [[nodiscard]] auto asset(const diff_id& id) const
+        requires packable_storage<Storage>
+    {
+        if (!state_->storage.contains(id))
+            throw error(errc::layer_not_found).at(stage::storage).layer(id.string());
+        return basic_asset<Storage>(state_, id);
+    }
+    /// Makes a layer on top of `parent` of a diff that a repository with any other storage keeps. The two keep it
+    /// each in their form.
+    ///
+    /// *Returns*: its chain ID, also when the layer was there before. *Errors*: `layer_not_found` for the
+    /// parent and the diff; `diff_id_mismatch` where the other repository is damaged; those of a tar.
+    /// *Cancellation*: as with `import_images`.
+    template <packable_storage Other>
+    [[nodiscard]] asio::awaitable<chain_id>
+    import_asset(basic_asset<Other> source, std::optional<chain_id> parent = std::nullopt) const
+    {
+        auto run = std::make_shared<create_run>(state_, std::move(parent), source.id());
+        auto open = [owner = source.state_, id = source.id_] {
+            return detail::asset_input(std::make_shared<detail::tar_source<Other>>(owner, id));
+        };
+        auto work = create_run::from_input(run, std::move(open));
+        return finish_layer(std::move(run), std::move(work));
+    }
 
     /// All mounts that are recorded, those of other processes and of earlier boots as well.
     [[nodiscard]] std::vector<mount_record> mounts() const
@@ -301,20 +339,27 @@ private:
         co_return std::move(made.front());
     }
 
+    // The one whose hex digits begin with `name`; nothing where there is none.
+    template <class Id>
+    [[nodiscard]] static std::optional<Id> unique_prefix(const std::vector<Id>& ids, std::string_view name,
+                                                         errc ambiguous)
+    {
+        std::optional<Id> out;
+        for (const Id& id : ids) {
+            const std::string whole = id.string();
+            const bool hex = std::string_view(whole).substr(whole.find(':') + 1).starts_with(name);
+            if (name.empty() || !(hex || (whole.starts_with(name) && name.find(':') < name.size() - 1)))
+                continue;
+            if (out)
+                throw error(ambiguous).at(stage::repository).subject(name);
+            out = id;
+        }
+        return out;
+    }
+
     [[nodiscard]] std::optional<digest> find_id(std::string_view name) const
     {
-        std::string_view hex = name.starts_with("sha256:") ? name.substr(7) : name;
-        std::optional<digest> out;
-        if (!hex.empty() && hex.size() <= 128 &&
-            hex.find_first_not_of("0123456789abcdef") == std::string_view::npos) {
-            for (const digest& id : state_->records->images()) {
-                if (!id.hex().starts_with(hex))
-                    continue;
-                if (out)
-                    throw error(errc::ambiguous_image_id).at(stage::repository).subject(name);
-                out = id;
-            }
-        }
+        const auto out = unique_prefix(state_->records->images(), name, errc::ambiguous_image_id);
         if (out || name.starts_with("sha256:"))
             return out;
         try {
@@ -331,6 +376,8 @@ private:
 };
 
 using repository = basic_repository<on_disk_storage, overlay_mount>;
+/// Keeps layers as tars: nothing of it is ever unpacked or mounted.
+using virtual_repository = basic_repository<virtual_storage, no_mount>;
 using image = repository::image;
 using mount = repository::mount;
 

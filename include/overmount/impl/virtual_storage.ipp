@@ -181,19 +181,16 @@ OVERMOUNT_DECL virtual_storage::reader virtual_storage::pack(const diff_id& id) 
 
 OVERMOUNT_DECL virtual_storage::entry_reader virtual_storage::entries(const diff_id& id) const
 {
-    reader tar = pack(id);
+    reader whole = pack(id);
     try {
         const auto index = detail::kept_file(diffs_.open(id, "index"));
-        if (auto found = tar::index_reader::open(index, tar.bytes_.size()))
+        if (auto found = tar::index_reader::open(index, whole.bytes_.size()))
             return entry_reader(std::move(*found));
     } catch (const error& failure) {
         if (failure.code() != errc::layer_not_found)
             throw;
     }
-    // It was taken within the bounds of its import; those of another one do not concern what is there.
-    limits bounds;
-    bounds.entries = bounds.layer_bytes = ~std::uint64_t{0};
-    return entry_reader(entry_reader::walk(std::move(tar), bounds));
+    return entry_reader(entry_reader::walk(std::move(whole), tar::kept_limits()));
 }
 
 } // namespace overmount::inline OVERMOUNT_ABI

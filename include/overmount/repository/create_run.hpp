@@ -14,7 +14,7 @@
 
 namespace overmount::inline OVERMOUNT_ABI::detail {
 
-// One layer that is made from a tar whose digest nobody knows before its end. Shared by the coroutine and by
+// One layer that is made from a tar whose digest mostly nobody knows before its end. Shared by the coroutine and by
 // the workers that act for it, one at a time.
 template <storage_policy Storage>
 class create_run
@@ -23,25 +23,34 @@ public:
     using state = repository_state<Storage>;
     using pointer = std::shared_ptr<create_run>;
 
-    create_run(std::shared_ptr<state> owner, std::optional<chain_id> parent)
-        : repository_(std::move(owner)), parent_(std::move(parent))
+    // `expected`, of a tar whose digest is known.
+    create_run(std::shared_ptr<state> owner, std::optional<chain_id> parent,
+               std::optional<diff_id> expected = std::nullopt)
+        : repository_(std::move(owner)), parent_(std::move(parent)), expected_(std::move(expected))
     {}
 
     [[nodiscard]] const worker_pool& pool() const noexcept { return repository_->pool; }
     // Of the layer, when it is shown.
     [[nodiscard]] const chain_id& chain() const { return *chain_; }
 
-    static asio::awaitable<void> from_file(pointer self, std::filesystem::path file)
+    // `open`, called on a worker, gives an input that never lacks bytes.
+    template <class Open>
+    static asio::awaitable<void> from_input(pointer self, Open open)
     {
         const auto permit = co_await self->repository_->slots.acquire();
-        auto begin = [self, file](const stop_flag&) {
+        auto begin = [self, open](const stop_flag&) {
             self->begin();
-            return whole_file(file.string());
+            return open();
         };
-        const file_range bytes = co_await run_on(self->pool(), std::move(begin));
-        co_await unpack_layer(self->pool(), self->work_, file_input(bytes));
+        auto input = co_await run_on(self->pool(), std::move(begin));
+        co_await unpack_layer(self->pool(), self->work_, std::move(input));
         auto show = [self](const stop_flag&) { self->show(); };
         co_await run_on(self->pool(), std::move(show));
+    }
+    static asio::awaitable<void> from_file(pointer self, std::filesystem::path file)
+    {
+        auto open = [file] { return file_input(whole_file(file.string())); };
+        return from_input(std::move(self), std::move(open));
     }
 
     // Takes no slot: nobody knows how long the next bytes take. No worker waits for them.
@@ -82,13 +91,18 @@ private:
         staging_.emplace(records.make_staging());
         work_ = std::make_shared<layer_work<typename Storage::writer>>(
             repository_->storage.create(write_context(staging_->fd.get(), "layer", repository_->bounds)),
-            layer_facts(), repository_->bounds);
+            facts(), repository_->bounds);
+    }
+
+    [[nodiscard]] layer_facts facts() const
+    {
+        return expected_ ? layer_facts{expected_, std::nullopt, compression::none} : layer_facts();
     }
 
     // Children before parents: the diff, then the layer.
     void show()
     {
-        if (work_->bytes == 0) // the producer failed: nobody means a layer of no bytes
+        if (work_->bytes == 0 && !expected_) // the producer failed: nobody means a layer of no bytes
             throw error(errc::truncated_stream).at(stage::source).detail("there are no bytes");
         const diff_id& diff = *work_->diff;
         store& records = *repository_->records;
@@ -109,6 +123,7 @@ private:
 
     std::shared_ptr<state> repository_;
     std::optional<chain_id> parent_, chain_;
+    std::optional<diff_id> expected_;
     std::optional<store::staging_directory> staging_;
     std::optional<file_lock> lease_;
     std::string lease_name_;

@@ -9,6 +9,18 @@
 
 namespace overmount::inline OVERMOUNT_ABI::tar {
 
+/// Bounds for a tar that a storage keeps: it was taken within those of its import, which may have been wider than those
+/// of today.
+[[nodiscard]] inline limits kept_limits()
+{
+    limits out;
+    out.entries = out.layer_bytes = out.segments = ~std::uint64_t{0};
+    out.extension_bytes = 1ull << 30;
+    out.extensions = 1u << 20;
+    out.path_bytes = out.name_bytes = out.path_depth = out.xattr_bytes = 1u << 30;
+    return out;
+}
+
 /// Goes through a tar that is read from anywhere: its entries, and of each its data where they are wanted.
 /// Not thread-safe; blocks as the reader does. Throws what `framing` and the reader throw.
 template <diff_reader Reader>
