@@ -115,6 +115,10 @@ enum class errc
     entry_not_found,
     /// The entry is no file with content: a directory, a link, a device.
     not_a_regular_file,
+    /// A file of an unpacked layer is not as it was unpacked: remove the layer and import it again.
+    diff_changed,
+    /// The layer was unpacked without a recipe for its tar, by an older version: import it again.
+    missing_recipe,
     /// The config and the chain of layers do not fit each other.
     image_cannot_be_composed,
     /// The image is mounted: unmount it first.

@@ -5,6 +5,7 @@
 #include <overmount/impl/bzip2_decoder.ipp>
 #include <overmount/impl/checker.ipp>
 #include <overmount/impl/correction.ipp>
+#include <overmount/impl/crc32c.ipp>
 #include <overmount/impl/decoder.ipp>
 #include <overmount/impl/diff_record.ipp>
 #include <overmount/impl/digest.ipp>
@@ -24,8 +25,10 @@
 #include <overmount/impl/mountinfo.ipp>
 #include <overmount/impl/oci_layout.ipp>
 #include <overmount/impl/on_disk_storage.ipp>
+#include <overmount/impl/on_disk_reader.ipp>
 #include <overmount/impl/overlay_mount.ipp>
 #include <overmount/impl/path.ipp>
+#include <overmount/impl/recipe.ipp>
 #include <overmount/impl/reference.ipp>
 #include <overmount/impl/store.ipp>
 #include <overmount/impl/virtual_storage.ipp>

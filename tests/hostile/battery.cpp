@@ -11,6 +11,7 @@
 #include <sys/sysmacros.h>
 #include <sys/xattr.h>
 
+#include <array>
 #include <fstream>
 #include <set>
 
@@ -146,6 +147,16 @@ kept_tree read_tree(int root, const diff_record& record)
     return out;
 }
 
+std::string packed(const on_disk_storage& storage, const diff_id& id)
+{
+    auto reader = storage.pack(id);
+    std::string out;
+    std::array<char, 65536> piece;
+    while (const std::size_t count = reader.read(std::as_writable_bytes(std::span(piece))))
+        out.append(piece.data(), count);
+    return out;
+}
+
 std::vector<std::string> sorted_names(const std::filesystem::path& directory)
 {
     std::vector<std::string> out;
@@ -255,6 +266,8 @@ kept_tree on_disk::unpack(const enclosure& where, std::string_view bytes, const 
         const diff_id id(digest::of(bytes));
         REQUIRE(writer.publish(id));
         kept_tree tree = read_tree(storage.lower(id).fd->get(), record);
+        const bool the_same_tar = packed(storage, id) == bytes;
+        CHECK(the_same_tar);
         storage.erase(id);
         std::filesystem::remove(where.base() / "diffs/sha256");
         return tree;

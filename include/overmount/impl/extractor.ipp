@@ -13,6 +13,7 @@
 #include <algorithm>
 #include <array>
 #include <unordered_set>
+#include <utility>
 
 namespace overmount::inline OVERMOUNT_ABI::detail {
 
@@ -44,11 +45,15 @@ OVERMOUNT_DECL extractor::extractor(int root, int trash, const limits& bounds, b
     directories_[root_inode_];
 }
 
+inline std::string path_in(const std::string& directory, const std::string& name)
+{
+    return directory.empty() ? name : directory + "/" + name;
+}
+
 // The path of a directory, without links: those on the way may be replaced later.
 OVERMOUNT_DECL std::string extractor::path_below(ino_t above, const std::string& name)
 {
-    const std::string& parent = directories_.at(above).path;
-    std::string path = parent.empty() ? name : parent + "/" + name;
+    std::string path = path_in(directories_.at(above).path, name);
     if (path.size() > bounds_.path_bytes)
         throw error(errc::path_too_long);
     if ((path_bytes_ += path.size()) > bounds_.directory_bytes)
@@ -208,11 +213,60 @@ void extractor::replace(int above, const std::string& name, Make make)
         return;
     if (errno != EEXIST)
         throw_errno("create");
-    remove_tree(above, name, trash_, [this](ino_t inode) { directories_.erase(inode); });
+    make_room(above, name);
     // `above` may be one of the cached descriptors: those stay open until the entry is done.
     for (cached_parent& known : parents_)
         known.path.clear();
     check(make(), "create");
+}
+
+OVERMOUNT_DECL void extractor::keep_replaced(int aside, std::function<void(std::string_view)> on_aside)
+{
+    aside_ = aside;
+    on_aside_ = std::move(on_aside);
+}
+
+OVERMOUNT_DECL void extractor::make_room(int above, const std::string& name)
+{
+    std::vector<ino_t> inodes; // of the directories that go
+    if (aside_ < 0 || !look_through(above, name, inodes)) {
+        remove_tree(above, name, trash_, [this](ino_t inode) { directories_.erase(inode); });
+        return;
+    }
+    // What was moved has to be remembered until the tar is given back.
+    const std::string path = path_in(directories_.at(above_).path, name);
+    if ((path_bytes_ += path.size()) > bounds_.directory_bytes)
+        throw error(errc::too_many_entries).detail("the paths of what is replaced are too long together");
+    check(::renameat(above, name.c_str(), aside_, std::to_string(asides_++).c_str()), "rename", name);
+    for (const ino_t inode : inodes)
+        directories_.erase(inode);
+    on_aside_(path);
+}
+
+// Whether there is a file with data in it.
+OVERMOUNT_DECL bool extractor::look_through(int above, const std::string& name, std::vector<ino_t>& inodes) const
+{
+    struct stat status;
+    check(::fstatat(above, name.c_str(), &status, AT_SYMLINK_NOFOLLOW), "stat");
+    bool found = S_ISREG(status.st_mode) && status.st_size != 0;
+    if (!S_ISDIR(status.st_mode))
+        return found;
+    const unique_fd top = open_directory(above, name);
+    for (std::vector<std::string> todo{""}; !todo.empty();) {
+        const std::string path = std::move(todo.back());
+        todo.pop_back();
+        const unique_fd fd = open_in_root(top.get(), path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+        inodes.push_back(inode_of(check(fd.get(), "open directory")));
+        for (const std::string& below : list_directory(fd.get(), ".")) {
+            check(::fstatat(fd.get(), below.c_str(), &status, AT_SYMLINK_NOFOLLOW), "stat");
+            found = found || (S_ISREG(status.st_mode) && status.st_size != 0);
+            if (S_ISDIR(status.st_mode))
+                todo.push_back(path_in(path, below));
+        }
+        if (sync_files_)
+            check(::fsync(fd.get()), "fsync");
+    }
+    return found;
 }
 
 OVERMOUNT_DECL void extractor::put_directory(int above, const std::string& name, bool root)
@@ -244,6 +298,7 @@ OVERMOUNT_DECL void extractor::put_file(int above, const std::string& name)
         file_.reset(::openat(above, name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
         return file_ ? 0 : -1;
     });
+    file_path_ = path_in(directories_.at(above_).path, name);
 }
 
 OVERMOUNT_DECL void extractor::data(std::uint64_t offset, std::span<const std::byte> bytes)
@@ -293,7 +348,8 @@ OVERMOUNT_DECL void extractor::put_hard_link(int above, const std::string& name)
 {
     const std::string target = tar::normalise(entry_->link_target, bounds_);
     const std::string target_name(tar::name_of(target));
-    const unique_fd there = open_in_root(root_, std::string(tar::parent_of(target)), parent_flags);
+    const std::string target_parent(tar::parent_of(target));
+    unique_fd there = open_in_root(root_, target_parent, parent_flags);
     if (!there)
         check_is_missing();
     struct stat status;
@@ -305,10 +361,13 @@ OVERMOUNT_DECL void extractor::put_hard_link(int above, const std::string& name)
         return; // a link to itself
     if (S_ISDIR(status.st_mode))
         throw error(errc::missing_hard_link_target).operation("link").detail("the target is a directory");
+    bool tried = false;
     replace(above, name, [&] {
-        const int linked = ::linkat(there.get(), target_name.c_str(), above, name.c_str(), 0);
-        // The target went with the directory whose place the link takes.
-        if (linked != 0 && errno == ENOENT)
+        // The target may have gone with the directory whose place the link takes.
+        if (std::exchange(tried, true))
+            there = open_in_root(root_, target_parent, parent_flags);
+        const int linked = there ? ::linkat(there.get(), target_name.c_str(), above, name.c_str(), 0) : -1;
+        if (!there || (linked != 0 && errno == ENOENT))
             throw error(errc::missing_hard_link_target).operation("link").subject(entry_->link_target);
         return linked;
     });

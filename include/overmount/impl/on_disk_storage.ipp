@@ -1,12 +1,17 @@
 #ifndef OVERMOUNT_IMPL_ON_DISK_STORAGE_IPP
 #define OVERMOUNT_IMPL_ON_DISK_STORAGE_IPP
 
+#include <overmount/detail/crc32c.hpp>
 #include <overmount/storage/on_disk_storage.hpp>
 #include <overmount/tar/checker.hpp>
 #include <overmount/tar/framing.hpp>
+#include <overmount/tar/recipe.hpp>
 #include <overmount/unpack/extractor.hpp>
 
 #include <fcntl.h>
+
+#include <optional>
+#include <utility>
 
 namespace overmount::inline OVERMOUNT_ABI {
 namespace detail {
@@ -16,9 +21,16 @@ inline std::string diff_path(const diff_id& id)
     return std::string(to_string(id.value().algorithm())) + "/" + id.value().hex();
 }
 
+inline int create_file(int directory, const char* name)
+{
+    constexpr int flags = O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW;
+    return check(::openat(directory, name, flags, 0600), "create", name);
+}
+
 } // namespace detail
 
-// While unpacking, `<staging>/<name>/` holds `rootfs` and `trash`; when done, `rootfs` and `diff.json`.
+// While unpacking, `<staging>/<name>/` holds `rootfs`, `trash`, `aside` and `recipe`; when done, `rootfs`, `recipe`,
+// `diff.json` and, unless it is empty, `aside`.
 struct on_disk_storage::writer::state
 {
     state(const storage_place& where, const write_context& context, std::string boot)
@@ -29,21 +41,31 @@ struct on_disk_storage::writer::state
         directory = detail::open_directory(staging, name);
         detail::make_directory(directory.get(), "rootfs", 0700);
         detail::make_directory(directory.get(), "trash", 0700);
+        detail::make_directory(directory.get(), "aside", 0700);
         rootfs = detail::open_directory(directory.get(), "rootfs");
         trash = detail::open_directory(directory.get(), "trash");
+        aside = detail::open_directory(directory.get(), "aside");
+        recipe_file.reset(detail::create_file(directory.get(), "recipe"));
+        recipe.emplace([this](std::span<const std::byte> bytes) { detail::write_all(recipe_file.get(), bytes); });
         files.emplace(rootfs.get(), trash.get(), context.bounds(), place.sync() == durability::full);
+        files->keep_replaced(aside.get(), [this](std::string_view path) { recipe->moved(path); });
     }
 
-    void take(tar::event event);
+    void take(tar::event event, std::span<const std::byte> consumed);
     void begin();
+    void take_data();
+    void finish_recipe();
 
     storage_place place;
     int staging;
     std::string name, boot_id;
-    detail::unique_fd directory, rootfs, trash;
+    detail::unique_fd directory, rootfs, trash, aside, recipe_file;
     tar::framing frames;
     tar::checker check;
     std::optional<detail::extractor> files;
+    std::optional<tar::recipe_writer> recipe;
+    std::uint64_t data_left = 0; // of the file at hand
+    detail::crc32c data_sum;
 };
 
 OVERMOUNT_DECL on_disk_storage::writer::writer(std::unique_ptr<state> implementation) noexcept
@@ -58,15 +80,34 @@ OVERMOUNT_DECL void on_disk_storage::writer::state::begin()
 {
     check.check(frames.entry(), frames.header_blocks(), frames.skippable());
     files->begin(frames.entry());
+    data_left = frames.entry().stored_size;
+    data_sum = detail::crc32c();
+    if (data_left != 0 && !files->file_path().empty())
+        recipe->file(files->file_path(), frames.entry().size);
 }
 
-OVERMOUNT_DECL void on_disk_storage::writer::state::take(tar::event event)
+OVERMOUNT_DECL void on_disk_storage::writer::state::take_data()
+{
+    const auto data = frames.data();
+    files->data(frames.data_offset(), data);
+    if (files->file_path().empty()) // of a whiteout
+        return recipe->bytes(data);
+    recipe->piece(frames.data_offset(), data.size());
+    data_sum.update(data);
+    if ((data_left -= data.size()) == 0)
+        recipe->end_file(data_sum.value());
+}
+
+// `consumed` is what led to the event: data of a file, or anything else.
+OVERMOUNT_DECL void on_disk_storage::writer::state::take(tar::event event, std::span<const std::byte> consumed)
 {
     try {
+        if (event != tar::event::data)
+            recipe->bytes(consumed);
         if (event == tar::event::entry)
             begin();
         else if (event == tar::event::data)
-            files->data(frames.data_offset(), frames.data());
+            take_data();
         else if (event == tar::event::entry_end)
             files->end();
     } catch (error& failure) {
@@ -81,11 +122,26 @@ OVERMOUNT_DECL void on_disk_storage::writer::state::take(tar::event event)
 OVERMOUNT_DECL void on_disk_storage::writer::write(std::span<const std::byte> bytes)
 {
     for (;;) {
+        const auto before = bytes;
         const tar::event event = state_->frames.next(bytes);
+        state_->take(event, before.first(before.size() - bytes.size()));
         if (event == tar::event::need_input)
             return;
-        state_->take(event);
     }
+}
+
+OVERMOUNT_DECL void on_disk_storage::writer::state::finish_recipe()
+{
+    recipe->finish();
+    recipe.reset();
+    if (place.sync() == durability::full) {
+        detail::check(::fsync(recipe_file.get()), "fsync", "recipe");
+        detail::sync_directory(aside.get());
+    }
+    recipe_file.reset();
+    aside.reset();
+    if (::unlinkat(directory.get(), "aside", AT_REMOVEDIR) != 0 && errno != ENOTEMPTY && errno != EEXIST)
+        detail::throw_errno("rmdir", "aside");
 }
 
 OVERMOUNT_DECL diff_record on_disk_storage::writer::finish()
@@ -94,6 +150,7 @@ OVERMOUNT_DECL diff_record on_disk_storage::writer::finish()
     detail::tree_notes notes;
     try {
         notes = state_->files->finish();
+        state_->finish_recipe();
     } catch (error& failure) {
         failure.at(stage::extract);
         throw;

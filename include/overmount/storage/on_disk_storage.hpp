@@ -14,13 +14,15 @@ namespace overmount::inline OVERMOUNT_ABI {
 
 /// Keeps each diff as a directory in the form that overlayfs stacks: the default, for containers.
 ///
-/// *On disk*: `diffs/<algorithm>/<hex>/rootfs/` and `diff.json`. Whiteouts are character devices 0:0, opaque
-/// directories carry `trusted.overlay.opaque`.
+/// *On disk*: `diffs/<algorithm>/<hex>/rootfs/`, `diff.json` and `recipe`, which says how to make the tar again of the
+/// files in `rootfs`, and in `aside/` where there are any that a later entry of the tar replaced. Whiteouts are
+/// character devices 0:0, opaque directories carry `trusted.overlay.opaque`.
 /// *Concurrency*: as `storage_policy` says; writers are independent of each other.
 class on_disk_storage
 {
 public:
     class writer;
+    class reader;
 
     explicit on_disk_storage(storage_place place) : place_(place), boot_(detail::boot_id()) {}
 
@@ -32,6 +34,8 @@ public:
     [[nodiscard]] diff_record record(const diff_id& id) const;
     void erase(const diff_id& id);
     [[nodiscard]] lower_directory lower(const diff_id& id) const;
+    /// The diff's tar, bit for bit. Throws `errc::layer_not_found`, or `errc::missing_recipe`.
+    [[nodiscard]] reader pack(const diff_id& id) const;
 
 private:
     storage_place place_;
@@ -57,10 +61,36 @@ private:
     std::unique_ptr<state> state_;
 };
 
+/// Gives back the tar of one diff. Takes a fixed amount of memory, but for what the tar replaces within itself.
+///
+/// *Concurrency*: one thread at a time; readers are independent of each other. The diff may be erased meanwhile: the
+/// reader then fails.
+class on_disk_storage::reader
+{
+public:
+    reader(reader&&) noexcept;
+    reader& operator=(reader&&) noexcept;
+    ~reader();
+
+    /// The next bytes of the tar; blocks only on the disk. Fewer than `into` only at the end, where it gives 0.
+    ///
+    /// Each file that is read must be the one that was unpacked: `errc::diff_changed` names the layer and the path of
+    /// one that is missing, or has another type, size or content. Its bytes may have been given by then. Throws
+    /// `errc::invalid_asset` when the recipe is damaged. After an error it can only be destroyed.
+    [[nodiscard]] std::size_t read(std::span<std::byte> into);
+
+private:
+    friend class on_disk_storage;
+    struct state;
+    explicit reader(std::unique_ptr<state> implementation) noexcept;
+    std::unique_ptr<state> state_;
+};
+
 } // namespace overmount::inline OVERMOUNT_ABI
 
 #ifndef OVERMOUNT_SEPARATE_COMPILATION
 #include <overmount/impl/on_disk_storage.ipp>
+#include <overmount/impl/on_disk_reader.ipp>
 #endif
 
 #endif

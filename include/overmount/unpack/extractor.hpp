@@ -6,8 +6,10 @@
 #include <overmount/tar/entry.hpp>
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <unordered_map>
 #include <vector>
 
@@ -34,9 +36,18 @@ public:
     // `root` is empty; `trash` is a directory beside it, on the same file system. Both outlive this.
     extractor(int root, int trash, const limits& bounds, bool sync_files);
 
+    // What has data of files and must go, because a later entry takes its place, goes to `aside` instead, another
+    // directory beside the root: as `0`, `1` and so on. `on_aside` hears the path that it had.
+    void keep_replaced(int aside, std::function<void(std::string_view)> on_aside);
+
     void begin(const tar::entry& entry);
     void data(std::uint64_t offset, std::span<const std::byte> bytes);
     void end();
+    // The file in the tree that the data of the entry at hand go to, its path without links; empty when none does.
+    [[nodiscard]] std::string_view file_path() const noexcept
+    {
+        return file_ ? std::string_view(file_path_) : std::string_view();
+    }
     [[nodiscard]] tree_notes finish();
 
 private:
@@ -79,6 +90,8 @@ private:
     // Makes a thing, and room for it first where something is there.
     template <class Make>
     void replace(int above, const std::string& name, Make make);
+    void make_room(int above, const std::string& name);
+    [[nodiscard]] bool look_through(int above, const std::string& name, std::vector<ino_t>& inodes) const;
     void set_owner_and_times(int above, const std::string& name);
     void finish_node(int above, const std::string& name);
     template <class Set>
@@ -88,7 +101,9 @@ private:
     void finish_directory(ino_t inode, const directory& made);
     void drop_needless_whiteouts();
 
-    int root_, trash_;
+    int root_, trash_, aside_ = -1;
+    std::function<void(std::string_view)> on_aside_;
+    std::uint64_t asides_ = 0;
     limits bounds_;
     bool sync_files_;
     uid_t our_uid_;
@@ -98,6 +113,7 @@ private:
 
     const tar::entry* entry_ = nullptr;
     unique_fd file_;
+    std::string file_path_;
 
     std::vector<cached_parent> parents_;
     std::uint64_t clock_ = 0;
