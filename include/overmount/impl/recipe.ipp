@@ -14,12 +14,13 @@
 namespace overmount::inline OVERMOUNT_ABI::tar {
 namespace detail {
 
-// The name, a version, and the magic number of the one zstd frame that follows: frames of other kinds, which
-// libzstd might read as well, do not count.
-inline constexpr std::string_view recipe_head("overmount recipe\x01\x28\xb5\x2f\xfd", 21);
-inline constexpr std::size_t recipe_version_at = 16, recipe_magic_at = 17;
+// The name, a version, and the header of the one zstd frame that follows: with a checksum, a window of 256 KiB
+// (headers that resemble each other are neighbours) and no size. Frames of any other kind, which libzstd might read
+// as well, do not count. See RFC 8878, section 3.1.1.1.
+inline constexpr std::string_view recipe_head("overmount recipe\x01\x28\xb5\x2f\xfd\x04\x40", 23);
+inline constexpr std::size_t recipe_version_at = 16, recipe_frame_at = 17;
+inline constexpr int recipe_window_log = 18;
 
-inline constexpr int recipe_window_log = 18; // 256 KiB: headers that resemble each other are neighbours
 inline constexpr std::size_t recipe_buffer = 64 * 1024, recipe_run = 0xffff;
 inline constexpr std::size_t recipe_path = 16 * 1024; // more than any file system has
 inline constexpr std::uint64_t recipe_total = std::uint64_t{1} << 62;
@@ -59,12 +60,12 @@ OVERMOUNT_DECL recipe_writer::recipe_writer(std::function<void(std::span<const s
         throw std::bad_alloc();
     for (const auto& [parameter, value] :
          {std::pair(ZSTD_c_compressionLevel, 1), std::pair(ZSTD_c_windowLog, detail::recipe_window_log),
-          std::pair(ZSTD_c_checksumFlag, 1)})
+          std::pair(ZSTD_c_checksumFlag, 1), std::pair(ZSTD_c_contentSizeFlag, 0)})
         if (::ZSTD_isError(::ZSTD_CCtx_setParameter(context_.get(), parameter, value)))
             throw std::bad_alloc();
     plain_.reserve(detail::recipe_buffer + detail::recipe_path);
-    // zstd writes its magic number itself.
-    output_(std::as_bytes(std::span(detail::recipe_head.substr(0, detail::recipe_magic_at))));
+    // zstd writes the header of its frame itself.
+    output_(std::as_bytes(std::span(detail::recipe_head.substr(0, detail::recipe_frame_at))));
 }
 
 // Base 128, the lowest seven bits first.
@@ -167,16 +168,19 @@ OVERMOUNT_DECL void recipe_writer::finish()
 OVERMOUNT_DECL void recipe_writer::compress(bool last)
 {
     ZSTD_inBuffer in{plain_.data(), plain_.size(), 0};
-    for (;;) {
+    const auto step = [&](ZSTD_EndDirective how) {
         ZSTD_outBuffer out{packed_.data(), packed_.size(), 0};
-        const auto left =
-            ::ZSTD_compressStream2(context_.get(), &out, &in, last ? ZSTD_e_end : ZSTD_e_continue);
+        const auto left = ::ZSTD_compressStream2(context_.get(), &out, &in, how);
         if (::ZSTD_isError(left)) // there is no other way to fail
             throw std::bad_alloc();
         if (out.pos != 0)
             output_(std::span<const std::byte>(packed_).first(out.pos));
-        if (in.pos == in.size && (!last || left == 0))
-            break;
+        return left;
+    };
+    // The end by itself: told of the size in advance, zstd would take a smaller window.
+    while (in.pos != in.size)
+        step(ZSTD_e_continue);
+    while (last && step(ZSTD_e_end) != 0) {
     }
     plain_.clear();
 }
@@ -192,8 +196,6 @@ OVERMOUNT_DECL recipe_reader::recipe_reader(std::function<std::size_t(std::span<
 {
     if (!context_)
         throw std::bad_alloc();
-    detail::check_zstd(
-        ::ZSTD_DCtx_setParameter(context_.get(), ZSTD_d_windowLogMax, detail::recipe_window_log));
 }
 
 OVERMOUNT_DECL void recipe_reader::read_head()
@@ -211,7 +213,7 @@ OVERMOUNT_DECL void recipe_reader::read_head()
         throw error(errc::unsupported_repository).at(stage::storage).operation("read recipe");
     if (head != detail::recipe_head)
         detail::bad_recipe("it is none");
-    packed_at_ = detail::recipe_magic_at;
+    packed_at_ = detail::recipe_frame_at;
 }
 
 // More of the plain bytes, behind those that are not used yet; false at the end of the frame.
