@@ -37,7 +37,8 @@ public:
         if (!state_)
             return;
         try {
-            Mount::unmount(record_.target, true);
+            if (detail::mount_table::alive(record_, mountinfo::read())) // what others put there is theirs
+                Mount::unmount(record_.target, true);
             const detail::file_lock guard = state_->records->lock_shared();
             detail::mount_table(state_->records).remove(record_);
         } catch (const std::exception&) {
@@ -56,11 +57,9 @@ public:
     /// Unmounts, and removes the upper of a writable mount.
     ///
     /// *Errors*: EBUSY where it is in use; the mount then stays, and this object owns it no more.
-    /// *Cancellation*: none; the kernel does not stop halfway.
-    [[nodiscard]] asio::awaitable<void> unmount()
-    {
-        return unmount_record(std::exchange(state_, nullptr), record_);
-    }
+    /// *Cancellation*: none; the kernel does not stop halfway. An operation that is destroyed before its end takes the
+    /// mount out of sight, as this object does.
+    [[nodiscard]] asio::awaitable<void> unmount() { return unmount_owned(std::move(*this)); }
 
 private:
     template <storage_policy, optional_mount_policy>
@@ -73,6 +72,16 @@ private:
     {
     }
 
+    static asio::awaitable<void> unmount_owned(basic_mount mine)
+    {
+        try {
+            co_await unmount_record(mine.state_, mine.record_);
+        } catch (const error&) {
+            mine.keep(); // it is in use
+            throw;
+        }
+        mine.keep();
+    }
     static asio::awaitable<void> unmount_record(std::shared_ptr<state> owner, mount_record record)
     {
         auto work = [owner, record](const detail::stop_flag&) {
@@ -82,7 +91,7 @@ private:
             const detail::file_lock guard = owner->records->lock_shared();
             table.remove(record);
         };
-        co_await detail::run_on(owner->pool, std::move(work));
+        co_await detail::run_on(owner->pool, std::move(work), detail::when_cancelled::go_on);
     }
 
     std::shared_ptr<state> state_;
