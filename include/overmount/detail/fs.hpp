@@ -58,6 +58,27 @@ void sync_directory(int fd);
 void remove_tree(int parent, const std::string& name, int trash,
                  const std::function<void(ino_t)>& on_directory = {});
 
+// 32 hex digits that no other process will come up with.
+[[nodiscard]] std::string random_id();
+
+// The name of a file or directory that is being made, and then moved to its place; what stays behind is removed, and
+// otherwise left to a sweep.
+class draft
+{
+public:
+    draft(int parent, const std::string& kind) : parent_(parent), name_(kind + random_id()) {}
+    draft(const draft&) = delete;
+    draft& operator=(const draft&) = delete;
+    ~draft();
+
+    [[nodiscard]] const std::string& name() const noexcept { return name_; }
+    void moved() noexcept { parent_ = -1; }
+
+private:
+    int parent_;
+    std::string name_;
+};
+
 // A file that is locked as long as this lives (open-file-description lock, so also between handles of one
 // process). See fcntl(2), "Open file description locks".
 class file_lock
@@ -82,8 +103,6 @@ private:
     unique_fd fd_;
 };
 
-// 32 hex digits that no other process will come up with.
-[[nodiscard]] std::string random_id();
 // Names this boot of the machine; empty where the kernel does not tell.
 [[nodiscard]] std::string boot_id();
 

@@ -340,6 +340,17 @@ OVERMOUNT_DECL void remove_tree(int parent, const std::string& name, int trash,
     }
 }
 
+OVERMOUNT_DECL draft::~draft()
+{
+    if (parent_ < 0)
+        return;
+    try {
+        remove_tree(parent_, name_, parent_);
+    } catch (const std::exception&) {
+        // The failure that left it here is the one to report.
+    }
+}
+
 inline bool lock_file(int fd, short type, bool wait)
 {
     struct flock request{};

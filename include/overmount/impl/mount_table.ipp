@@ -36,9 +36,9 @@ OVERMOUNT_DECL mount_record mount_table::add(const digest& image, const std::str
         record.target = (store_->base() / "mounts" / record.id / "target").string();
     else
         record.target = std::filesystem::absolute(target).lexically_normal().string();
-    const std::string draft = "mount-" + record.id;
-    make_directory(store_->staging(), draft, 0700);
-    const unique_fd made = open_directory(store_->staging(), draft);
+    draft whole(store_->staging(), "mount-");
+    make_directory(store_->staging(), whole.name(), 0700);
+    const unique_fd made = open_directory(store_->staging(), whole.name());
     for (const char* part : {"target", "upper", "work", "empty"})
         make_directory(made.get(), part, 0755);
     write_file(made.get(), "record.json",
@@ -49,7 +49,8 @@ OVERMOUNT_DECL mount_record mount_table::add(const digest& image, const std::str
                               {"boot_id", record.boot},
                               {"mount_namespace", record.mount_namespace}}
                    .dump());
-    rename_over(store_->staging(), draft, store_->mounts(), record.id);
+    rename_over(store_->staging(), whole.name(), store_->mounts(), record.id);
+    whole.moved();
     return record;
 }
 
@@ -122,13 +123,21 @@ OVERMOUNT_DECL bool mount_table::ensure_correction(const chain_id& top, const st
     }
     const correction wanted(stack);
     auto staging = store_->make_staging();
-    if (wanted.needed()) {
-        make_directory(staging.fd.get(), "correction", 0700);
-        wanted.write(open_directory(staging.fd.get(), "correction").get());
-        rename_into_place(staging.fd.get(), "correction", layer.get(), "correction");
+    try {
+        if (wanted.needed()) {
+            make_directory(staging.fd.get(), "correction", 0700);
+            wanted.write(open_directory(staging.fd.get(), "correction").get());
+            rename_into_place(staging.fd.get(), "correction", layer.get(), "correction");
+        }
+        write_file(staging.fd.get(), "correction.json", nlohmann::json{{"needed", wanted.needed()}}.dump());
+        rename_over(staging.fd.get(), "correction.json", layer.get(), "correction.json");
+    } catch (...) {
+        try {
+            store_->remove_staging(staging);
+        } catch (const std::exception&) { // the first failure is the one to report
+        }
+        throw;
     }
-    write_file(staging.fd.get(), "correction.json", nlohmann::json{{"needed", wanted.needed()}}.dump());
-    rename_over(staging.fd.get(), "correction.json", layer.get(), "correction.json");
     store_->remove_staging(staging);
     return wanted.needed();
 }

@@ -87,17 +87,10 @@ OVERMOUNT_DECL void store::check_header(std::string_view form)
                                       {"incompatible", nlohmann::json::array()}}},
                                     {"forms", {form}}};
         // Two processes may make it at the same time: both write the same, and one rename wins.
-        const std::string mine = "repository.json." + random_id();
-        bool used = false;
-        try {
-            write_file(base_fd_.get(), mine, header.dump());
-            used = rename_into_place(base_fd_.get(), mine, base_fd_.get(), "repository.json");
-        } catch (...) {
-            ::unlinkat(base_fd_.get(), mine.c_str(), 0); // no sweep comes here
-            throw;
-        }
-        if (!used)
-            check(::unlinkat(base_fd_.get(), mine.c_str(), 0), "unlink", mine);
+        draft mine(base_fd_.get(), "repository.json.");
+        write_file(base_fd_.get(), mine.name(), header.dump());
+        if (rename_into_place(base_fd_.get(), mine.name(), base_fd_.get(), "repository.json"))
+            mine.moved();
         text = read_file(base_fd_.get(), "repository.json", record_limit);
     }
     const std::string header = text.value_or("");
@@ -145,16 +138,19 @@ OVERMOUNT_DECL file_lock store::lock_replacement() const
 OVERMOUNT_DECL void store::put_record(int directory, const std::string& name, std::string_view content,
                                       durability sync, bool replace) const
 {
-    const std::string draft = "record-" + random_id();
-    write_file(tmp_.get(), draft, content);
+    draft record(tmp_.get(), "record-");
+    write_file(tmp_.get(), record.name(), content);
     if (sync != durability::none) {
-        const unique_fd fd(check(::openat(tmp_.get(), draft.c_str(), O_RDONLY | O_CLOEXEC), "open"));
+        const unique_fd fd(check(::openat(tmp_.get(), record.name().c_str(), O_RDONLY | O_CLOEXEC), "open"));
         check(::fsync(fd.get()), "fsync");
     }
+    bool used = true;
     if (replace)
-        rename_over(tmp_.get(), draft, directory, name);
-    else if (!rename_into_place(tmp_.get(), draft, directory, name))
-        check(::unlinkat(tmp_.get(), draft.c_str(), 0), "unlink");
+        rename_over(tmp_.get(), record.name(), directory, name);
+    else
+        used = rename_into_place(tmp_.get(), record.name(), directory, name);
+    if (used)
+        record.moved();
     if (sync != durability::none)
         sync_directory(directory);
 }
@@ -166,12 +162,12 @@ OVERMOUNT_DECL void store::put_directory(int directory, const digest& id, const 
     make_directory(directory, algorithm, 0700);
     const unique_fd parent = open_directory(directory, algorithm);
     if (!exists(parent.get(), id.hex())) {
-        const std::string draft = "draft-" + random_id();
-        make_directory(tmp_.get(), draft, 0700);
-        const unique_fd made = open_directory(tmp_.get(), draft);
+        draft whole(tmp_.get(), "draft-");
+        make_directory(tmp_.get(), whole.name(), 0700);
+        const unique_fd made = open_directory(tmp_.get(), whole.name());
         put_record(made.get(), file, content, sync, false);
-        if (!rename_into_place(tmp_.get(), draft, parent.get(), id.hex()))
-            remove_tree(tmp_.get(), draft, tmp_.get());
+        if (rename_into_place(tmp_.get(), whole.name(), parent.get(), id.hex()))
+            whole.moved();
     }
     // Who put it there before us may not have come to this.
     if (sync != durability::none)
