@@ -9,10 +9,12 @@
     cli.py OM bad        bad input: one line, exit status 1, nothing left
     cli.py OM crun       a container of crun on a mounted root
     cli.py OM layer      om layer create from files, pipes and standard input
+    cli.py OM virtual    layers kept as tars: listed, read and exported without unpacking, against GNU tar and tarfile
     cli.py OM two        several processes in one repository; opening one of 10,000 layers
 
 Exit status 77: cannot run here."""
 import base64
+import datetime
 import hashlib
 import json
 import os
@@ -23,6 +25,7 @@ import signal
 import stat
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
 
@@ -471,6 +474,160 @@ def layer():
         raise SystemExit(f"a killed one: left behind: {left_behind()}")
 
 
+def names_by_tar(tar):
+    """The names that `tar t` prints."""
+    done = subprocess.run(["tar", "--quoting-style=escape", "-tPf", tar], capture_output=True, env={**os.environ, "LC_ALL": "C"})
+    if done.returncode != 0:
+        raise SystemExit(f"tar: {done.stderr!r}")
+    return [line.decode("unicode_escape").encode("latin-1") for line in done.stdout.splitlines()]
+
+
+def check_tar(chain, file):
+    """A layer that om keeps, against its tar as tarfile and GNU tar read it."""
+    om("layer", "export", chain, SCRATCH / "exported")
+    if subprocess.run(["cmp", file, SCRATCH / "exported"]).returncode:
+        raise SystemExit(f"{chain}: the exported tar is another one")
+    piped = subprocess.run([OM, "--repo", REPO, "layer", "export", chain[:20], "-"], check=True, stdout=subprocess.PIPE).stdout
+    if piped != file.read_bytes():
+        raise SystemExit(f"{chain}: the tar on standard output is another one")
+    rows = json.loads(om("--json", "layer", "files", chain))
+    lines = om("layer", "files", chain).splitlines()
+
+    def raw(row, key):
+        return bytes.fromhex(row[key + "_hex"]) if key + "_hex" in row else row[key].encode()
+
+    if [raw(row, "path") for row in rows] != names_by_tar(file) or len(lines) != len(rows):
+        raise SystemExit(f"{chain}: {len(rows)} entries, tar has other ones")
+    kinds = {tarfile.REGTYPE: "f", tarfile.AREGTYPE: "f", tarfile.GNUTYPE_SPARSE: "f", tarfile.CONTTYPE: "f",
+             tarfile.LNKTYPE: "h", tarfile.SYMTYPE: "l", tarfile.CHRTYPE: "c", tarfile.BLKTYPE: "b",
+             tarfile.DIRTYPE: "d", tarfile.FIFOTYPE: "p"}
+    last, files = {}, 0
+    with tarfile.open(file, errors="surrogateescape") as members:
+        for row, line, member in zip(rows, lines, members, strict=True):
+            name = os.fsencode(member.name)
+            wanted = (name.rstrip(b"/"), kinds[member.type], member.mode & 0o7777, member.uid, member.gid,
+                      int(member.mtime // 1), os.fsencode(member.linkname) if member.type in (b"1", b"2") else None)
+            moment = datetime.datetime.fromisoformat(row["mtime"][:19] + "+00:00")
+            got = (raw(row, "path").rstrip(b"/"), row["type"], row["mode"], row["uid"], row["gid"],
+                   int(moment.timestamp()), raw(row, "link_target") if "link_target" in row else None)
+            if got != wanted or (row["type"] == "f" and row["size"] != member.size):
+                raise SystemExit(f"{chain}: {got}, wanted {wanted}")
+            kept = {key: value for key, value in member.pax_headers.items() if key.startswith("SCHILY.xattr.")}
+            if {k: bytes.fromhex(v) for k, v in row.get("xattrs_hex", {}).items()} != {
+                    k[len("SCHILY.xattr."):]: os.fsencode(v) for k, v in kept.items()}:
+                raise SystemExit(f"{chain}: {name}: {row.get('xattrs_hex')}, wanted {kept}")
+            # tarfile writes the mode as tar does, but h is - there.
+            mode = {"f": "-"}.get(row["type"], row["type"]) + stat.filemode(member.mode)[1:]
+            if not line.startswith(f"{mode} {member.uid}/{member.gid} "):
+                raise SystemExit(f"{chain}: {line!r}, wanted {mode} {member.uid}/{member.gid}")
+            last[name.strip(b"/")] = member
+        # Of each content: by the path as tar has it, the last entry of that name, links followed within the layer.
+        chosen = [item for item in sorted(last.items()) if item[1].isreg() or item[1].islnk()]
+        for name, member in chosen if len(chosen) < 60 else random.Random(1).sample(chosen, 60):
+            if b".wh." in name:
+                refused = subprocess.run([OM, "--repo", REPO, "layer", "cat", chain, name], capture_output=True)
+                if refused.returncode != 1 or b"no such entry" not in refused.stderr:
+                    raise SystemExit(f"{chain}: {name}: {refused}")
+                continue
+            got = subprocess.run([OM, "--repo", REPO, "layer", "cat", chain, name], capture_output=True)
+            wanted = members.extractfile(member).read()
+            by_tar = subprocess.run(["tar", "-xPOf", file, "--occurrence=1", "--no-wildcards", member.name.encode(
+                errors="surrogateescape")], capture_output=True) if member.isreg() else None
+            if got.returncode or got.stdout != wanted:
+                raise SystemExit(f"{chain}: {name}: status {got.returncode}, {len(got.stdout)} bytes, wanted {len(wanted)}: "
+                                 f"{got.stderr!r}")
+            if by_tar and by_tar.returncode == 0 and names_by_tar(file).count(os.fsencode(member.name)) == 1 and (
+                    by_tar.stdout != got.stdout):
+                raise SystemExit(f"{chain}: {name}: tar reads it otherwise")
+            files += 1
+    return len(rows), files
+
+
+def as_tars():
+    need("busybox", "gzip", "zstd", "cmp")
+    # The layout that is made here, and those that there are.
+    sources = [SCRATCH / "layout"]
+    make_layout(SCRATCH / "layout", make_tree())
+    folder = os.environ.get("OVERMOUNT_IMAGES", "")
+    for name in ("small", "manylayers", "odd"):
+        sources += [base for base in [pathlib.Path(folder, name), pathlib.Path(folder, name + ".zstd")]
+                    if folder and (base / "index.json").exists()]
+    os.environ["OVERMOUNT_STORAGE"] = "virtual"
+    for layout in sources:
+        shutil.rmtree(REPO, ignore_errors=True)
+        identity = om("image", "import", f"oci:{layout}", "--tag", "test/virtual")
+        by_name = {}
+        manifest = json.loads((layout / "index.json").read_text())["manifests"][0]["digest"].replace(":", "/")
+        for one in json.loads((layout / "blobs" / manifest).read_text())["layers"]:
+            packed_layer = layout / "blobs" / one["digest"].replace(":", "/")
+            tool = {b"\x1f\x8b": ["gzip", "-dc"], b"\x28\xb5": ["zstd", "-dc"]}.get(packed_layer.open("rb").read(2), ["cat"])
+            tar = subprocess.run(tool, stdin=packed_layer.open("rb"), check=True, stdout=subprocess.PIPE).stdout
+            by_name["sha256:" + hashlib.sha256(tar).hexdigest()] = packed_layer, tool
+        rows = json.loads(om("--json", "image", "list-layers", identity))
+        entries = files = 0
+        for row in rows if len(rows) < 20 else rows[::len(rows) // 20]:
+            packed_layer, tool = by_name[row["diff_id"]]
+            with (SCRATCH / "original.tar").open("wb") as out:
+                subprocess.run(tool, stdin=packed_layer.open("rb"), check=True, stdout=out)
+            more = check_tar(row["chain_id"], SCRATCH / "original.tar")
+            entries, files = entries + more[0], files + more[1]
+        if list(REPO.glob("diffs/*/*/rootfs")) or left_behind():
+            raise SystemExit(f"{layout}: unpacked, or left behind: {left_behind()}")
+        print(f"{layout.name}: {len(rows)} layers, {entries} entries, {files} files are equal")
+
+    # What is refused, in one line.
+    shutil.rmtree(REPO)
+    om("image", "import", f"oci:{SCRATCH}/layout", "--tag", "test/virtual")
+    chain = json.loads(om("--json", "image", "list-layers", "test/virtual"))[0]["chain_id"]
+    for word, *command in (("virtual repository", "image", "mount", "test/virtual"),
+                           ("virtual repository", "image", "unmount", "test/virtual"),
+                           ("no such entry", "layer", "cat", chain, "nothing"),
+                           ("not a regular file", "layer", "cat", chain, "srv"),
+                           ("inside the layer", "layer", "cat", chain, "../x"),
+                           ("no such layer", "layer", "files", "sha256:0000"),
+                           ("no such layer", "layer", "files", "sha256:"),
+                           ("No such file", "layer", "export", chain, SCRATCH / "missing/tar"),
+                           ("another storage: tar", "--storage", "on-disk", "layer", "list")):
+        done = om(*command, check=False)
+        if done.returncode != 1 or done.stdout or len(done.stderr.splitlines()) != 1 or word not in done.stderr:
+            raise SystemExit(f"{command}: {done}")
+        print(done.stderr.strip())
+    if om("--storage", "both", "layer", "list", check=False).returncode != 2:
+        raise SystemExit("a storage that there is not")
+    if list(SCRATCH.glob("*partial*")):
+        raise SystemExit("a draft was left")
+    # A reader that goes away; a disk that is full; a terminal.
+    for command in (["layer", "export", chain, "-"], ["layer", "cat", chain, "srv/owned"], ["layer", "files", chain],
+                    ["image", "inspect", "test/virtual"]):
+        read, write = os.pipe()
+        os.close(read)
+        done = subprocess.run([OM, "--repo", REPO, *command], stdout=write, stderr=subprocess.PIPE, text=True)
+        os.close(write)
+        if done.returncode != 1 or len(done.stderr.splitlines()) != 1 or "Broken pipe" not in done.stderr:
+            raise SystemExit(f"{command} into a closed pipe: {done}")
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run([OM, "--repo", REPO, "layer", "export", chain, "-"], stdout=full, stderr=subprocess.PIPE, text=True)
+    if done.returncode != 1 or "No space left" not in done.stderr:
+        raise SystemExit(f"a full disk: {done}")
+    ours, theirs = os.openpty()
+    done = subprocess.run([OM, "--repo", REPO, "layer", "export", chain, "-"], stdout=theirs, stderr=subprocess.PIPE, text=True)
+    if done.returncode != 1 or "is a terminal" not in done.stderr:
+        raise SystemExit(f"a terminal: {done}")
+    # A repository that is there says itself what it keeps; `--virtual` makes one.
+    del os.environ["OVERMOUNT_STORAGE"]
+    if om("image", "list") == "" or om("layer", "cat", chain, "srv/owned") != "x" * 100000:
+        raise SystemExit("the form of a repository that is there was not seen")
+    shutil.rmtree(REPO)
+    om("--virtual", "image", "import", f"oci:{SCRATCH}/layout")
+    if not list(REPO.glob("diffs/*/*/layer.tar")):
+        raise SystemExit("--virtual made no virtual repository")
+    shutil.rmtree(REPO)
+    om("image", "import", f"oci:{SCRATCH}/layout")
+    done = om("--virtual", "image", "list", check=False)
+    if done.returncode != 1 or "another storage: directory" not in done.stderr:
+        raise SystemExit(f"--virtual on a repository of directories: {done}")
+
+
 def two():
     need("busybox", "gzip", "strace")
     tree = make_tree()
@@ -554,7 +711,7 @@ def two():
 if os.geteuid() != 0:
     skip("mounting needs root")
 try:
-    {"images": images, "umoci": umoci, "kill": kill, "bad": bad, "crun": crun, "layer": layer, "two": two,
+    {"images": images, "umoci": umoci, "kill": kill, "bad": bad, "crun": crun, "layer": layer, "virtual": as_tars, "two": two,
      "forms": forms}[sys.argv[2]]()
 finally:
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as mounts:

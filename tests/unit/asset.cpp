@@ -1,7 +1,9 @@
+#include <overmount/importer/oci_layout.hpp>
 #include <overmount/repository.hpp>
 
 #include "../examples/tar_storage.hpp"
 #include "support/catch.hpp"
+#include "support/image_builder.hpp"
 #include "support/run_coroutine.hpp"
 #include "support/scratch.hpp"
 #include "support/tar_writer.hpp"
@@ -321,10 +323,21 @@ TEST_CASE("a layer of no bytes at all is converted as well")
     const scratch_directory scratch;
     const auto options = om::repository_options().workers(1);
     const auto from = get(om::virtual_repository::open(scratch / "from", options));
-    std::ofstream(scratch / "tar", std::ios::binary) << std::string(1024, '\0');
-    const auto chain = get(from.create_layer(scratch / "tar"));
+    om::test::oci_layout_writer layout;
+    layout.add({.layers = {{std::string()}}, .architecture = om::platform::host().architecture()});
+    layout.finish().write_directory(scratch / "layout");
+    const auto image = get(from.import_image(om::oci_layout((scratch / "layout").string())));
+    const auto chain = image.layers().front();
     const auto to = get(om::virtual_repository::open(scratch / "to", options));
     CHECK(get(to.import_asset(from.asset(from.layer(chain).diff))) == chain);
+    CHECK(to.diff(to.layer(chain).diff).bytes == 0);
+}
+
+TEST_CASE("a file is not read from another entry than its index names")
+{
+    const kept<om::virtual_storage> layer(tar_writer().file("f", "text"));
+    std::ofstream(layer.tar_file(), std::ios::binary) << tar_writer().file("g", "text").finish();
+    CHECK(layer.cat("f") == said(errc::invalid_asset));
 }
 
 TEST_CASE("a listing that is cancelled ends soon")

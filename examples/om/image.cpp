@@ -1,0 +1,266 @@
+// om image: import, look at, mount.
+#include "om.hpp"
+
+#include <nlohmann/json.hpp>
+
+#include <unistd.h>
+
+#include <iostream>
+#include <map>
+#include <mutex>
+
+namespace {
+
+// One line on a terminal that says how far an import is.
+class progress_line
+{
+public:
+    void operator()(const om::layer_progress& at)
+    {
+        const std::lock_guard guard(mutex_);
+        auto& layer = layers_[at.layer()];
+        read_ += at.read() - layer.first;
+        total_ += at.size() - layer.second;
+        layer = {at.read(), at.size()};
+        std::cerr << "\r\033[K" << layers_.size() << (layers_.size() == 1 ? " layer, " : " layers, ") << read_ / 1000000
+                  << " of " << total_ / 1000000 << " MB" << std::flush;
+        shown_ = true;
+    }
+    ~progress_line()
+    {
+        if (shown_)
+            std::cerr << "\r\033[K" << std::flush;
+    }
+
+private:
+    std::mutex mutex_;
+    std::map<std::string, std::pair<std::uint64_t, std::uint64_t>> layers_;
+    std::uint64_t read_ = 0, total_ = 0;
+    bool shown_ = false;
+};
+
+// `TRANSPORT:PATH[:NAME]`, cut at its colons; a path of an existing file may hold some.
+class location
+{
+public:
+    explicit location(const std::string& text)
+    {
+        const auto colon = text.find(':');
+        transport = text.substr(0, colon);
+        path = colon == std::string::npos ? "" : text.substr(colon + 1);
+        for (auto cut = path.find(':'); cut != std::string::npos; cut = path.find(':', cut + 1)) {
+            if (::access(path.c_str(), F_OK) == 0)
+                break;
+            if (::access(path.substr(0, cut).c_str(), F_OK) == 0) {
+                name = path.substr(cut + 1);
+                path.resize(cut);
+                break;
+            }
+        }
+    }
+    std::string transport, path, name;
+};
+
+template <class Repository>
+asio::awaitable<std::vector<typename Repository::image>> import_standard_input(Repository repository,
+                                                                              om::import_options options)
+{
+    if (::isatty(STDIN_FILENO) == 1)
+        throw om::error(om::errc::unknown_archive_format).detail("standard input is a terminal");
+    if (const std::string file = "/proc/self/fd/0"; std::filesystem::is_regular_file(file)) {
+        om::archive_file archive(file);
+        co_return co_await repository.import_images(std::move(archive), std::move(options));
+    }
+    om::archive_stream archive(om::byte_stream(open_stream("-", co_await asio::this_coro::executor)));
+    co_return co_await repository.import_images(std::move(archive), std::move(options));
+}
+
+template <class Repository>
+asio::awaitable<void> image_import(Repository repository, settings set, arguments given)
+{
+    om::import_options options;
+    for (const std::string& tag : given.tags)
+        options.tag(tag);
+    if (!given.arch.empty())
+        options.wanted(om::platform::parse(given.arch));
+    auto line = std::make_shared<progress_line>();
+    if (!set.quiet && ::isatty(STDERR_FILENO) == 1)
+        options.progress([line](const om::layer_progress& at) { (*line)(at); });
+    const location source(given.first);
+    std::vector<typename Repository::image> images;
+    if (source.transport.ends_with("-archive") && om::is_compressed(source.path)) {
+        om::archive_file archive(source.path, source.name);
+        images = co_await repository.import_images(std::move(archive), std::move(options));
+    } else if (source.transport == "docker-archive") {
+        om::docker_archive archive(source.path, source.name);
+        images = co_await repository.import_images(std::move(archive), std::move(options));
+    } else if (given.first == "-") {
+        images = co_await import_standard_input(repository, std::move(options));
+    } else if (source.transport == "oci" || source.transport == "oci-archive") {
+        om::oci_layout layout(source.path, source.name);
+        images = co_await repository.import_images(std::move(layout), std::move(options));
+    } else {
+        throw om::error(om::errc::unknown_archive_format)
+            .subject(given.first)
+            .detail("a source is docker-archive:FILE, oci:DIR or oci-archive:FILE, each with :NAME behind it or not, or -");
+    }
+    line.reset();
+    for (const auto& image : images)
+        std::cout << image.id().string() << '\n';
+}
+
+template <class Repository>
+std::uint64_t size_of(const Repository& repository, const typename Repository::image& image)
+{
+    std::uint64_t size = 0;
+    for (const om::diff_id& diff : image.config().diff_ids())
+        size += repository.diff(diff).bytes;
+    return size;
+}
+
+template <class Repository>
+asio::awaitable<void> image_list(Repository repository, settings set, arguments)
+{
+    auto out = nlohmann::json::array();
+    const auto tags = repository.tags();
+    for (const auto& image : repository.images()) {
+        std::vector<std::string> names;
+        for (const om::tag_record& tag : tags)
+            if (tag.image == image.id())
+                names.push_back(tag.name);
+        out.push_back({{"id", image.id().string()},
+                       {"tags", names},
+                       {"created", image.config().created()},
+                       {"layers", image.config().diff_ids().size()},
+                       {"size", size_of(repository, image)}});
+    }
+    if (set.json) {
+        std::cout << out.dump(2) << '\n';
+        co_return;
+    }
+    for (const auto& image : out) {
+        std::vector<std::string> names = image["tags"];
+        if (names.empty())
+            names.emplace_back("<none>");
+        for (const std::string& name : names)
+            std::printf("%-50s %.12s  %3u layers  %10s\n", name.c_str(), image["id"].get<std::string>().c_str() + 7,
+                        image["layers"].get<unsigned>(), readable(image["size"]).c_str());
+    }
+}
+
+template <class Repository>
+asio::awaitable<void> image_list_layers(Repository repository, settings set, arguments given)
+{
+    const auto image = repository.find_image(given.first);
+    auto out = nlohmann::json::array();
+    for (const om::chain_id& chain : image.layers()) {
+        const om::diff_id diff = repository.layer(chain).diff;
+        const om::diff_record record = repository.diff(diff);
+        out.push_back({{"depth", out.size()},
+                       {"chain_id", chain.string()},
+                       {"diff_id", diff.string()},
+                       {"size", record.bytes},
+                       {"entries", record.entries}});
+    }
+    if (set.json) {
+        std::cout << out.dump(2) << '\n';
+        co_return;
+    }
+    for (const auto& layer : out)
+        std::printf("%3u  chain %.19s  diff %.19s  %10s  %u entries\n", layer["depth"].get<unsigned>(),
+                    layer["chain_id"].get<std::string>().c_str(), layer["diff_id"].get<std::string>().c_str(),
+                    readable(layer["size"]).c_str(), layer["entries"].get<unsigned>());
+}
+
+template <class Repository>
+asio::awaitable<void> image_inspect(Repository repository, settings, arguments given)
+{
+    const auto image = repository.find_image(given.first);
+    std::cout << nlohmann::ordered_json::parse(image.config().bytes()).dump(2) << '\n';
+    co_return;
+}
+
+// Whether images of such a repository can be mounted.
+template <class Repository>
+concept mounts = requires(const typename Repository::image& image) { image.mount(); };
+
+[[noreturn]] void refuse_mounts()
+{
+    throw om::error(om::errc::mount_cannot_proceed)
+        .detail("a virtual repository keeps tars and unpacks nothing: import the image into one on disk");
+}
+
+template <class Repository>
+asio::awaitable<void> image_mount(Repository repository, settings, arguments given)
+{
+    if constexpr (!mounts<Repository>) {
+        refuse_mounts();
+    } else {
+        const auto image = repository.find_image(given.first);
+        om::mount_options options;
+        options.target(given.target).writable(given.writable);
+        auto mounted = co_await image.mount(std::move(options));
+        std::cout << mounted.target() << '\n';
+        mounted.keep();
+    }
+    co_return;
+}
+
+template <class Repository>
+asio::awaitable<void> image_unmount(Repository repository, settings, arguments given)
+{
+    if constexpr (!mounts<Repository>) {
+        refuse_mounts();
+    } else {
+        const std::string target = std::filesystem::absolute(given.first).lexically_normal().string();
+        std::optional<om::digest> id;
+        std::vector<om::mount_record> chosen;
+        for (const om::mount_record& record : repository.mounts())
+            if (record.target == target)
+                chosen.push_back(record);
+        if (chosen.empty()) {
+            id = repository.find_image(given.first).id();
+            for (const om::mount_record& record : repository.mounts())
+                if (record.image == *id)
+                    chosen.push_back(record);
+        }
+        if (chosen.empty())
+            throw om::error(om::errc::mount_not_found).subject(given.first);
+        for (const om::mount_record& record : chosen)
+            co_await repository.unmount(record);
+    }
+    co_return;
+}
+
+template <class Repository>
+asio::awaitable<void> image_remove(Repository repository, settings, arguments given)
+{
+    repository.remove_image(repository.find_image(given.first).id());
+    co_return;
+}
+
+} // namespace
+
+void add_image_commands(words& to)
+{
+    arguments& given = to.given();
+    CLI::App* images = to.group("image", "Images: import, look at, mount");
+    auto* sub = to.verb(images, "import", "Import images; prints their IDs", {image_import, image_import});
+    sub->add_option("SOURCE", given.first, "docker-archive:FILE[:NAME], oci:DIR[:NAME], oci-archive:FILE[:NAME]")->required();
+    sub->add_option("--tag,-t", given.tags, "a name for the image; may be given more than once");
+    sub->add_option("--platform", given.arch, "OS/ARCHITECTURE[/VARIANT] to choose from an index");
+    to.verb(images, "list", "List the images", {image_list, image_list});
+    const auto takes_image = [&](const char* name, const char* help, command function) {
+        CLI::App* made = to.verb(images, name, help, function);
+        made->add_option("IMAGE", given.first, "a tag, an ID, or the beginning of one")->required();
+        return made;
+    };
+    takes_image("list-layers", "List an image's layers, topmost first", {image_list_layers, image_list_layers});
+    takes_image("inspect", "Print an image's config", {image_inspect, image_inspect});
+    sub = takes_image("mount", "Mount an image; prints the mount point", {image_mount, image_mount});
+    sub->add_option("--target", given.target, "the directory to mount at");
+    sub->add_flag("--writable", given.writable, "take changes, and drop them when unmounted");
+    sub = to.verb(images, "unmount", "Unmount an image", {image_unmount, image_unmount});
+    sub->add_option("IMAGE-OR-DIR", given.first, "the image, or where it is mounted")->required();
+    takes_image("remove", "Remove an image and its tags", {image_remove, image_remove});
+}

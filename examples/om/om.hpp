@@ -1,0 +1,84 @@
+// What the parts of om share: what a command is given, and how the parts offer theirs.
+#ifndef OVERMOUNT_EXAMPLES_OM_HPP
+#define OVERMOUNT_EXAMPLES_OM_HPP
+
+#include <overmount/overmount.hpp>
+
+#include <boost/asio/posix/stream_descriptor.hpp>
+
+#include <CLI/CLI.hpp>
+
+#include <span>
+#include <string>
+#include <vector>
+
+namespace asio = boost::asio;
+namespace om = overmount;
+
+// What the options in front of the command say.
+class settings
+{
+public:
+    std::string directory, storage, durability = "batch";
+    bool as_tars = false, quiet = false, json = false;
+};
+
+// What a command was given.
+class arguments
+{
+public:
+    std::string first, second, target, parent, arch;
+    std::vector<std::string> tags;
+    bool writable = false;
+};
+
+// A command for each form of a repository; both are one function template.
+class command
+{
+public:
+    asio::awaitable<void> (*on_disk)(om::repository, settings, arguments) = nullptr;
+    asio::awaitable<void> (*on_tars)(om::virtual_repository, settings, arguments) = nullptr;
+};
+
+// The words of the command line.
+class words
+{
+public:
+    words(CLI::App& app, arguments& given, command& chosen) : app_(app), given_(given), chosen_(chosen) {}
+
+    [[nodiscard]] arguments& given() const noexcept { return given_; }
+
+    CLI::App* group(const char* name, const char* help)
+    {
+        CLI::App* made = app_.add_subcommand(name, help);
+        made->require_subcommand(1);
+        made->fallthrough();
+        return made;
+    }
+    CLI::App* verb(CLI::App* parent, const char* name, const char* help, command function)
+    {
+        CLI::App* made = parent->add_subcommand(name, help);
+        made->fallthrough();
+        made->callback([this, function] { chosen_ = function; });
+        return made;
+    }
+
+private:
+    CLI::App& app_;
+    arguments& given_;
+    command& chosen_;
+};
+
+void add_image_commands(words& to);
+void add_layer_commands(words& to);
+void add_tag_commands(words& to);
+
+// Standard input, or a file that cannot be read by offset.
+asio::posix::stream_descriptor open_stream(const std::string& name, const asio::any_io_executor& executor);
+
+// To standard output or a file; an error names it.
+void write_out(int fd, const std::string& name, std::span<const std::byte> bytes);
+
+std::string readable(std::uint64_t bytes);
+
+#endif

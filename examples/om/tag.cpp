@@ -1,0 +1,59 @@
+// om tag: names of images.
+#include "om.hpp"
+
+#include <nlohmann/json.hpp>
+
+#include <iostream>
+
+namespace {
+
+template <class Repository>
+asio::awaitable<void> tag_add(Repository repository, settings, arguments given)
+{
+    repository.add_tag(given.first, repository.find_image(given.second).id());
+    co_return;
+}
+
+template <class Repository>
+asio::awaitable<void> tag_get(Repository repository, settings, arguments given)
+{
+    std::cout << repository.tag(given.first).image.string() << '\n';
+    co_return;
+}
+
+template <class Repository>
+asio::awaitable<void> tag_list(Repository repository, settings set, arguments)
+{
+    auto out = nlohmann::json::array();
+    for (const om::tag_record& tag : repository.tags())
+        out.push_back({{"name", tag.name}, {"image", tag.image.string()}});
+    if (set.json)
+        std::cout << out.dump(2) << '\n';
+    else
+        for (const auto& tag : out)
+            std::cout << tag["name"].get<std::string>() << "  " << tag["image"].get<std::string>() << '\n';
+    co_return;
+}
+
+template <class Repository>
+asio::awaitable<void> tag_remove(Repository repository, settings, arguments given)
+{
+    repository.remove_tag(given.first);
+    co_return;
+}
+
+} // namespace
+
+void add_tag_commands(words& to)
+{
+    arguments& given = to.given();
+    CLI::App* tags = to.group("tag", "Names of images");
+    auto* sub = to.verb(tags, "add", "Name an image", {tag_add, tag_add});
+    sub->add_option("NAME", given.first)->required();
+    sub->add_option("IMAGE", given.second)->required();
+    sub = to.verb(tags, "get", "Print the ID of the image that a name stands for", {tag_get, tag_get});
+    sub->add_option("NAME", given.first)->required();
+    to.verb(tags, "list", "List the names", {tag_list, tag_list});
+    sub = to.verb(tags, "remove", "Remove a name", {tag_remove, tag_remove});
+    sub->add_option("NAME", given.first)->required();
+}
