@@ -2,6 +2,7 @@
 
 #include <overmount/detail/fs.hpp>
 #include <overmount/storage/on_disk_storage.hpp>
+#include <overmount/storage/virtual_storage.hpp>
 
 #include "support/tree.hpp"
 
@@ -147,7 +148,8 @@ kept_tree read_tree(int root, const diff_record& record)
     return out;
 }
 
-std::string packed(const on_disk_storage& storage, const diff_id& id)
+template <class Storage>
+std::string packed(const Storage& storage, const diff_id& id)
 {
     auto reader = storage.pack(id);
     std::string out;
@@ -252,12 +254,15 @@ std::string enclosure::surroundings() const
     return out;
 }
 
-kept_tree on_disk::unpack(const enclosure& where, std::string_view bytes, const limits& bounds,
-                          std::size_t piece)
+namespace {
+
+// Writes the layer to a storage of its own; `read` gets the storage, the ID and the record before it is gone again.
+template <class Storage, class Read>
+auto keep_in(const enclosure& where, std::string_view bytes, const limits& bounds, std::size_t piece, Read read)
 {
     const unique_fd diffs = detail::open_directory(AT_FDCWD, where.base() / "diffs");
     const unique_fd staging = detail::open_directory(AT_FDCWD, where.base() / "tmp");
-    on_disk_storage storage(storage_place(diffs.get(), staging.get(), durability::none));
+    Storage storage(storage_place(diffs.get(), staging.get(), durability::none));
     try {
         auto writer = storage.create(write_context(staging.get(), "layer", bounds));
         for (std::size_t at = 0; at < bytes.size(); at += piece)
@@ -265,16 +270,46 @@ kept_tree on_disk::unpack(const enclosure& where, std::string_view bytes, const 
         const diff_record record = writer.finish();
         const diff_id id(digest::of(bytes));
         REQUIRE(writer.publish(id));
-        kept_tree tree = read_tree(storage.lower(id).fd->get(), record);
+        auto kept = read(storage, id, record);
         const bool the_same_tar = packed(storage, id) == bytes;
         CHECK(the_same_tar);
         storage.erase(id);
         std::filesystem::remove(where.base() / "diffs/sha256");
-        return tree;
+        return kept;
     } catch (...) {
         detail::remove_tree(staging.get(), "layer", staging.get());
         throw;
     }
+}
+
+template <class Reader>
+std::string names_in(Reader reader)
+{
+    std::string out;
+    for (tar::located_entry one; reader.next(one);)
+        out += std::to_string(one.offset) + one.entry.path + one.entry.link_target + "\n";
+    return out;
+}
+
+} // namespace
+
+kept_tree on_disk::unpack(const enclosure& where, std::string_view bytes, const limits& bounds,
+                          std::size_t piece)
+{
+    const auto read = [](const on_disk_storage& storage, const diff_id& id, const diff_record& record) {
+        return read_tree(storage.lower(id).fd->get(), record);
+    };
+    return keep_in<on_disk_storage>(where, bytes, bounds, piece, read);
+}
+
+std::string as_tar::keep(const enclosure& where, std::string_view bytes, const limits& bounds, std::size_t piece)
+{
+    const auto read = [](const virtual_storage& storage, const diff_id& id, const diff_record&) {
+        using walk = tar::entry_walk<virtual_storage::reader>;
+        CHECK(names_in(storage.entries(id)) == names_in(walk(storage.pack(id), tar::kept_limits())));
+        return packed(storage, id);
+    };
+    return keep_in<virtual_storage>(where, bytes, bounds, piece, read);
 }
 
 kept_tree on_disk_without_openat2::unpack(const enclosure& where, std::string_view bytes,
