@@ -91,7 +91,7 @@ concept keeps_tars = requires { &Model::keep; };
 [[nodiscard]] inline bool needs_a_tree(errc code)
 {
     return code == errc::entry_escapes_layer || code == errc::missing_hard_link_target ||
-           code == errc::xattr_too_large || code == errc::too_many_entries || code == errc::path_too_long;
+           code == errc::xattr_too_large || code == errc::too_many_entries;
 }
 
 template <class Model>

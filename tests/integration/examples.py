@@ -98,8 +98,18 @@ def main(scratch):
             kept = (scratch / "own/diffs" / diff / "layer.tar").read_bytes()
             expect(name, kept == (scratch / f"one/layer{number}.tar").read_bytes(), True)
 
+    def read_without_unpacking():
+        name = "05_read_without_unpacking"
+        expect(name, run(name, scratch / "tars", one, "etc/name"), "one\n")
+        expect(name, run(name, scratch / "tars", two, "./etc/kept"), "kept\n")
+        expect(name, "no such entry" in run(name, scratch / "tars", one, "etc/gone", status=1), True)
+        expect(name, "not a regular file" in run(name, scratch / "tars", one, "etc", status=1), True)
+        kept = sorted(p.name for p in (scratch / "tars/diffs").glob("*/*/*"))
+        expect(name, kept, 3 * ["diff.json"] + 3 * ["index"] + 3 * ["layer.tar"])
+
     tests = {"01_import_and_list": import_and_list, "02_mount_and_read": mount_and_read,
-             "03_two_imports": two_imports, "04_own_storage": own_storage}
+             "03_two_imports": two_imports, "04_own_storage": own_storage,
+             "05_read_without_unpacking": read_without_unpacking}
     if tests.keys() != PROGRAMS.keys():
         raise SystemExit(f"examples without a test, or the other way round: {tests.keys() ^ PROGRAMS.keys()}")
     skipped = []

@@ -1,0 +1,62 @@
+// Imports an image into a virtual repository, which keeps the tars of its layers, and reads a file of it there. No
+// root is needed, and nothing is unpacked.
+//   05_read_without_unpacking REPOSITORY ARCHIVE PATH
+#include <overmount/overmount.hpp>
+
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/io_context.hpp>
+
+#include <iostream>
+
+namespace asio = boost::asio;
+
+using overmount::virtual_repository;
+
+// The topmost layer that has the file; whiteouts are left aside here.
+asio::awaitable<overmount::asset_stream> open(virtual_repository repository, virtual_repository::image image,
+                                              std::string path)
+{
+    for (const auto& layer : image.layers()) {
+        const auto asset = repository.asset(repository.layer(layer).diff);
+        try {
+            co_return co_await asset.open(path);
+        } catch (const overmount::error& problem) {
+            if (problem.code() != overmount::errc::entry_not_found)
+                throw;
+        }
+    }
+    throw overmount::error(overmount::errc::entry_not_found).entry(path);
+}
+
+asio::awaitable<void> run(std::filesystem::path base, std::string archive, std::string path)
+{
+    auto repository = co_await virtual_repository::open(base);
+    overmount::docker_archive source(archive);
+    const auto image = co_await repository.import_image(source);
+    auto file = co_await open(repository, image, path);
+    std::vector<std::byte> buffer(65536);
+    const std::span<std::byte> room(buffer);
+    while (const std::size_t count = co_await file.read_some(room))
+        std::cout.write(reinterpret_cast<const char*>(buffer.data()), static_cast<std::streamsize>(count));
+    for (const auto& layer : image.layers())
+        co_await repository.asset(repository.layer(layer).diff).verify(); // the bytes are still those that came
+}
+
+int main(int argc, char** argv)
+{
+    if (argc != 4) {
+        std::cerr << "usage: 05_read_without_unpacking REPOSITORY ARCHIVE PATH\n";
+        return 2;
+    }
+    asio::io_context context;
+    std::exception_ptr failure;
+    asio::co_spawn(context, run(argv[1], argv[2], argv[3]), [&failure](std::exception_ptr ended) { failure = ended; });
+    context.run();
+    try {
+        if (failure)
+            std::rethrow_exception(failure);
+    } catch (const std::exception& problem) {
+        std::cerr << problem.what() << '\n';
+        return 1;
+    }
+}
