@@ -122,14 +122,14 @@ TEST_CASE("an archive's members come one after the other, however its bytes come
 {
     const auto kind = GENERATE(compression::none, compression::gzip, compression::zstd, compression::xz,
                                compression::bzip2);
-    const std::size_t piece = GENERATE(6, 7, 511, 512, 513, 1 << 20);
+    const std::size_t piece = GENERATE(as<std::size_t>(), 6, 7, 511, 512, 513, 1 << 20);
     CAPTURE(to_string(kind), piece);
     CHECK(all(reader(pieces(compress(usual_tar(), kind), piece), limits())) == usual());
 }
 
 TEST_CASE("a member's head is its first block, and is read once more with the rest")
 {
-    const std::size_t piece = GENERATE(10, 512, 1 << 20), room = GENERATE(1, 100, 512, 5000);
+    const std::size_t piece = GENERATE(as<std::size_t>(), 10, 512, 1 << 20), room = GENERATE(as<std::size_t>(), 1, 100, 512, 5000);
     CAPTURE(piece, room);
     reader from(pieces(usual_tar(), piece), limits());
     for (const auto& [name, content] : usual()) {
@@ -145,7 +145,7 @@ TEST_CASE("a member's head is its first block, and is read once more with the re
 
 TEST_CASE("what is not read of a member is left out")
 {
-    const std::size_t piece = GENERATE(10, 512, 1 << 20);
+    const std::size_t piece = GENERATE(as<std::size_t>(), 10, 512, 1 << 20);
     const int how = GENERATE(0, 1, 2);
     CAPTURE(piece, how);
     reader from(pieces(usual_tar(), piece), limits());
@@ -180,7 +180,7 @@ TEST_CASE("an archive may be larger than a layer")
 TEST_CASE("an archive that ends inside of a member is cut")
 {
     const std::string tar = tar_writer().file("a", std::string(2000, 'a')).bytes();
-    const std::size_t size = GENERATE(1, 511, 513, 1024, 2511);
+    const std::size_t size = GENERATE(as<std::size_t>(), 1, 511, 513, 1024, 2511);
     CAPTURE(size);
     const auto failure = failure_of([&] { static_cast<void>(all(reader(pieces(tar.substr(0, size), 100), limits()))); });
     CHECK(failure.code() == errc::truncated_stream);
@@ -213,7 +213,7 @@ TEST_CASE("after an error in its compression an archive never comes to an end")
     for (unsigned state = 1; noise.size() < 300000; state = state * 1664525u + 1013904223u)
         noise += static_cast<char>(state >> 24);
     std::string whole = compress(tar_writer().file("noise", noise).file("b", "b").finish(), kind);
-    const std::size_t place = GENERATE(1, 2, 3);
+    const std::size_t place = GENERATE(as<std::size_t>(), 1, 2, 3);
     for (std::size_t i = 0; i < 64; ++i)
         whole[whole.size() * place / 4 + i] = '\x5a';
     CAPTURE(to_string(kind), place);

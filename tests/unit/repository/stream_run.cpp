@@ -201,7 +201,7 @@ TEST_CASE("a stream may be compressed as a whole, and its pieces be of any size"
     const auto kind = GENERATE(compression::none, compression::gzip, compression::zstd, compression::xz,
                                compression::bzip2);
     CAPTURE(to_string(kind));
-    for (const std::size_t piece : {1, 512, 100000}) {
+    for (const std::size_t piece : {1u, 512u, 100000u}) {
         check_imports(compress(docker_files().tar(), kind), piece);
         check_imports(compress(layout_files().tar(), kind), piece);
     }
