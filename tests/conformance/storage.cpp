@@ -6,7 +6,7 @@
 
 #define OVERMOUNT_MOUNTABLE_STORAGES overmount::on_disk_storage, overmount::test::minimal_mountable_storage
 #define OVERMOUNT_STORAGES OVERMOUNT_MOUNTABLE_STORAGES, overmount::test::minimal_storage, tar_storage, overmount::virtual_storage
-#define OVERMOUNT_PACKABLE_STORAGES overmount::virtual_storage
+#define OVERMOUNT_PACKABLE_STORAGES overmount::on_disk_storage, overmount::virtual_storage
 #define OVERMOUNT_INDEXED_STORAGES overmount::virtual_storage
 
 #include "conformance/mountable_storage_battery.hpp"
