@@ -21,4 +21,6 @@
 #include <overmount/storage/virtual_storage.hpp>
 #include <overmount/worker_pool.hpp>
 
+#include <overmount/repository/instances.hpp>
+
 #endif

@@ -12,6 +12,8 @@
 #include <overmount/storage/on_disk_storage.hpp>
 #include <overmount/storage/virtual_storage.hpp>
 
+#include <boost/asio/co_spawn.hpp>
+
 #include <filesystem>
 #include <optional>
 #include <string>
@@ -245,99 +247,24 @@ public:
 private:
     explicit basic_repository(std::shared_ptr<state> opened) : state_(std::move(opened)) {}
 
-    static asio::awaitable<void> sweep(std::shared_ptr<state> opened)
-    {
-        auto work = [opened](const detail::stop_flag&) {
-            opened->records->sweep();
-            if constexpr (mountable_storage<Storage>)
-                detail::mount_table(opened->records).sweep();
-        };
-        co_await detail::run_on(opened->pool, std::move(work));
-    }
-
-    static asio::awaitable<basic_repository> open_at(std::filesystem::path base, repository_options options)
-    {
-        const auto executor = co_await asio::this_coro::executor;
-        worker_pool pool = options.pool() ? *options.pool()
-                                          : worker_pool::of(asio::query(executor, asio::execution::context));
-        auto work = [base, options, pool](const detail::stop_flag&) {
-            auto records = std::make_shared<detail::store>(base, Storage::form(), options.open_to_others());
-            return std::make_shared<state>(std::move(records), options, pool);
-        };
-        auto opened = co_await detail::run_on(pool, std::move(work));
-        // Nobody waits for the sweep; what it cannot remove, the next one will try.
-        asio::co_spawn(executor, sweep(opened), [](std::exception_ptr) {});
-        co_return basic_repository(std::move(opened));
-    }
-
+    static asio::awaitable<void> sweep(std::shared_ptr<state> opened);
+    static asio::awaitable<basic_repository> open_at(std::filesystem::path base, repository_options options);
     static asio::awaitable<std::vector<image>>
-    finish_import(std::shared_ptr<state> owner, std::vector<found_image> found, import_options options)
-    {
-        auto run = std::make_shared<detail::import_run<Storage>>(owner, std::move(found), std::move(options));
-        auto work = run->run(run);
-        co_return co_await finish_run(std::move(owner), std::move(run), std::move(work));
-    }
-
+    finish_import(std::shared_ptr<state> owner, std::vector<found_image> found, import_options options);
     static asio::awaitable<std::vector<image>> import_stream(std::shared_ptr<state> owner,
-                                                             archive_stream source, import_options options)
-    {
-        auto feed = std::make_shared<detail::stream_feed>();
-        auto run = std::make_shared<detail::stream_run<Storage, detail::stream_input>>(
-            owner, detail::stream_input(feed), source.name(), std::move(options));
-        auto work = run->run(run, std::move(feed), source.bytes());
-        co_return co_await finish_run(std::move(owner), std::move(run), std::move(work));
-    }
-
+                                                             archive_stream source, import_options options);
     static asio::awaitable<std::vector<image>> import_file(std::shared_ptr<state> owner, archive_file source,
-                                                           import_options options)
-    {
-        auto open = [source](const detail::stop_flag&) { return detail::whole_file(source.path()); };
-        detail::file_source archive(co_await detail::run_on(owner->pool, std::move(open)));
-        auto run = std::make_shared<detail::stream_run<Storage, detail::file_source>>(
-            owner, std::move(archive), source.name(), std::move(options));
-        auto work = run->run(run, nullptr, std::nullopt);
-        co_return co_await finish_run(std::move(owner), std::move(run), std::move(work));
-    }
-
+                                                           import_options options);
     template <class Run>
     static asio::awaitable<std::vector<image>>
-    finish_run(std::shared_ptr<state> owner, std::shared_ptr<Run> run, asio::awaitable<void> work)
-    {
-        auto clean = [run](const detail::stop_flag&) { run->clean(); };
-        co_await detail::run_then_clean(owner->pool, std::move(work), std::move(clean));
-        std::vector<image> out;
-        for (const found_image& made : run->images())
-            out.push_back(image(owner, made.config));
-        co_return out;
-    }
-
-    static asio::awaitable<chain_id> finish_layer(std::shared_ptr<create_run> run, asio::awaitable<void> work)
-    {
-        auto clean = [run](const detail::stop_flag&) { run->clean(); };
-        co_await detail::run_then_clean(run->pool(), std::move(work), std::move(clean));
-        co_return run->chain();
-    }
-
+    finish_run(std::shared_ptr<state> owner, std::shared_ptr<Run> run, asio::awaitable<void> work);
+    static asio::awaitable<chain_id> finish_layer(std::shared_ptr<create_run> run, asio::awaitable<void> work);
     template <class Importer>
     static asio::awaitable<std::vector<image>> import_all(std::shared_ptr<state> owner, Importer source,
-                                                          import_options options)
-    {
-        import_context context(owner->pool, owner->bounds, options.wanted());
-        auto found = co_await source.discover(std::move(context));
-        co_return co_await finish_import(std::move(owner), std::move(found), std::move(options));
-    }
-
+                                                          import_options options);
     template <class Importer>
     static asio::awaitable<image> import_one(std::shared_ptr<state> owner, Importer source,
-                                             import_options options)
-    {
-        import_context context(owner->pool, owner->bounds, options.wanted());
-        auto found = co_await source.discover(std::move(context));
-        if (found.size() != 1)
-            throw error(errc::ambiguous_image).at(stage::manifest);
-        auto made = co_await finish_import(std::move(owner), std::move(found), std::move(options));
-        co_return std::move(made.front());
-    }
+                                             import_options options);
 
     // The one whose hex digits begin with `name`; nothing where there is none.
     template <class Id>
@@ -382,5 +309,7 @@ using image = repository::image;
 using mount = repository::mount;
 
 } // namespace overmount::inline OVERMOUNT_ABI
+
+#include <overmount/impl/repository.ipp>
 
 #endif

@@ -19,23 +19,29 @@
 #include <overmount/impl/image_config.ipp>
 #include <overmount/impl/image_files.ipp>
 #include <overmount/impl/index.ipp>
+#include <overmount/impl/job.ipp>
 #include <overmount/impl/manifest.ipp>
 #include <overmount/impl/mount_spec.ipp>
 #include <overmount/impl/mount_table.ipp>
 #include <overmount/impl/mountinfo.ipp>
 #include <overmount/impl/oci_layout.ipp>
-#include <overmount/impl/on_disk_storage.ipp>
 #include <overmount/impl/on_disk_reader.ipp>
+#include <overmount/impl/on_disk_storage.ipp>
 #include <overmount/impl/overlay_mount.ipp>
 #include <overmount/impl/path.ipp>
 #include <overmount/impl/recipe.ipp>
 #include <overmount/impl/reference.ipp>
+#include <overmount/impl/repository.ipp>
+#include <overmount/impl/semaphore.ipp>
+#include <overmount/impl/step.ipp>
 #include <overmount/impl/store.ipp>
+#include <overmount/impl/task_group.ipp>
 #include <overmount/impl/virtual_storage.ipp>
 #include <overmount/impl/xz_decoder.ipp>
 #include <overmount/impl/zstd_decoder.ipp>
 
 // Last: the bodies may use names such as `image` for what is local to them.
+#define OVERMOUNT_INSTANTIATE
 #include <overmount/overmount.hpp>
 
 #endif

@@ -128,59 +128,15 @@ private:
     std::exception_ptr failure_;
 };
 
-inline void step::notify() noexcept
-{
-    for (place now = place_.load();;) {
-        if (now == place::idle) {
-            if (place_.compare_exchange_weak(now, place::queued)) {
-                group_->post(this);
-                return;
-            }
-        } else if (now == place::running) {
-            if (place_.compare_exchange_weak(now, place::notified))
-                return;
-        } else {
-            return;
-        }
-    }
-}
-
-inline void step::run() noexcept
-{
-    step_group& group = *group_;
-    place_ = place::running;
-    const bool last = group.stop_.stopped();
-    auto state = step_state::done;
-    try {
-        state = resume(group.stop_);
-        if (last && state != step_state::done) {
-            group.cut_short();
-            state = step_state::done;
-        }
-    } catch (...) {
-        group.stop(std::current_exception());
-    }
-    if (state == step_state::done) {
-        place_ = place::outside;
-        group.one_ended(); // this step may be gone now
-        return;
-    }
-    auto expected = place::running;
-    if (state == step_state::wait && place_.compare_exchange_strong(expected, place::idle))
-        return; // it may run on another worker already
-    place_ = place::queued;
-    group.post(this);
-}
-
 // Runs all steps on the pool until they are done; one worker is enough. The first failure, or a cancellation,
 // raises the flag: every other step then runs at most once more. Completes when no worker is in a step, with
 // the first failure; the group has given up its steps by then.
-inline asio::awaitable<void> run_steps(worker_pool pool, std::shared_ptr<step_group> group)
-{
-    group->pool_ = &pool;
-    co_await async_job::wait_for(std::move(group));
-}
+asio::awaitable<void> run_steps(worker_pool pool, std::shared_ptr<step_group> group);
 
 } // namespace overmount::inline OVERMOUNT_ABI::detail
+
+#ifndef OVERMOUNT_SEPARATE_COMPILATION
+#include <overmount/impl/step.ipp>
+#endif
 
 #endif

@@ -3,6 +3,7 @@
 #define OVERMOUNT_IMPL_ON_DISK_READER_IPP
 
 #include <overmount/detail/crc32c.hpp>
+#include <overmount/impl/on_disk_storage.ipp>
 #include <overmount/storage/on_disk_storage.hpp>
 #include <overmount/tar/path.hpp>
 #include <overmount/tar/recipe.hpp>

@@ -5,6 +5,7 @@
 #include <overmount/detail/step.hpp>
 #include <overmount/detail/task_group.hpp>
 
+#include <boost/asio/bind_cancellation_slot.hpp>
 #include <boost/asio/detached.hpp>
 #include <boost/asio/thread_pool.hpp>
 

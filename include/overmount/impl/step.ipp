@@ -1,0 +1,60 @@
+#ifndef OVERMOUNT_IMPL_STEP_IPP
+#define OVERMOUNT_IMPL_STEP_IPP
+
+#include <overmount/detail/step.hpp>
+
+namespace overmount::inline OVERMOUNT_ABI::detail {
+
+OVERMOUNT_DECL void step::notify() noexcept
+{
+    for (place now = place_.load();;) {
+        if (now == place::idle) {
+            if (place_.compare_exchange_weak(now, place::queued)) {
+                group_->post(this);
+                return;
+            }
+        } else if (now == place::running) {
+            if (place_.compare_exchange_weak(now, place::notified))
+                return;
+        } else {
+            return;
+        }
+    }
+}
+
+OVERMOUNT_DECL void step::run() noexcept
+{
+    step_group& group = *group_;
+    place_ = place::running;
+    const bool last = group.stop_.stopped();
+    auto state = step_state::done;
+    try {
+        state = resume(group.stop_);
+        if (last && state != step_state::done) {
+            group.cut_short();
+            state = step_state::done;
+        }
+    } catch (...) {
+        group.stop(std::current_exception());
+    }
+    if (state == step_state::done) {
+        place_ = place::outside;
+        group.one_ended(); // this step may be gone now
+        return;
+    }
+    auto expected = place::running;
+    if (state == step_state::wait && place_.compare_exchange_strong(expected, place::idle))
+        return; // it may run on another worker already
+    place_ = place::queued;
+    group.post(this);
+}
+
+OVERMOUNT_DECL asio::awaitable<void> run_steps(worker_pool pool, std::shared_ptr<step_group> group)
+{
+    group->pool_ = &pool;
+    co_await async_job::wait_for(std::move(group));
+}
+
+} // namespace overmount::inline OVERMOUNT_ABI::detail
+
+#endif
