@@ -158,6 +158,7 @@ HOSTILE("a hard link in the place of its target's directory",
         "fidelity 3: a hard link replaces what is there")
 {
     layer.refused(tar_writer().file("d/a", "").hard_link("d", "d/a"), errc::missing_hard_link_target);
+    layer.refused(tar_writer().file("d/e/a", "text").hard_link("d", "d/e/a"), errc::missing_hard_link_target);
     layer.becomes(tar_writer().file("a", "1").file("d/b", "").hard_link("d", "a"), {"a f \"1\"", "d f = a"});
 }
 

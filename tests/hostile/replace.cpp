@@ -28,6 +28,20 @@ HOSTILE("a file in the place of a tree", "fidelity 3: whole tree if need be")
     layer.becomes(tar_writer().file("d/e/f/g", "").symlink("d/l", "/").file("d", "text"), {"d f \"text\""});
 }
 
+HOSTILE("a tree with data is replaced", "fidelity 3: whole tree if need be; the recipe keeps its files")
+{
+    layer.becomes(tar_writer()
+                      .file("d/e/f/g", "text")
+                      .whiteout("d/w")
+                      .directory("d/h", {.mode = 0})
+                      .fifo("d/h/p")
+                      .file("d/h/i", "more")
+                      .symlink("d", "d/e/f")
+                      .directory("d")
+                      .file("d/e", "last"),
+                  {"d d opaque", "d/e f \"last\""});
+}
+
 HOSTILE("a link in the place of a tree, and files through it", "fidelity 2: removing does not follow")
 {
     layer.becomes(tar_writer()
