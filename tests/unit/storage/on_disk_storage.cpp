@@ -292,6 +292,14 @@ TEST_CASE("a file that was changed on disk is found and named")
           }) == changed("d/b"));
 }
 
+TEST_CASE("a link of the size of the file whose place it took is found")
+{
+    stored layer(tar_writer().file("d/b", "text", own()).file("d/same", "text", own()).finish());
+    fs::remove(layer.path("rootfs/d/b"));
+    fs::create_symlink("same", layer.path("rootfs/d/b"));
+    CHECK(layer.failure() == changed("d/b"));
+}
+
 TEST_CASE("no link leads a reader out of the tree")
 {
     const scratch_directory outside;

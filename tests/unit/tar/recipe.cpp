@@ -90,10 +90,10 @@ std::vector<told> read(std::string_view recipe, std::size_t piece = 1 << 20)
     }
 }
 
-boost::system::error_code failure_of(std::string_view recipe)
+boost::system::error_code failure_of(std::string_view recipe, std::size_t piece = 1 << 20)
 {
     try {
-        (void)read(recipe);
+        (void)read(recipe, piece);
     } catch (const overmount::error& failure) {
         CHECK(failure.at() == overmount::stage::storage);
         return failure.code();
@@ -215,7 +215,8 @@ TEST_CASE("a recipe that is cut or changed anywhere is refused")
             CHECK(failure == (at == 16 && damaged[at] > 1 ? errc::unsupported_repository : errc::invalid_asset));
         }
     }
-    CHECK(failure_of(recipe + '\0') == errc::invalid_asset);
+    for (const std::size_t piece : {1u, 65536u})
+        CHECK(failure_of(recipe + '\0', piece) == errc::invalid_asset);
     CHECK(failure_of(recipe + recipe.substr(17)) == errc::invalid_asset);
 }
 
