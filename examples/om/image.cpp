@@ -249,6 +249,7 @@ void add_image_commands(words& to)
     sub->add_option("SOURCE", given.first, "docker-archive:FILE[:NAME], oci:DIR[:NAME], oci-archive:FILE[:NAME]")->required();
     sub->add_option("--tag,-t", given.tags, "a name for the image; may be given more than once");
     sub->add_option("--platform", given.arch, "OS/ARCHITECTURE[/VARIANT] to choose from an index");
+    add_export_command(to, images);
     to.verb(images, "list", "List the images", {image_list, image_list});
     const auto takes_image = [&](const char* name, const char* help, command function) {
         CLI::App* made = to.verb(images, name, help, function);

@@ -28,7 +28,8 @@ class arguments
 {
 public:
     std::string first, second, target, parent, arch;
-    std::vector<std::string> tags;
+    std::string compress = "none", format = "docker-archive";
+    std::vector<std::string> tags, images;
     bool writable = false;
 };
 
@@ -70,6 +71,7 @@ private:
 };
 
 void add_image_commands(words& to);
+void add_export_command(words& to, CLI::App* images);
 void add_layer_commands(words& to);
 void add_tag_commands(words& to);
 

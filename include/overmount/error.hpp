@@ -187,6 +187,7 @@ enum class stage
     storage,
     repository,
     mount,
+    target, ///< where an export goes
 };
 
 [[nodiscard]] std::string_view to_string(stage value) noexcept;

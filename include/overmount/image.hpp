@@ -1,6 +1,7 @@
 #ifndef OVERMOUNT_IMAGE_HPP
 #define OVERMOUNT_IMAGE_HPP
 
+#include <overmount/repository/export_run.hpp>
 #include <overmount/repository/state.hpp>
 #include <overmount/detail/run_on.hpp>
 #include <overmount/image_config.hpp>
@@ -130,6 +131,14 @@ public:
         return mount_image(state_, config_, layers(), std::move(options));
     }
 
+    /// Writes the image elsewhere. See `basic_repository::export_images`.
+    template <exporter Exporter>
+    [[nodiscard]] asio::awaitable<void> export_to(Exporter target, export_options options = export_options()) const
+        requires packable_storage<Storage>
+    {
+        return detail::export_all(state_, configs_of({*this}), std::move(target), std::move(options));
+    }
+
 private:
     template <storage_policy, optional_mount_policy>
     friend class basic_repository;
@@ -137,6 +146,14 @@ private:
     basic_image(std::shared_ptr<state> owner, image_config config)
         : state_(std::move(owner)), config_(std::make_shared<const image_config>(std::move(config)))
     {
+    }
+
+    static std::vector<std::shared_ptr<const image_config>> configs_of(const std::vector<basic_image>& images)
+    {
+        std::vector<std::shared_ptr<const image_config>> out;
+        for (const basic_image& one : images)
+            out.push_back(one.config_);
+        return out;
     }
 
     static mount_record mount_now(state& owner, const digest& id, const std::vector<chain_id>& layers,

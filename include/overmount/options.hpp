@@ -1,6 +1,7 @@
 #ifndef OVERMOUNT_OPTIONS_HPP
 #define OVERMOUNT_OPTIONS_HPP
 
+#include <overmount/concepts/exporter.hpp>
 #include <overmount/digest.hpp>
 #include <overmount/limits.hpp>
 #include <overmount/platform.hpp>
@@ -95,6 +96,30 @@ private:
     std::vector<std::string> tags_;
     overmount::platform wanted_ = overmount::platform::host();
     std::function<void(const layer_progress&)> progress_;
+};
+
+/// How images are written elsewhere.
+class export_options
+{
+public:
+    /// How the layers are compressed; by default they are not.
+    export_options& encoding(const layer_encoding& value)
+    {
+        encoding_ = value;
+        return *this;
+    }
+    /// A name that the image is to have there; may be given more than once. By default an image has its tags.
+    export_options& name(const digest& image, std::string value)
+    {
+        names_.emplace_back(image, std::move(value));
+        return *this;
+    }
+    [[nodiscard]] const layer_encoding& encoding() const noexcept { return encoding_; }
+    [[nodiscard]] const std::vector<std::pair<digest, std::string>>& names() const noexcept { return names_; }
+
+private:
+    layer_encoding encoding_;
+    std::vector<std::pair<digest, std::string>> names_;
 };
 
 /// How an image is mounted.

@@ -5,6 +5,8 @@
 #include <overmount/asset.hpp>
 #include <overmount/digest.hpp>
 #include <overmount/error.hpp>
+#include <overmount/exporter/archive_output.hpp>
+#include <overmount/exporter/oci_layout_target.hpp>
 #include <overmount/image.hpp>
 #include <overmount/image_config.hpp>
 #include <overmount/importer/docker_archive.hpp>

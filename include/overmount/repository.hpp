@@ -83,6 +83,18 @@ public:
         return import_one(state_, std::move(source), std::move(options));
     }
 
+    /// Writes images to one place: their configs byte for byte, their layers with the same diff IDs, each layer once.
+    ///
+    /// *Errors*: `layer_not_found`; `invalid_asset` and those of the storage for a damaged layer; `invalid_reference`
+    /// for a name; those of the target. Nothing is left there then. *Cancellation*: any; likewise.
+    template <exporter Exporter>
+    [[nodiscard]] asio::awaitable<void> export_images(const std::vector<image>& images, Exporter target,
+                                                      export_options options = export_options()) const
+        requires packable_storage<Storage>
+    {
+        return detail::export_all(state_, image::configs_of(images), std::move(target), std::move(options));
+    }
+
     /// All images, by ID.
     [[nodiscard]] std::vector<image> images() const
     {

@@ -2,6 +2,8 @@
 #ifndef OVERMOUNT_SRC_HPP
 #define OVERMOUNT_SRC_HPP
 
+#include <overmount/impl/archive_output.ipp>
+#include <overmount/impl/block_encoder.ipp>
 #include <overmount/impl/bzip2_decoder.ipp>
 #include <overmount/impl/checker.ipp>
 #include <overmount/impl/correction.ipp>
@@ -10,6 +12,7 @@
 #include <overmount/impl/diff_record.ipp>
 #include <overmount/impl/digest.ipp>
 #include <overmount/impl/docker_archive.ipp>
+#include <overmount/impl/documents.ipp>
 #include <overmount/impl/error.ipp>
 #include <overmount/impl/extractor.ipp>
 #include <overmount/impl/framing.ipp>
@@ -25,6 +28,7 @@
 #include <overmount/impl/mount_table.ipp>
 #include <overmount/impl/mountinfo.ipp>
 #include <overmount/impl/oci_layout.ipp>
+#include <overmount/impl/oci_layout_target.ipp>
 #include <overmount/impl/on_disk_reader.ipp>
 #include <overmount/impl/on_disk_storage.ipp>
 #include <overmount/impl/overlay_mount.ipp>
@@ -37,6 +41,7 @@
 #include <overmount/impl/store.ipp>
 #include <overmount/impl/task_group.ipp>
 #include <overmount/impl/virtual_storage.ipp>
+#include <overmount/impl/writer.ipp>
 #include <overmount/impl/xz_decoder.ipp>
 #include <overmount/impl/zstd_decoder.ipp>
 

@@ -1,4 +1,4 @@
-// The only file that sees libarchive.
+// What libarchive reads. It and writer.ipp are the files that see libarchive.
 #ifndef OVERMOUNT_IMPL_CHECKER_IPP
 #define OVERMOUNT_IMPL_CHECKER_IPP
 

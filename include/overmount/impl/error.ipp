@@ -214,6 +214,7 @@ OVERMOUNT_DECL std::string_view to_string(stage value) noexcept
     case stage::storage: return "storage";
     case stage::repository: return "repository";
     case stage::mount: return "mount";
+    case stage::target: return "target";
     }
     return "";
 }

@@ -1,0 +1,196 @@
+#ifndef OVERMOUNT_EXPORTER_LAYER_ENCODE_HPP
+#define OVERMOUNT_EXPORTER_LAYER_ENCODE_HPP
+
+#include <overmount/detail/hasher.hpp>
+#include <overmount/detail/run_on.hpp>
+#include <overmount/detail/task_group.hpp>
+#include <overmount/exporter/block_encoder.hpp>
+#include <overmount/exporter/draft_file.hpp>
+
+#include <memory>
+#include <vector>
+
+namespace overmount::inline OVERMOUNT_ABI::detail {
+
+// Gives the bytes of an offered layer; when they end, they have its size and digest.
+class verified_layer final : public layer_reader
+{
+public:
+    explicit verified_layer(const offered_layer& layer)
+        : id_(layer.diff), size_(layer.size), from_(layer.open()), sum_(id_.value().algorithm())
+    {
+    }
+    std::size_t read(std::span<std::byte> into) override
+    {
+        const std::size_t count = ended_ ? 0 : from_->read(into);
+        if (count != 0) {
+            sum_.update(into.first(count));
+            done_ += count;
+            if (done_ > size_)
+                throw damaged("there are more bytes than its record says");
+        } else if (!ended_) {
+            ended_ = true;
+            const digest found = sum_.finish();
+            if (found != id_.value())
+                throw damaged("its bytes have " + found.string());
+            if (done_ != size_)
+                throw damaged("there are fewer bytes than its record says");
+        }
+        return count;
+    }
+
+private:
+    [[nodiscard]] error damaged(const std::string& how) const
+    {
+        return error(errc::invalid_asset).at(stage::storage).layer(id_.string()).detail(how);
+    }
+    diff_id id_;
+    std::uint64_t size_, done_ = 0;
+    std::unique_ptr<layer_reader> from_;
+    hasher sum_;
+    bool ended_ = false;
+};
+
+// Writes a layer, compressed or not, to a new file. Shared by the coroutine and the workers.
+class layer_encode
+{
+public:
+    using pointer = std::shared_ptr<layer_encode>;
+
+    enum class file
+    {
+        draft,
+        unnamed, // from the beginning: nothing of it stays, whatever happens
+    };
+
+    layer_encode(const offered_layer& layer, const layer_encoding& how, std::shared_ptr<const unique_fd> directory,
+                 file what)
+        : layer_(layer), how_(how), what_(what), encoder_(how), directory_(std::move(directory)),
+          sum_(digest_algorithm::sha256)
+    {
+    }
+
+    static asio::awaitable<void> run(pointer self, worker_pool pool)
+    {
+        self->most_ = pool.workers();
+        auto begin = [self](const stop_flag& stop) { self->begin(stop); };
+        co_await run_on(pool, std::move(begin));
+        while (!self->blocks_.empty()) {
+            auto group = std::make_shared<task_group>(co_await asio::this_coro::executor);
+            for (std::size_t i = 0; i < self->blocks_.size(); ++i)
+                group->add(encode_one(self, pool, i));
+            co_await task_group::join(std::move(group));
+            auto next = [self](const stop_flag& stop) { self->take(stop); };
+            co_await run_on(pool, std::move(next));
+        }
+        auto end = [self](const stop_flag&) { self->end(); };
+        co_await run_on(pool, std::move(end));
+    }
+
+    // When it has run.
+    [[nodiscard]] const digest& id() const { return *id_; }
+    [[nodiscard]] std::uint64_t size() const noexcept { return size_; }
+    [[nodiscard]] const std::shared_ptr<draft_file>& draft() const noexcept { return draft_; }
+
+private:
+    struct block
+    {
+        std::string plain;
+        encoded_block encoded;
+    };
+
+    static asio::awaitable<void> encode_one(pointer self, worker_pool pool, std::size_t index)
+    {
+        auto work = [self, index](const stop_flag&) {
+            block& mine = self->blocks_[index];
+            mine.encoded = self->encoder_.encode(std::as_bytes(std::span(mine.plain)));
+        };
+        co_await run_on(std::move(pool), std::move(work));
+    }
+
+    void begin(const stop_flag& stop)
+    {
+        draft_ = std::make_shared<draft_file>(directory_);
+        if (what_ == file::unnamed)
+            draft_->drop_name();
+        reader_ = std::make_unique<verified_layer>(layer_);
+        if (how_.kind() == compression::none)
+            return copy(stop);
+        put(encoder_.begin());
+        fill(stop);
+    }
+
+    void copy(const stop_flag& stop)
+    {
+        constexpr std::size_t room = 256 << 10;
+        const auto buffer = std::make_unique_for_overwrite<std::byte[]>(room);
+        while (const std::size_t count = reader_->read({buffer.get(), room})) {
+            stop.throw_if_stopped();
+            draft_->write(std::span<const std::byte>(buffer.get(), count));
+            size_ += count;
+        }
+        id_ = layer_.diff.value();
+    }
+
+    // Reads as many blocks as there are workers.
+    void fill(const stop_flag& stop)
+    {
+        blocks_.clear();
+        for (bool more = true; more && blocks_.size() < most_;) {
+            std::string plain(encoder_.block_size(), '\0');
+            std::size_t filled = 0;
+            while (filled < plain.size()) {
+                stop.throw_if_stopped();
+                const std::size_t count = reader_->read(std::as_writable_bytes(std::span(plain)).subspan(filled));
+                filled += count;
+                if (count == 0)
+                    break;
+            }
+            more = filled == plain.size();
+            plain.resize(filled);
+            if (filled != 0)
+                blocks_.push_back({std::move(plain), {}});
+        }
+    }
+
+    void take(const stop_flag& stop)
+    {
+        for (const block& one : blocks_) {
+            encoder_.note(one.encoded);
+            put(one.encoded.bytes);
+        }
+        fill(stop);
+    }
+
+    void end()
+    {
+        if (id_)
+            return;
+        put(encoder_.end());
+        id_ = sum_.finish();
+    }
+
+    void put(const std::string& bytes)
+    {
+        sum_.update(std::as_bytes(std::span(bytes)));
+        draft_->write(bytes);
+        size_ += bytes.size();
+    }
+
+    offered_layer layer_;
+    layer_encoding how_;
+    file what_;
+    block_encoder encoder_;
+    std::shared_ptr<const unique_fd> directory_;
+    hasher sum_;
+    std::shared_ptr<draft_file> draft_;
+    std::unique_ptr<layer_reader> reader_;
+    std::vector<block> blocks_;
+    std::size_t most_ = 1;
+    std::optional<digest> id_;
+    std::uint64_t size_ = 0;
+};
+
+} // namespace overmount::inline OVERMOUNT_ABI::detail
+
+#endif

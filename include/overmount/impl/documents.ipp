@@ -1,0 +1,145 @@
+#ifndef OVERMOUNT_IMPL_DOCUMENTS_IPP
+#define OVERMOUNT_IMPL_DOCUMENTS_IPP
+
+#include <overmount/exporter/documents.hpp>
+#include <overmount/manifest.hpp>
+#include <overmount/reference.hpp>
+
+#include <nlohmann/json.hpp>
+
+namespace overmount::inline OVERMOUNT_ABI::detail {
+
+using ordered_json = nlohmann::ordered_json;
+
+inline constexpr const char* manifest_media_type = "application/vnd.oci.image.manifest.v1+json";
+
+inline ordered_json describe(const char* media_type, const digest& id, std::uint64_t size)
+{
+    return {{"mediaType", media_type}, {"digest", id.string()}, {"size", size}};
+}
+
+inline const char* layer_media_type(compression kind)
+{
+    return kind == compression::gzip   ? "application/vnd.oci.image.layer.v1.tar+gzip"
+           : kind == compression::zstd ? "application/vnd.oci.image.layer.v1.tar+zstd"
+                                       : "application/vnd.oci.image.layer.v1.tar";
+}
+
+OVERMOUNT_DECL std::string make_manifest(const offered_image& image, const blob_table& blobs)
+{
+    ordered_json out{{"schemaVersion", 2}, {"mediaType", manifest_media_type}};
+    out["config"] =
+        describe("application/vnd.oci.image.config.v1+json", image.config.id(), image.config.bytes().size());
+    ordered_json layers = ordered_json::array();
+    for (const offered_layer& layer : image.layers) {
+        const written_blob& blob = blobs.at(layer.diff);
+        layers.push_back(describe(layer_media_type(blob.kind), blob.id, blob.size));
+    }
+    out["layers"] = std::move(layers);
+    return out.dump();
+}
+
+inline std::string annotation(const ordered_json& entry, const char* name)
+{
+    const auto found = entry.find("annotations");
+    return found != entry.end() && found->is_object() && found->contains(name) && (*found)[name].is_string()
+               ? (*found)[name].get<std::string>()
+               : std::string();
+}
+
+inline constexpr const char* ref_name_annotation = "org.opencontainers.image.ref.name";
+inline constexpr const char* image_name_annotation = "io.containerd.image.name";
+
+// Whether `later` takes the place of `entry`: it has its name, or is the same without one.
+inline bool replaces(const ordered_json& later, const ordered_json& entry)
+{
+    const auto text = [&](const char* name) { return std::pair(annotation(later, name), annotation(entry, name)); };
+    const auto [image, old_image] = text(image_name_annotation);
+    const auto [ref, old_ref] = text(ref_name_annotation);
+    if (!image.empty() && !old_image.empty())
+        return image == old_image;
+    if (!ref.empty() || !old_ref.empty())
+        return ref == old_ref;
+    return image == old_image && later["digest"] == entry["digest"];
+}
+
+OVERMOUNT_DECL std::string make_index(const std::vector<offered_image>& images,
+                                      const std::vector<std::string>& manifests, const std::string& old)
+{
+    ordered_json out{{"schemaVersion", 2}, {"mediaType", "application/vnd.oci.image.index.v1+json"}};
+    ordered_json entries = ordered_json::array();
+    for (std::size_t i = 0; i < images.size(); ++i) {
+        ordered_json entry = describe(manifest_media_type, digest::of(manifests[i]), manifests[i].size());
+        if (const platform& on = images[i].config.platform(); !on.os().empty() && !on.architecture().empty()) {
+            entry["platform"] = {{"architecture", on.architecture()}, {"os", on.os()}};
+            if (!on.variant().empty())
+                entry["platform"]["variant"] = on.variant();
+        }
+        if (images[i].names.empty())
+            entries.push_back(entry);
+        for (const offered_name& name : images[i].names) {
+            ordered_json named = entry;
+            named["annotations"] = ordered_json::object();
+            if (!name.image_name.empty())
+                named["annotations"][image_name_annotation] = name.image_name;
+            named["annotations"][ref_name_annotation] = name.ref_name;
+            entries.push_back(std::move(named));
+        }
+    }
+    if (!old.empty()) {
+        static_cast<void>(index::parse(old, limits())); // within limits, and an index
+        out = ordered_json::parse(old);
+        ordered_json kept = ordered_json::array();
+        for (ordered_json& entry : out["manifests"])
+            if (std::ranges::none_of(entries, [&](const auto& later) { return replaces(later, entry); }))
+                kept.push_back(std::move(entry));
+        for (ordered_json& entry : entries)
+            kept.push_back(std::move(entry));
+        entries = std::move(kept);
+    }
+    out["manifests"] = std::move(entries);
+    return out.dump();
+}
+
+// As docker takes it.
+inline reference docker_name(const offered_name& name)
+{
+    return reference::parse(name.image_name.empty() ? name.ref_name : name.image_name).with_default_tag();
+}
+
+OVERMOUNT_DECL std::string make_docker_manifest(const std::vector<offered_image>& images, const blob_table& blobs)
+{
+    ordered_json out = ordered_json::array();
+    for (const offered_image& image : images) {
+        ordered_json tags, layers = ordered_json::array();
+        for (const offered_name& name : image.names)
+            if (const reference full = docker_name(name); full.tag())
+                tags.push_back(full.familiar());
+        for (const offered_layer& layer : image.layers)
+            layers.push_back(path_of_blob(blobs.at(layer.diff).id));
+        out.push_back({{"Config", path_of_blob(image.config.id())}, {"RepoTags", tags}, {"Layers", layers}});
+    }
+    return out.dump();
+}
+
+OVERMOUNT_DECL std::string make_repositories(const std::vector<offered_image>& images, const blob_table& blobs)
+{
+    ordered_json out = ordered_json::object();
+    for (const offered_image& image : images) {
+        if (image.layers.empty())
+            continue;
+        const std::string top = blobs.at(image.layers.back().diff).id.hex();
+        for (const offered_name& name : image.names) {
+            const reference full = docker_name(name);
+            if (!full.tag())
+                continue;
+            const std::string familiar = full.familiar();
+            out[familiar.substr(0, familiar.size() - full.tag()->size() - 1)][*full.tag()] = top;
+        }
+    }
+    return out.dump();
+}
+
+} // namespace overmount::inline OVERMOUNT_ABI::detail
+
+#endif

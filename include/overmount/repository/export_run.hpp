@@ -1,0 +1,140 @@
+#ifndef OVERMOUNT_REPOSITORY_EXPORT_RUN_HPP
+#define OVERMOUNT_REPOSITORY_EXPORT_RUN_HPP
+
+#include <overmount/concepts/exporter.hpp>
+#include <overmount/reference.hpp>
+#include <overmount/repository/state.hpp>
+
+#include <algorithm>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace overmount::inline OVERMOUNT_ABI::detail {
+
+// The tar of a stored layer.
+template <packable_storage Storage>
+class stored_layer final : public layer_reader
+{
+public:
+    stored_layer(std::shared_ptr<repository_state<Storage>> owner, const diff_id& id)
+        : owner_(std::move(owner)), reader_(owner_->storage.pack(id))
+    {
+    }
+    std::size_t read(std::span<std::byte> into) override { return reader_.read(into); }
+
+private:
+    std::shared_ptr<repository_state<Storage>> owner_;
+    typename Storage::reader reader_;
+};
+
+// A name that was asked for. A text such as `latest`, with neither slash nor colon, is none of an image.
+[[nodiscard]] inline offered_name name_as_given(const std::string& text)
+{
+    if (text.empty() || !std::ranges::all_of(text, [](unsigned char c) { return c > 0x20 && c < 0x7f; }))
+        throw error(errc::invalid_reference).at(stage::target).subject(text);
+    offered_name out{text, {}};
+    try {
+        if (text.find_first_of("/:") != std::string::npos)
+            out.image_name = reference::parse(text).with_default_tag().string();
+    } catch (const error&) {
+        // an OCI ref name may be any text
+    }
+    return out;
+}
+
+// A name that the repository has for the image, as containerd writes it: the tag alone, and all of it.
+[[nodiscard]] inline offered_name name_of_tag(const std::string& full)
+{
+    const reference parsed = reference::parse(full);
+    return {parsed.tag() ? *parsed.tag() : full, full};
+}
+
+// Images on their way out. It tells others that their layers are relied on.
+template <packable_storage Storage>
+class export_run
+{
+public:
+    using state = repository_state<Storage>;
+    using pointer = std::shared_ptr<export_run>;
+
+    export_run(std::shared_ptr<state> owner, std::vector<std::shared_ptr<const image_config>> images,
+               export_options options)
+        : repository_(std::move(owner)), images_(std::move(images)), options_(std::move(options))
+    {
+    }
+
+    template <exporter Exporter>
+    static asio::awaitable<void> run(pointer self, Exporter target)
+    {
+        auto offer = [self](const stop_flag&) { return self->offer(); };
+        auto images = co_await run_on(self->repository_->pool, std::move(offer));
+        export_context context(self->repository_->pool, self->options_.encoding(), self->repository_->sync,
+                               self->scratch_);
+        co_await target.write(std::move(images), std::move(context));
+    }
+
+    // On a worker.
+    void clean()
+    {
+        if (lease_)
+            repository_->records->end_lease(lease_name_);
+        lease_.reset();
+    }
+
+private:
+    std::vector<offered_image> offer()
+    {
+        store& records = *repository_->records;
+        const file_lock guard = records.lock_shared();
+        scratch_ = std::make_shared<unique_fd>(open_directory(records.staging(), "."));
+        const std::vector<tag_record> tags = records.tags();
+        std::vector<offered_image> out;
+        std::vector<diff_id> diffs;
+        for (const auto& config : images_) {
+            if (std::ranges::any_of(out, [&](const auto& one) { return one.config.id() == config->id(); }))
+                continue;
+            offered_image image{*config, {}, {}};
+            for (const diff_id& diff : config->diff_ids()) {
+                if (!repository_->storage.contains(diff))
+                    throw error(errc::layer_not_found).at(stage::storage).layer(diff.string());
+                auto open = [owner = repository_, diff] { return std::make_unique<stored_layer<Storage>>(owner, diff); };
+                image.layers.push_back({diff, repository_->storage.record(diff).bytes, std::move(open)});
+                diffs.push_back(diff);
+            }
+            for (const auto& [id, name] : options_.names())
+                if (id == config->id())
+                    image.names.push_back(name_as_given(name));
+            if (image.names.empty())
+                for (const tag_record& tag : tags)
+                    if (tag.image == config->id())
+                        image.names.push_back(name_of_tag(tag.name));
+            out.push_back(std::move(image));
+        }
+        lease_ = records.lease(diffs, lease_name_);
+        return out;
+    }
+
+    std::shared_ptr<state> repository_;
+    std::vector<std::shared_ptr<const image_config>> images_;
+    export_options options_;
+    std::shared_ptr<const unique_fd> scratch_;
+    std::optional<file_lock> lease_;
+    std::string lease_name_;
+};
+
+template <packable_storage Storage, exporter Exporter>
+asio::awaitable<void> export_all(std::shared_ptr<repository_state<Storage>> owner,
+                                 std::vector<std::shared_ptr<const image_config>> images, Exporter target,
+                                 export_options options)
+{
+    auto run = std::make_shared<export_run<Storage>>(owner, std::move(images), std::move(options));
+    auto work = run->run(run, std::move(target));
+    auto clean = [run](const stop_flag&) { run->clean(); };
+    co_await run_then_clean(owner->pool, std::move(work), std::move(clean));
+}
+
+} // namespace overmount::inline OVERMOUNT_ABI::detail
+
+#endif

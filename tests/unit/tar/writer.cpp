@@ -1,0 +1,135 @@
+#include <overmount/tar/framing.hpp>
+#include <overmount/tar/writer.hpp>
+
+#include "support/catch.hpp"
+
+using namespace overmount;
+
+namespace {
+
+// What framing reads of headers; the checker, which is libarchive reading, must agree with it.
+tar::entry read_back(const std::string& headers, std::uint64_t size = 0)
+{
+    tar::framing frames{limits()};
+    const std::string text = headers + std::string(size, 'x') + tar::zeros_behind(size) + tar::end_marker();
+    std::span<const std::byte> input = std::as_bytes(std::span(text));
+    while (frames.next(input) != tar::event::entry)
+        if (input.empty())
+            throw std::runtime_error("there is no entry");
+    tar::entry out = frames.entry();
+    while (!input.empty())
+        (void)frames.next(input);
+    frames.finish();
+    return out;
+}
+
+tar::entry file(std::string path)
+{
+    tar::entry out;
+    out.path = std::move(path);
+    out.mode = 0644;
+    return out;
+}
+
+} // namespace
+
+TEST_CASE("a short file takes one header block")
+{
+    tar::entry made = file("blobs/sha256/0123");
+    made.size = 700;
+    const std::string header = tar::make_header(made);
+    CHECK(header.size() == 512);
+    const tar::entry seen = read_back(header, 700);
+    CHECK(seen.path == made.path);
+    CHECK(seen.size == 700);
+    CHECK(seen.mode == 0644);
+    CHECK(seen.type == tar::entry_type::regular);
+    CHECK(seen.mtime == tar::timestamp());
+}
+
+TEST_CASE("headers of one entry are always the same bytes")
+{
+    tar::entry made = file(std::string(300, 'n') + "/name");
+    made.mtime = {1700000000, 123456789};
+    made.xattrs = {{"user.note", std::string("a\0b", 3)}};
+    CHECK(tar::make_header(made) == tar::make_header(made));
+}
+
+TEST_CASE("what ustar cannot hold is read back")
+{
+    SECTION("a long name")
+    {
+        for (const std::size_t length : {99u, 100u, 101u, 255u, 256u, 1000u, 4000u}) {
+            tar::entry made = file("d/" + std::string(length, 'n'));
+            CHECK(read_back(tar::make_header(made)).path == made.path);
+        }
+    }
+    SECTION("a name that is no UTF-8")
+    {
+        tar::entry made = file("d/\xff\xfe\x80 name");
+        CHECK(read_back(tar::make_header(made)).path == made.path);
+    }
+    SECTION("a large owner")
+    {
+        tar::entry made = file("owned");
+        made.uid = 4'000'000'000;
+        made.gid = 3'000'000'000;
+        const tar::entry seen = read_back(tar::make_header(made));
+        CHECK(seen.uid == made.uid);
+        CHECK(seen.gid == made.gid);
+    }
+    SECTION("a binary attribute")
+    {
+        tar::entry made = file("noted");
+        made.xattrs = {{"user.note", std::string("a\0\n=b", 5)}};
+        CHECK(read_back(tar::make_header(made)).xattrs == made.xattrs);
+    }
+    SECTION("a long link")
+    {
+        tar::entry made = file("link");
+        made.type = tar::entry_type::symbolic_link;
+        made.link_target = std::string(500, 't');
+        CHECK(read_back(tar::make_header(made)).link_target == made.link_target);
+    }
+}
+
+TEST_CASE("a header does not wait for the data of a large file")
+{
+    tar::entry made = file("large");
+    made.size = std::uint64_t{20} << 30;
+    const std::string header = tar::make_header(made);
+    CHECK(header.size() <= 4 * 512);
+    tar::framing frames{limits()};
+    std::span<const std::byte> input = std::as_bytes(std::span(header));
+    while (frames.next(input) != tar::event::entry)
+        REQUIRE_FALSE(input.empty());
+    CHECK(frames.entry().size == made.size);
+}
+
+TEST_CASE("each type of entry is read back")
+{
+    tar::entry made = file("some/path");
+    SECTION("directory") { made.type = tar::entry_type::directory; }
+    SECTION("device")
+    {
+        made.type = tar::entry_type::character_device;
+        made.device_major = 10;
+        made.device_minor = 229;
+    }
+    SECTION("fifo") { made.type = tar::entry_type::fifo; }
+    SECTION("hard link")
+    {
+        made.type = tar::entry_type::hard_link;
+        made.link_target = "other/path";
+    }
+    const tar::entry seen = read_back(tar::make_header(made));
+    CHECK(seen.type == made.type);
+    CHECK(seen.link_target == made.link_target);
+    CHECK(seen.device_major == made.device_major);
+    CHECK(seen.device_minor == made.device_minor);
+}
+
+TEST_CASE("what no header can hold is refused")
+{
+    CHECK_THROWS_AS(tar::make_header(file("")), error);
+}
