@@ -5,6 +5,7 @@
     cli.py OM umoci      a layout made here with GNU tar, and images of $OVERMOUNT_IMAGES, unpacked by umoci and
                          mounted by om
     cli.py OM forms      an image in each form that skopeo writes, read in place and from a pipe
+    cli.py OM export     images exported in each form and compression, given to skopeo, umoci, podman and om itself
     cli.py OM kill       om image import killed at random moments, twenty times, then done
     cli.py OM bad        bad input: one line, exit status 1, nothing left
     cli.py OM crun       a container of crun on a mounted root
@@ -274,6 +275,161 @@ def forms():
             compare(f"{form.split(':')[0]} {' '.join(options)} {way}", wanted, tree)
             if left_behind():
                 raise SystemExit(f"{copy} {way}: left behind: {left_behind()}")
+
+
+def check_export(target, config, diffs, tree):
+    """What others make of an exported image: the same config, the same diffs, the same tree."""
+    digest = "sha256:" + hashlib.sha256(config).hexdigest()
+    seen = subprocess.run(["skopeo", "inspect", "--config", "--raw", target], check=True, stdout=subprocess.PIPE).stdout
+    if seen != config:
+        raise SystemExit(f"{target}: skopeo sees another config")
+    copied = SCRATCH / "copied"
+    shutil.rmtree(copied, ignore_errors=True)
+    # Into docker's own form of directory: skopeo reads each blob and holds it against its digest and diff ID.
+    subprocess.run(["skopeo", "copy", "-q", "--dest-decompress", target, f"dir:{copied}"], check=True)
+    manifest = json.loads((copied / "manifest.json").read_text())
+    if manifest["config"]["digest"] != digest or [layer["digest"] for layer in manifest["layers"]] != diffs:
+        raise SystemExit(f"{target}: skopeo copied {manifest}")
+    shutil.rmtree(copied)
+    again = SCRATCH / "again"
+    shutil.rmtree(again, ignore_errors=True)
+    program = [OM, "--repo", again, "image"]
+    identity = subprocess.run([*program, "import", target], check=True, capture_output=True, text=True).stdout.strip()
+    if identity != digest:
+        raise SystemExit(f"{target}: it comes back as {identity}, not {digest}")
+    mounted = subprocess.run([*program, "mount", identity], check=True, capture_output=True, text=True).stdout.strip()
+    try:
+        compare(target.replace(str(SCRATCH), ""), tree, listing(mounted, True))
+    finally:
+        subprocess.run([*program, "unmount", identity], check=True)
+
+
+def export():
+    need("skopeo", "busybox", "gzip")
+    layers = make_tree()
+    layout = SCRATCH / "layout"
+    make_layout(layout, [*layers, layers[1]])  # one layer twice
+    diffs = ["sha256:" + hashlib.sha256(tar).hexdigest() for tar, _, _ in [*layers, layers[1]]]
+    identity = om("image", "import", f"oci:{layout}", "--tag", "test/export:1")
+    config = (layout / "blobs" / identity.replace(":", "/")).read_bytes()
+    mounted = om("image", "mount", identity)
+    tree = listing(mounted, True)
+    om("image", "unmount", identity)
+    out = SCRATCH / "out"
+    out.mkdir()
+    for compress in ("none", "gzip", "gzip:1", "zstd", "zstd:19"):
+        for form in ("docker-archive:{}:test/other:2", "docker-archive:{}", "oci-archive:{}:latest", "oci:{}:latest"):
+            target = form.format(out / "it")
+            om("image", "export", identity, target, "--compress", compress)
+            check_export(target, config, diffs, tree)
+            if shutil.which("umoci") and form.startswith("oci:") and not compress.startswith("zstd"):
+                bundle = SCRATCH / "bundle"
+                shutil.rmtree(bundle, ignore_errors=True)
+                subprocess.run(["umoci", "unpack", "--image", f"{out / 'it'}:latest", bundle], check=True,
+                               capture_output=True)
+                compare(f"umoci, {compress}", listing(bundle / "rootfs", True), tree)
+            if compress in ("none", "gzip", "zstd"):
+                podman_loads(out / "it", identity, ["docker.io/test/other:2"] if ":test" in form else
+                             ["docker.io/test/export:1"] if form == "docker-archive:{}" else [])
+            if [p.name for p in out.iterdir()] != ["it"] or left_behind():
+                raise SystemExit(f"{target}: left behind: {list(out.iterdir())}, {left_behind()}")
+            shutil.rmtree(out / "it") if (out / "it").is_dir() else (out / "it").unlink()
+
+    # Two images in one archive, by podman and by om; a pipe, a redirected file and a named one are the same bytes.
+    make_layout(SCRATCH / "more", [layers[0]])
+    more = om("image", "import", f"oci:{SCRATCH}/more", "--tag", "test/more")
+    om("image", "export", "test/export:1", "test/more", f"docker-archive:{out}/two")
+    podman_loads(out / "two", identity, ["docker.io/test/export:1"])
+    podman_loads(out / "two", more, ["docker.io/test/more:latest"])
+    whole = (out / "two").read_bytes()
+    if whole.count(layers[0][0]) != 1:
+        raise SystemExit("a shared layer is not there exactly once")
+    words = [OM, "--repo", REPO, "image", "export", "test/export:1", "test/more", "-"]
+    piped = subprocess.run(words, check=True, stdout=subprocess.PIPE).stdout
+    with open(out / "redirected", "wb") as file:
+        subprocess.run(words, check=True, stdout=file)
+    if piped != whole or (out / "redirected").read_bytes() != whole:
+        raise SystemExit("standard output gets other bytes than a file")
+    again = subprocess.run(f"'{OM}' --repo '{REPO}' image export {more} - --format oci-archive --compress gzip |"
+                           f" '{OM}' --repo '{SCRATCH}/piped' image import -", shell=True, check=True,
+                           stdout=subprocess.PIPE, text=True).stdout.strip()
+    if again != more:
+        raise SystemExit(f"from a pipe comes {again}")
+    export_fails(out, words, identity)
+
+
+def podman_loads(path, identity, names):
+    if shutil.which("podman") is None:
+        return
+    store = SCRATCH / "podman"
+    base = ["podman", "--root", store / "root", "--runroot", store / "run", "--storage-driver", "vfs"]
+    try:
+        done = subprocess.run([*base, "load", "-q", "-i", path], capture_output=True, text=True)
+        if done.returncode != 0:
+            raise SystemExit(f"podman load: {done.stderr}")
+        loaded = {}
+        for row in json.loads(subprocess.run([*base, "images", "--format", "json", "--no-trunc"], check=True,
+                                             capture_output=True).stdout):
+            loaded[row["Id"].removeprefix("sha256:")] = row.get("Names") or []
+        hex_digits = identity.removeprefix("sha256:")
+        if hex_digits not in loaded or not set(names) <= set(loaded[hex_digits]):
+            raise SystemExit(f"podman load: {done.stdout.strip()}: {loaded}, wanted {hex_digits} {names}")
+    finally:
+        shutil.rmtree(store, ignore_errors=True)
+
+
+def export_fails(out, to_stdout, identity):
+    """One line, exit status 1, and nothing left: a closed pipe, a full disk, a terminal, bad words."""
+    before = sorted(out.iterdir())
+
+    def refused(name, done, word):
+        problems = done.stderr if isinstance(done.stderr, str) else done.stderr.decode()
+        if done.returncode != 1 or len(problems.splitlines()) != 1 or word not in problems:
+            raise SystemExit(f"{name}: status {done.returncode}, {problems!r}")
+        if sorted(out.iterdir()) != before or left_behind():
+            raise SystemExit(f"{name}: left behind: {list(out.iterdir())}, {left_behind()}")
+        print(f"{name}: {problems.strip()}")
+
+    reading, writing = os.pipe()
+    child = subprocess.Popen(to_stdout, stdout=writing, stderr=subprocess.PIPE, restore_signals=True)
+    os.close(writing)
+    os.read(reading, 1000)
+    os.close(reading)
+    child.stderr_text = child.communicate()[1]
+    refused("a closed pipe", subprocess.CompletedProcess([], child.returncode, b"", child.stderr_text), "Broken pipe")
+    master, slave = os.openpty()
+    refused("a terminal", subprocess.run(to_stdout, stdout=slave, stderr=subprocess.PIPE), "terminal")
+    os.close(master)
+    os.close(slave)
+    for name, words, word in (
+            ("a directory that is not there", (identity, f"docker-archive:{out}/no/where"), "No such file"),
+            ("a transport that is none", (identity, f"tar:{out}/x"), "destination"),
+            ("a level that is none", (identity, f"oci:{out}/x", "--compress", "gzip:10"), "level"),
+            ("an encoding that is none", (identity, f"oci:{out}/x", "--compress", "lzma"), "gzip"),
+            ("a name that is none", (identity, f"docker-archive:{out}/x:UPPER"), "reference"),
+            ("an image that is not there", ("nothing", f"oci:{out}/x"), "no such image")):
+        refused(name, om("image", "export", *words, check=False), word)
+    full = SCRATCH / "full"
+    full.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", full], capture_output=True).returncode != 0:
+        skip("this process may not mount")
+    try:
+        for compress in ("none", "gzip:1"):
+            for form in ("docker-archive", "oci-archive", "oci"):
+                done = om("image", "export", identity, f"{form}:{full}/it", "--compress", compress, check=False)
+                refused(f"a full disk, {form}, {compress}", done, f"target: write: {full}/it: No space left")
+                if list(full.iterdir()):
+                    raise SystemExit(f"a full disk: left {list(full.iterdir())}")
+    finally:
+        subprocess.run(["umount", full], check=True)
+    # A damaged file of a layer is named, with its path.
+    victim = next(p for p in (REPO / "diffs").rglob("rootfs/bin/busybox"))
+    with open(victim, "r+b") as file:
+        file.seek(5000)
+        file.write(b"spoilt")
+    for form in ("docker-archive", "oci-archive", "oci"):
+        refused(f"a damaged layer, {form}", om("image", "export", identity, f"{form}:{out}/it", check=False),
+                "entry bin/busybox")
 
 
 def kill():
@@ -712,7 +868,7 @@ if os.geteuid() != 0:
     skip("mounting needs root")
 try:
     {"images": images, "umoci": umoci, "kill": kill, "bad": bad, "crun": crun, "layer": layer, "virtual": as_tars, "two": two,
-     "forms": forms}[sys.argv[2]]()
+     "forms": forms, "export": export}[sys.argv[2]]()
 finally:
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as mounts:
         for line in reversed(mounts.readlines()):

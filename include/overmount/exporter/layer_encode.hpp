@@ -8,9 +8,24 @@
 #include <overmount/exporter/draft_file.hpp>
 
 #include <memory>
+#include <string>
 #include <vector>
 
 namespace overmount::inline OVERMOUNT_ABI::detail {
+
+// Does `work`; of its errors, those of the output name it.
+inline asio::awaitable<void> for_output(std::string name, asio::awaitable<void> work)
+{
+    try {
+        co_await std::move(work);
+    } catch (error& failure) {
+        if (failure.at() == stage::none)
+            failure.at(stage::target);
+        if (failure.at() == stage::target && failure.subject().empty())
+            failure.subject(name);
+        throw;
+    }
+}
 
 // Gives the bytes of an offered layer; when they end, they have its size and digest.
 class verified_layer final : public layer_reader

@@ -134,7 +134,7 @@ inline asio::awaitable<void> write_archive_stream(worker_pool pool, std::shared_
     }
 }
 
-inline asio::awaitable<void> write_archive(archive_form form, archive_output output,
+inline asio::awaitable<void> write_planned(archive_form form, archive_output output,
                                            std::vector<offered_image> images, export_context context)
 {
     const auto* file = std::get_if<std::filesystem::path>(&output.where());
@@ -166,6 +166,14 @@ inline asio::awaitable<void> write_archive(archive_form form, archive_output out
         co_await write_archive_file(context.pool(), std::move(source), std::move(place), context.sync());
     else
         co_await write_archive_stream(context.pool(), std::move(source), std::get<byte_sink>(output.where()));
+}
+
+inline asio::awaitable<void> write_archive(archive_form form, archive_output output,
+                                           std::vector<offered_image> images, export_context context)
+{
+    const auto* file = std::get_if<std::filesystem::path>(&output.where());
+    std::string name = file != nullptr ? file->string() : std::string();
+    return for_output(std::move(name), write_planned(form, std::move(output), std::move(images), std::move(context)));
 }
 
 } // namespace detail

@@ -114,7 +114,7 @@ OVERMOUNT_DECL std::string make_docker_manifest(const std::vector<offered_image>
         ordered_json tags, layers = ordered_json::array();
         for (const offered_name& name : image.names)
             if (const reference full = docker_name(name); full.tag())
-                tags.push_back(full.familiar());
+                tags.push_back(full.string()); // in full: podman takes docker's short names for names of its own
         for (const offered_layer& layer : image.layers)
             layers.push_back(path_of_blob(blobs.at(layer.diff).id));
         out.push_back({{"Config", path_of_blob(image.config.id())}, {"RepoTags", tags}, {"Layers", layers}});
@@ -133,8 +133,7 @@ OVERMOUNT_DECL std::string make_repositories(const std::vector<offered_image>& i
             const reference full = docker_name(name);
             if (!full.tag())
                 continue;
-            const std::string familiar = full.familiar();
-            out[familiar.substr(0, familiar.size() - full.tag()->size() - 1)][*full.tag()] = top;
+            out[full.domain() + "/" + full.path()][*full.tag()] = top;
         }
     }
     return out.dump();

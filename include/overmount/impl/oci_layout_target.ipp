@@ -151,8 +151,9 @@ private:
 inline asio::awaitable<void> write_layout(std::filesystem::path directory, std::vector<offered_image> images,
                                           export_context context)
 {
+    std::string name = directory.string();
     auto run = std::make_shared<layout_run>(std::move(directory), std::move(images), std::move(context));
-    co_await layout_run::run(run);
+    return for_output(std::move(name), layout_run::run(std::move(run)));
 }
 
 } // namespace detail
