@@ -115,7 +115,8 @@ void add_export_command(words& to, CLI::App* images)
     auto* sub = to.verb(images, "export", "Write images to an archive or a layout", {image_export, image_export});
     sub->add_option("IMAGE... DEST", given.images,
                     "docker-archive:FILE[:NAME], oci:DIR[:NAME], oci-archive:FILE[:NAME], or - for standard output")
-        ->required();
+        ->required()
+        ->expected(2, -1);
     sub->add_option("--compress", given.compress, "layers: none, gzip[:LEVEL], zstd[:LEVEL]")->capture_default_str();
     sub->add_option("--format", given.format, "what - gets")
         ->check(CLI::IsMember({"docker-archive", "oci-archive"}))
