@@ -38,4 +38,9 @@ namespace overmount::inline OVERMOUNT_ABI::detail {
 
 } // namespace overmount::inline OVERMOUNT_ABI::detail
 
+#ifndef OVERMOUNT_SEPARATE_COMPILATION
+#include <overmount/impl/docker_archive.ipp>
+#include <overmount/impl/oci_layout.ipp>
+#endif
+
 #endif
