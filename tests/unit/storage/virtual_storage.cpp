@@ -67,6 +67,20 @@ TEST_CASE("a virtual storage keeps the tar, its index and a record")
     CHECK(other.opaque_root);
 }
 
+TEST_CASE("a tar is read on after its diff is erased")
+{
+    fixture place;
+    const std::string tar = place.tar("text", 500);
+    place.put(tar);
+    auto reader = place.storage().pack(place.id(tar));
+    std::string out(1000, '\0'), piece(700, '\0');
+    out.resize(reader.read(std::as_writable_bytes(std::span(out))));
+    place.storage().erase(place.id(tar));
+    while (const std::size_t count = reader.read(std::as_writable_bytes(std::span(piece))))
+        out.append(piece, 0, count);
+    CHECK(out == tar);
+}
+
 TEST_CASE("entries are found without an index, and with one that is damaged, of another version or of another tar")
 {
     fixture place;
