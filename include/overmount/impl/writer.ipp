@@ -16,11 +16,21 @@
 namespace overmount::inline OVERMOUNT_ABI::tar {
 namespace detail {
 
-inline la_ssize_t append_to_string(archive*, void* out, const void* bytes, std::size_t size)
+// Takes the header, then nothing more: what closes the archive would write the entry's data as zeros, however many.
+struct header_sink
 {
-    static_cast<std::string*>(out)->append(static_cast<const char*>(bytes), size);
-    return static_cast<la_ssize_t>(size);
-}
+    std::string header;
+    bool full = false;
+
+    static la_ssize_t write(archive*, void* self, const void* bytes, std::size_t size)
+    {
+        auto& to = *static_cast<header_sink*>(self);
+        if (to.full)
+            return -1;
+        to.header.append(static_cast<const char*>(bytes), size);
+        return static_cast<la_ssize_t>(size);
+    }
+};
 
 inline unsigned file_type_of(entry_type type) noexcept
 {
@@ -40,17 +50,17 @@ OVERMOUNT_DECL std::string make_header(const entry& made)
 {
     struct release
     {
+        detail::header_sink* sink;
         void operator()(archive* opened) const noexcept
         {
-            // Closed in order, it would write the entry's data as zeros, however many.
-            ::archive_write_fail(opened);
+            sink->full = true;
             ::archive_write_free(opened);
         }
         void operator()(archive_entry* owned) const noexcept { ::archive_entry_free(owned); }
     };
-    std::string out; // outlives the handle
-    const std::unique_ptr<archive_entry, release> fields(::archive_entry_new());
-    const std::unique_ptr<archive, release> handle(::archive_write_new());
+    detail::header_sink out; // outlives the handle
+    const std::unique_ptr<archive_entry, release> fields(::archive_entry_new(), release{&out});
+    const std::unique_ptr<archive, release> handle(::archive_write_new(), release{&out});
     // One block of output is one block of a tar: it is given out at once.
     const bool ascii = std::ranges::all_of(made.path + made.link_target, [](char c) { return (c & 0x80) == 0; });
     if (!fields || !handle || ::archive_write_set_format_pax_restricted(handle.get()) != ARCHIVE_OK ||
@@ -58,7 +68,7 @@ OVERMOUNT_DECL std::string make_header(const entry& made)
         (!ascii &&
          ::archive_write_set_format_option(handle.get(), "pax", "hdrcharset", "BINARY") != ARCHIVE_OK) ||
         ::archive_write_set_bytes_per_block(handle.get(), 0) != ARCHIVE_OK ||
-        ::archive_write_open(handle.get(), &out, nullptr, &detail::append_to_string, nullptr) != ARCHIVE_OK)
+        ::archive_write_open(handle.get(), &out, nullptr, &detail::header_sink::write, nullptr) != ARCHIVE_OK)
         throw std::bad_alloc();
     archive_entry* const to = fields.get();
     ::archive_entry_set_pathname(to, made.path.c_str());
@@ -76,9 +86,9 @@ OVERMOUNT_DECL std::string make_header(const entry& made)
         ::archive_entry_set_rdev(to, makedev(made.device_major, made.device_minor));
     for (const xattr& one : made.xattrs)
         ::archive_entry_xattr_add_entry(to, one.name.c_str(), one.value.data(), one.value.size());
-    if (made.path.empty() || ::archive_write_header(handle.get(), to) != ARCHIVE_OK || out.empty())
+    if (made.path.empty() || ::archive_write_header(handle.get(), to) != ARCHIVE_OK || out.header.empty())
         throw error(errc::malformed_tar).at(stage::framing).entry(made.path).detail("no header can hold it");
-    return out;
+    return out.header;
 }
 
 } // namespace overmount::inline OVERMOUNT_ABI::tar
