@@ -12,9 +12,10 @@ TOP = INCLUDE / "overmount"
 # A system header that only these files may include.
 FENCES = {
     "sys/mount.h": r"overmount/(impl/|mount/)+overlay_mount\.(hpp|ipp)",
-    "archive.h": r"overmount/impl/(checker|writer)\.ipp",
-    "archive_entry.h": r"overmount/impl/(checker|writer)\.ipp",
+    "archive.h": r"overmount/(impl/|tar/)+\w+\.(hpp|ipp)",
+    "archive_entry.h": r"overmount/(impl/|tar/)+\w+\.(hpp|ipp)",
 }
+FENCE_FILES = {"archive.h": 1, "archive_entry.h": 1}  # and no more of them than this
 
 # The arrow of includes: a file may include its own layer and lower ones. Files directly in overmount/ are values unless
 # they are named here.
@@ -73,6 +74,7 @@ for name, found in includes.items():
 
 
 def check_headers():
+    fenced = {}
     for name, path in files.items():
         text = texts[name]
         guard = re.sub(r"\W", "_", name).upper()
@@ -84,6 +86,7 @@ def check_headers():
             continue
         for included in includes[name]:
             if included in FENCES:
+                fenced.setdefault(included, set()).add(name)
                 if not re.fullmatch(FENCES[included], name):
                     complain(path, f"<{included}> does not belong here")
             if not included.startswith("overmount/"):
@@ -100,6 +103,9 @@ def check_headers():
             complain(path, f"{lines} lines; more than {MAX_LINES} is more than one idea")
         if name.endswith(".ipp") and name not in bodies:
             complain(path, "no header includes these bodies")
+    for header, most in FENCE_FILES.items():
+        if len(fenced.get(header, ())) > most:
+            complain("include", f"<{header}> is included by {', '.join(sorted(fenced[header]))}: one file only")
 
 
 def check_lists():

@@ -12,7 +12,6 @@
 
 #include <csignal>
 #include <cstdlib>
-#include <fstream>
 #include <iostream>
 
 // Standard input, or a file that cannot be read by offset.
@@ -60,8 +59,8 @@ bool keeps_tars(const settings& set)
 {
     if (set.as_tars || !set.storage.empty())
         return set.as_tars || set.storage == "virtual";
-    std::ifstream header(std::filesystem::path(set.directory) / "repository.json");
-    const auto known = nlohmann::json::parse(header, nullptr, false);
+    const auto header = om::detail::read_file(AT_FDCWD, set.directory + "/repository.json", 1 << 20);
+    const auto known = nlohmann::json::parse(header.value_or(""), nullptr, false);
     return known.is_object() && known.contains("forms") &&
            known["forms"] == nlohmann::json::array({om::virtual_storage::form()});
 }
@@ -128,11 +127,11 @@ int main(int argc, char** argv)
         return app.exit(problem) == 0 ? 0 : 2;
     }
     std::signal(SIGPIPE, SIG_IGN); // a reader that went away is an error like others
-    std::exception_ptr failure;
-    asio::io_context context(1);
-    asio::co_spawn(context, run(chosen, set, given), [&failure](std::exception_ptr ended) { failure = ended; });
-    context.run();
     try {
+        std::exception_ptr failure;
+        asio::io_context context(1);
+        asio::co_spawn(context, run(chosen, set, given), [&failure](std::exception_ptr ended) { failure = ended; });
+        context.run();
         if (failure)
             std::rethrow_exception(failure);
         if (!std::cout.flush() || std::fflush(stdout) != 0)

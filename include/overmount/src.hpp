@@ -5,7 +5,6 @@
 #include <overmount/impl/archive_output.ipp>
 #include <overmount/impl/block_encoder.ipp>
 #include <overmount/impl/bzip2_decoder.ipp>
-#include <overmount/impl/checker.ipp>
 #include <overmount/impl/correction.ipp>
 #include <overmount/impl/crc32c.ipp>
 #include <overmount/impl/decoder.ipp>
@@ -23,6 +22,7 @@
 #include <overmount/impl/image_files.ipp>
 #include <overmount/impl/index.ipp>
 #include <overmount/impl/job.ipp>
+#include <overmount/impl/libarchive.ipp>
 #include <overmount/impl/manifest.ipp>
 #include <overmount/impl/mount_spec.ipp>
 #include <overmount/impl/mount_table.ipp>
@@ -41,7 +41,6 @@
 #include <overmount/impl/store.ipp>
 #include <overmount/impl/task_group.ipp>
 #include <overmount/impl/virtual_storage.ipp>
-#include <overmount/impl/writer.ipp>
 #include <overmount/impl/xz_decoder.ipp>
 #include <overmount/impl/zstd_decoder.ipp>
 

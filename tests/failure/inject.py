@@ -185,14 +185,12 @@ def traced(words, expression, stdin=None):
         env={**os.environ, "LD_PRELOAD": str(SCRATCH / "shim.so"), "FAILURE_WAIT": str(theirs.fileno())})
     theirs.close()
     ours.recv(1)
-    tracer = subprocess.Popen(["strace", "-f", "-q", "-o", log, "-p", str(child.pid), *expression],
+    tracer = subprocess.Popen(["strace", "-f", "-o", log, "-p", str(child.pid), *expression],
                               stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     try:
-        status, began = pathlib.Path(f"/proc/{child.pid}/status"), time.monotonic()
-        while "TracerPid:\t0\n" in status.read_text():
-            if tracer.poll() is not None or time.monotonic() - began > TIMEOUT:
-                skip("strace cannot attach: " + tracer.stderr.read().decode().strip())
-            time.sleep(0.001)
+        first = tracer.stderr.readline().decode()  # it says so when it is there
+        if " attached" not in first:
+            skip("strace cannot attach: " + first.strip())
         ours.close()
         out, problems = child.communicate(timeout=TIMEOUT)
     except subprocess.TimeoutExpired:

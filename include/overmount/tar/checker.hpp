@@ -37,7 +37,7 @@ private:
 } // namespace overmount::inline OVERMOUNT_ABI::tar
 
 #ifndef OVERMOUNT_SEPARATE_COMPILATION
-#include <overmount/impl/checker.ipp>
+#include <overmount/impl/libarchive.ipp>
 #endif
 
 #endif

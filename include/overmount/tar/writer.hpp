@@ -23,7 +23,7 @@ namespace overmount::inline OVERMOUNT_ABI::tar {
 } // namespace overmount::inline OVERMOUNT_ABI::tar
 
 #ifndef OVERMOUNT_SEPARATE_COMPILATION
-#include <overmount/impl/writer.ipp>
+#include <overmount/impl/libarchive.ipp>
 #endif
 
 #endif
