@@ -3,7 +3,6 @@
 #define OVERMOUNT_IMPL_ON_DISK_READER_IPP
 
 #include <overmount/detail/crc32c.hpp>
-#include <overmount/impl/on_disk_storage.ipp>
 #include <overmount/storage/on_disk_storage.hpp>
 #include <overmount/tar/path.hpp>
 #include <overmount/tar/recipe.hpp>
@@ -251,7 +250,7 @@ OVERMOUNT_DECL std::size_t on_disk_storage::reader::read(std::span<std::byte> in
 OVERMOUNT_DECL on_disk_storage::reader on_disk_storage::pack(const diff_id& id) const
 {
     try {
-        return reader(std::make_unique<reader::state>(place_.diffs(), detail::diff_path(id), id));
+        return reader(std::make_unique<reader::state>(diffs_.place().diffs(), detail::directory_of(id), id));
     } catch (error& failure) {
         failure.at(stage::storage).layer(id.string());
         throw;

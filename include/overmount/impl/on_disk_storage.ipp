@@ -16,11 +16,6 @@
 namespace overmount::inline OVERMOUNT_ABI {
 namespace detail {
 
-inline std::string diff_path(const diff_id& id)
-{
-    return std::string(to_string(id.value().algorithm())) + "/" + id.value().hex();
-}
-
 inline int create_file(int directory, const char* name)
 {
     constexpr int flags = O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW;
@@ -33,8 +28,8 @@ inline int create_file(int directory, const char* name)
 // `diff.json` and, unless it is empty, `aside`.
 struct on_disk_storage::writer::state
 {
-    state(const storage_place& where, const write_context& context, std::string boot)
-        : place(where), staging(context.staging()), name(context.name()), boot_id(std::move(boot)),
+    state(const detail::diff_directory& diffs, const write_context& context)
+        : place(diffs.place()), staging(context.staging()), name(context.name()), boot_id(diffs.boot()),
           frames(context.bounds())
     {
         detail::make_directory(staging, name, 0700);
@@ -171,62 +166,25 @@ OVERMOUNT_DECL diff_record on_disk_storage::writer::finish()
     record.skipped_xattrs = notes.skipped_xattrs;
     record.implied = std::move(notes.implied);
     record.whiteout_directories = std::move(notes.whiteout_directories);
-    detail::write_file(state_->directory.get(), "diff.json", record.to_json());
-    if (state_->place.sync() == durability::full)
-        detail::sync_directory(state_->directory.get());
+    detail::diff_directory::write_record(state_->place, state_->directory.get(), record);
     return record;
 }
 
 OVERMOUNT_DECL bool on_disk_storage::writer::publish(const diff_id& id)
 {
-    const std::string algorithm(to_string(id.value().algorithm()));
-    detail::make_directory(state_->place.diffs(), algorithm, 0700);
-    const auto parent = detail::open_directory(state_->place.diffs(), algorithm);
-    const bool made =
-        detail::rename_into_place(state_->staging, state_->name, parent.get(), id.value().hex());
-    if (made && state_->place.sync() != durability::none)
-        detail::sync_directory(parent.get());
-    return made;
+    return detail::diff_directory::publish(state_->place, state_->staging, state_->name, id);
 }
 
 OVERMOUNT_DECL on_disk_storage::writer on_disk_storage::create(const write_context& context)
 {
-    return writer(std::make_unique<writer::state>(place_, context, boot_));
-}
-
-OVERMOUNT_DECL bool on_disk_storage::contains(const diff_id& id) const
-{
-    const auto text = detail::read_file(place_.diffs(), detail::diff_path(id) + "/diff.json", 1ull << 30);
-    if (!text)
-        return false;
-    const auto found = diff_record::parse(*text);
-    return found.sync != durability::none || found.boot == boot_;
-}
-
-OVERMOUNT_DECL diff_record on_disk_storage::record(const diff_id& id) const
-{
-    const auto text = detail::read_file(place_.diffs(), detail::diff_path(id) + "/diff.json", 1ull << 30);
-    if (!text)
-        throw error(errc::layer_not_found).at(stage::storage).layer(id.string());
-    return diff_record::parse(*text);
-}
-
-OVERMOUNT_DECL void on_disk_storage::erase(const diff_id& id)
-{
-    const std::string gone = "erased-" + detail::random_id();
-    if (::renameat(place_.diffs(), detail::diff_path(id).c_str(), place_.staging(), gone.c_str()) != 0) {
-        if (errno == ENOENT)
-            return;
-        detail::throw_errno("rename", id.string());
-    }
-    detail::remove_tree(place_.staging(), gone, place_.staging());
+    return writer(std::make_unique<writer::state>(diffs_, context));
 }
 
 OVERMOUNT_DECL lower_directory on_disk_storage::lower(const diff_id& id) const
 {
-    const std::string path = detail::diff_path(id) + "/rootfs";
+    const std::string path = detail::directory_of(id) + "/rootfs";
     auto fd = std::make_shared<detail::unique_fd>(
-        ::openat(place_.diffs(), path.c_str(), O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+        ::openat(diffs_.place().diffs(), path.c_str(), O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
     if (!*fd)
         throw error(errc::layer_not_found).at(stage::storage).layer(id.string());
     return {std::move(fd), path};

@@ -155,12 +155,7 @@ OVERMOUNT_DECL diff_record virtual_storage::writer::finish()
     mine.index->finish(mine.record.bytes);
     mine.close(mine.tar);
     mine.close(mine.index_file);
-    detail::unique_fd json = mine.make("diff.json");
-    const std::string text = mine.record.to_json();
-    detail::write_all(json.get(), std::as_bytes(std::span(text)));
-    mine.close(json);
-    if (mine.place.sync() == durability::full)
-        detail::sync_directory(mine.directory.get());
+    detail::diff_directory::write_record(mine.place, mine.directory.get(), mine.record);
     return mine.record;
 }
 

@@ -67,6 +67,17 @@ public:
         remove_tree(place_.staging(), gone, place_.staging());
     }
 
+    // Writes `diff.json` into a directory that is complete but for it.
+    static void write_record(const storage_place& place, int directory, const diff_record& record)
+    {
+        write_file(directory, "diff.json", record.to_json());
+        if (place.sync() != durability::full)
+            return;
+        const unique_fd file(check(::openat(directory, "diff.json", O_RDONLY | O_CLOEXEC), "open", "diff.json"));
+        check(::fsync(file.get()), "fsync", "diff.json");
+        sync_directory(directory);
+    }
+
     // Moves a finished directory to its place; false when one is there.
     [[nodiscard]] static bool publish(const storage_place& place, int staging, const std::string& name,
                                       const diff_id& id)

@@ -1,8 +1,7 @@
 #ifndef OVERMOUNT_STORAGE_ON_DISK_STORAGE_HPP
 #define OVERMOUNT_STORAGE_ON_DISK_STORAGE_HPP
 
-#include <overmount/concepts/storage_policy.hpp>
-#include <overmount/detail/fs.hpp>
+#include <overmount/storage/diff_directory.hpp>
 
 #include <cstddef>
 #include <memory>
@@ -24,22 +23,21 @@ public:
     class writer;
     class reader;
 
-    explicit on_disk_storage(storage_place place) : place_(place), boot_(detail::boot_id()) {}
+    explicit on_disk_storage(storage_place place) : diffs_(place) {}
 
     [[nodiscard]] static constexpr std::string_view form() noexcept { return "directory"; }
 
     [[nodiscard]] writer create(const write_context& context);
     /// A diff of an earlier boot that was never synced does not count: a power cut may have emptied its files.
-    [[nodiscard]] bool contains(const diff_id& id) const;
-    [[nodiscard]] diff_record record(const diff_id& id) const;
-    void erase(const diff_id& id);
+    [[nodiscard]] bool contains(const diff_id& id) const { return diffs_.contains(id); }
+    [[nodiscard]] diff_record record(const diff_id& id) const { return diffs_.record(id); }
+    void erase(const diff_id& id) { diffs_.erase(id); }
     [[nodiscard]] lower_directory lower(const diff_id& id) const;
     /// The diff's tar, bit for bit. Throws `errc::layer_not_found`, or `errc::missing_recipe`.
     [[nodiscard]] reader pack(const diff_id& id) const;
 
 private:
-    storage_place place_;
-    std::string boot_;
+    detail::diff_directory diffs_;
 };
 
 /// Unpacks one diff. See `diff_writer`.
