@@ -136,6 +136,10 @@ enum class errc
     mount_exists,
     /// There is no such mount.
     mount_not_found,
+    /// The mount is read-only: mount the image writable to commit.
+    mount_read_only,
+    /// A file or directory of a writable mount changed while it was read: commit when nothing writes to it.
+    upper_changed,
     /// The image has more layers than overlayfs can stack (500).
     too_many_layers,
 };

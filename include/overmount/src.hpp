@@ -40,6 +40,7 @@
 #include <overmount/impl/step.ipp>
 #include <overmount/impl/store.ipp>
 #include <overmount/impl/task_group.ipp>
+#include <overmount/impl/upper_reader.ipp>
 #include <overmount/impl/virtual_storage.ipp>
 #include <overmount/impl/xz_decoder.ipp>
 #include <overmount/impl/zstd_decoder.ipp>

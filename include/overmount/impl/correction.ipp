@@ -33,6 +33,38 @@ inline bool stat_in(int layer, const char* path, struct stat& status)
     return false;
 }
 
+// Of the layers that show the parent, those that show `path` as a directory.
+inline std::vector<std::size_t> merged_with(const std::vector<stacked_layer>& stack,
+                                            const std::vector<std::size_t>& above, const std::string& path)
+{
+    std::vector<std::size_t> out;
+    for (const std::size_t layer : above) {
+        const int fd = stack[layer].directory.fd->get();
+        struct stat status;
+        if (!stat_in(fd, path.c_str(), status))
+            continue;
+        if (!S_ISDIR(status.st_mode))
+            break;
+        out.push_back(layer);
+        if (is_opaque(fd, path))
+            break;
+    }
+    return out;
+}
+
+OVERMOUNT_DECL std::vector<std::size_t> layers_showing(const std::vector<stacked_layer>& stack,
+                                                       const std::string& path)
+{
+    std::vector<std::size_t> out;
+    for (std::size_t layer = 0; layer < stack.size(); ++layer)
+        out.push_back(layer);
+    for (std::size_t end = 0; !path.empty() && end < path.size() && !out.empty();) {
+        end = std::min(path.find('/', end == 0 ? 0 : end + 1), path.size());
+        out = merged_with(stack, out, path.substr(0, end));
+    }
+    return out;
+}
+
 OVERMOUNT_DECL correction::correction(const std::vector<stacked_layer>& stack) : stack_(stack)
 {
     for (const stacked_layer& layer : stack)
@@ -40,13 +72,12 @@ OVERMOUNT_DECL correction::correction(const std::vector<stacked_layer>& stack) :
     root_ = !stack.empty() && stack.front().record.implied_root && attributes_of("").has_value();
     for (std::size_t layer = 0; layer < stack.size(); ++layer) {
         for (const std::string& path : stack[layer].record.implied) {
-            const merged shown = look_up(path);
-            if (shown.directory && shown.layers.front() == layer && attributes_of(path))
+            const auto showing = layers_showing(stack, path);
+            if (!showing.empty() && showing.front() == layer && attributes_of(path))
                 add(path);
         }
         for (const std::string& path : stack[layer].record.whiteout_directories) {
-            const merged shown = look_up(path);
-            if (shown.directory && shown.layers == std::vector{layer} && !path.empty())
+            if (layers_showing(stack, path) == std::vector{layer} && !path.empty())
                 add(path);
         }
     }
@@ -63,43 +94,9 @@ OVERMOUNT_DECL bool correction::implies(std::size_t layer, const std::string& pa
     return path.empty() ? stack_[layer].record.implied_root : implied_[layer].contains(path);
 }
 
-// Of the layers that show the parent, those that show `path` as a directory: overlayfs' own rule.
-OVERMOUNT_DECL std::vector<std::size_t> correction::merged_with(const std::vector<std::size_t>& above,
-                                                                const std::string& path) const
-{
-    std::vector<std::size_t> out;
-    for (const std::size_t layer : above) {
-        const int fd = stack_[layer].directory.fd->get();
-        struct stat status;
-        if (!stat_in(fd, path.c_str(), status))
-            continue;
-        if (!S_ISDIR(status.st_mode))
-            break;
-        out.push_back(layer);
-        if (is_opaque(fd, path))
-            break;
-    }
-    return out;
-}
-
-OVERMOUNT_DECL correction::merged correction::look_up(const std::string& path) const
-{
-    merged out{true, {}};
-    for (std::size_t layer = 0; layer < stack_.size(); ++layer)
-        out.layers.push_back(layer);
-    for (std::size_t end = 0; !path.empty() && end < path.size();) {
-        end = std::min(path.find('/', end == 0 ? 0 : end + 1), path.size());
-        out.layers = merged_with(out.layers, path.substr(0, end));
-        if (out.layers.empty())
-            return {};
-    }
-    return out;
-}
-
 OVERMOUNT_DECL std::optional<std::size_t> correction::attributes_of(const std::string& path) const
 {
-    const merged above = look_up(std::string(tar::parent_of(path)));
-    for (const std::size_t layer : above.layers) {
+    for (const std::size_t layer : layers_showing(stack_, std::string(tar::parent_of(path)))) {
         struct stat status;
         if (!stat_in(stack_[layer].directory.fd->get(), path.empty() ? "." : path.c_str(), status))
             continue;
@@ -145,7 +142,7 @@ OVERMOUNT_DECL void correction::copy_attributes(int target, const std::string& p
     const unique_fd to(check(::openat(target, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC), "open"));
     const auto source = attributes_of(path);
     // No layer has an entry for it: all show what an implied directory shows.
-    const std::size_t layer = source ? *source : look_up(path).layers.front();
+    const std::size_t layer = source ? *source : layers_showing(stack_, path).front();
     const unique_fd from(check(
         ::openat(stack_[layer].directory.fd->get(), name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC), "open"));
     copy_directory_attributes(from.get(), to.get());

@@ -164,7 +164,12 @@ OVERMOUNT_DECL std::string make_header(const entry& made)
     const std::unique_ptr<archive, release> handle(::archive_write_new(), release{&out});
     // One block of output is one block of a tar: it is given out at once.
     const bool ascii = std::ranges::all_of(made.path + made.link_target, [](char c) { return (c & 0x80) == 0; });
-    if (!fields || !handle || ::archive_write_set_format_pax_restricted(handle.get()) != ARCHIVE_OK ||
+    // The restricted form has no records where ustar will do; it takes a fraction of a second for no reason to have one.
+    const auto set_format =
+        made.mtime.nanoseconds == 0 ? ::archive_write_set_format_pax_restricted : ::archive_write_set_format_pax;
+    if (!fields || !handle || set_format(handle.get()) != ARCHIVE_OK ||
+        // By default each xattr is written twice, in a second spelling that only libarchive reads.
+        ::archive_write_set_format_option(handle.get(), "pax", "xattrheader", "SCHILY") != ARCHIVE_OK ||
         // Other names are bytes that the locale says nothing of. It costs a record that GNU tar warns of.
         (!ascii &&
          ::archive_write_set_format_option(handle.get(), "pax", "hdrcharset", "BINARY") != ARCHIVE_OK) ||
@@ -177,7 +182,14 @@ OVERMOUNT_DECL std::string make_header(const entry& made)
     ::archive_entry_set_perm(to, static_cast<mode_t>(made.mode & 07777));
     ::archive_entry_set_uid(to, made.uid);
     ::archive_entry_set_gid(to, made.gid);
-    ::archive_entry_set_mtime(to, made.mtime.seconds, static_cast<long>(made.mtime.nanoseconds));
+    // It writes the seconds, a point and the nanoseconds, also of -2.75 s, which are -3 and 0.25.
+    const bool fraction_below_zero = made.mtime.seconds < 0 && made.mtime.nanoseconds != 0;
+    const bool minus_zero = fraction_below_zero && made.mtime.seconds == -1;
+    if (fraction_below_zero)
+        ::archive_entry_set_mtime(to, made.mtime.seconds + (minus_zero ? 0 : 1),
+                                  1'000'000'000L - static_cast<long>(made.mtime.nanoseconds));
+    else
+        ::archive_entry_set_mtime(to, made.mtime.seconds, static_cast<long>(made.mtime.nanoseconds));
     ::archive_entry_set_size(to, made.type == entry_type::regular ? static_cast<la_int64_t>(made.size) : 0);
     if (made.type == entry_type::hard_link)
         ::archive_entry_set_hardlink(to, made.link_target.c_str());
@@ -189,6 +201,8 @@ OVERMOUNT_DECL std::string make_header(const entry& made)
         ::archive_entry_xattr_add_entry(to, one.name.c_str(), one.value.data(), one.value.size());
     if (made.path.empty() || ::archive_write_header(handle.get(), to) != ARCHIVE_OK || out.header.empty())
         throw error(errc::malformed_tar).at(stage::framing).entry(made.path).detail("no header can hold it");
+    if (minus_zero) // it knows no zero with a sign; the record is as long with a one in its place
+        out.header[out.header.find(" mtime=-1.") + 8] = '0';
     return out.header;
 }
 

@@ -142,6 +142,16 @@ OVERMOUNT_DECL bool mount_table::ensure_correction(const chain_id& top, const st
     return wanted.needed();
 }
 
+OVERMOUNT_DECL unique_fd mount_table::root_below(const mount_record& record, const std::optional<chain_id>& top,
+                                                 const std::vector<stacked_layer>& stack)
+{
+    if (top && ensure_correction(*top, stack))
+        return open_directory(store_->base_fd(), store_->layer_path(*top) + "/correction");
+    if (!stack.empty())
+        return open_directory(stack.front().directory.fd->get(), ".");
+    return open_directory(store_->mounts(), record.id + "/empty");
+}
+
 OVERMOUNT_DECL mount_spec mount_table::spec_of(const mount_record& record, const std::optional<chain_id>& top,
                                                const std::vector<stacked_layer>& stack)
 {
@@ -166,9 +176,8 @@ OVERMOUNT_DECL mount_spec mount_table::spec_of(const mount_record& record, const
     spec.source(record.source()).read_only(!record.writable);
     if (record.writable) {
         // The root of the upper is what shows as the root.
-        const std::string topmost = spec.lowers().front().name();
-        const unique_fd from(check(::open(topmost.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC), "open"));
-        copy_directory_attributes(from.get(), open_directory(store_->mounts(), record.id + "/upper").get());
+        copy_directory_attributes(root_below(record, top, stack).get(),
+                                  open_directory(store_->mounts(), record.id + "/upper").get());
         spec.upper(directory(store_->mounts(), record.id + "/upper", own / "upper"));
         spec.work(directory(store_->mounts(), record.id + "/work", own / "work"));
     }

@@ -21,6 +21,11 @@ struct stacked_layer
 // Gives the directory `to` the owner, mode, times and xattrs of the directory `from`; overlayfs' own stay out.
 void copy_directory_attributes(int from, int to);
 
+// The layers that show `path` as a directory in a mount of the stack, topmost first; none where something else shows or
+// nothing. `stack` is topmost first. Looks up each part of the path; the answer is overlayfs' own rule.
+[[nodiscard]] std::vector<std::size_t> layers_showing(const std::vector<stacked_layer>& stack,
+                                                      const std::string& path);
+
 // What a mount of a stack must show otherwise than overlayfs would (design.md, section 6): directories that a
 // diff only implies have the attributes of the layers below; whiteouts in directories that nothing merges with
 // are not listed. The correction is a tree of directories alone, to be stacked on top.
@@ -37,14 +42,6 @@ public:
     void write(int target) const;
 
 private:
-    struct merged
-    {
-        bool directory = false;
-        std::vector<std::size_t> layers; // that show the directory, topmost first
-    };
-    [[nodiscard]] merged look_up(const std::string& path) const;
-    [[nodiscard]] std::vector<std::size_t> merged_with(const std::vector<std::size_t>& above,
-                                                       const std::string& path) const;
     // The layer whose attributes the directory has; nothing when no layer has an entry for it.
     [[nodiscard]] std::optional<std::size_t> attributes_of(const std::string& path) const;
     [[nodiscard]] bool implies(std::size_t layer, const std::string& path) const;

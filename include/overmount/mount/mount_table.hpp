@@ -47,6 +47,9 @@ public:
     // Without layers the root is empty.
     [[nodiscard]] mount_spec spec_of(const mount_record& record, const std::optional<chain_id>& top,
                                      const std::vector<stacked_layer>& stack);
+    // The directory that shows as the root of a mount that is read-only.
+    [[nodiscard]] unique_fd root_below(const mount_record& record, const std::optional<chain_id>& top,
+                                       const std::vector<stacked_layer>& stack);
     // Makes `layers/<chain>/correction` and says whether there is anything in it.
     bool ensure_correction(const chain_id& top, const std::vector<stacked_layer>& stack);
 

@@ -133,3 +133,22 @@ TEST_CASE("what no header can hold is refused")
 {
     CHECK_THROWS_AS(tar::make_header(file("")), error);
 }
+
+TEST_CASE("a time before 1970 is read back to the nanosecond")
+{
+    const tar::timestamp when = GENERATE(tar::timestamp{-3, 250'000'000}, tar::timestamp{-1, 750'000'000},
+                                         tar::timestamp{-1, 1}, tar::timestamp{-1, 0}, tar::timestamp{-62'135'596'800, 999'999'999},
+                                         tar::timestamp{0, 1}, tar::timestamp{253'402'300'799, 999'999'999});
+    tar::entry made = file("early");
+    made.mtime = when;
+    CHECK(read_back(tar::make_header(made)).mtime == when);
+}
+
+TEST_CASE("an extended attribute is written once")
+{
+    tar::entry made = file("one");
+    made.xattrs = {{"user.a", "value"}};
+    const std::string header = tar::make_header(made);
+    CHECK(header.find("SCHILY.xattr.user.a=value") != std::string::npos);
+    CHECK(header.find("LIBARCHIVE.xattr") == std::string::npos);
+}

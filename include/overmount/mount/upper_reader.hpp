@@ -1,0 +1,128 @@
+#ifndef OVERMOUNT_MOUNT_UPPER_READER_HPP
+#define OVERMOUNT_MOUNT_UPPER_READER_HPP
+
+#include <overmount/detail/unique_fd.hpp>
+#include <overmount/error.hpp>
+#include <overmount/limits.hpp>
+#include <overmount/tar/entry.hpp>
+
+#include <sys/stat.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <optional>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace overmount::inline OVERMOUNT_ABI {
+
+/// How an upper directory becomes a layer.
+class upper_options
+{
+public:
+    upper_options& bounds(const limits& value)
+    {
+        bounds_ = value;
+        return *this;
+    }
+    /// Later times become this one, in seconds since 1970. See reproducible-builds.org, "SOURCE_DATE_EPOCH".
+    upper_options& latest(std::optional<std::int64_t> seconds)
+    {
+        latest_ = seconds;
+        return *this;
+    }
+    /// Whether the layers below show a directory at that path: only then an opaque one says so. By default they may.
+    upper_options& shown_below(std::function<bool(const std::string& path)> answer)
+    {
+        shown_below_ = std::move(answer);
+        return *this;
+    }
+
+    [[nodiscard]] const limits& bounds() const noexcept { return bounds_; }
+    [[nodiscard]] const std::optional<std::int64_t>& latest() const noexcept { return latest_; }
+    [[nodiscard]] bool shows_below(const std::string& path) const { return !shown_below_ || shown_below_(path); }
+
+private:
+    limits bounds_;
+    std::optional<std::int64_t> latest_;
+    std::function<bool(const std::string&)> shown_below_;
+};
+
+/// Gives the layer tar of the upper directory of an overlay, in pieces: a model of `diff_reader`. Reads nothing but
+/// that directory; whatever mounts wrote in it belongs to the overlay's xattrs `trusted.overlay.*`. The same upper
+/// directory gives the same bytes.
+///
+/// Each directory's entry, then its opaque marker, its whiteouts and the rest, by the bytes of their names. Sockets, and
+/// extended attributes that no unpacked layer would have, are left out. Sparse files are plain data.
+/// *Errors*: `invalid_whiteout` for a name that starts with `.wh.`; `unsupported_entry_type` for what takes its content
+/// from the layers below (redirect_dir, metacopy: the mounts of a repository make none); `upper_changed` where something
+/// changes while it is read; `path_too_long`, `path_too_deep`, `too_many_entries`, `layer_too_large`,
+/// `xattr_too_large`; errno values. All name the entry. See overlayfs.rst, "whiteouts and opaque directories", and OCI
+/// image spec, layer.md, "Representing Changes".
+class upper_reader
+{
+public:
+    /// \param upper the upper directory, open for reading
+    upper_reader(detail::unique_fd upper, upper_options options);
+
+    /// At least one byte; 0 at the end and from then on.
+    [[nodiscard]] std::size_t read(std::span<std::byte> into);
+
+private:
+    using inode = std::pair<dev_t, ino_t>;
+    struct item
+    {
+        bool stays; // false for a whiteout: those come first
+        std::string name;
+        friend auto operator<=>(const item&, const item&) = default;
+    };
+    struct level
+    {
+        struct stat status;
+        std::string path; // with a slash at its end, but for the root
+        bool hides;       // all that the layers below have there
+        std::vector<item> items = {};
+        std::size_t next = 0;
+    };
+
+    void advance();
+    void add(const item& one);
+    void add_whiteout(const std::string& path);
+    void add_directory(detail::unique_fd opened, const std::string& path);
+    void add_file(detail::unique_fd opened, const std::string& path, tar::entry made);
+    [[nodiscard]] std::vector<item> list(const std::string& path, const std::string& opaque) const;
+    [[nodiscard]] bool is_whiteout(const std::string& name, unsigned char type, const std::string& opaque) const;
+    void leave();
+    void write(const tar::entry& made);
+    [[nodiscard]] std::size_t read_file(std::span<std::byte> into);
+
+    detail::unique_fd directory_; // of the last level
+    upper_options options_;
+    std::vector<level> levels_;
+    std::map<inode, std::string> first_names_; // of files that have several
+    std::uint64_t entries_ = 0, bytes_ = 0;
+    bool begun_ = false;
+
+    std::string pending_; // headers and padding
+    std::size_t given_ = 0;
+    detail::unique_fd file_; // whose data comes next
+    struct stat file_status_ = {};
+    std::uint64_t left_ = 0;
+    std::string path_; // of the entry at hand
+};
+
+/// Whether an upper directory holds nothing, and has the attributes of `shown`, the directory that would be the root
+/// without it.
+[[nodiscard]] bool is_unchanged(int upper, int shown);
+
+} // namespace overmount::inline OVERMOUNT_ABI
+
+#ifndef OVERMOUNT_SEPARATE_COMPILATION
+#include <overmount/impl/upper_reader.ipp>
+#endif
+
+#endif
