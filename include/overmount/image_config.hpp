@@ -5,6 +5,8 @@
 #include <overmount/limits.hpp>
 #include <overmount/platform.hpp>
 
+#include <map>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -15,7 +17,8 @@ namespace overmount::inline OVERMOUNT_ABI {
 struct history_entry
 {
     std::string created, created_by, comment;
-    bool empty_layer = false;
+    bool empty_layer = false; ///< it made no layer
+    std::string author = {};
 };
 
 /// The config of an image, kept byte for byte: what this class has no name for lives on in `bytes()`.
@@ -37,6 +40,12 @@ public:
     [[nodiscard]] const std::vector<std::string>& command() const noexcept { return command_; }
     [[nodiscard]] const std::string& working_directory() const noexcept { return working_directory_; }
     [[nodiscard]] const std::string& user() const noexcept { return user_; }
+    [[nodiscard]] const std::string& author() const noexcept { return author_; }
+    [[nodiscard]] const std::string& stop_signal() const noexcept { return stop_signal_; } ///< `SIGTERM`, or empty
+    [[nodiscard]] const std::map<std::string, std::string>& labels() const noexcept { return labels_; }
+    /// Such as `80`, `80/tcp`, `53/udp`.
+    [[nodiscard]] const std::set<std::string>& exposed_ports() const noexcept { return exposed_ports_; }
+    [[nodiscard]] const std::set<std::string>& volumes() const noexcept { return volumes_; } ///< paths
     [[nodiscard]] const std::vector<history_entry>& history() const noexcept { return history_; }
 
 private:
@@ -46,8 +55,10 @@ private:
     digest id_;
     overmount::platform platform_;
     std::vector<diff_id> diff_ids_;
-    std::string created_, working_directory_, user_;
+    std::string created_, author_, working_directory_, user_, stop_signal_;
     std::vector<std::string> environment_, entrypoint_, command_;
+    std::map<std::string, std::string> labels_;
+    std::set<std::string> exposed_ports_, volumes_;
     std::vector<history_entry> history_;
 };
 

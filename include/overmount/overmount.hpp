@@ -9,6 +9,7 @@
 #include <overmount/exporter/oci_layout_target.hpp>
 #include <overmount/image.hpp>
 #include <overmount/image_config.hpp>
+#include <overmount/image_config_edit.hpp>
 #include <overmount/importer/docker_archive.hpp>
 #include <overmount/importer/oci_layout.hpp>
 #include <overmount/limits.hpp>

@@ -19,6 +19,7 @@
 #include <overmount/impl/gzip_decoder.ipp>
 #include <overmount/impl/header.ipp>
 #include <overmount/impl/image_config.ipp>
+#include <overmount/impl/image_config_edit.ipp>
 #include <overmount/impl/image_files.ipp>
 #include <overmount/impl/index.ipp>
 #include <overmount/impl/job.ipp>

@@ -61,6 +61,21 @@ TEST_CASE("an image config is read, and kept byte for byte")
     CHECK(value.history()[1].empty_layer);
 }
 
+TEST_CASE("labels, ports, volumes, the signal to stop and the author are read")
+{
+    const image_config value = image_config::parse(
+        config("", R"(,"author":"me","config":{"Labels":{"b":"1","a":"","Env":"x","n":null},"StopSignal":"SIGINT",
+        "ExposedPorts":{"80/tcp":{},"53":null,"1":{"x":[1]}},"Volumes":{"/v":{}}},"history":[{"author":"you"}])"),
+        limits());
+    CHECK(value.author() == "me");
+    CHECK(value.stop_signal() == "SIGINT");
+    CHECK(value.labels() == std::map<std::string, std::string>{{"Env", "x"}, {"a", ""}, {"b", "1"}, {"n", ""}});
+    CHECK(value.exposed_ports() == std::set<std::string>{"1", "53", "80/tcp"});
+    CHECK(value.volumes() == std::set<std::string>{"/v"});
+    CHECK(value.history().at(0).author == "you");
+    CHECK(image_config::parse(config("", R"(,"config":{"Labels":null,"Volumes":{}})"), limits()).labels().empty());
+}
+
 TEST_CASE("the ID depends on every byte, blanks too")
 {
     const auto id = [](const std::string& text) { return image_config::parse(text, limits()).id(); };
@@ -133,6 +148,9 @@ TEST_CASE("an error names the field of the config that it is about")
     const std::pair<std::string, std::string> rows[] = {
         {config("", R"(,"config":{"Env":["A=b",1]})"), "config.Env[1]"},
         {config("", R"(,"config":[])"), "config"},
+        {config("", R"(,"config":{"Labels":{"a":"b","c":1}})"), "config.Labels.c"},
+        {config("", R"(,"config":{"Labels":["a"]})"), "config.Labels"},
+        {config("", R"(,"config":{"ExposedPorts":{"80":1}})"), "config.ExposedPorts.80"},
         {config("", R"(,"history":[{},{"empty_layer":1}])"), "history[1].empty_layer"},
         {R"({"rootfs":{"type":"layers"}})", "rootfs.diff_ids"},
         {config("", R"(,"rootfs":{})"), "rootfs"},

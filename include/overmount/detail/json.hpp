@@ -41,7 +41,12 @@ public:
         std::vector<json_field> element; // one
         std::size_t most;
     };
-    using form = std::variant<refused, text_taker, number_taker, flag_taker, object, list>;
+    struct dictionary
+    {
+        std::vector<json_field> element; // one
+        text_taker key;
+    };
+    using form = std::variant<refused, text_taker, number_taker, flag_taker, object, list, dictionary>;
     enum class presence : unsigned char
     {
         optional,
@@ -107,6 +112,11 @@ private:
 {
     return json_field(json_field::object{std::move(members), true});
 }
+// The same where all its members are of one form: `key` is called with the name of each, before it is read.
+[[nodiscard]] inline json_field json_dictionary(json_field element, json_field::text_taker key)
+{
+    return json_field(json_field::dictionary{{std::move(element)}, std::move(key)});
+}
 [[nodiscard]] inline json_field json_list(json_field element, std::size_t most = ~std::size_t{0})
 {
     return json_field(json_field::list{{std::move(element)}, most});
@@ -139,7 +149,7 @@ public:
     bool number_float(double, const std::string&) { return refuse(); }
     bool string(std::string& value) { return take<json_field::text_taker>(std::move(value)); }
     bool binary(std::vector<std::uint8_t>&) { return refuse(); } // not in JSON
-    bool start_object(std::size_t) { return enter<json_field::object>(false); }
+    bool start_object(std::size_t) { return enter<json_field::object, json_field::dictionary>(false); }
     bool start_array(std::size_t) { return enter<json_field::list>(true); }
 
     bool key(const std::string& name)
@@ -149,6 +159,12 @@ public:
         next_ = nullptr;
         if (top.field == nullptr)
             return true;
+        if (const auto* any = std::get_if<json_field::dictionary>(&top.field->form_)) {
+            key_ = name;
+            next_ = &any->element.front();
+            with_place([&] { any->key(name); });
+            return true;
+        }
         const auto& [members, any_keys] = std::get<json_field::object>(top.field->form_);
         for (std::size_t i = 0; i < members.size() && next_ == nullptr; ++i) {
             if (members[i].first == name) {
@@ -168,7 +184,7 @@ public:
     {
         const level done = open_.back();
         open_.pop_back();
-        if (done.field == nullptr)
+        if (done.field == nullptr || std::holds_alternative<json_field::dictionary>(done.field->form_))
             return true;
         const auto& members = std::get<json_field::object>(done.field->form_).members;
         for (std::size_t i = 0; i < members.size(); ++i)
@@ -257,13 +273,13 @@ private:
         return true;
     }
 
-    template <class Form>
+    template <class... Forms>
     bool enter(bool is_list)
     {
         const json_field* field = next();
         if (open_.size() >= depth_)
             throw error(errc::json_limit_exceeded).at(stage_).detail("it nests too deep");
-        if (field != nullptr && !std::holds_alternative<Form>(field->form_))
+        if (field != nullptr && !(std::holds_alternative<Forms>(field->form_) || ...))
             throw wrong(*field);
         open_.push_back({field, is_list});
         return true;
@@ -284,6 +300,8 @@ private:
         for (const level& each : open_) {
             if (each.is_list)
                 out += "[" + std::to_string(each.index - 1) + "]";
+            else if (std::holds_alternative<json_field::dictionary>(each.field->form_))
+                add(key_);
             else
                 add(std::get<json_field::object>(each.field->form_).members[each.index].first);
         }
@@ -303,7 +321,8 @@ private:
                                                 "it is not a whole number",
                                                 "it is not true or false",
                                                 "it is not an object",
-                                                "it is not a list"};
+                                                "it is not a list",
+                                                "it is not an object"};
         const auto* reason = std::get_if<json_field::refused>(&field.form_);
         return fail(where(), reason != nullptr ? reason->why : words[field.form_.index()]);
     }
@@ -325,6 +344,7 @@ private:
     errc code_;
     stage stage_;
     std::vector<level> open_;
+    std::string key_; // of the dictionary that is read; none is in another
     std::size_t depth_;
     std::uint64_t values_left_;
 };

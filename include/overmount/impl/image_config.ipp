@@ -27,15 +27,27 @@ OVERMOUNT_DECL image_config image_config::parse(std::string bytes, const limits&
         json_object({{"type", json_text(type).required()},
                      {"diff_ids", detail::json_list(json_text(take_diff), bounds.layers).required_or_null()}})
             .required();
+    std::string* label = nullptr;
+    const auto labels = detail::json_dictionary(json_text([&](std::string value) { *label = std::move(value); }),
+                                                [&](std::string name) { label = &out.labels_[std::move(name)]; });
+    const auto keys_of = [](std::set<std::string>& names) { // each with an object that has nothing to say
+        return detail::json_dictionary(detail::json_map({}),
+                                       [&names](std::string name) { names.insert(std::move(name)); });
+    };
     const auto config = json_object({{"Env", json_texts(out.environment_)},
                                      {"Entrypoint", json_texts(out.entrypoint_)},
                                      {"Cmd", json_texts(out.command_)},
                                      {"WorkingDir", json_text(out.working_directory_)},
-                                     {"User", json_text(out.user_)}});
+                                     {"User", json_text(out.user_)},
+                                     {"StopSignal", json_text(out.stop_signal_)},
+                                     {"Labels", labels},
+                                     {"ExposedPorts", keys_of(out.exposed_ports_)},
+                                     {"Volumes", keys_of(out.volumes_)}});
     const auto history =
         detail::json_list(json_object({{"created", json_text(step.created)},
                                        {"created_by", json_text(step.created_by)},
                                        {"comment", json_text(step.comment)},
+                                       {"author", json_text(step.author)},
                                        {"empty_layer", detail::json_flag(step.empty_layer)}},
                                       [&] { out.history_.push_back(std::exchange(step, {})); }));
     detail::read_json(out.bytes_, bounds, errc::invalid_config,
@@ -43,6 +55,7 @@ OVERMOUNT_DECL image_config image_config::parse(std::string bytes, const limits&
                                    {"architecture", json_text(architecture)},
                                    {"variant", json_text(variant)},
                                    {"created", json_text(out.created_)},
+                                   {"author", json_text(out.author_)},
                                    {"rootfs", rootfs},
                                    {"config", config},
                                    {"history", history}}));
