@@ -5,6 +5,7 @@
 
 #include <unistd.h>
 
+#include <cstdlib>
 #include <iostream>
 #include <map>
 #include <mutex>
@@ -206,28 +207,67 @@ asio::awaitable<void> image_mount(Repository repository, settings, arguments giv
     co_return;
 }
 
+// The mounts that a directory, or an image, names.
+std::vector<om::mount_record> find_mounts(const om::repository& repository, const std::string& name)
+{
+    const std::string target = std::filesystem::absolute(name).lexically_normal().string();
+    std::vector<om::mount_record> out;
+    for (const om::mount_record& record : repository.mounts())
+        if (record.target == target)
+            out.push_back(record);
+    if (out.empty()) {
+        const om::digest id = repository.find_image(name).id();
+        for (const om::mount_record& record : repository.mounts())
+            if (record.image == id)
+                out.push_back(record);
+    }
+    if (out.empty())
+        throw om::error(om::errc::mount_not_found).subject(name);
+    return out;
+}
+
 template <class Repository>
 asio::awaitable<void> image_unmount(Repository repository, settings, arguments given)
 {
     if constexpr (!mounts<Repository>) {
         refuse_mounts();
     } else {
-        const std::string target = std::filesystem::absolute(given.first).lexically_normal().string();
-        std::optional<om::digest> id;
-        std::vector<om::mount_record> chosen;
-        for (const om::mount_record& record : repository.mounts())
-            if (record.target == target)
-                chosen.push_back(record);
-        if (chosen.empty()) {
-            id = repository.find_image(given.first).id();
-            for (const om::mount_record& record : repository.mounts())
-                if (record.image == *id)
-                    chosen.push_back(record);
-        }
-        if (chosen.empty())
-            throw om::error(om::errc::mount_not_found).subject(given.first);
-        for (const om::mount_record& record : chosen)
+        for (const om::mount_record& record : find_mounts(repository, given.first))
             co_await repository.unmount(record);
+    }
+    co_return;
+}
+
+std::int64_t seconds_of(const std::string& text)
+{
+    std::int64_t out = 0;
+    if (!CLI::detail::lexical_cast(text, out))
+        throw CLI::ValidationError("SOURCE_DATE_EPOCH", "not a number of seconds: " + text);
+    return out;
+}
+
+template <class Repository>
+asio::awaitable<void> image_commit(Repository repository, settings, arguments given)
+{
+    if constexpr (!mounts<Repository>) {
+        refuse_mounts();
+    } else {
+        auto found = find_mounts(repository, given.first);
+        std::erase_if(found, [](const om::mount_record& record) { return !record.writable; });
+        if (found.empty())
+            throw om::error(om::errc::mount_read_only).subject(given.first);
+        if (found.size() > 1)
+            throw om::error(om::errc::mount_cannot_proceed)
+                .subject(given.first)
+                .detail("it is mounted in several places: name one of them");
+        om::commit_options options;
+        for (const std::string& tag : given.tags)
+            options.tag(tag);
+        options.message(given.message).created_by("om image commit");
+        if (const char* epoch = std::getenv("SOURCE_DATE_EPOCH"); epoch != nullptr && *epoch != '\0')
+            options.source_date_epoch(seconds_of(epoch));
+        const auto made = co_await repository.commit(found.front(), std::move(options));
+        std::cout << made.id().string() << '\n';
     }
     co_return;
 }
@@ -260,8 +300,13 @@ void add_image_commands(words& to)
     takes_image("inspect", "Print an image's config", {image_inspect, image_inspect});
     sub = takes_image("mount", "Mount an image; prints the mount point", {image_mount, image_mount});
     sub->add_option("--target", given.target, "the directory to mount at");
-    sub->add_flag("--writable", given.writable, "take changes, and drop them when unmounted");
+    sub->add_flag("--writable", given.writable, "take changes; unless committed, they go when it is unmounted");
     sub = to.verb(images, "unmount", "Unmount an image", {image_unmount, image_unmount});
     sub->add_option("IMAGE-OR-DIR", given.first, "the image, or where it is mounted")->required();
+    sub = to.verb(images, "commit", "Make what was written in a mount a layer and an image; prints its ID",
+                  {image_commit, image_commit});
+    sub->add_option("MOUNT", given.first, "where the image is mounted, or the image")->required();
+    sub->add_option("--tag,-t", given.tags, "a name for the image; may be given more than once");
+    sub->add_option("--message,-m", given.message, "what the image's history says of it");
     takes_image("remove", "Remove an image and its tags", {image_remove, image_remove});
 }

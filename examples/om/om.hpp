@@ -27,7 +27,7 @@ public:
 class arguments
 {
 public:
-    std::string first, second, target, parent, arch;
+    std::string first, second, target, parent, arch, message;
     std::string compress = "none", format = "docker-archive";
     std::vector<std::string> tags, images;
     bool writable = false;

@@ -1,6 +1,7 @@
 #ifndef OVERMOUNT_IMAGE_HPP
 #define OVERMOUNT_IMAGE_HPP
 
+#include <overmount/repository/commit_run.hpp>
 #include <overmount/repository/export_run.hpp>
 #include <overmount/repository/state.hpp>
 #include <overmount/detail/run_on.hpp>
@@ -15,6 +16,9 @@
 #include <vector>
 
 namespace overmount::inline OVERMOUNT_ABI {
+
+template <storage_policy Storage, optional_mount_policy Mount>
+class basic_image;
 
 /// A mounted image; owns the mount. Destroyed, it takes the mount out of sight and reports nothing; `unmount`
 /// does the same and says what went wrong; after `keep` the mount stays, also when the program has ended.
@@ -55,6 +59,18 @@ public:
     /// Lets go of the mount: it stays until someone unmounts it.
     void keep() noexcept { state_.reset(); }
 
+    /// Makes what was written in the mount a layer on top of the image's, and an image of them with one more step in its
+    /// history. Reads the upper directory alone; the mount stays as it is. Nothing written, no layer: the step says so.
+    ///
+    /// *Returns*: the new image. *Errors*: `mount_read_only`; those of `upper_reader`, such as `upper_changed` where
+    /// something writes meanwhile; `invalid_config` of what the options make of it; errno values. Nothing is left then.
+    /// *Cancellation*: any; likewise.
+    [[nodiscard]] asio::awaitable<basic_image<Storage, Mount>> commit(commit_options options = commit_options()) const
+        requires mountable_storage<Storage>
+    {
+        return commit_record(state_, record_, std::move(options));
+    }
+
     /// Unmounts, and removes the upper of a writable mount.
     ///
     /// *Errors*: EBUSY where it is in use; the mount then stays, and this object owns it no more.
@@ -73,6 +89,12 @@ private:
     {
     }
 
+    static asio::awaitable<basic_image<Storage, Mount>> commit_record(std::shared_ptr<state> owner, mount_record record,
+                                                                      commit_options options)
+    {
+        auto config = co_await detail::commit_upper(owner, std::move(record), std::move(options));
+        co_return basic_image<Storage, Mount>(std::move(owner), std::move(config));
+    }
     static asio::awaitable<void> unmount_owned(basic_mount mine)
     {
         try {
@@ -142,6 +164,8 @@ public:
 private:
     template <storage_policy, optional_mount_policy>
     friend class basic_repository;
+    template <storage_policy, optional_mount_policy>
+    friend class basic_mount;
 
     basic_image(std::shared_ptr<state> owner, image_config config)
         : state_(std::move(owner)), config_(std::make_shared<const image_config>(std::move(config)))

@@ -3,6 +3,7 @@
 
 #include <overmount/concepts/exporter.hpp>
 #include <overmount/digest.hpp>
+#include <overmount/image_config_edit.hpp>
 #include <overmount/limits.hpp>
 #include <overmount/platform.hpp>
 #include <overmount/storage/diff_record.hpp>
@@ -144,6 +145,44 @@ public:
 private:
     std::string target_;
     bool writable_ = false;
+};
+
+/// How what was written in a mount becomes an image.
+class commit_options
+{
+public:
+    /// A name for the image; may be given more than once.
+    commit_options& tag(std::string name)
+    {
+        tags_.push_back(std::move(name));
+        return *this;
+    }
+    /// What the history says of the step: who or what made it, and a comment.
+    commit_options& created_by(std::string text) { return set(created_by_, std::move(text)); }
+    commit_options& message(std::string text) { return set(message_, std::move(text)); }
+    /// Seconds since 1970 at which the image says it was made, by default now; files are not younger either. Equal
+    /// uppers on equal images then give equal images. See reproducible-builds.org, "SOURCE_DATE_EPOCH".
+    commit_options& source_date_epoch(std::int64_t seconds) { return set(epoch_, seconds); }
+    /// Changes the config: called once with the config that the image is going to have, on a worker.
+    commit_options& edit(std::function<void(image_config_edit&)> change) { return set(edit_, std::move(change)); }
+
+    [[nodiscard]] const std::vector<std::string>& tags() const noexcept { return tags_; }
+    [[nodiscard]] const std::string& created_by() const noexcept { return created_by_; }
+    [[nodiscard]] const std::string& message() const noexcept { return message_; }
+    [[nodiscard]] const std::optional<std::int64_t>& source_date_epoch() const noexcept { return epoch_; }
+    [[nodiscard]] const std::function<void(image_config_edit&)>& edit() const noexcept { return edit_; }
+
+private:
+    template <class Field, class Value>
+    commit_options& set(Field& field, Value&& value)
+    {
+        field = std::forward<Value>(value);
+        return *this;
+    }
+    std::vector<std::string> tags_;
+    std::string created_by_, message_;
+    std::optional<std::int64_t> epoch_;
+    std::function<void(image_config_edit&)> edit_;
 };
 
 } // namespace overmount::inline OVERMOUNT_ABI

@@ -253,6 +253,14 @@ public:
         return mount::unmount_record(state_, std::move(record));
     }
 
+    /// Makes an image of what was written in a recorded mount, whoever made it; also of one that a reboot has ended. See
+    /// `basic_mount::commit`.
+    [[nodiscard]] asio::awaitable<image> commit(mount_record record, commit_options options = commit_options()) const
+        requires mount_policy<Mount>
+    {
+        return mount::commit_record(state_, std::move(record), std::move(options));
+    }
+
     [[nodiscard]] const std::filesystem::path& base() const noexcept { return state_->records->base(); }
     [[nodiscard]] const limits& bounds() const noexcept { return state_->bounds; }
 

@@ -5,6 +5,7 @@
 #include <overmount/impl/archive_output.ipp>
 #include <overmount/impl/block_encoder.ipp>
 #include <overmount/impl/bzip2_decoder.ipp>
+#include <overmount/impl/commit_run.ipp>
 #include <overmount/impl/correction.ipp>
 #include <overmount/impl/crc32c.ipp>
 #include <overmount/impl/decoder.ipp>

@@ -358,6 +358,156 @@ def export():
     export_fails(out, words, identity)
 
 
+def without_blocks(lines):
+    """Sparse files are committed as plain data, and a copy has its own number of blocks anyway."""
+    return {path: " ".join(line.split()[:-1]) + " -" if line.split()[1] == "f" else line for path, line in lines.items()}
+
+
+def umoci_agrees(what, layout, tree):
+    """Whether `umoci unpack` of the layout makes the tree."""
+    bundle = SCRATCH / "bundle"
+    shutil.rmtree(bundle, ignore_errors=True)
+    subprocess.run(["umoci", "unpack", "--image", f"{layout}:latest", bundle], check=True, capture_output=True)
+    compare(f"umoci, {what}", without_blocks(listing(bundle / "rootfs", True)), tree)
+    shutil.rmtree(bundle)
+
+
+def check_commit(what, mounted, base):
+    """Commits a mount, and holds its tree of before against what the new image shows: mounted, after an export, and
+    unpacked by umoci. Returns the image's ID; the mount is gone."""
+    tree = without_blocks(listing(mounted, True))
+    identity = om("image", "commit", mounted, "--tag", "test/made", "--message", what)
+    if without_blocks(listing(mounted, True)) != tree:
+        raise SystemExit(f"{what}: committing changed the tree")
+    om("image", "unmount", mounted)
+    again = om("image", "mount", identity)
+    compare(what, tree, without_blocks(listing(again, True)))
+    om("image", "unmount", again)
+    chains = [[row["chain_id"] for row in json.loads(om("--json", "image", "list-layers", name))]
+              for name in (identity, base)]
+    if chains[0][1:] != chains[1]:
+        raise SystemExit(f"{what}: {chains[0]} does not go on {chains[1]}")
+    step = json.loads(om("image", "inspect", "test/made"))["history"][-1]
+    if step.get("comment") != what or step.get("empty_layer"):
+        raise SystemExit(f"{what}: the history says {step}")
+    out = SCRATCH / "committed"
+    om("image", "export", identity, f"oci:{out}:latest", "--compress", "gzip")
+    if shutil.which("skopeo"):
+        copied = SCRATCH / "copied"
+        subprocess.run(["skopeo", "copy", "-q", f"oci:{out}:latest", f"dir:{copied}"], check=True)
+        shutil.rmtree(copied)
+    if shutil.which("umoci"):
+        umoci_agrees(what, out, tree)
+    podman_loads(out, identity, [])
+    shutil.rmtree(out)
+    if left_behind():
+        raise SystemExit(f"{what}: left behind: {left_behind()}")
+    return identity
+
+
+def commit():
+    need("busybox", "gzip", "setcap", "setfacl")
+    make_layout(SCRATCH / "layout", make_tree())
+    base = om("image", "import", f"oci:{SCRATCH}/layout", "--tag", "test/base")
+
+    def changed(change):
+        mounted = om("image", "mount", "test/base", "--writable")
+        change(pathlib.Path(mounted))
+        return mounted
+
+    def by_programs(top):
+        def run(*words):
+            subprocess.run(words, check=True, cwd=top)
+        run("chroot", top, "/bin/sh", "-c", """
+            set -e
+            PATH=/bin
+            busybox rm -r /opt/old /srv/data && busybox mkdir /opt/old && echo new >/opt/old/other
+            busybox mv /etc /moved && busybox mkdir -p /etc/deep/er && echo x >/etc/deep/er/file
+            busybox ln /srv/owned /srv/second && echo more >>/srv/owned
+            busybox rm /tmp -r && echo file >/tmp
+            busybox mkdir /two && busybox ln -s nowhere /two/link && busybox mkfifo /two/fifo
+            busybox mknod /two/null c 1 3
+            busybox chmod 700 /bin && busybox chown 5:6 /srv
+            busybox touch -d '1969-12-31 23:59:58' /two/link /moved/kept
+        """)
+        run("setcap", "cap_net_raw=ep", "bin/busybox")
+        run("setfacl", "-m", "u:7:rwx,d:g:8:r", "opt/old")
+        os.setxattr(top / "two", "user.note", b"a\0b")
+        with open(top / "sparse", "wb") as file:
+            file.truncate(1 << 20)
+
+    by_hand = check_commit("by programs", changed(by_programs), base)
+    files = {row["path"]: row for row in json.loads(om("--json", "layer", "files", json.loads(
+        om("--json", "image", "list-layers", by_hand))[0]["chain_id"]))}
+    for name in (".wh.tmp", "etc/.wh..wh..opq", "opt/old/.wh..wh..opq", "srv/.wh.data", "./"):
+        if (name in files) == (name == ".wh.tmp"):  # /tmp is a file now, which needs no whiteout
+            raise SystemExit(f"{name}: {sorted(files)}")
+
+    # Nothing is written: no layer, and the history says so.
+    mounted = changed(lambda top: list(top.rglob("*")))
+    same = om("image", "commit", mounted, "--tag", "test/same")
+    config = json.loads(om("image", "inspect", same))
+    if len(config["rootfs"]["diff_ids"]) != 3 or not config["history"][-1]["empty_layer"]:
+        raise SystemExit(f"committing nothing gives {config}")
+    om("image", "unmount", mounted)
+
+    # The same changes with the same time are the same image.
+    os.environ["SOURCE_DATE_EPOCH"] = "1000000000"
+    made = set()
+    for _ in range(2):
+        mounted = changed(lambda top: [(top / name).write_text(name) for name in ("b", "a")])
+        made.add(om("image", "commit", mounted))
+        om("image", "unmount", mounted)
+    os.environ["SOURCE_DATE_EPOCH"] = "yesterday"
+    mounted = changed(lambda top: None)
+    refused = om("image", "commit", mounted, check=False)
+    del os.environ["SOURCE_DATE_EPOCH"]
+    if len(made) != 1 or refused.returncode != 1 or "SOURCE_DATE_EPOCH" not in refused.stderr:
+        raise SystemExit(f"SOURCE_DATE_EPOCH: {made}, {refused}")
+    om("image", "unmount", mounted)
+
+    mounted = om("image", "mount", "test/base")
+    refused = om("image", "commit", mounted, check=False)
+    if refused.returncode != 1 or "read-only" not in refused.stderr or len(refused.stderr.splitlines()) != 1:
+        raise SystemExit(f"a read-only mount: {refused}")
+    om("image", "unmount", mounted)
+    refused = om("image", "commit", SCRATCH, check=False)
+    if refused.returncode != 1 or left_behind():
+        raise SystemExit(f"no mount: {refused}, {left_behind()}")
+
+
+def dpkg():
+    """Real packages, installed by the image's own dpkg."""
+    image = pathlib.Path(os.environ.get("OVERMOUNT_IMAGES", "/nowhere"), "big")
+    if not image.exists():
+        skip("OVERMOUNT_IMAGES names no folder with the image big")
+    need("apt-get", "chroot")
+    fetched = SCRATCH / "fetched"
+    fetched.mkdir(parents=True)
+    # A program, a daemon with users and conffiles, one that diverts and links, documents.
+    subprocess.run(["apt-get", "download", "-q", "hello", "dash", "tree", "cowsay", "bzip2"], check=True, cwd=fetched,
+                   stdout=subprocess.DEVNULL)
+    base = om("image", "import", f"oci:{image}", "--tag", "test/big")
+    mounted = om("image", "mount", "test/big", "--writable")
+    top = pathlib.Path(mounted)
+    shutil.copytree(fetched, top / "fetched")
+    subprocess.run(["chroot", top, "/bin/sh", "-e", "-c", """
+        export PATH=/usr/sbin:/usr/bin:/sbin:/bin DEBIAN_FRONTEND=noninteractive LC_ALL=C
+        dpkg -i --force-depends --force-confnew /fetched/*.deb
+        rm -r /fetched /usr/share/doc
+        mkdir /usr/share/doc && echo all >/usr/share/doc/all
+        dpkg -L hello >/installed
+        dpkg --purge --force-depends --force-remove-essential bzip2
+        mv /etc/apt /etc/apt-moved
+    """], check=True, stdout=subprocess.DEVNULL)
+    identity = check_commit("dpkg -i", mounted, base)
+    mounted = om("image", "mount", identity)
+    said = subprocess.run(["chroot", mounted, "/usr/bin/hello"], check=True, capture_output=True, text=True).stdout
+    om("image", "unmount", mounted)
+    if said != "Hello, world!\n":
+        raise SystemExit(f"hello says {said!r}")
+
+
 def podman_loads(path, identity, names):
     if shutil.which("podman") is None:
         return
@@ -868,7 +1018,7 @@ if os.geteuid() != 0:
     skip("mounting needs root")
 try:
     {"images": images, "umoci": umoci, "kill": kill, "bad": bad, "crun": crun, "layer": layer, "virtual": as_tars, "two": two,
-     "forms": forms, "export": export}[sys.argv[2]]()
+     "forms": forms, "export": export, "commit": commit, "dpkg": dpkg}[sys.argv[2]]()
 finally:
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as mounts:
         for line in reversed(mounts.readlines()):

@@ -107,9 +107,25 @@ def main(scratch):
         kept = sorted(p.name for p in (scratch / "tars/diffs").glob("*/*/*"))
         expect(name, kept, 3 * ["diff.json"] + 3 * ["index"] + 3 * ["layer.tar"])
 
+    def build_an_image():
+        name = "06_build_an_image"
+        try:
+            printed = run(name, repository, "test/one:1", "test/made:1", scratch / "made")
+        except SystemExit as refused:
+            if "not permitted" in str(refused):
+                return "this process may not mount"
+            raise
+        identity = printed.split(": ")[0]
+        expect(name, printed, f"{identity}: 3 layers\n")
+        expect(name, run("02_mount_and_read", repository, "test/made:1", "srv/www/index.html"), "<p>Hello.</p>\n")
+        config = json.loads((scratch / "made/blobs" / identity.replace(":", "/")).read_text())
+        expect(name, config["config"]["WorkingDir"], "/srv/www")
+        expect(name, config["history"][-1]["comment"], "a page to serve")
+        return None
+
     tests = {"01_import_and_list": import_and_list, "02_mount_and_read": mount_and_read,
              "03_two_imports": two_imports, "04_own_storage": own_storage,
-             "05_read_without_unpacking": read_without_unpacking}
+             "05_read_without_unpacking": read_without_unpacking, "06_build_an_image": build_an_image}
     if tests.keys() != PROGRAMS.keys():
         raise SystemExit(f"examples without a test, or the other way round: {tests.keys() ^ PROGRAMS.keys()}")
     skipped = []

@@ -8,6 +8,7 @@
 #include <overmount/unpack/stream_feed.hpp>
 
 #include <filesystem>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -32,6 +33,9 @@ public:
     [[nodiscard]] const worker_pool& pool() const noexcept { return repository_->pool; }
     // Of the layer, when it is shown.
     [[nodiscard]] const chain_id& chain() const { return *chain_; }
+
+    // Called with the layer's diff when the layer is shown, below the same lock: nobody can collect it in between.
+    void when_shown(std::function<void(const diff_id&)> also) { also_ = std::move(also); }
 
     // `open`, called on a worker, gives an input that never lacks bytes.
     template <class Open>
@@ -118,12 +122,15 @@ private:
         records.put_layer(chain, {diff, parent_}, repository_->sync);
         if constexpr (mountable_storage<Storage>)
             mount_table(repository_->records).ensure_correction(chain, repository_->stack_of(chain));
+        if (also_)
+            also_(diff);
         chain_ = chain;
     }
 
     std::shared_ptr<state> repository_;
     std::optional<chain_id> parent_, chain_;
     std::optional<diff_id> expected_;
+    std::function<void(const diff_id&)> also_;
     std::optional<store::staging_directory> staging_;
     std::optional<file_lock> lease_;
     std::string lease_name_;

@@ -27,6 +27,8 @@ OVERMOUNT_INSTANCE asio::awaitable<std::vector<image>> repository::import_all(st
                                                                               import_options);
 OVERMOUNT_INSTANCE asio::awaitable<image> repository::import_one(std::shared_ptr<state>, docker_archive, import_options);
 OVERMOUNT_INSTANCE asio::awaitable<image> repository::import_one(std::shared_ptr<state>, oci_layout, import_options);
+OVERMOUNT_INSTANCE asio::awaitable<image_config>
+    detail::commit_upper(std::shared_ptr<detail::repository_state<on_disk_storage>>, mount_record, commit_options);
 
 OVERMOUNT_INSTANCE class basic_asset<virtual_storage>;
 OVERMOUNT_INSTANCE class basic_repository<virtual_storage, no_mount>;

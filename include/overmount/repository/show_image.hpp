@@ -9,15 +9,15 @@
 
 namespace overmount::inline OVERMOUNT_ABI::detail {
 
-// The time now by RFC 3339, to the second.
-[[nodiscard]] inline std::string timestamp_now()
+// A time by RFC 3339, to the second.
+[[nodiscard]] inline std::string timestamp_of(std::time_t seconds)
 {
-    const std::time_t seconds = std::time(nullptr);
     std::tm parts{};
     ::gmtime_r(&seconds, &parts);
     char text[32];
     return {text, std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &parts)};
 }
+[[nodiscard]] inline std::string timestamp_now() { return timestamp_of(std::time(nullptr)); }
 
 // Makes an image visible whose diffs are: children before parents, the tag last. On a worker.
 template <storage_policy Storage>

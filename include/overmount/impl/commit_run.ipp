@@ -1,0 +1,21 @@
+#ifndef OVERMOUNT_IMPL_COMMIT_RUN_IPP
+#define OVERMOUNT_IMPL_COMMIT_RUN_IPP
+
+#include <overmount/repository/commit_run.hpp>
+
+namespace overmount::inline OVERMOUNT_ABI::detail {
+
+template <mountable_storage Storage>
+asio::awaitable<image_config> commit_upper(std::shared_ptr<repository_state<Storage>> owner, mount_record record,
+                                           commit_options options)
+{
+    auto run = std::make_shared<commit_run<Storage>>(owner, std::move(record), std::move(options));
+    auto work = commit_run<Storage>::run(run);
+    auto clean = [run](const stop_flag&) { run->clean(); };
+    co_await run_then_clean(owner->pool, std::move(work), std::move(clean));
+    co_return run->made();
+}
+
+} // namespace overmount::inline OVERMOUNT_ABI::detail
+
+#endif
