@@ -48,20 +48,10 @@ asio::awaitable<void> layer_list(Repository repository, settings set, arguments)
     co_return;
 }
 
-// Whether such a repository gives the tars of its layers back.
-template <class Repository>
-concept packs = requires(const Repository& repository, const om::diff_id& id) { repository.asset(id); };
-
 template <class Repository>
 auto asset_of(const Repository& repository, const std::string& chain)
 {
     return repository.asset(repository.layer(repository.find_layer(chain)).diff);
-}
-
-[[noreturn]] void refuse_tars()
-{
-    throw om::error::from_errno(EOPNOTSUPP)
-        .detail("a repository on disk does not give the tars of its layers back: import into one with --storage virtual");
 }
 
 char letter_of(om::tar::entry_type type)
@@ -176,27 +166,22 @@ void print(const std::string& text)
 template <class Repository>
 asio::awaitable<void> layer_files(Repository repository, settings set, arguments given)
 {
-    if constexpr (!packs<Repository>) {
-        refuse_tars();
-    } else {
-        // By a worker, while this coroutine waits: one entry at a time, however many there are.
-        auto text = std::make_shared<std::string>();
-        auto first = std::make_shared<bool>(true);
-        auto visitor = [text, first, json = set.json](const om::tar::entry& entry) {
-            if (json)
-                *text += (std::exchange(*first, false) ? "[" : ",\n ") + json_of(entry);
-            else
-                *text += line_of(entry);
-            if (text->size() > 1 << 16)
-                print(std::exchange(*text, {}));
-        };
-        const auto asset = asset_of(repository, given.first);
-        co_await asset.list(std::move(visitor));
-        if (set.json)
-            *text += *first ? "[]\n" : "]\n";
-        print(*text);
-    }
-    co_return;
+    // By a worker, while this coroutine waits: one entry at a time, however many there are.
+    auto text = std::make_shared<std::string>();
+    auto first = std::make_shared<bool>(true);
+    auto visitor = [text, first, json = set.json](const om::tar::entry& entry) {
+        if (json)
+            *text += (std::exchange(*first, false) ? "[" : ",\n ") + json_of(entry);
+        else
+            *text += line_of(entry);
+        if (text->size() > 1 << 16)
+            print(std::exchange(*text, {}));
+    };
+    const auto asset = asset_of(repository, given.first);
+    co_await asset.list(std::move(visitor));
+    if (set.json)
+        *text += *first ? "[]\n" : "]\n";
+    print(*text);
 }
 
 asio::awaitable<void> copy(om::asset_stream from, int fd, std::string name)
@@ -210,14 +195,9 @@ asio::awaitable<void> copy(om::asset_stream from, int fd, std::string name)
 template <class Repository>
 asio::awaitable<void> layer_cat(Repository repository, settings, arguments given)
 {
-    if constexpr (!packs<Repository>) {
-        refuse_tars();
-    } else {
-        const auto asset = asset_of(repository, given.first);
-        auto file = co_await asset.open(given.second);
-        co_await copy(std::move(file), STDOUT_FILENO, "standard output");
-    }
-    co_return;
+    const auto asset = asset_of(repository, given.first);
+    auto file = co_await asset.open(given.second);
+    co_await copy(std::move(file), STDOUT_FILENO, "standard output");
 }
 
 // A file that shows when it is whole. What is no regular file, such as a pipe, is written to as it is.
@@ -259,23 +239,18 @@ private:
 template <class Repository>
 asio::awaitable<void> layer_export(Repository repository, settings, arguments given)
 {
-    if constexpr (!packs<Repository>) {
-        refuse_tars();
+    const auto asset = asset_of(repository, given.first);
+    if (given.second == "-") {
+        if (::isatty(STDOUT_FILENO) == 1)
+            throw om::error::from_errno(EINVAL).detail("standard output is a terminal");
+        auto tar = co_await asset.pack();
+        co_await copy(std::move(tar), STDOUT_FILENO, "standard output");
     } else {
-        const auto asset = asset_of(repository, given.first);
-        if (given.second == "-") {
-            if (::isatty(STDOUT_FILENO) == 1)
-                throw om::error::from_errno(EINVAL).detail("standard output is a terminal");
-            auto tar = co_await asset.pack();
-            co_await copy(std::move(tar), STDOUT_FILENO, "standard output");
-        } else {
-            auto tar = co_await asset.pack();
-            output_file file(given.second);
-            co_await copy(std::move(tar), file.fd(), given.second);
-            file.finish();
-        }
+        auto tar = co_await asset.pack();
+        output_file file(given.second);
+        co_await copy(std::move(tar), file.fd(), given.second);
+        file.finish();
     }
-    co_return;
 }
 
 } // namespace
