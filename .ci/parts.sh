@@ -23,9 +23,10 @@ quietly()
     "$@" >"$scratch/quiet.log" 2>&1 || { tail -60 "$scratch/quiet.log"; return 1; }
 }
 
+# make_images NAME...: below $scratch/images.
 make_images()
 {
-    ONLY="small manylayers odd" ../shared/images/mkimages.sh "$scratch/images" >"$scratch/images.log" 2>&1 ||
+    ONLY="$*" ../shared/images/mkimages.sh "$scratch/images" >"$scratch/images.log" 2>&1 ||
         { tail -20 "$scratch/images.log"; return 1; }
 }
 
@@ -36,7 +37,7 @@ prepare()
     if [ -n "${OVERMOUNT_IMAGES:-}" ]; then
         export OVERMOUNT_IMAGES
     elif [ -x ../shared/images/mkimages.sh ]; then
-        part "images" make_images
+        part "images" make_images small manylayers odd
         export OVERMOUNT_IMAGES=$scratch/images
     fi
 }

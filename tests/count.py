@@ -5,7 +5,7 @@
 
 OVERMOUNT_TEST_FILTER=unit|lint runs the suites whose name matches only; without it all but `failure`, which takes
 minutes. A case that cannot run here prints a line
-`SKIPPED: why` and returns; a program exits with 77.
+`SKIPPED: why` and returns; a program exits with 77. What a program that passes leaves out, it says in lines `PARTIAL: what`.
 """
 import json
 import os
@@ -18,11 +18,12 @@ import time
 import xml.etree.ElementTree as xml
 
 SKIPPED = re.compile(r"^\s*(SKIPPED: .*)$", re.M)
+PARTIAL = re.compile(r"^PARTIAL: (.*)$", re.M)
 
 
 class tally:
     def __init__(self):
-        self.passed, self.failed, self.skipped = 0, [], []
+        self.passed, self.failed, self.skipped, self.partial = 0, [], [], []
 
 
 def run(test, command, log):
@@ -115,6 +116,7 @@ def run_script(test, result, log):
         result.skipped.append(f"SKIPPED: {test['name']}: {why[1][len('SKIPPED: '):] if why else 'no reason given'}")
     elif status == 0:
         result.passed += 1
+        result.partial += [f"PARTIAL: {test['name']}: {line}" for line in PARTIAL.findall(log.read_text(errors="replace"))]
     else:
         result.failed.append(f"{test['name']}: {describe(status)}, see {log}\n" + tail(log))
 
@@ -145,9 +147,10 @@ def main():
         total.passed += here.passed
         total.failed += here.failed
         total.skipped += here.skipped
+        total.partial += here.partial
     for text in total.failed:
         print(f"FAILED: {text}")
-    for text in total.skipped:
+    for text in total.skipped + total.partial:
         print(text)
     nothing = not (total.passed or total.failed or total.skipped)
     if nothing:

@@ -11,6 +11,9 @@
     cli.py OM crun       a container of crun on a mounted root
     cli.py OM layer      om layer create from files, pipes and standard input
     cli.py OM virtual    layers kept as tars: listed, read and exported without unpacking, against GNU tar and tarfile
+    cli.py OM virtual-all  the same of each layer of each image of $OVERMOUNT_IMAGES
+    cli.py OM streams    each image of $OVERMOUNT_IMAGES from a pipe, in each form and compressed as a whole: the same image
+                         as from its file, in less than 64 MiB of memory
     cli.py OM two        several processes in one repository; opening one of 10,000 layers
 
 Exit status 77: cannot run here."""
@@ -21,6 +24,8 @@ import json
 import os
 import pathlib
 import random
+import re
+import shlex
 import shutil
 import signal
 import stat
@@ -780,36 +785,92 @@ def layer():
         raise SystemExit(f"a killed one: left behind: {left_behind()}")
 
 
-def names_by_tar(tar):
-    """The names that `tar t` prints."""
-    done = subprocess.run(["tar", "--quoting-style=escape", "-tPf", tar], capture_output=True, env={**os.environ, "LC_ALL": "C"})
+def lines_by_tar(tar):
+    """What `tar tv` prints of each entry, in parts: mode, owner, size, time and name, links included."""
+    done = subprocess.run(["tar", "--quoting-style=escape", "--numeric-owner", "--full-time", "-tvPf", tar],
+                          capture_output=True, env={**os.environ, "LC_ALL": "C", "TZ": "UTC"})
     if done.returncode != 0:
         raise SystemExit(f"tar: {done.stderr!r}")
-    return [line.decode("unicode_escape").encode("latin-1") for line in done.stdout.splitlines()]
+    out, width = [], 0
+    for line in done.stdout.splitlines():
+        mode, owner, size, moment, name = re.match(rb"(\S+) (\S+) +(\S+) (\S+ \S+) (.*)$", line).groups()
+        width = max(width, len(moment))  # times are as wide as the widest so far
+        name = name[width - len(moment):]
+        seconds, nanoseconds = instant(moment.decode())
+        # Before 1970 tar counts the fraction back from the second that it prints.
+        if seconds < 0 and nanoseconds:
+            seconds, nanoseconds = seconds - 1, 10**9 - nanoseconds
+        out.append((mode.decode(), owner.decode(), size.decode(), (seconds, nanoseconds), unescaped(name)))
+    return out
 
 
-def check_tar(chain, file):
-    """A layer that om keeps, against its tar as tarfile and GNU tar read it."""
+def lines_by_om(chain):
+    out = []
+    for line in subprocess.run([OM, "--repo", REPO, "layer", "files", chain], check=True, stdout=subprocess.PIPE).stdout.splitlines():
+        mode, owner, size, moment, name = re.match(rb"(\S+) (\S+) +(\S+) (\S+)Z (.*)$", line).groups()
+        out.append((mode.decode(), owner.decode(), size.decode(), instant(moment.decode()), unescaped(name)))
+    return out
+
+
+def instant(text):
+    """Seconds and nanoseconds of a time in UTC."""
+    whole, _, fraction = text.partition(".")
+    moment = datetime.datetime.fromisoformat(whole).replace(tzinfo=datetime.timezone.utc)
+    return (moment - datetime.datetime.fromtimestamp(0, datetime.timezone.utc)) // datetime.timedelta(seconds=1), int(
+        fraction.ljust(9, "0"))
+
+
+def unescaped(text):
+    return text.decode("unicode_escape").encode("latin-1")
+
+
+def digest_of(stream, size=None):
+    """The digest and the length of what is left in a stream, or of `size` bytes of it."""
+    state, length = hashlib.sha256(), 0
+    while part := stream.read(1 << 20 if size is None else min(1 << 20, size - length)):
+        state.update(part)
+        length += len(part)
+    return state.hexdigest(), length
+
+
+def contents_by_tar(tar, members):
+    """The digests of the contents of members, which come once each in the archive, as `tar x` reads them."""
+    listed = SCRATCH / "names"
+    listed.write_bytes(b"".join(os.fsencode(member.name) + b"\0" for member in members))
+    with subprocess.Popen(["tar", "-xPOf", tar, "--no-wildcards", "--no-unquote", "--null", "-T", listed],
+                          stdout=subprocess.PIPE) as child:
+        out = {member.name: digest_of(child.stdout, member.size) for member in members}
+        rest = digest_of(child.stdout)[1]
+    if child.returncode != 0 or rest != 0:
+        raise SystemExit(f"tar x: status {child.returncode}, {rest} bytes more")
+    return out
+
+
+def check_tar(chain, file, most):
+    """A layer that om keeps, against its tar as GNU tar and tarfile read it. Of more than `most` files, that many are read."""
     om("layer", "export", chain, SCRATCH / "exported")
     if subprocess.run(["cmp", file, SCRATCH / "exported"]).returncode:
         raise SystemExit(f"{chain}: the exported tar is another one")
-    piped = subprocess.run([OM, "--repo", REPO, "layer", "export", chain[:20], "-"], check=True, stdout=subprocess.PIPE).stdout
-    if piped != file.read_bytes():
-        raise SystemExit(f"{chain}: the tar on standard output is another one")
+    with subprocess.Popen([OM, "--repo", REPO, "layer", "export", chain[:20], "-"], stdout=subprocess.PIPE) as child:
+        if subprocess.run(["cmp", file, "-"], stdin=child.stdout).returncode or child.wait() != 0:
+            raise SystemExit(f"{chain}: the tar on standard output is another one")
+    wanted, got = lines_by_tar(file), lines_by_om(chain)
+    for one, other in zip(wanted, got):
+        if one != other:
+            raise SystemExit(f"{chain}: tar tv: {one}\n  om layer files: {other}")
     rows = json.loads(om("--json", "layer", "files", chain))
-    lines = om("layer", "files", chain).splitlines()
+    if not len(wanted) == len(got) == len(rows):
+        raise SystemExit(f"{chain}: tar lists {len(wanted)} entries, om {len(got)} and {len(rows)}")
 
     def raw(row, key):
         return bytes.fromhex(row[key + "_hex"]) if key + "_hex" in row else row[key].encode()
 
-    if [raw(row, "path") for row in rows] != names_by_tar(file) or len(lines) != len(rows):
-        raise SystemExit(f"{chain}: {len(rows)} entries, tar has other ones")
     kinds = {tarfile.REGTYPE: "f", tarfile.AREGTYPE: "f", tarfile.GNUTYPE_SPARSE: "f", tarfile.CONTTYPE: "f",
              tarfile.LNKTYPE: "h", tarfile.SYMTYPE: "l", tarfile.CHRTYPE: "c", tarfile.BLKTYPE: "b",
              tarfile.DIRTYPE: "d", tarfile.FIFOTYPE: "p"}
-    last, files = {}, 0
+    last, seen, files = {}, {}, 0
     with tarfile.open(file, errors="surrogateescape") as members:
-        for row, line, member in zip(rows, lines, members, strict=True):
+        for row, member in zip(rows, members, strict=True):
             name = os.fsencode(member.name)
             wanted = (name.rstrip(b"/"), kinds[member.type], member.mode & 0o7777, member.uid, member.gid,
                       int(member.mtime // 1), os.fsencode(member.linkname) if member.type in (b"1", b"2") else None)
@@ -822,31 +883,154 @@ def check_tar(chain, file):
             if {k: bytes.fromhex(v) for k, v in row.get("xattrs_hex", {}).items()} != {
                     k[len("SCHILY.xattr."):]: os.fsencode(v) for k, v in kept.items()}:
                 raise SystemExit(f"{chain}: {name}: {row.get('xattrs_hex')}, wanted {kept}")
-            # tarfile writes the mode as tar does, but h is - there.
-            mode = {"f": "-"}.get(row["type"], row["type"]) + stat.filemode(member.mode)[1:]
-            if not line.startswith(f"{mode} {member.uid}/{member.gid} "):
-                raise SystemExit(f"{chain}: {line!r}, wanted {mode} {member.uid}/{member.gid}")
             last[name.strip(b"/")] = member
+            seen[member.name] = seen.get(member.name, 0) + 1
         # Of each content: by the path as tar has it, the last entry of that name, links followed within the layer.
         chosen = [item for item in sorted(last.items()) if item[1].isreg() or item[1].islnk()]
-        for name, member in chosen if len(chosen) < 60 else random.Random(1).sample(chosen, 60):
+        if len(chosen) > most:
+            print(f"  of {chain[:20]}, {most} of {len(chosen)} files are read: random.Random(1).sample()", flush=True)
+            chosen = random.Random(1).sample(chosen, most)
+        by_tar = contents_by_tar(file, sorted(
+            (member for _, member in chosen if member.isreg() and seen[member.name] == 1), key=lambda m: m.offset))
+        for name, member in chosen:
             if b".wh." in name:
                 refused = subprocess.run([OM, "--repo", REPO, "layer", "cat", chain, name], capture_output=True)
                 if refused.returncode != 1 or b"no such entry" not in refused.stderr:
                     raise SystemExit(f"{chain}: {name}: {refused}")
                 continue
-            got = subprocess.run([OM, "--repo", REPO, "layer", "cat", chain, name], capture_output=True)
-            wanted = members.extractfile(member).read()
-            by_tar = subprocess.run(["tar", "-xPOf", file, "--occurrence=1", "--no-wildcards", member.name.encode(
-                errors="surrogateescape")], capture_output=True) if member.isreg() else None
-            if got.returncode or got.stdout != wanted:
-                raise SystemExit(f"{chain}: {name}: status {got.returncode}, {len(got.stdout)} bytes, wanted {len(wanted)}: "
-                                 f"{got.stderr!r}")
-            if by_tar and by_tar.returncode == 0 and names_by_tar(file).count(os.fsencode(member.name)) == 1 and (
-                    by_tar.stdout != got.stdout):
-                raise SystemExit(f"{chain}: {name}: tar reads it otherwise")
+            with subprocess.Popen([OM, "--repo", REPO, "layer", "cat", chain, name], stdout=subprocess.PIPE) as child:
+                got = digest_of(child.stdout)
+            wanted = digest_of(members.extractfile(member))
+            if child.returncode or got != wanted:
+                raise SystemExit(f"{chain}: {name}: status {child.returncode}, {got}, wanted {wanted}")
+            if by_tar.get(member.name, got) != got:
+                raise SystemExit(f"{chain}: {name}: tar reads it otherwise: {by_tar[member.name]}, not {got}")
             files += 1
     return len(rows), files
+
+
+def check_tars(layout, most_layers, most_files, done):
+    """An image in a virtual repository, each layer against its tar; those of `done` need only give their tar back."""
+    shutil.rmtree(REPO, ignore_errors=True)
+    identity = om("image", "import", f"oci:{layout}", "--tag", "test/virtual")
+    manifest = json.loads((layout / "index.json").read_text())["manifests"][0]["digest"].replace(":", "/")
+    blobs = json.loads((layout / "blobs" / manifest).read_text())["layers"]
+    rows = json.loads(om("--json", "image", "list-layers", identity))
+    pairs = list(zip(reversed(rows), blobs, strict=True))  # the topmost layer is listed first
+    taken = pairs if len(pairs) <= most_layers else pairs[::-(-len(pairs) // most_layers)]
+    original, entries, files, again = SCRATCH / "original.tar", 0, 0, 0
+    for row, one in taken:
+        packed_layer = layout / "blobs" / one["digest"].replace(":", "/")
+        with packed_layer.open("rb", buffering=0) as packed_bytes, original.open("wb") as out:
+            tool = {b"\x1f\x8b": ["gzip", "-dc"], b"\x28\xb5": ["zstd", "-dc"]}.get(packed_bytes.read(2), ["cat"])
+            packed_bytes.seek(0)
+            subprocess.run(tool, stdin=packed_bytes, check=True, stdout=out)
+        with original.open("rb") as tar:
+            if row["diff_id"] != "sha256:" + digest_of(tar)[0]:
+                raise SystemExit(f"{layout}: the tar of {row['chain_id']} has another digest")
+        if row["diff_id"] in done:
+            om("layer", "export", row["chain_id"], SCRATCH / "exported")
+            if subprocess.run(["cmp", original, SCRATCH / "exported"]).returncode:
+                raise SystemExit(f"{row['chain_id']}: the exported tar is another one")
+            again += 1
+            continue
+        done.add(row["diff_id"])
+        more = check_tar(row["chain_id"], original, most_files)
+        entries, files = entries + more[0], files + more[1]
+    if list(REPO.glob("diffs/*/*/rootfs")) or left_behind():
+        raise SystemExit(f"{layout}: unpacked, or left behind: {left_behind()}")
+    print(f"{layout.name}: {len(taken)} of {len(rows)} layers, {entries} entries, {files} files are equal" + (
+        f"; {again} layers that are the same as before give their tars back" if again else ""), flush=True)
+    return len(taken) == len(rows)
+
+
+ALL_IMAGES = ("small", "manylayers", "odd", "bigfile", "manyfiles", "big")
+
+
+def layouts_of(names):
+    """The layouts of images that mkimages.sh made. What it would make and has not is said."""
+    folder = os.environ.get("OVERMOUNT_IMAGES", "")
+    if not folder:
+        skip("OVERMOUNT_IMAGES is not set")
+    found = []
+    for name in names:
+        # Not zstd:chunked: skopeo 1.9 drops the padding of the tar there, so that it has not its diff ID, and om says so.
+        there = [pathlib.Path(folder, name + ending) for ending in ("", ".zstd")]
+        there = [layout for layout in there if (layout / "index.json").exists()]
+        if not there:
+            print(f"PARTIAL: there is no image {name} in {folder}", flush=True)
+        found += there
+    if not found:
+        raise SystemExit(f"no image was found in {folder}")
+    return found
+
+
+def tars_of_all():
+    """Every layer of every image, in minutes: as_tars() takes a part of them."""
+    need("gzip", "zstd", "cmp")
+    os.environ["OVERMOUNT_STORAGE"] = "virtual"
+    done = set()
+    for layout in layouts_of(ALL_IMAGES):
+        check_tars(layout, 10**6, 200, done)
+    print(f"{len(done)} different layers")
+
+
+def import_measured(source, producer=None):
+    """Imports into a new repository, from the standard output of a shell's command where there is one: the image ID, the
+    chain IDs from the lowest layer on, and the peak of om's memory in KiB."""
+    shutil.rmtree(REPO, ignore_errors=True)
+    peak = SCRATCH / "peak"
+    command = ["time", "-f", "%M", "-o", str(peak), OM, "--repo", str(REPO), "image", "import", source]
+    if producer:
+        command = ["bash", "-c", f"set -o pipefail; {producer} | {shlex.join(command)}"]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise SystemExit(f"{producer or source}: status {done.returncode}: {done.stderr}")
+    identity = done.stdout.strip()
+    rows = json.loads(om("--json", "image", "list-layers", identity))
+    if left_behind():
+        raise SystemExit(f"{producer or source}: left behind: {left_behind()}")
+    return identity, [row["chain_id"] for row in reversed(rows)], int(peak.read_text().split()[-1])
+
+
+def streams():
+    """Each image from a pipe, as each archive and compressed as a whole: what its file gives, in little memory."""
+    need("time", "gzip", "zstd", "xz", "bzip2")
+    most_kib, count, peaks = 64 << 10, 0, {}
+    for layout in layouts_of(ALL_IMAGES):
+        def blob_of(digest, layout=layout):
+            return json.loads((layout / "blobs" / digest.replace(":", "/")).read_text())
+
+        manifest = blob_of(json.loads((layout / "index.json").read_text())["manifests"][0]["digest"])
+        config = manifest["config"]["digest"]
+        chains = []
+        for diff in blob_of(config)["rootfs"]["diff_ids"]:
+            both = " ".join([*chains[-1:], diff])
+            chains.append("sha256:" + hashlib.sha256(both.encode()).hexdigest() if chains else diff)
+        big = sum(layer["size"] for layer in manifest["layers"]) > 16 << 20
+        # What is read in place, what gives the same as a stream, and whether more than the plain stream is tried.
+        tar = f"tar -C {shlex.quote(str(layout))} -cf -"
+        forms = [(f"oci:{layout}", tar + " --sort=name .", not big), ("", tar + " index.json oci-layout blobs", False)]
+        for kind in ("docker", "oci"):
+            file = layout.with_name(f"{layout.name}.{kind}.tar")
+            if file.exists():
+                forms.append((f"{kind}-archive:{file}", f"cat {shlex.quote(str(file))}", kind == "docker" or not big))
+        for in_place, producer, more in forms:
+            ways = ([(in_place, None)] if in_place else []) + [("-", producer)]
+            if more:
+                ways += [("-", f"{producer} | {packer}") for packer in (
+                    ("gzip -1", "zstd -q1") if big else ("gzip", "zstd -q", "xz -1", "bzip2"))]
+            for source, stream in ways:
+                got_identity, got_chains, kib = import_measured(source, stream)
+                what = (stream or source).replace(str(layout.parent) + "/", "")
+                if (got_identity, got_chains) != (config, chains):
+                    raise SystemExit(f"{what}: {got_identity} of {got_chains}, wanted {config} of {chains}")
+                print(f"{layout.name}: {what}: {len(chains)} layers, {kib} KiB", flush=True)
+                if kib >= most_kib:
+                    raise SystemExit(f"{what}: {kib} KiB are too many")
+                peaks[layout.name] = max(peaks.get(layout.name, 0), kib)
+                count += 1
+    print(f"{count} imports give the IDs that the layouts say; peaks in KiB: {peaks}")
 
 
 def as_tars():
@@ -859,27 +1043,8 @@ def as_tars():
         sources += [base for base in [pathlib.Path(folder, name), pathlib.Path(folder, name + ".zstd")]
                     if folder and (base / "index.json").exists()]
     os.environ["OVERMOUNT_STORAGE"] = "virtual"
-    for layout in sources:
-        shutil.rmtree(REPO, ignore_errors=True)
-        identity = om("image", "import", f"oci:{layout}", "--tag", "test/virtual")
-        by_name = {}
-        manifest = json.loads((layout / "index.json").read_text())["manifests"][0]["digest"].replace(":", "/")
-        for one in json.loads((layout / "blobs" / manifest).read_text())["layers"]:
-            packed_layer = layout / "blobs" / one["digest"].replace(":", "/")
-            tool = {b"\x1f\x8b": ["gzip", "-dc"], b"\x28\xb5": ["zstd", "-dc"]}.get(packed_layer.open("rb").read(2), ["cat"])
-            tar = subprocess.run(tool, stdin=packed_layer.open("rb"), check=True, stdout=subprocess.PIPE).stdout
-            by_name["sha256:" + hashlib.sha256(tar).hexdigest()] = packed_layer, tool
-        rows = json.loads(om("--json", "image", "list-layers", identity))
-        entries = files = 0
-        for row in rows if len(rows) < 20 else rows[::len(rows) // 20]:
-            packed_layer, tool = by_name[row["diff_id"]]
-            with (SCRATCH / "original.tar").open("wb") as out:
-                subprocess.run(tool, stdin=packed_layer.open("rb"), check=True, stdout=out)
-            more = check_tar(row["chain_id"], SCRATCH / "original.tar")
-            entries, files = entries + more[0], files + more[1]
-        if list(REPO.glob("diffs/*/*/rootfs")) or left_behind():
-            raise SystemExit(f"{layout}: unpacked, or left behind: {left_behind()}")
-        print(f"{layout.name}: {len(rows)} layers, {entries} entries, {files} files are equal")
+    if not all([check_tars(layout, 20, 60, set()) for layout in sources]):
+        print("PARTIAL: not all layers were compared; the part `large` of .ci/nightly takes them all")
 
     # What is refused, in one line.
     shutil.rmtree(REPO)
@@ -1014,11 +1179,26 @@ def two():
     print(f"opening takes {few} calls with few layers, {many} with 10,000 more")
 
 
+PARTS = {
+    "bad": bad,
+    "commit": commit,
+    "crun": crun,
+    "dpkg": dpkg,
+    "export": export,
+    "forms": forms,
+    "images": images,
+    "kill": kill,
+    "layer": layer,
+    "streams": streams,
+    "two": two,
+    "umoci": umoci,
+    "virtual": as_tars,
+    "virtual-all": tars_of_all,
+}
 if os.geteuid() != 0:
     skip("mounting needs root")
 try:
-    {"images": images, "umoci": umoci, "kill": kill, "bad": bad, "crun": crun, "layer": layer, "virtual": as_tars, "two": two,
-     "forms": forms, "export": export, "commit": commit, "dpkg": dpkg}[sys.argv[2]]()
+    PARTS[sys.argv[2]]()
 finally:
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as mounts:
         for line in reversed(mounts.readlines()):
