@@ -120,6 +120,7 @@ int main(int argc, char** argv)
     add_image_commands(commands);
     add_layer_commands(commands);
     add_tag_commands(commands);
+    add_check_command(commands);
 
     try {
         app.parse(argc, argv);
@@ -132,11 +133,16 @@ int main(int argc, char** argv)
         asio::io_context context(1);
         asio::co_spawn(context, run(chosen, set, given), [&failure](std::exception_ptr ended) { failure = ended; });
         context.run();
-        if (failure)
-            std::rethrow_exception(failure);
+        int status = 0;
+        try {
+            if (failure)
+                std::rethrow_exception(failure);
+        } catch (const said_failure&) {
+            status = 1;
+        }
         if (!std::cout.flush() || std::fflush(stdout) != 0)
             throw om::error::from_errno(errno != 0 ? errno : EIO).operation("write").subject("standard output");
-        return 0;
+        return status;
     } catch (const std::exception& problem) {
         std::cerr << "om: " << problem.what() << '\n';
         return 1;

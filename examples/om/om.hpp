@@ -8,6 +8,7 @@
 
 #include <CLI/CLI.hpp>
 
+#include <exception>
 #include <span>
 #include <string>
 #include <vector>
@@ -30,7 +31,12 @@ public:
     std::string first, second, target, parent, arch, message;
     std::string compress = "none", format = "docker-archive";
     std::vector<std::string> tags, images;
-    bool writable = false;
+    bool writable = false, records = false;
+};
+
+// A command that did not succeed and has said so itself.
+class said_failure : public std::exception
+{
 };
 
 // A command for each form of a repository; both are one function template.
@@ -56,9 +62,10 @@ public:
         made->fallthrough();
         return made;
     }
+    // Below a group, or without one.
     CLI::App* verb(CLI::App* parent, const char* name, const char* help, command function)
     {
-        CLI::App* made = parent->add_subcommand(name, help);
+        CLI::App* made = (parent != nullptr ? *parent : app_).add_subcommand(name, help);
         made->fallthrough();
         made->callback([this, function] { chosen_ = function; });
         return made;
@@ -74,6 +81,7 @@ void add_image_commands(words& to);
 void add_export_command(words& to, CLI::App* images);
 void add_layer_commands(words& to);
 void add_tag_commands(words& to);
+void add_check_command(words& to);
 
 // Standard input, or a file that cannot be read by offset.
 asio::posix::stream_descriptor open_stream(const std::string& name, const asio::any_io_executor& executor);

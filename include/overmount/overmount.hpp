@@ -3,6 +3,7 @@
 #define OVERMOUNT_OVERMOUNT_HPP
 
 #include <overmount/asset.hpp>
+#include <overmount/check.hpp>
 #include <overmount/digest.hpp>
 #include <overmount/error.hpp>
 #include <overmount/exporter/archive_output.hpp>

@@ -2,10 +2,12 @@
 #define OVERMOUNT_REPOSITORY_HPP
 
 #include <overmount/asset.hpp>
+#include <overmount/check.hpp>
 #include <overmount/concepts/importer.hpp>
 #include <overmount/image.hpp>
 #include <overmount/importer/archive.hpp>
 #include <overmount/mount/overlay_mount.hpp>
+#include <overmount/repository/check_run.hpp>
 #include <overmount/repository/create_run.hpp>
 #include <overmount/repository/import_run.hpp>
 #include <overmount/repository/stream_run.hpp>
@@ -261,6 +263,21 @@ public:
         return mount::commit_record(state_, std::move(record), std::move(options));
     }
 
+    /// Compares all that the repository keeps with its digests: configs, manifests, blobs, the chains of layers, what
+    /// they refer to, and each diff. One that was unpacked is compared with its recipe, in data and in all else. Of a
+    /// storage that does not give tars back, records alone are checked.
+    ///
+    /// A damage does not end the check: the report has all of them. What dead processes left is none, nor is what is
+    /// made or removed at the same time. Reads two diffs at a time; the tree of one is made again below `tmp/`, without
+    /// data.
+    ///
+    /// *Returns*: what was checked, and what was found. *Errors*: only where the repository cannot be read at all:
+    /// errno values such as EMFILE and ENOSPC. *Cancellation*: any; nothing is left.
+    [[nodiscard]] asio::awaitable<check_report> check(check_options options = check_options()) const
+    {
+        return check_all(state_, std::move(options));
+    }
+
     [[nodiscard]] const std::filesystem::path& base() const noexcept { return state_->records->base(); }
     [[nodiscard]] const limits& bounds() const noexcept { return state_->bounds; }
 
@@ -279,6 +296,7 @@ private:
     static asio::awaitable<std::vector<image>>
     finish_run(std::shared_ptr<state> owner, std::shared_ptr<Run> run, asio::awaitable<void> work);
     static asio::awaitable<chain_id> finish_layer(std::shared_ptr<create_run> run, asio::awaitable<void> work);
+    static asio::awaitable<check_report> check_all(std::shared_ptr<state> owner, check_options options);
     template <class Importer>
     static asio::awaitable<std::vector<image>> import_all(std::shared_ptr<state> owner, Importer source,
                                                           import_options options);

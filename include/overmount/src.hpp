@@ -5,6 +5,8 @@
 #include <overmount/impl/archive_output.ipp>
 #include <overmount/impl/block_encoder.ipp>
 #include <overmount/impl/bzip2_decoder.ipp>
+#include <overmount/impl/check.ipp>
+#include <overmount/impl/check_records.ipp>
 #include <overmount/impl/commit_run.ipp>
 #include <overmount/impl/correction.ipp>
 #include <overmount/impl/crc32c.ipp>
@@ -33,6 +35,7 @@
 #include <overmount/impl/oci_layout_target.ipp>
 #include <overmount/impl/on_disk_reader.ipp>
 #include <overmount/impl/on_disk_storage.ipp>
+#include <overmount/impl/on_disk_verify.ipp>
 #include <overmount/impl/overlay_mount.ipp>
 #include <overmount/impl/path.ipp>
 #include <overmount/impl/recipe.ipp>
@@ -42,6 +45,7 @@
 #include <overmount/impl/step.ipp>
 #include <overmount/impl/store.ipp>
 #include <overmount/impl/task_group.ipp>
+#include <overmount/impl/tree_compare.ipp>
 #include <overmount/impl/upper_reader.ipp>
 #include <overmount/impl/virtual_storage.ipp>
 #include <overmount/impl/xz_decoder.ipp>

@@ -14,6 +14,7 @@
     cli.py OM virtual-all  the same of each layer of each image of $OVERMOUNT_IMAGES
     cli.py OM streams    each image of $OVERMOUNT_IMAGES from a pipe, in each form and compressed as a whole: the same image
                          as from its file, in less than 64 MiB of memory
+    cli.py OM check      om check of a whole and of a damaged repository, on either storage
     cli.py OM two        several processes in one repository; opening one of 10,000 layers
 
 Exit status 77: cannot run here."""
@@ -1099,6 +1100,57 @@ def as_tars():
         raise SystemExit(f"--virtual on a repository of directories: {done}")
 
 
+def check():
+    """One line a damage and exit status 1; one line of what was checked otherwise."""
+    layout = SCRATCH / "layout"
+    layers = make_tree()
+    make_layout(layout, layers)
+    identity = om("image", "import", f"oci:{layout}", "--tag", "odd")
+    for words, said in (((), "whole: images 1, layers 3, diffs 3, tags 1, manifests "),
+                        (("--records",), "diffs and blobs were not read")):
+        line = om("check", *words)
+        if said not in line or len(line.splitlines()) != 1:
+            raise SystemExit(f"om check {words}: {line}")
+    if json.loads(om("--json", "check")) != {"ok": True, "findings": []}:
+        raise SystemExit(om("--json", "check"))
+    diff = REPO / "diffs/sha256" / hashlib.sha256(layers[0][0]).hexdigest()
+    odd = os.fsencode(diff / "rootfs") + b"/new \xff\n"
+    with open(odd, "wb"):
+        pass
+    om("tag", "add", "other", identity)
+    om("image", "remove", identity)
+    tag = REPO / "tags" / (hashlib.sha256(b"docker.io/library/odd:latest").hexdigest() + ".json")
+    tag.write_text(json.dumps({"name": "docker.io/library/odd:latest", "image": identity, "manifest": None, "index": None,
+                               "source": "", "time": ""}))
+    done = om("check", check=False)
+    lines = done.stdout.splitlines()
+    if done.returncode != 1 or done.stderr or len(lines) != 3:
+        raise SystemExit(f"{done.returncode}, {done.stdout}, {done.stderr}")
+    for line, said in zip(lines, (f"image_missing docker.io/library/odd:latest: its image {identity} is missing",
+                                  f"diff_changed sha256:{diff.name}: its time was another",
+                                  f"diff_changed sha256:{diff.name} new \\xff\\n: the layer has no such entry")):
+        if line != said:
+            raise SystemExit(f"wanted {said}\ngot    {line}")
+    done = om("--json", "check", check=False)
+    report = json.loads(done.stdout)
+    if done.returncode != 1 or report["ok"] or report["findings"][2] != {
+            "kind": "diff_changed", "object": f"sha256:{diff.name}", "path": "new \\xff\\n",
+            "detail": "the layer has no such entry"}:
+        raise SystemExit(done.stdout)
+    tars = [OM, "--virtual", "--repo", SCRATCH / "tars"]
+    subprocess.run([*tars, "image", "import", f"oci:{layout}"], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([*tars, "check"], check=True, stdout=subprocess.DEVNULL)
+    with open(SCRATCH / "tars/diffs/sha256" / diff.name / "layer.tar", "r+b") as file:
+        file.seek(600)
+        file.write(b"?")
+    done = subprocess.run([*tars, "check"], capture_output=True, text=True)
+    if done.returncode != 1 or f"diff_changed sha256:{diff.name}: its tar has sha256:" not in done.stdout:
+        raise SystemExit(done.stdout)
+    if left_behind():
+        raise SystemExit(f"left behind: {left_behind()}")
+    print("one line a damage, and a report in JSON")
+
+
 def two():
     need("busybox", "gzip", "strace")
     tree = make_tree()
@@ -1181,6 +1233,7 @@ def two():
 
 PARTS = {
     "bad": bad,
+    "check": check,
     "commit": commit,
     "crun": crun,
     "dpkg": dpkg,

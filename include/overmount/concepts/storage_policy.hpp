@@ -10,9 +10,12 @@
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 namespace overmount::inline OVERMOUNT_ABI {
@@ -127,6 +130,40 @@ concept packable_storage =
     storage_policy<Storage> && diff_reader<typename Storage::reader> &&
     requires(const Storage& storage, const diff_id& id) {
         { storage.pack(id) } -> std::same_as<typename Storage::reader>; // throws errc::layer_not_found
+    };
+
+/// What a diff is verified with.
+class verify_context
+{
+public:
+    using listener = std::function<void(std::string_view path, std::string_view how)>;
+
+    /// \param scratch where something may be made for the time being
+    /// \param changed hears of each damage: where it is in the layer, empty for the whole, and what it is
+    /// \param poll    is called between pieces; what it throws ends the work
+    verify_context(write_context scratch, listener changed, std::function<void()> poll)
+        : scratch_(std::move(scratch)), changed_(std::move(changed)), poll_(std::move(poll))
+    {
+    }
+    [[nodiscard]] const write_context& scratch() const noexcept { return scratch_; }
+    void changed(std::string_view path, std::string_view how) const { changed_(path, how); }
+    void poll() const { poll_(); }
+
+private:
+    write_context scratch_;
+    listener changed_;
+    std::function<void()> poll_;
+};
+
+/// A packable storage that keeps more of a diff than the bytes of its tar, and compares that as well.
+///
+/// Guarantees: `verify` reads all that is kept of the diff and tells each place that is not as it was written. Throws
+/// as `pack` and reading do where it cannot be compared. It may be called from any thread, with the others. What it
+/// makes in the scratch it removes again, unless it throws.
+template <class Storage>
+concept verifiable_storage =
+    packable_storage<Storage> && requires(const Storage& storage, const diff_id& id, const verify_context& context) {
+        { storage.verify(id, context) } -> std::same_as<void>;
     };
 
 /// Gives the entries of one diff in the tar's order, each with its place; false behind the last one. Of a sparse

@@ -63,10 +63,21 @@ public:
     [[nodiscard]] std::vector<digest> images() const;
     bool remove_image(const digest& id);
     void put_manifest(const digest& id, std::string_view manifest, durability sync);
+    [[nodiscard]] std::optional<std::string> manifest(const digest& id) const;
+    [[nodiscard]] std::vector<digest> manifests() const;
+    // Diffs of storages that name what they keep by the digest.
+    [[nodiscard]] std::vector<digest> kept_diffs() const;
+
+    // `blobs/<algorithm>/<hex>`; no descriptor where there is none.
+    [[nodiscard]] unique_fd blob(const digest& id) const;
+    [[nodiscard]] std::vector<digest> blobs() const;
 
     void put_tag(const tag_record& record, durability sync);
     [[nodiscard]] std::optional<tag_record> tag(std::string_view name) const;
     [[nodiscard]] std::vector<tag_record> tags() const;
+    [[nodiscard]] std::vector<std::string> tag_files() const;
+    // The tag that a file has; `corrupt_repository` where it has none, or another one's.
+    [[nodiscard]] std::optional<tag_record> tag_in(const std::string& file) const;
     bool remove_tag(std::string_view name);
 
     // A directory of the caller's own below tmp/, locked as long as the lock lives.
@@ -133,7 +144,7 @@ private:
 
     std::filesystem::path base_;
     bool read_only_ = false;
-    unique_fd base_fd_, diffs_, layers_, images_, manifests_, tags_, mounts_, leases_, claims_, tmp_;
+    unique_fd base_fd_, diffs_, layers_, images_, manifests_, tags_, blobs_, mounts_, leases_, claims_, tmp_;
 };
 
 } // namespace detail

@@ -113,14 +113,31 @@ OVERMOUNT_DECL void mount_table::sweep()
         remove_tree(store_->staging(), name, store_->staging());
 }
 
+// Whether the chain needs a correction, as its note says; nothing without a note.
+inline std::optional<bool> noted_correction(int layer)
+{
+    const auto known = read_file(layer, "correction.json", 4096);
+    if (!known)
+        return std::nullopt;
+    bool needed = false;
+    read_record(*known, json_object({{"needed", json_flag(needed).required()}}));
+    return needed;
+}
+
+OVERMOUNT_DECL bool mount_table::lost_correction(const chain_id& top, const std::vector<stacked_layer>& stack) const
+{
+    const unique_fd layer = open_directory(store_->base_fd(), store_->layer_path(top));
+    const auto noted = noted_correction(layer.get());
+    if (!noted)
+        return false;
+    return *noted ? !exists(layer.get(), "correction") : correction(stack).needed();
+}
+
 OVERMOUNT_DECL bool mount_table::ensure_correction(const chain_id& top, const std::vector<stacked_layer>& stack)
 {
     const unique_fd layer = open_directory(store_->base_fd(), store_->layer_path(top));
-    if (const auto known = read_file(layer.get(), "correction.json", 4096)) {
-        bool needed = false;
-        read_record(*known, json_object({{"needed", json_flag(needed).required()}}));
-        return needed;
-    }
+    if (const auto known = noted_correction(layer.get()))
+        return *known;
     const correction wanted(stack);
     auto staging = store_->make_staging();
     try {

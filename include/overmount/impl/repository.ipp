@@ -93,6 +93,17 @@ basic_repository<Storage, Mount>::finish_layer(std::shared_ptr<create_run> run, 
 }
 
 template <storage_policy Storage, optional_mount_policy Mount>
+asio::awaitable<check_report>
+basic_repository<Storage, Mount>::check_all(std::shared_ptr<state> owner, check_options options)
+{
+    auto run = std::make_shared<detail::check_run<Storage>>(owner, options);
+    auto work = run->run(run);
+    auto clean = [run](const detail::stop_flag&) { run->clean(); };
+    co_await detail::run_then_clean(owner->pool, std::move(work), std::move(clean));
+    co_return run->report();
+}
+
+template <storage_policy Storage, optional_mount_policy Mount>
 template <class Importer>
 asio::awaitable<std::vector<basic_image<Storage, Mount>>>
 basic_repository<Storage, Mount>::import_all(std::shared_ptr<state> owner, Importer source, import_options options)

@@ -58,6 +58,7 @@ OVERMOUNT_DECL store::store(const std::filesystem::path& base, std::string_view 
         images_ = open_part(base_fd_.get(), "images");
         manifests_ = open_part(base_fd_.get(), "manifests");
         tags_ = open_part(base_fd_.get(), "tags");
+        blobs_ = open_part(base_fd_.get(), "blobs");
         mounts_ = open_part(base_fd_.get(), "mounts");
         leases_ = open_part(base_fd_.get(), "leases");
         claims_ = open_part(base_fd_.get(), "claims");
@@ -253,6 +254,39 @@ OVERMOUNT_DECL void store::put_manifest(const digest& id, std::string_view manif
     put_record(manifests_.get(), digest_name(id) + ".json", manifest, sync, false);
 }
 
+OVERMOUNT_DECL std::optional<std::string> store::manifest(const digest& id) const
+{
+    return read_file(manifests_.get(), digest_name(id) + ".json", record_limit);
+}
+
+OVERMOUNT_DECL std::vector<digest> store::manifests() const
+{
+    std::vector<digest> out;
+    for (std::string name : list_directory(manifests_.get(), ".")) {
+        if (!name.ends_with(".json"))
+            continue;
+        name.resize(name.size() - std::string_view(".json").size());
+        if (const auto dash = name.find('-'); dash != std::string::npos)
+            name[dash] = ':';
+        if (const auto id = digest::try_parse(name))
+            out.push_back(*id);
+    }
+    std::ranges::sort(out);
+    return out;
+}
+
+OVERMOUNT_DECL std::vector<digest> store::kept_diffs() const { return listed_digests(diffs_.get()); }
+
+OVERMOUNT_DECL unique_fd store::blob(const digest& id) const
+{
+    unique_fd fd(::openat(blobs_.get(), digest_path(id).c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
+    if (!fd && errno != ENOENT)
+        throw_errno("open", id.string());
+    return fd;
+}
+
+OVERMOUNT_DECL std::vector<digest> store::blobs() const { return listed_digests(blobs_.get()); }
+
 inline std::string tag_file(std::string_view name) { return digest::of(name).hex() + ".json"; }
 
 OVERMOUNT_DECL void store::put_tag(const tag_record& record, durability sync)
@@ -294,10 +328,26 @@ OVERMOUNT_DECL std::optional<tag_record> store::tag(std::string_view name) const
 OVERMOUNT_DECL std::vector<tag_record> store::tags() const
 {
     std::vector<tag_record> out;
-    for (const std::string& name : list_directory(tags_.get(), "."))
+    for (const std::string& name : tag_files())
         if (const auto text = read_file(tags_.get(), name, record_limit))
             out.push_back(parse_tag(*text));
     std::ranges::sort(out, {}, &tag_record::name);
+    return out;
+}
+
+OVERMOUNT_DECL std::vector<std::string> store::tag_files() const { return list_directory(tags_.get(), "."); }
+
+OVERMOUNT_DECL std::optional<tag_record> store::tag_in(const std::string& file) const
+{
+    const auto text = read_file(tags_.get(), file, record_limit);
+    if (!text)
+        return std::nullopt;
+    auto out = parse_tag(*text);
+    if (tag_file(out.name) != file)
+        throw error(errc::corrupt_repository)
+            .at(stage::repository)
+            .subject(out.name)
+            .detail("it is not where the name is looked for");
     return out;
 }
 

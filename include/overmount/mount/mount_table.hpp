@@ -52,6 +52,9 @@ public:
                                        const std::vector<stacked_layer>& stack);
     // Makes `layers/<chain>/correction` and says whether there is anything in it.
     bool ensure_correction(const chain_id& top, const std::vector<stacked_layer>& stack);
+    // Whether a mount would do without a correction that the chain needs. One that was never made is no loss: the
+    // next mount makes it.
+    [[nodiscard]] bool lost_correction(const chain_id& top, const std::vector<stacked_layer>& stack) const;
 
 private:
     std::shared_ptr<store> store_;

@@ -35,8 +35,13 @@ public:
     [[nodiscard]] lower_directory lower(const diff_id& id) const;
     /// The diff's tar, bit for bit. Throws `errc::layer_not_found`, or `errc::missing_recipe`.
     [[nodiscard]] reader pack(const diff_id& id) const;
+    /// Compares the tree with what the recipe says, and the tar that they make with the diff's ID. Unpacks the recipe
+    /// without data for that.
+    void verify(const diff_id& id, const verify_context& context) const;
 
 private:
+    void compare_with_recipe(const diff_id& id, const verify_context& context) const;
+
     detail::diff_directory diffs_;
 };
 
@@ -80,6 +85,7 @@ public:
 private:
     friend class on_disk_storage;
     struct state;
+    void leave_file(); // after a failure
     explicit reader(std::unique_ptr<state> implementation) noexcept;
     std::unique_ptr<state> state_;
 };
@@ -89,6 +95,7 @@ private:
 #ifndef OVERMOUNT_SEPARATE_COMPILATION
 #include <overmount/impl/on_disk_storage.ipp>
 #include <overmount/impl/on_disk_reader.ipp>
+#include <overmount/impl/on_disk_verify.ipp>
 #endif
 
 #endif
