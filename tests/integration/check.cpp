@@ -16,8 +16,10 @@
 
 #include <atomic>
 #include <fstream>
+#include <future>
 #include <iterator>
 #include <set>
+#include <sstream>
 #include <thread>
 
 namespace asio = boost::asio;
@@ -78,6 +80,13 @@ void flip(const fs::path& file, std::size_t at)
     write(file, content);
     const timespec times[] = {status.st_atim, status.st_mtim};
     REQUIRE(::utimensat(AT_FDCWD, file.c_str(), times, 0) == 0);
+}
+
+ino_t inode_of(const fs::path& file)
+{
+    struct stat status;
+    REQUIRE(::stat(file.c_str(), &status) == 0);
+    return status.st_ino;
 }
 
 // Layers with whatever is kept in a way of its own: replaced files, whiteouts, implied directories, links, devices.
@@ -516,6 +525,26 @@ TEST_CASE("images that come and go while a repository is checked are no damage")
         UNSCOPED_INFO(to_string(found.kind) << " " << found.object << ": " << found.detail);
     CHECK(report.ok());
     CHECK(checks > 1);
+}
+
+TEST_CASE("what has changed when a check looks again is no damage")
+{
+    NEEDS_ROOT();
+    const on_disk one;
+    const om::detail::store other(one.base, om::on_disk_storage::form(), false);
+    auto guard = std::make_optional(other.lock_shared()); // as who removes something
+    one.repository.add_tag("other", digest::of("nowhere"));
+    auto report = std::async(std::launch::async, [&] { return get(one.repository.check()); });
+    // It has found the tag, and waits for the lock.
+    const std::string lock = ":" + std::to_string(inode_of(one.base / "repository.lock")) + " ";
+    for (bool waits = false; !waits && report.wait_for(std::chrono::milliseconds(1)) != std::future_status::ready;) {
+        std::istringstream table(read("/proc/locks"));
+        for (std::string line; std::getline(table, line);)
+            waits = waits || (line.find("->") != std::string::npos && line.find(lock) != std::string::npos);
+    }
+    one.repository.remove_tag("other");
+    guard.reset();
+    CHECK(report.get().ok());
 }
 
 TEST_CASE("a check that is cancelled ends early and leaves nothing")
