@@ -75,7 +75,8 @@ asio::awaitable<void> image_export(Repository repository, settings, arguments gi
     if (!to.name.empty() && given.images.size() != 1)
         throw om::error(om::errc::ambiguous_image).subject(where).detail("a name in the destination is for one image");
     om::export_options options;
-    options.encoding(parse_encoding(given.compress));
+    if (!given.compress.empty())
+        options.encoding(parse_encoding(given.compress));
     std::vector<typename Repository::image> images;
     for (const std::string& word : given.images) {
         images.push_back(repository.find_image(word));
@@ -117,7 +118,7 @@ void add_export_command(words& to, CLI::App* images)
                     "docker-archive:FILE[:NAME], oci:DIR[:NAME], oci-archive:FILE[:NAME], or - for standard output")
         ->required()
         ->expected(2, -1);
-    sub->add_option("--compress", given.compress, "layers: none, gzip[:LEVEL], zstd[:LEVEL]")->capture_default_str();
+    sub->add_option("--compress", given.compress, "layers: none, gzip[:LEVEL], zstd[:LEVEL]; by default as they came where blobs were kept, else none");
     sub->add_option("--format", given.format, "what - gets")
         ->check(CLI::IsMember({"docker-archive", "oci-archive"}))
         ->capture_default_str();

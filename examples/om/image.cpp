@@ -82,6 +82,7 @@ asio::awaitable<void> image_import(Repository repository, settings set, argument
     om::import_options options;
     for (const std::string& tag : given.tags)
         options.tag(tag);
+    options.keep_blobs(given.keep_blobs);
     if (!given.arch.empty())
         options.wanted(om::platform::parse(given.arch));
     auto line = std::make_shared<progress_line>();
@@ -287,6 +288,7 @@ void add_image_commands(words& to)
     CLI::App* images = to.group("image", "Images: import, look at, mount");
     auto* sub = to.verb(images, "import", "Import images; prints their IDs", {image_import, image_import});
     sub->add_option("SOURCE", given.first, "docker-archive:FILE[:NAME], oci:DIR[:NAME], oci-archive:FILE[:NAME]")->required();
+    sub->add_flag("--keep-blobs", given.keep_blobs, "keep the compressed layers: an export gives them back as they came");
     sub->add_option("--tag,-t", given.tags, "a name for the image; may be given more than once");
     sub->add_option("--platform", given.arch, "OS/ARCHITECTURE[/VARIANT] to choose from an index");
     add_export_command(to, images);

@@ -29,9 +29,9 @@ class arguments
 {
 public:
     std::string first, second, target, parent, arch, message;
-    std::string compress = "none", format = "docker-archive";
+    std::string compress, format = "docker-archive";
     std::vector<std::string> tags, images;
-    bool writable = false, records = false;
+    bool writable = false, records = false, keep_blobs = false;
 };
 
 // A command that did not succeed and has said so itself.

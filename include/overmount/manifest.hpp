@@ -62,13 +62,15 @@ public:
     /// Throws `invalid_manifest`, `unsupported_media_type`, `malformed_json`, `json_limit_exceeded`.
     [[nodiscard]] static manifest parse(std::string bytes, const limits& bounds);
 
+    /// Of the manifest itself; where it does not say, that which its config has.
+    [[nodiscard]] const std::string& media_type() const noexcept { return media_type_; }
     [[nodiscard]] const descriptor& config() const noexcept { return config_; }
     [[nodiscard]] const std::vector<layer_descriptor>& layers() const noexcept { return layers_; }
     [[nodiscard]] const std::string& bytes() const noexcept { return bytes_; } ///< verbatim
 
 private:
     manifest(std::string bytes, descriptor config) : bytes_(std::move(bytes)), config_(std::move(config)) {}
-    std::string bytes_;
+    std::string bytes_, media_type_;
     descriptor config_;
     std::vector<layer_descriptor> layers_;
 };

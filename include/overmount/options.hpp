@@ -89,7 +89,17 @@ public:
         return *this;
     }
 
+    /// Keeps the blobs of each image as they came, its manifest and config among them, so that it can go out byte for
+    /// byte. They are read whether or not their layers are there, and compared with their digests and diff IDs. Of an
+    /// image without a manifest, as in archives of docker before 25, none are kept.
+    import_options& keep_blobs(bool on = true)
+    {
+        keeps_blobs_ = on;
+        return *this;
+    }
+
     [[nodiscard]] const std::vector<std::string>& tags() const noexcept { return tags_; }
+    [[nodiscard]] bool keeps_blobs() const noexcept { return keeps_blobs_; }
     [[nodiscard]] const overmount::platform& wanted() const noexcept { return wanted_; }
     [[nodiscard]] const std::function<void(const layer_progress&)>& progress() const noexcept { return progress_; }
 
@@ -97,13 +107,15 @@ private:
     std::vector<std::string> tags_;
     overmount::platform wanted_ = overmount::platform::host();
     std::function<void(const layer_progress&)> progress_;
+    bool keeps_blobs_ = false;
 };
 
 /// How images are written elsewhere.
 class export_options
 {
 public:
-    /// How the layers are compressed; by default they are not.
+    /// How the layers are compressed. By default an image whose blobs were kept goes to an OCI layout or archive as it
+    /// came, with its manifest; all others have layers that are not compressed.
     export_options& encoding(const layer_encoding& value)
     {
         encoding_ = value;
@@ -115,11 +127,11 @@ public:
         names_.emplace_back(image, std::move(value));
         return *this;
     }
-    [[nodiscard]] const layer_encoding& encoding() const noexcept { return encoding_; }
+    [[nodiscard]] const std::optional<layer_encoding>& encoding() const noexcept { return encoding_; }
     [[nodiscard]] const std::vector<std::pair<digest, std::string>>& names() const noexcept { return names_; }
 
 private:
-    layer_encoding encoding_;
+    std::optional<layer_encoding> encoding_;
     std::vector<std::pair<digest, std::string>> names_;
 };
 

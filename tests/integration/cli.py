@@ -15,6 +15,7 @@
     cli.py OM streams    each image of $OVERMOUNT_IMAGES from a pipe, in each form and compressed as a whole: the same image
                          as from its file, in less than 64 MiB of memory
     cli.py OM check      om check of a whole and of a damaged repository, on either storage
+    cli.py OM keep       images imported with their blobs kept go out as they came, as skopeo sees them
     cli.py OM two        several processes in one repository; opening one of 10,000 layers
 
 Exit status 77: cannot run here."""
@@ -1151,6 +1152,55 @@ def check():
     print("one line a damage, and a report in JSON")
 
 
+def keep():
+    """Manifests by skopeo inspect --raw, and every blob, before and after."""
+    need("skopeo", "busybox", "gzip", "zstd")
+    sources = []
+    layers = make_tree()
+    make_layout(SCRATCH / "gzip", layers)
+    make_layout(SCRATCH / "zstd", [(tar, subprocess.run(["zstd", "-q"], input=tar, check=True, stdout=subprocess.PIPE).stdout,
+                                    "+zstd") for tar, _, _ in layers])
+    sources += [f"oci:{SCRATCH}/gzip", f"oci:{SCRATCH}/zstd"]
+    subprocess.run(["skopeo", "copy", "-q", sources[0], f"oci-archive:{SCRATCH}/archive.tar:latest"], check=True)
+    sources.append(f"oci-archive:{SCRATCH}/archive.tar")
+    folder = os.environ.get("OVERMOUNT_IMAGES")
+    for name in ("small", "small.zstd", "odd", "odd.zstd"):
+        if folder and (pathlib.Path(folder) / name).is_dir():
+            sources.append(f"oci:{folder}/{name}")
+
+    def raw(source):
+        return subprocess.run(["skopeo", "inspect", "--raw", source], check=True, stdout=subprocess.PIPE).stdout
+
+    for source in sources:
+        for virtual in ((), ("--virtual",)):
+            repository = SCRATCH / "keeps"
+            base = [OM, *virtual, "--repo", repository]
+            identity = subprocess.run([*base, "image", "import", "--keep-blobs", source], check=True, text=True,
+                                      stdout=subprocess.PIPE).stdout.strip()
+            wanted = raw(source)
+            for target in (f"oci:{SCRATCH}/out:name", f"oci-archive:{SCRATCH}/out:name"):
+                subprocess.run([*base, "image", "export", identity, target], check=True)
+                if raw(target) != wanted:
+                    raise SystemExit(f"{source} to {target}: another manifest: {raw(target)}")
+                copied = SCRATCH / "copied"
+                subprocess.run(["skopeo", "copy", "-q", "--preserve-digests", target, f"dir:{copied}"], check=True)
+                manifest = json.loads(wanted)
+                for blob in [manifest["config"], *manifest["layers"]]:
+                    data = (copied / blob["digest"].removeprefix("sha256:")).read_bytes()
+                    if hashlib.sha256(data).hexdigest() != blob["digest"].removeprefix("sha256:"):
+                        raise SystemExit(f"{source} to {target}: {blob}")
+                shutil.rmtree(copied)
+                out = SCRATCH / "out"
+                shutil.rmtree(out) if out.is_dir() else out.unlink()
+            subprocess.run([*base, "image", "export", identity, f"oci:{SCRATCH}/out:name", "--compress", "none"], check=True)
+            if any(layer["mediaType"].endswith(("gzip", "zstd")) for layer in json.loads(raw(f"oci:{SCRATCH}/out"))["layers"]):
+                raise SystemExit(f"{source}: --compress none keeps the blobs")
+            shutil.rmtree(SCRATCH / "out")
+            subprocess.run([*base, "check"], check=True, stdout=subprocess.DEVNULL)
+            shutil.rmtree(repository)
+        print(f"{source}: {len(manifest['layers'])} layers and the manifest are as they came")
+
+
 def two():
     need("busybox", "gzip", "strace")
     tree = make_tree()
@@ -1240,6 +1290,7 @@ PARTS = {
     "export": export,
     "forms": forms,
     "images": images,
+    "keep": keep,
     "kill": kill,
     "layer": layer,
     "streams": streams,

@@ -67,6 +67,22 @@ struct offered_layer
     std::function<std::unique_ptr<layer_reader>()> open; ///< its bytes from the beginning; called on a worker
 };
 
+/// A blob as it came.
+struct kept_blob
+{
+    digest id;
+    std::uint64_t size;                                   ///< bytes
+    std::function<std::unique_ptr<layer_reader>()> open; ///< its bytes from the beginning; called on a worker
+};
+
+/// The manifest of an image as it came, and its layers' blobs.
+struct kept_manifest
+{
+    std::string bytes;
+    std::string media_type;
+    std::vector<kept_blob> blobs; ///< lowest first, one for each diff ID of the config
+};
+
 /// A name that an image is to have where it goes.
 struct offered_name
 {
@@ -80,6 +96,7 @@ struct offered_image
     image_config config;
     std::vector<offered_layer> layers; ///< lowest first, one for each diff ID of the config
     std::vector<offered_name> names = {};
+    std::optional<kept_manifest> kept = {}; ///< what an exporter may write instead of the layers, byte for byte
 };
 
 /// What an exporter works with.

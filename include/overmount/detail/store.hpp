@@ -71,6 +71,11 @@ public:
     // `blobs/<algorithm>/<hex>`; no descriptor where there is none.
     [[nodiscard]] unique_fd blob(const digest& id) const;
     [[nodiscard]] std::vector<digest> blobs() const;
+    [[nodiscard]] bool contains_blob(const digest& id, std::uint64_t size) const;
+    void put_blob(const digest& id, std::string_view content, durability sync);
+    // The same with a finished file `name` of the directory `staging`, whose digest was compared; it stays where it is
+    // when the blob is there already.
+    void publish_blob(int staging, const std::string& name, const digest& id, durability sync);
 
     void put_tag(const tag_record& record, durability sync);
     [[nodiscard]] std::optional<tag_record> tag(std::string_view name) const;

@@ -28,7 +28,12 @@ inline constexpr const char* layout_version = R"({"imageLayoutVersion":"1.0.0"})
     return "blobs/" + std::string(to_string(id.algorithm())) + "/" + id.hex();
 }
 
-// An OCI image manifest.
+// The layers of the images that do not go as they came, each diff once, in the order of their first use; and the blobs
+// of those that do.
+[[nodiscard]] std::vector<offered_layer> distinct_layers(const std::vector<offered_image>& images);
+[[nodiscard]] std::vector<kept_blob> distinct_blobs(const std::vector<offered_image>& images);
+
+// An OCI image manifest; of an image whose blobs were kept, its own, for which `blobs` need not have anything.
 [[nodiscard]] std::string make_manifest(const offered_image& image, const blob_table& blobs);
 
 // `index.json`, with an entry for each name of each image, and one for an image without. `old`, an index that is there

@@ -27,14 +27,15 @@ inline asio::awaitable<void> for_output(std::string name, asio::awaitable<void> 
     }
 }
 
-// Gives the bytes of an offered layer; when they end, they have its size and digest.
+// Gives the bytes of an offered layer, or of a blob; when they end, they have its size and digest.
 class verified_layer final : public layer_reader
 {
 public:
-    explicit verified_layer(const offered_layer& layer)
-        : id_(layer.diff), size_(layer.size), from_(layer.open()), sum_(id_.value().algorithm())
+    explicit verified_layer(const offered_layer& layer) : verified_layer(layer.diff.value(), layer.size, layer.open())
     {
     }
+    explicit verified_layer(const kept_blob& blob) : verified_layer(blob.id, blob.size, blob.open()) {}
+
     std::size_t read(std::span<std::byte> into) override
     {
         const std::size_t count = ended_ ? 0 : from_->read(into);
@@ -46,7 +47,7 @@ public:
         } else if (!ended_) {
             ended_ = true;
             const digest found = sum_.finish();
-            if (found != id_.value())
+            if (found != id_)
                 throw damaged("its bytes have " + found.string());
             if (done_ != size_)
                 throw damaged("there are fewer bytes than its record says");
@@ -55,11 +56,15 @@ public:
     }
 
 private:
+    verified_layer(const digest& id, std::uint64_t size, std::unique_ptr<layer_reader> from)
+        : id_(id), size_(size), from_(std::move(from)), sum_(id.algorithm())
+    {
+    }
     [[nodiscard]] error damaged(const std::string& how) const
     {
         return error(errc::invalid_asset).at(stage::storage).layer(id_.string()).detail(how);
     }
-    diff_id id_;
+    digest id_;
     std::uint64_t size_, done_ = 0;
     std::unique_ptr<layer_reader> from_;
     hasher sum_;

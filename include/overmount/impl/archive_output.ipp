@@ -56,18 +56,6 @@ inline output_place open_output(const std::filesystem::path& file)
     return {std::make_shared<unique_fd>(check(fd, "open directory", parent)), real.filename().string()};
 }
 
-// The layers of all images, each diff once, in the order of their first use.
-inline std::vector<offered_layer> distinct_layers(const std::vector<offered_image>& images)
-{
-    std::vector<offered_layer> out;
-    std::set<diff_id> seen;
-    for (const offered_image& image : images)
-        for (const offered_layer& layer : image.layers)
-            if (seen.insert(layer.diff).second)
-                out.push_back(layer);
-    return out;
-}
-
 // All that goes into an archive: the documents, then the layers.
 inline std::vector<archive_member> plan_archive(archive_form form, const std::vector<offered_image>& images,
                                                 const blob_table& blobs, std::vector<archive_member> layers)
@@ -143,8 +131,16 @@ inline asio::awaitable<void> write_planned(archive_form form, archive_output out
         auto open = [path = *file](const stop_flag&) { return std::make_shared<output_place>(open_output(path)); };
         place = *co_await run_on(context.pool(), std::move(open));
     }
+    // Docker of any age reads its archives' layers plain.
+    for (offered_image& image : images)
+        if (form == archive_form::docker)
+            image.kept.reset();
     blob_table blobs;
     std::vector<archive_member> members;
+    for (const kept_blob& blob : distinct_blobs(images)) {
+        auto open = [blob] { return std::make_unique<verified_layer>(blob); };
+        members.push_back({path_of_blob(blob.id), {}, std::move(open), blob.size});
+    }
     for (const offered_layer& layer : distinct_layers(images)) {
         if (context.encoding().kind() == compression::none) {
             blobs.insert({layer.diff, {layer.diff.value(), layer.size, compression::none}});

@@ -7,13 +7,15 @@
 
 #include <nlohmann/json.hpp>
 
+#include <set>
+
 namespace overmount::inline OVERMOUNT_ABI::detail {
 
 using ordered_json = nlohmann::ordered_json;
 
 inline constexpr const char* manifest_media_type = "application/vnd.oci.image.manifest.v1+json";
 
-inline ordered_json describe(const char* media_type, const digest& id, std::uint64_t size)
+inline ordered_json describe(const std::string& media_type, const digest& id, std::uint64_t size)
 {
     return {{"mediaType", media_type}, {"digest", id.string()}, {"size", size}};
 }
@@ -25,8 +27,33 @@ inline const char* layer_media_type(compression kind)
                                        : "application/vnd.oci.image.layer.v1.tar";
 }
 
+OVERMOUNT_DECL std::vector<offered_layer> distinct_layers(const std::vector<offered_image>& images)
+{
+    std::vector<offered_layer> out;
+    std::set<diff_id> seen;
+    for (const offered_image& image : images)
+        for (const offered_layer& layer : image.layers)
+            if (!image.kept && seen.insert(layer.diff).second)
+                out.push_back(layer);
+    return out;
+}
+
+OVERMOUNT_DECL std::vector<kept_blob> distinct_blobs(const std::vector<offered_image>& images)
+{
+    std::vector<kept_blob> out;
+    std::set<digest> seen;
+    for (const offered_image& image : images)
+        if (image.kept)
+            for (const kept_blob& blob : image.kept->blobs)
+                if (seen.insert(blob.id).second)
+                    out.push_back(blob);
+    return out;
+}
+
 OVERMOUNT_DECL std::string make_manifest(const offered_image& image, const blob_table& blobs)
 {
+    if (image.kept)
+        return image.kept->bytes;
     ordered_json out{{"schemaVersion", 2}, {"mediaType", manifest_media_type}};
     out["config"] =
         describe("application/vnd.oci.image.config.v1+json", image.config.id(), image.config.bytes().size());
@@ -69,7 +96,8 @@ OVERMOUNT_DECL std::string make_index(const std::vector<offered_image>& images,
     ordered_json out{{"schemaVersion", 2}, {"mediaType", "application/vnd.oci.image.index.v1+json"}};
     ordered_json entries = ordered_json::array();
     for (std::size_t i = 0; i < images.size(); ++i) {
-        ordered_json entry = describe(manifest_media_type, digest::of(manifests[i]), manifests[i].size());
+        ordered_json entry = describe(images[i].kept ? images[i].kept->media_type : manifest_media_type,
+                                      digest::of(manifests[i]), manifests[i].size());
         if (const platform& on = images[i].config.platform(); !on.os().empty() && !on.architecture().empty()) {
             entry["platform"] = {{"architecture", on.architecture()}, {"os", on.os()}};
             if (!on.variant().empty())

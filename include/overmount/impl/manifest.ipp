@@ -84,9 +84,11 @@ OVERMOUNT_DECL manifest manifest::parse(std::string bytes, const limits& bounds)
         if (value != 2)
             throw error(errc::unsupported_media_type).detail("docker's schema 1 manifests are not supported");
     };
-    const auto type = [](const std::string& value) {
+    std::string own_type;
+    const auto type = [&own_type](const std::string& value) {
         if (!value.empty() && !is_manifest_media_type(value))
             throw error(errc::unsupported_media_type).subject(value).detail("of a manifest");
+        own_type = value;
     };
     const auto take_config = [&] {
         config = parts.take();
@@ -111,6 +113,11 @@ OVERMOUNT_DECL manifest manifest::parse(std::string bytes, const limits& bounds)
              // What is an index for one reader must not be a manifest for the next (CVE-2021-41190).
              {"manifests", detail::json_refused("it is an index as well")}}));
     manifest out(std::move(bytes), std::move(*config));
+    if (own_type.empty())
+        own_type = out.config_.media_type().starts_with("application/vnd.docker.")
+                       ? "application/vnd.docker.distribution.manifest.v2+json"
+                       : "application/vnd.oci.image.manifest.v1+json";
+    out.media_type_ = std::move(own_type);
     out.layers_ = std::move(layers);
     return out;
 }

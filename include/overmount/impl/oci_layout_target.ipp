@@ -35,17 +35,19 @@ public:
     {
         auto begin = [self](const stop_flag&) { self->begin(); };
         co_await run_on(self->context_.pool(), std::move(begin));
-        for (std::size_t i = 0; i < self->images_.size(); ++i)
-            for (std::size_t k = 0; k < self->images_[i].layers.size(); ++k) {
-                const offered_layer& layer = self->images_[i].layers[k];
-                if (self->blobs_.contains(layer.diff))
-                    continue;
-                auto encode = std::make_shared<layer_encode>(layer, self->context_.encoding(), self->folder(layer),
-                                                             layer_encode::file::draft);
-                co_await layer_encode::run(encode, self->context_.pool());
-                auto keep = [self, encode, id = layer.diff](const stop_flag&) { self->keep(id, *encode); };
-                co_await run_on(self->context_.pool(), std::move(keep));
-            }
+        const auto blobs = distinct_blobs(self->images_);
+        for (const kept_blob& blob : blobs) {
+            auto copy = [self, blob](const stop_flag& stop) { self->copy(blob, stop); };
+            co_await run_on(self->context_.pool(), std::move(copy));
+        }
+        const auto layers = distinct_layers(self->images_);
+        for (const offered_layer& layer : layers) {
+            auto encode = std::make_shared<layer_encode>(layer, self->context_.encoding(), self->folder(layer),
+                                                         layer_encode::file::draft);
+            co_await layer_encode::run(encode, self->context_.pool());
+            auto keep = [self, encode, id = layer.diff](const stop_flag&) { self->keep(id, *encode); };
+            co_await run_on(self->context_.pool(), std::move(keep));
+        }
         auto end = [self](const stop_flag&) { self->end(); };
         co_await run_on(self->context_.pool(), std::move(end));
     }
@@ -95,10 +97,14 @@ private:
                 .detail("the directory is not empty and no OCI layout");
         const auto blobs = open_folder(top_, "blobs");
         folders_[digest_algorithm::sha256] = open_folder(blobs, "sha256");
-        for (const offered_image& image : images_)
-            for (const offered_layer& layer : image.layers)
-                if (const auto kind = algorithm_of(layer); !folders_.contains(kind))
-                    folders_[kind] = open_folder(blobs, std::string(to_string(kind)));
+        const auto need = [&](digest_algorithm kind) {
+            if (!folders_.contains(kind))
+                folders_[kind] = open_folder(blobs, std::string(to_string(kind)));
+        };
+        for (const offered_layer& layer : distinct_layers(images_))
+            need(algorithm_of(layer));
+        for (const kept_blob& blob : distinct_blobs(images_))
+            need(blob.id.algorithm());
     }
 
     void place(draft_file& draft, const std::shared_ptr<const unique_fd>& directory, const std::string& name)
@@ -107,6 +113,20 @@ private:
         draft.place(name, context_.sync());
         if (is_new)
             made_.push_back({directory, name, 0});
+    }
+
+    void copy(const kept_blob& blob, const stop_flag& stop)
+    {
+        const auto& directory = folders_.at(blob.id.algorithm());
+        draft_file draft(directory);
+        verified_layer from(blob);
+        constexpr std::size_t room = 256 << 10;
+        const auto buffer = std::make_unique_for_overwrite<std::byte[]>(room);
+        while (const std::size_t count = from.read({buffer.get(), room})) {
+            stop.throw_if_stopped();
+            draft.write(std::span<const std::byte>(buffer.get(), count));
+        }
+        place(draft, directory, blob.id.hex());
     }
 
     void keep(const diff_id& id, layer_encode& encoded)

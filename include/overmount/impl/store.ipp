@@ -32,6 +32,13 @@ inline std::vector<digest> listed_digests(int directory)
     return out;
 }
 
+inline unique_fd make_digest_directory(int directory, const digest& id)
+{
+    const std::string algorithm(to_string(id.algorithm()));
+    make_directory(directory, algorithm, 0700);
+    return open_directory(directory, algorithm);
+}
+
 inline unique_fd open_part(int base, const char* name)
 {
     make_directory(base, name, 0700);
@@ -159,9 +166,7 @@ OVERMOUNT_DECL void store::put_record(int directory, const std::string& name, st
 OVERMOUNT_DECL void store::put_directory(int directory, const digest& id, const char* file, std::string_view content,
                                          durability sync)
 {
-    const std::string algorithm(to_string(id.algorithm()));
-    make_directory(directory, algorithm, 0700);
-    const unique_fd parent = open_directory(directory, algorithm);
+    const unique_fd parent = make_digest_directory(directory, id);
     if (!exists(parent.get(), id.hex())) {
         draft whole(tmp_.get(), "draft-");
         make_directory(tmp_.get(), whole.name(), 0700);
@@ -286,6 +291,25 @@ OVERMOUNT_DECL unique_fd store::blob(const digest& id) const
 }
 
 OVERMOUNT_DECL std::vector<digest> store::blobs() const { return listed_digests(blobs_.get()); }
+
+OVERMOUNT_DECL bool store::contains_blob(const digest& id, std::uint64_t size) const
+{
+    struct stat status;
+    return ::fstatat(blobs_.get(), digest_path(id).c_str(), &status, AT_SYMLINK_NOFOLLOW) == 0 &&
+           S_ISREG(status.st_mode) && static_cast<std::uint64_t>(status.st_size) == size;
+}
+
+OVERMOUNT_DECL void store::put_blob(const digest& id, std::string_view content, durability sync)
+{
+    put_record(make_digest_directory(blobs_.get(), id).get(), id.hex(), content, sync, false);
+}
+
+OVERMOUNT_DECL void store::publish_blob(int staging, const std::string& name, const digest& id, durability sync)
+{
+    const unique_fd parent = make_digest_directory(blobs_.get(), id);
+    if (rename_into_place(staging, name, parent.get(), id.hex()) && sync != durability::none)
+        sync_directory(parent.get());
+}
 
 inline std::string tag_file(std::string_view name) { return digest::of(name).hex() + ".json"; }
 

@@ -2,6 +2,7 @@
 #define OVERMOUNT_REPOSITORY_EXPORT_RUN_HPP
 
 #include <overmount/concepts/exporter.hpp>
+#include <overmount/manifest.hpp>
 #include <overmount/reference.hpp>
 #include <overmount/repository/state.hpp>
 
@@ -51,6 +52,51 @@ private:
     return {parsed.tag() ? *parsed.tag() : full, full};
 }
 
+// A blob that was kept.
+class stored_blob final : public layer_reader
+{
+public:
+    stored_blob(const store& records, const digest& id) : fd_(records.blob(id))
+    {
+        if (!fd_)
+            throw error(errc::missing_blob).at(stage::storage).subject(id.string());
+    }
+    std::size_t read(std::span<std::byte> into) override
+    {
+        for (;;) {
+            const ssize_t count = ::read(fd_.get(), into.data(), into.size());
+            if (count >= 0)
+                return static_cast<std::size_t>(count);
+            if (errno != EINTR)
+                throw_errno("read");
+        }
+    }
+
+private:
+    unique_fd fd_;
+};
+
+// The manifests that an image may go out with: those of the tags that it is asked for by, of its other tags, and all
+// others; each once.
+[[nodiscard]] inline std::vector<digest> manifests_to_try(const digest& image, const std::vector<offered_name>& names,
+                                                          const std::vector<tag_record>& tags,
+                                                          const std::vector<digest>& all)
+{
+    std::vector<digest> out;
+    const auto add = [&out](const digest& id) {
+        if (std::ranges::find(out, id) == out.end())
+            out.push_back(id);
+    };
+    for (const bool named : {true, false})
+        for (const tag_record& tag : tags)
+            if (tag.image == image && tag.manifest &&
+                (!named || std::ranges::find(names, tag.name, &offered_name::image_name) != names.end()))
+                add(*tag.manifest);
+    for (const digest& id : all)
+        add(id);
+    return out;
+}
+
 // Images on their way out. It tells others that their layers are relied on.
 template <packable_storage Storage>
 class export_run
@@ -70,8 +116,8 @@ public:
     {
         auto offer = [self](const stop_flag&) { return self->offer(); };
         auto images = co_await run_on(self->repository_->pool, std::move(offer));
-        export_context context(self->repository_->pool, self->options_.encoding(), self->repository_->sync,
-                               self->scratch_);
+        export_context context(self->repository_->pool, self->options_.encoding().value_or(layer_encoding()),
+                               self->repository_->sync, self->scratch_);
         co_await target.write(std::move(images), std::move(context));
     }
 
@@ -110,9 +156,44 @@ private:
                 for (const tag_record& tag : tags)
                     if (tag.image == config->id())
                         image.names.push_back(name_of_tag(tag.name));
+            if (!options_.encoding() && !records.blobs().empty())
+                image.kept = find_kept(image, tags);
             out.push_back(std::move(image));
         }
         lease_ = records.lease(diffs, lease_name_);
+        return out;
+    }
+
+    [[nodiscard]] std::optional<kept_manifest> find_kept(const offered_image& image,
+                                                         const std::vector<tag_record>& tags) const
+    {
+        const store& records = *repository_->records;
+        for (const digest& id : manifests_to_try(image.config.id(), image.names, tags, records.manifests()))
+            if (auto text = records.manifest(id); text && digest::of(*text, id.algorithm()) == id)
+                if (auto kept = read_kept(image, id, std::move(*text)))
+                    return kept;
+        return std::nullopt;
+    }
+
+    // Nothing where it is another image's, or where some of the blobs are not there. That the manifest is among them
+    // says that they were compared with the diffs.
+    [[nodiscard]] std::optional<kept_manifest> read_kept(const offered_image& image, const digest& id,
+                                                         std::string text) const
+    {
+        const store& records = *repository_->records;
+        if (!records.contains_blob(id, text.size()))
+            return std::nullopt;
+        const manifest parsed = manifest::parse(std::move(text), repository_->bounds);
+        if (parsed.config().digest() != image.config.id() || parsed.layers().size() != image.layers.size())
+            return std::nullopt;
+        kept_manifest out{parsed.bytes(), parsed.media_type(), {}};
+        for (const layer_descriptor& layer : parsed.layers()) {
+            const digest& blob = layer.blob.digest();
+            if (!records.contains_blob(blob, layer.blob.size()))
+                return std::nullopt;
+            auto open = [owner = repository_, blob] { return std::make_unique<stored_blob>(*owner->records, blob); };
+            out.blobs.push_back({blob, layer.blob.size(), std::move(open)});
+        }
         return out;
     }
 

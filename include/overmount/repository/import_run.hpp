@@ -3,6 +3,7 @@
 
 #include <overmount/detail/run_on.hpp>
 #include <overmount/detail/task_group.hpp>
+#include <overmount/repository/blob_keep.hpp>
 #include <overmount/repository/show_image.hpp>
 #include <overmount/unpack/pipeline.hpp>
 
@@ -11,6 +12,7 @@
 #include <algorithm>
 #include <chrono>
 #include <list>
+#include <map>
 
 namespace overmount::inline OVERMOUNT_ABI::detail {
 
@@ -43,6 +45,8 @@ public:
             asio::steady_timer pause(co_await asio::this_coro::executor, std::chrono::milliseconds(50));
             co_await pause.async_wait(asio::use_awaitable);
         }
+        if (self->options_.keeps_blobs())
+            co_await keep_blobs(self);
         auto show = [self](const stop_flag&) { self->show_images(); };
         co_await run_on(self->repository_->pool, std::move(show));
     }
@@ -52,6 +56,7 @@ public:
     {
         finished_.clear();
         todo_.clear();
+        blobs_.clear();
         if (!staging_)
             return;
         repository_->records->remove_staging(*staging_);
@@ -77,6 +82,14 @@ private:
         typename Storage::writer writer;
         std::optional<store::claim> claim;
     };
+    // The blob of a layer; a diff may come in several.
+    using blob_key = std::pair<digest, diff_id>;
+    struct kept
+    {
+        const found_layer* layer;
+        std::shared_ptr<blob_draft> draft = {};
+        bool compared = false; // with its digest and the diff's
+    };
 
     void prepare()
     {
@@ -90,6 +103,10 @@ private:
                 todo_.emplace_back(layer, "layer-" + std::to_string(todo_.size()));
             }
         }
+        for (const found_image& image : images_)
+            if (options_.keeps_blobs() && has_blobs(image))
+                for (const found_layer& layer : image.layers)
+                    blobs_.try_emplace({*layer.blob, layer.diff}, kept{&layer});
         const file_lock guard = repository_->records->lock_shared();
         lease_ = repository_->records->lease(relied_on, lease_name_);
         staging_.emplace(repository_->records->make_staging());
@@ -116,12 +133,74 @@ private:
             const auto started = co_await run_on(self->repository_->pool, std::move(begin));
             if (!started)
                 co_return;
-            co_await unpack_layer(self->repository_->pool, started, file_input(j->layer.bytes));
+            kept* blob = self->blob_of(j->layer);
+            std::shared_ptr<blob_draft> draft = blob != nullptr ? blob->draft : nullptr;
+            co_await unpack_layer(self->repository_->pool, started, kept_input(file_input(j->layer.bytes), draft));
+            if (blob != nullptr)
+                blob->compared = true;
             self->finished_.push_back({j->layer.diff, std::move(started->writer), std::move(j->claim)});
         } catch (error& failure) {
             failure.layer(j->layer.diff.string());
             throw;
         }
+    }
+
+    [[nodiscard]] kept* blob_of(const found_layer& layer)
+    {
+        const auto found = layer.blob ? blobs_.find({*layer.blob, layer.diff}) : blobs_.end();
+        return found == blobs_.end() ? nullptr : &found->second;
+    }
+
+    // Unless the blob is there already.
+    void begin_blob(kept& blob)
+    {
+        const digest& id = *blob.layer->blob;
+        if (!repository_->records->contains_blob(id, blob.layer->bytes.size()))
+            blob.draft = std::make_shared<blob_draft>(staging_->fd.get(), "blob-" + random_id());
+    }
+
+    // Blobs of layers that were not unpacked now are only compared.
+    static asio::awaitable<void> keep_blobs(pointer self)
+    {
+        auto group = std::make_shared<task_group>(co_await asio::this_coro::executor);
+        for (auto& [key, blob] : self->blobs_)
+            if (!blob.compared)
+                group->add(compare_blob(self, &blob));
+        co_await task_group::join(std::move(group));
+        auto show = [self](const stop_flag&) { self->show_blobs(); };
+        co_await run_on(self->repository_->pool, std::move(show));
+    }
+
+    static asio::awaitable<void> compare_blob(pointer self, kept* blob)
+    {
+        const auto permit = co_await self->repository_->slots.acquire();
+        try {
+            auto begin = [self, blob](const stop_flag&) {
+                self->begin_blob(*blob);
+                const found_layer& layer = *blob->layer;
+                return std::make_shared<layer_work<null_writer>>(
+                    null_writer(), layer_facts{layer.diff, layer.blob, layer.promised}, self->repository_->bounds);
+            };
+            auto started = co_await run_on(self->repository_->pool, std::move(begin));
+            co_await unpack_layer(self->repository_->pool, std::move(started),
+                                  kept_input(file_input(blob->layer->bytes), blob->draft));
+            blob->compared = true;
+        } catch (error& failure) {
+            failure.layer(blob->layer->diff.string());
+            throw;
+        }
+    }
+
+    void show_blobs()
+    {
+        for (auto& [key, blob] : blobs_)
+            if (blob.draft)
+                blob.draft->finish(repository_->sync);
+        if (repository_->sync == durability::batch)
+            check(::syncfs(repository_->records->base_fd()), "syncfs");
+        for (auto& [key, blob] : blobs_)
+            if (blob.draft)
+                blob.draft->publish(*repository_->records, key.first, repository_->sync);
     }
 
     // Whether this layer is ours to unpack; remembers for how long another one's claim stands still.
@@ -146,6 +225,8 @@ private:
     {
         if (!may_begin(j) || repository_->storage.contains(j.layer.diff))
             return nullptr;
+        if (kept* blob = blob_of(j.layer); blob != nullptr && !blob->draft)
+            begin_blob(*blob);
         auto out = std::make_shared<work>(
             repository_->storage.create(write_context(staging_->fd.get(), j.name, repository_->bounds)),
             layer_facts{j.layer.diff, j.layer.blob, j.layer.promised}, repository_->bounds);
@@ -185,7 +266,8 @@ private:
     std::optional<file_lock> lease_;
     std::string lease_name_;
     std::list<job> todo_;
-    std::vector<done> finished_; // by coroutines of one strand
+    std::vector<done> finished_; // by coroutines of one strand, as is
+    std::map<blob_key, kept> blobs_; // to be kept
 };
 
 } // namespace overmount::inline OVERMOUNT_ABI::detail

@@ -3,6 +3,7 @@
 
 #include <overmount/concepts/importer.hpp>
 #include <overmount/reference.hpp>
+#include <overmount/repository/blob_keep.hpp>
 #include <overmount/repository/state.hpp>
 
 #include <ctime>
@@ -19,7 +20,7 @@ namespace overmount::inline OVERMOUNT_ABI::detail {
 }
 [[nodiscard]] inline std::string timestamp_now() { return timestamp_of(std::time(nullptr)); }
 
-// Makes an image visible whose diffs are: children before parents, the tag last. On a worker.
+// Makes an image visible whose diffs are, and the blobs that are to be kept: children before parents, the tag last. On a worker.
 template <storage_policy Storage>
 void show_image(repository_state<Storage>& repository, const found_image& image,
                 const import_options& options)
@@ -44,6 +45,8 @@ void show_image(repository_state<Storage>& repository, const found_image& image,
         return id;
     };
     const std::optional<digest> index = put(image.index), manifest = put(image.manifest);
+    if (options.keeps_blobs() && has_blobs(image))
+        keep_documents(records, image, repository.sync);
     records.put_image(image.config.id(), image.config.bytes(), repository.sync);
     std::vector<std::string> names = image.tags;
     for (const std::string& tag : options.tags())

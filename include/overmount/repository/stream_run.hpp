@@ -79,7 +79,9 @@ public:
     void clean()
     {
         candidates_.clear();
+        blobs_.clear();
         work_.reset();
+        draft_.reset();
         if (!staging_)
             return;
         repository_->records->remove_staging(*staging_);
@@ -144,7 +146,10 @@ private:
             if (!self->work_)
                 co_return;
             try {
-                co_await unpack_layer(self->pool(), self->work_, member_input(self->reader_));
+                co_await unpack_layer(self->pool(), self->work_,
+                                      kept_input(member_input(self->reader_), self->draft_));
+                if (self->draft_)
+                    self->blobs_.try_emplace({*self->work_->facts.blob, *self->work_->diff}, self->draft_);
                 self->candidates_.try_emplace(*self->work_->diff,
                                               candidate{std::move(self->work_->writer), *self->work_->kind});
             } catch (error& failure) {
@@ -156,6 +161,7 @@ private:
                     self->failure_ = std::current_exception();
             }
             self->work_.reset();
+            self->draft_.reset();
         }
     }
 
@@ -237,6 +243,8 @@ private:
             layer_facts{std::nullopt, member_.starts_with("blobs/") ? digest_of_name(member_) : std::nullopt,
                         std::nullopt},
             repository_->bounds);
+        if (options_.keeps_blobs() && work_->facts.blob)
+            draft_ = std::make_shared<blob_draft>(staging_->fd.get(), "blob-" + std::to_string(layers_));
         if (options_.progress())
             work_->progress = [this, size = reader_->entry().stored_size](std::uint64_t read) {
                 options_.progress()(layer_progress(member_, read, size));
@@ -261,12 +269,41 @@ private:
         std::erase_if(wanted, [this](const auto& one) { return repository_->storage.contains(one.first); });
         for (const auto& [diff, layer] : wanted)
             check_candidate(diff, *layer);
-        if (!wanted.empty() && repository_->sync == durability::batch)
+        const auto blobs = wanted_blobs();
+        for (const auto& [id, draft] : blobs)
+            draft->finish(repository_->sync);
+        if (!(wanted.empty() && blobs.empty()) && repository_->sync == durability::batch)
             check(::syncfs(repository_->records->base_fd()), "syncfs");
+        for (const auto& [id, draft] : blobs)
+            draft->publish(*repository_->records, id, repository_->sync);
         for (const auto& [diff, layer] : wanted)
             repository_->publish(candidates_.find(diff)->second.writer, diff);
         for (const found_image& image : images_)
             show_image(*repository_, image, options_);
+    }
+
+    using blob_drafts = std::map<digest, std::shared_ptr<blob_draft>>;
+
+    // The blobs that are to be kept, each of which was the layer that the image says.
+    [[nodiscard]] blob_drafts wanted_blobs() const
+    {
+        blob_drafts out;
+        for (const found_image& image : images_) {
+            if (!options_.keeps_blobs() || !has_blobs(image))
+                continue;
+            for (const found_layer& layer : image.layers) {
+                const auto found = blobs_.find({*layer.blob, layer.diff});
+                if (found == blobs_.end() && failure_)
+                    std::rethrow_exception(failure_);
+                if (found == blobs_.end())
+                    throw error(errc::diff_id_mismatch)
+                        .at(stage::decode)
+                        .layer(layer.diff.string())
+                        .detail("the blob " + layer.blob->string() + " is not its tar");
+                out.insert({*layer.blob, found->second});
+            }
+        }
+        return out;
     }
 
     void check_candidate(const diff_id& diff, const found_layer& layer) const
@@ -305,6 +342,8 @@ private:
     std::uint64_t layers_ = 0;
     std::shared_ptr<work> work_;
     std::map<diff_id, candidate> candidates_;
+    std::shared_ptr<blob_draft> draft_; // of the member at hand, where blobs are kept
+    std::map<std::pair<digest, diff_id>, std::shared_ptr<blob_draft>> blobs_;
     std::exception_ptr failure_; // of the first candidate that is no layer
     std::vector<found_image> images_;
 };
