@@ -606,7 +606,8 @@ def kill():
     killed = 0
     for _ in range(20):
         shutil.rmtree(REPO, ignore_errors=True)
-        child = subprocess.Popen([OM, "--repo", REPO, "image", "import", f"oci:{layout}"], stdout=subprocess.DEVNULL)
+        child = subprocess.Popen([OM, "--repo", REPO, "image", "import", "--keep-blobs", f"oci:{layout}"],
+                                 stdout=subprocess.DEVNULL)
         try:
             child.wait(rng.uniform(0, whole))
         except subprocess.TimeoutExpired:
@@ -615,8 +616,9 @@ def kill():
             killed += 1
         for identity in json.loads(om("--json", "image", "list")):
             om("image", "inspect", identity["id"])
-        identity = om("image", "import", f"oci:{layout}")
-        if left_behind():
+        om("check")  # no layer and no blob is there by half
+        identity = om("image", "import", "--keep-blobs", f"oci:{layout}")
+        if left_behind() or len(list((REPO / "blobs/sha256").iterdir())) != 6:
             raise SystemExit(f"left behind: {left_behind()}")
     target = om("image", "mount", identity)
     try:
