@@ -291,6 +291,7 @@ void add_image_commands(words& to)
     sub->add_flag("--keep-blobs", given.keep_blobs, "keep the compressed layers: an export gives them back as they came");
     sub->add_option("--tag,-t", given.tags, "a name for the image; may be given more than once");
     sub->add_option("--platform", given.arch, "OS/ARCHITECTURE[/VARIANT] to choose from an index");
+    add_compose_command(to, images);
     add_export_command(to, images);
     to.verb(images, "list", "List the images", {image_list, image_list});
     const auto takes_image = [&](const char* name, const char* help, command function) {

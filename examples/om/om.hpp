@@ -32,6 +32,9 @@ public:
     std::string compress, format = "docker-archive";
     std::vector<std::string> tags, images;
     bool writable = false, records = false, keep_blobs = false;
+    // Of a config that is made or changed.
+    std::string config, from, working_directory, user;
+    std::vector<std::string> environment, entrypoint, command, labels, ports;
 };
 
 // A command that did not succeed and has said so itself.
@@ -78,6 +81,7 @@ private:
 };
 
 void add_image_commands(words& to);
+void add_compose_command(words& to, CLI::App* images);
 void add_export_command(words& to, CLI::App* images);
 void add_layer_commands(words& to);
 void add_tag_commands(words& to);

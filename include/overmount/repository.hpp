@@ -8,6 +8,7 @@
 #include <overmount/importer/archive.hpp>
 #include <overmount/mount/overlay_mount.hpp>
 #include <overmount/repository/check_run.hpp>
+#include <overmount/repository/compose.hpp>
 #include <overmount/repository/create_run.hpp>
 #include <overmount/repository/import_run.hpp>
 #include <overmount/repository/stream_run.hpp>
@@ -198,6 +199,19 @@ public:
         return create_layer(byte_stream(std::move(stream)), std::move(parent));
     }
 
+    /// Makes an image of a config and of layers that are there.
+    ///
+    /// \param config  as it is where it names layers; otherwise it gets those of the chain
+    /// \param top     the image's topmost layer; without it the config says which layers
+    /// \param options the tags of the image
+    /// *Errors*: `image_cannot_be_composed` where config and chain do not fit each other; `layer_not_found`;
+    /// `invalid_reference` for a tag, when the image is there. *Cancellation*: none once it has begun.
+    [[nodiscard]] asio::awaitable<image> create_image(image_config config, std::optional<chain_id> top = std::nullopt,
+                                                      import_options options = import_options()) const
+    {
+        return compose(state_, std::move(config), std::move(top), std::move(options));
+    }
+
     /// All layers, by chain ID.
     [[nodiscard]] std::vector<chain_id> layers() const { return state_->records->layers(); }
     /// *Errors*: `layer_not_found`.
@@ -295,6 +309,8 @@ private:
     template <class Run>
     static asio::awaitable<std::vector<image>>
     finish_run(std::shared_ptr<state> owner, std::shared_ptr<Run> run, asio::awaitable<void> work);
+    static asio::awaitable<image> compose(std::shared_ptr<state> owner, image_config config, std::optional<chain_id> top,
+                                          import_options options);
     static asio::awaitable<chain_id> finish_layer(std::shared_ptr<create_run> run, asio::awaitable<void> work);
     static asio::awaitable<check_report> check_all(std::shared_ptr<state> owner, check_options options);
     template <class Importer>

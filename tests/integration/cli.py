@@ -16,6 +16,7 @@
                          as from its file, in less than 64 MiB of memory
     cli.py OM check      om check of a whole and of a damaged repository, on either storage
     cli.py OM keep       images imported with their blobs kept go out as they came, as skopeo sees them
+    cli.py OM create     images made of configs and layers; edited configs
     cli.py OM two        several processes in one repository; opening one of 10,000 layers
 
 Exit status 77: cannot run here."""
@@ -1203,6 +1204,50 @@ def keep():
         print(f"{source}: {len(manifest['layers'])} layers and the manifest are as they came")
 
 
+def create():
+    om("tag", "list")  # makes the repository
+    chains = []
+    for name in ("low", "top"):
+        tree = SCRATCH / name
+        tree.mkdir()
+        (tree / name).write_text(name)
+        (SCRATCH / "tar").write_bytes(packed(tree)[0])
+        chains.append(om("layer", "create", SCRATCH / "tar", *(["--parent", chains[-1]] if chains else [])))
+    diffs = {row["chain_id"]: row["diff_id"] for row in json.loads(om("--json", "layer", "list"))}
+    wanted = [diffs[chain] for chain in chains]
+
+    def config_of(image):
+        return json.loads(om("image", "inspect", image))
+
+    file = SCRATCH / "config.json"
+    file.write_text('{"os":"linux","architecture":"amd64","x":[1],"config":{"Cmd":["/low"]},'
+                    '"rootfs":{"type":"layers","diff_ids":[]}}')
+    identity = om("image", "create", "--config", file, chains[1], "--tag", "made")
+    config = config_of("made")
+    if config["rootfs"]["diff_ids"] != wanted or config["x"] != [1] or om("tag", "get", "made") != identity:
+        raise SystemExit(f"create: {identity}, {config}")
+    words = ["--env", "A=b=c", "--env", "D=", "--label", "l=1", "--expose", "80/tcp", "--cmd", "/x", "--cmd", "-y",
+             "--entrypoint", "/e", "--workdir", "/w", "--user", "u:g"]
+    edited = config_of(om("image", "create", "--from", "made", *words))
+    config["config"] = {"Cmd": ["/x", "-y"], "Env": ["A=b=c", "D="], "Labels": {"l": "1"}, "ExposedPorts": {"80/tcp": {}},
+                        "Entrypoint": ["/e"], "WorkingDir": "/w", "User": "u:g"}
+    if edited != config:
+        raise SystemExit(f"create --from: {edited}, wanted {config}")
+    new = config_of(om("image", "create", "--platform", "linux/arm64/v8", chains[0], "--cmd", "/low"))
+    if new != {"os": "linux", "architecture": "arm64", "variant": "v8", "config": {"Cmd": ["/low"]},
+               "rootfs": {"type": "layers", "diff_ids": wanted[:1]}}:
+        raise SystemExit(f"create of nothing: {new}")
+    before = om("--json", "image", "list")
+    for words, word in ((["--from", "made", chains[0]], "other layers"), (["--config", SCRATCH / "none"], "No such file"),
+                        (["0" * 64], "0" * 64), (["--env", "x"], "NAME=VALUE")):
+        failed = om("image", "create", *words, check=False)
+        if failed.returncode != 1 or failed.stdout or len(failed.stderr.splitlines()) != 1 or word not in failed.stderr:
+            raise SystemExit(f"create {words}: {failed}")
+        print(failed.stderr.strip())
+    if om("--json", "image", "list") != before or left_behind():
+        raise SystemExit(f"create: left behind {left_behind()}")
+
+
 def two():
     need("busybox", "gzip", "strace")
     tree = make_tree()
@@ -1287,6 +1332,7 @@ PARTS = {
     "bad": bad,
     "check": check,
     "commit": commit,
+    "create": create,
     "crun": crun,
     "dpkg": dpkg,
     "export": export,

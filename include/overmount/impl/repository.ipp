@@ -104,6 +104,17 @@ basic_repository<Storage, Mount>::check_all(std::shared_ptr<state> owner, check_
 }
 
 template <storage_policy Storage, optional_mount_policy Mount>
+asio::awaitable<basic_image<Storage, Mount>>
+basic_repository<Storage, Mount>::compose(std::shared_ptr<state> owner, image_config config, std::optional<chain_id> top, import_options options)
+{
+    auto work = [owner, config, top, options](const detail::stop_flag&) {
+        return detail::compose_image(*owner, config, top, options);
+    };
+    image_config made = co_await detail::run_on(owner->pool, std::move(work));
+    co_return image(std::move(owner), std::move(made));
+}
+
+template <storage_policy Storage, optional_mount_policy Mount>
 template <class Importer>
 asio::awaitable<std::vector<basic_image<Storage, Mount>>>
 basic_repository<Storage, Mount>::import_all(std::shared_ptr<state> owner, Importer source, import_options options)
