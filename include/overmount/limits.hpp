@@ -27,6 +27,7 @@ public:
     unsigned name_bytes = 255;                      ///< one component of a path: path_too_long
     unsigned path_depth = 1000;                     ///< components of a path: path_too_deep
     std::uint64_t directory_bytes = 256ull << 20;   ///< paths of a layer's directories: too_many_entries
+    std::uint64_t tree_bytes = 1ull << 30;          ///< texts of a merged view of layers: too_many_entries
     unsigned xattr_bytes = 65536;                   ///< one value: xattr_too_large
     std::uint64_t zstd_window = 128ull << 20;       ///< window of a zstd frame: unsupported_compression
     std::uint64_t xz_memory = 128ull << 20;         ///< to decode an xz stream: unsupported_compression

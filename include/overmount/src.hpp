@@ -28,6 +28,7 @@
 #include <overmount/impl/job.ipp>
 #include <overmount/impl/libarchive.ipp>
 #include <overmount/impl/manifest.ipp>
+#include <overmount/impl/merged_tree.ipp>
 #include <overmount/impl/mount_spec.ipp>
 #include <overmount/impl/mount_table.ipp>
 #include <overmount/impl/mountinfo.ipp>
