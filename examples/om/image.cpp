@@ -293,6 +293,7 @@ void add_image_commands(words& to)
     sub->add_option("--platform", given.arch, "OS/ARCHITECTURE[/VARIANT] to choose from an index");
     add_compose_command(to, images);
     add_export_command(to, images);
+    add_merged_commands(to, images);
     to.verb(images, "list", "List the images", {image_list, image_list});
     const auto takes_image = [&](const char* name, const char* help, command function) {
         CLI::App* made = to.verb(images, name, help, function);

@@ -240,20 +240,24 @@ template <class Repository>
 asio::awaitable<void> layer_export(Repository repository, settings, arguments given)
 {
     const auto asset = asset_of(repository, given.first);
-    if (given.second == "-") {
-        if (::isatty(STDOUT_FILENO) == 1)
-            throw om::error::from_errno(EINVAL).detail("standard output is a terminal");
-        auto tar = co_await asset.pack();
-        co_await copy(std::move(tar), STDOUT_FILENO, "standard output");
-    } else {
-        auto tar = co_await asset.pack();
-        output_file file(given.second);
-        co_await copy(std::move(tar), file.fd(), given.second);
-        file.finish();
-    }
+    auto tar = co_await asset.pack();
+    co_await write_stream(std::move(tar), given.second);
 }
 
 } // namespace
+
+asio::awaitable<void> write_stream(om::asset_stream from, std::string where)
+{
+    if (where == "-") {
+        if (::isatty(STDOUT_FILENO) == 1)
+            throw om::error::from_errno(EINVAL).detail("standard output is a terminal");
+        co_await copy(std::move(from), STDOUT_FILENO, "standard output");
+    } else {
+        output_file file(where);
+        co_await copy(std::move(from), file.fd(), where);
+        file.finish();
+    }
+}
 
 void add_layer_commands(words& to)
 {

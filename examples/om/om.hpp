@@ -83,6 +83,7 @@ private:
 void add_image_commands(words& to);
 void add_compose_command(words& to, CLI::App* images);
 void add_export_command(words& to, CLI::App* images);
+void add_merged_commands(words& to, CLI::App* images);
 void add_layer_commands(words& to);
 void add_tag_commands(words& to);
 void add_check_command(words& to);
@@ -92,6 +93,9 @@ asio::posix::stream_descriptor open_stream(const std::string& name, const asio::
 
 // To standard output or a file; an error names it.
 void write_out(int fd, const std::string& name, std::span<const std::byte> bytes);
+
+// To a file that shows when it is whole, or with `-` to standard output.
+asio::awaitable<void> write_stream(om::asset_stream from, std::string where);
 
 std::string readable(std::uint64_t bytes);
 

@@ -3,6 +3,7 @@
 #define OVERMOUNT_OVERMOUNT_HPP
 
 #include <overmount/asset.hpp>
+#include <overmount/change.hpp>
 #include <overmount/check.hpp>
 #include <overmount/digest.hpp>
 #include <overmount/error.hpp>

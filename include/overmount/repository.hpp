@@ -11,6 +11,7 @@
 #include <overmount/repository/compose.hpp>
 #include <overmount/repository/create_run.hpp>
 #include <overmount/repository/import_run.hpp>
+#include <overmount/repository/merged_view.hpp>
 #include <overmount/repository/stream_run.hpp>
 #include <overmount/storage/on_disk_storage.hpp>
 #include <overmount/storage/virtual_storage.hpp>
@@ -212,6 +213,51 @@ public:
         return compose(state_, std::move(config), std::move(top), std::move(options));
     }
 
+    /// At which paths two stacks of layers show something else, in the order of the paths' bytes. What comes from the
+    /// same entry of the same diff is equal; else type, mode, owner, size, time, link target, device and xattrs are
+    /// compared, and where those agree the data. A directory differs only by what it has itself.
+    ///
+    /// \param from a topmost layer; without it there are none
+    /// *Errors*: `layer_not_found`; `too_many_entries` for a view beyond the limits; those of the storage.
+    /// *Cancellation*: any.
+    [[nodiscard]] asio::awaitable<std::vector<change>> diff(std::optional<chain_id> from, std::optional<chain_id> to) const
+        requires packable_storage<Storage>
+    {
+        return changes_between(state_, std::move(from), std::move(to));
+    }
+    /// The same for what two images show.
+    [[nodiscard]] asio::awaitable<std::vector<change>> diff(const image& from, const image& to) const
+        requires packable_storage<Storage>
+    {
+        return diff(top_of(from), top_of(to));
+    }
+    /// One tar of what a stack of layers shows: no whiteouts, in the order of the paths' bytes, the same layers give
+    /// the same bytes. Of hard links the first name has the data; sparse files come with their zeros.
+    ///
+    /// \param top the topmost layer; without it there are none
+    /// *Returns*: the tar; its size is known. *Errors*: as with `diff`; of a file that is not as it was unpacked,
+    /// `diff_changed`. *Cancellation*: any.
+    [[nodiscard]] asio::awaitable<asset_stream> flatten(std::optional<chain_id> top) const
+        requires packable_storage<Storage>
+    {
+        return flatten_chain(state_, std::move(top));
+    }
+    [[nodiscard]] asio::awaitable<asset_stream> flatten(const image& from) const
+        requires packable_storage<Storage>
+    {
+        return flatten(top_of(from));
+    }
+    /// Makes an image of one layer that shows the same: its config is the other's, with one step of history.
+    ///
+    /// \param options the tags of the new image
+    /// *Errors*: those of `flatten` and of `create_layer`. *Cancellation*: as with `create_layer`; a layer that was
+    /// finished may stay.
+    [[nodiscard]] asio::awaitable<image> squash(image from, import_options options = import_options()) const
+        requires packable_storage<Storage>
+    {
+        return squash_image(state_, std::move(from), std::move(options));
+    }
+
     /// All layers, by chain ID.
     [[nodiscard]] std::vector<chain_id> layers() const { return state_->records->layers(); }
     /// *Errors*: `layer_not_found`.
@@ -311,6 +357,15 @@ private:
     finish_run(std::shared_ptr<state> owner, std::shared_ptr<Run> run, asio::awaitable<void> work);
     static asio::awaitable<image> compose(std::shared_ptr<state> owner, image_config config, std::optional<chain_id> top,
                                           import_options options);
+    static std::optional<chain_id> top_of(const image& from)
+    {
+        const auto layers = from.layers();
+        return layers.empty() ? std::nullopt : std::optional(layers.front());
+    }
+    static asio::awaitable<std::vector<change>>
+    changes_between(std::shared_ptr<state> owner, std::optional<chain_id> from, std::optional<chain_id> to);
+    static asio::awaitable<asset_stream> flatten_chain(std::shared_ptr<state> owner, std::optional<chain_id> top);
+    static asio::awaitable<image> squash_image(std::shared_ptr<state> owner, image from, import_options options);
     static asio::awaitable<chain_id> finish_layer(std::shared_ptr<create_run> run, asio::awaitable<void> work);
     static asio::awaitable<check_report> check_all(std::shared_ptr<state> owner, check_options options);
     template <class Importer>

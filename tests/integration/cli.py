@@ -17,6 +17,7 @@
     cli.py OM check      om check of a whole and of a damaged repository, on either storage
     cli.py OM keep       images imported with their blobs kept go out as they came, as skopeo sees them
     cli.py OM create     images made of configs and layers; edited configs
+    cli.py OM merged     changes, flattened tars and squashed images against mounts of the same images
     cli.py OM two        several processes in one repository; opening one of 10,000 layers
 
 Exit status 77: cannot run here."""
@@ -1248,6 +1249,60 @@ def create():
         raise SystemExit(f"create: left behind {left_behind()}")
 
 
+def merged():
+    layout, tree = SCRATCH / "layout", make_tree()
+    upper = SCRATCH / "upper"
+    (upper / "new").mkdir(parents=True)
+    (upper / "new/file").write_text("new")
+    tars = [packed(tree, "--xattrs", "--acls", "--format=posix"), packed(upper)]
+    make_layout(layout, tars[:1])
+    below = om("image", "import", f"oci:{layout}")
+    shutil.rmtree(layout)
+    make_layout(layout, tars)
+    above = om("image", "import", f"oci:{layout}")
+    old, now = (listing(om("image", "mount", image), True) for image in (below, above))
+    for image in (below, above):
+        om("image", "unmount", image)
+
+    wanted = {(("A" if p not in old else "D" if p not in now else "C"), "/" + p) for p in old.keys() | now.keys()
+              if old.get(p) != now.get(p)}
+    rows = json.loads(om("--json", "image", "diff", below, above))
+    got = {({"added": "A", "changed": "C", "removed": "D"}[row["kind"]], row["path"]) for row in rows}
+    lines = om("image", "diff", below, above).splitlines()
+    if got != wanted or {tuple(line.split(" ", 1)) for line in lines} != wanted or not wanted:
+        raise SystemExit(f"diff: {lines}, wanted {sorted(wanted)}")
+    print(f"diff: {lines}")
+    turned = om("image", "diff", above, below).splitlines()
+    if turned != [line.translate(str.maketrans("AD", "DA", "")) if line[0] in "AD" else line for line in lines]:
+        raise SystemExit(f"diff the other way: {turned}")
+    chain = json.loads(om("--json", "image", "list-layers", above))[0]["chain_id"]
+    if om("image", "diff", above, chain) or om("image", "diff", above, above):
+        raise SystemExit("an image differs from itself")
+
+    def dense(lines):  # without allocated blocks: a flattened tar has no holes
+        return {path: line.rsplit(" ", 1)[0] if line.split()[1] == "f" else line for path, line in lines.items()}
+
+    om("image", "flatten", above, SCRATCH / "flat.tar")
+    flat = (SCRATCH / "flat.tar").read_bytes()
+    piped = subprocess.run([OM, "--repo", REPO, "image", "flatten", chain, "-"], check=True, stdout=subprocess.PIPE).stdout
+    if piped != flat:
+        raise SystemExit("flatten to standard output: other bytes")
+    out = SCRATCH / "flat"
+    out.mkdir()
+    subprocess.run(["tar", "--xattrs", "--xattrs-include=*", "--numeric-owner", "-xpf", SCRATCH / "flat.tar", "-C", out],
+                   check=True)
+    compare("flattened, by GNU tar", dense(now), dense(listing(out, True)))
+    squashed = om("image", "squash", above, "--tag", "small")
+    compare("squashed", dense(now), dense(listing(om("image", "mount", "small"), True)))
+    om("image", "unmount", "small")
+    if om("image", "diff", above, "small") or om("image", "squash", above) != squashed or left_behind():
+        raise SystemExit(f"squash: {squashed}, {left_behind()}")
+    for words in (["diff", "none", above], ["flatten", "none", SCRATCH / "x"], ["squash", "none"]):
+        failed = om("image", *words, check=False)
+        if failed.returncode != 1 or failed.stdout or "none" not in failed.stderr or (SCRATCH / "x").exists():
+            raise SystemExit(f"{words}: {failed}")
+
+
 def two():
     need("busybox", "gzip", "strace")
     tree = make_tree()
@@ -1341,6 +1396,7 @@ PARTS = {
     "keep": keep,
     "kill": kill,
     "layer": layer,
+    "merged": merged,
     "streams": streams,
     "two": two,
     "umoci": umoci,

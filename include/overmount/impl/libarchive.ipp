@@ -145,6 +145,15 @@ inline unsigned file_type_of(entry_type type) noexcept
     }
 }
 
+// It writes seconds, a point and nanoseconds as they are: before 1970 they are to count away from zero. It cannot write
+// a zero with a sign: for the last second before 1970 it is given a one.
+inline timestamp as_libarchive_writes(timestamp time) noexcept
+{
+    if (time.seconds >= 0 || time.nanoseconds == 0)
+        return time;
+    return {time.seconds == -1 ? -1 : time.seconds + 1, 1'000'000'000 - time.nanoseconds};
+}
+
 } // namespace detail
 
 OVERMOUNT_DECL std::string make_header(const entry& made)
@@ -182,14 +191,8 @@ OVERMOUNT_DECL std::string make_header(const entry& made)
     ::archive_entry_set_perm(to, static_cast<mode_t>(made.mode & 07777));
     ::archive_entry_set_uid(to, made.uid);
     ::archive_entry_set_gid(to, made.gid);
-    // It writes the seconds, a point and the nanoseconds, also of -2.75 s, which are -3 and 0.25.
-    const bool fraction_below_zero = made.mtime.seconds < 0 && made.mtime.nanoseconds != 0;
-    const bool minus_zero = fraction_below_zero && made.mtime.seconds == -1;
-    if (fraction_below_zero)
-        ::archive_entry_set_mtime(to, made.mtime.seconds + (minus_zero ? 0 : 1),
-                                  1'000'000'000L - static_cast<long>(made.mtime.nanoseconds));
-    else
-        ::archive_entry_set_mtime(to, made.mtime.seconds, static_cast<long>(made.mtime.nanoseconds));
+    const timestamp time = detail::as_libarchive_writes(made.mtime);
+    ::archive_entry_set_mtime(to, time.seconds, static_cast<long>(time.nanoseconds));
     ::archive_entry_set_size(to, made.type == entry_type::regular ? static_cast<la_int64_t>(made.size) : 0);
     if (made.type == entry_type::hard_link)
         ::archive_entry_set_hardlink(to, made.link_target.c_str());
@@ -201,7 +204,7 @@ OVERMOUNT_DECL std::string make_header(const entry& made)
         ::archive_entry_xattr_add_entry(to, one.name.c_str(), one.value.data(), one.value.size());
     if (made.path.empty() || ::archive_write_header(handle.get(), to) != ARCHIVE_OK || out.header.empty())
         throw error(errc::malformed_tar).at(stage::framing).entry(made.path).detail("no header can hold it");
-    if (minus_zero) // it knows no zero with a sign; the record is as long with a one in its place
+    if (made.mtime.seconds == -1 && made.mtime.nanoseconds != 0) // the record is as long with a zero
         out.header[out.header.find(" mtime=-1.") + 8] = '0';
     return out.header;
 }

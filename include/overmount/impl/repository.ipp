@@ -115,6 +115,48 @@ basic_repository<Storage, Mount>::compose(std::shared_ptr<state> owner, image_co
 }
 
 template <storage_policy Storage, optional_mount_policy Mount>
+asio::awaitable<std::vector<change>>
+basic_repository<Storage, Mount>::changes_between(std::shared_ptr<state> owner, std::optional<chain_id> from, std::optional<chain_id> to)
+{
+    auto work = [owner, from, to](const detail::stop_flag& stop) {
+        return detail::view_comparison<Storage>(owner, from, to, stop).run();
+    };
+    co_return co_await detail::run_on(owner->pool, std::move(work));
+}
+
+template <storage_policy Storage, optional_mount_policy Mount>
+asio::awaitable<asset_stream>
+basic_repository<Storage, Mount>::flatten_chain(std::shared_ptr<state> owner, std::optional<chain_id> top)
+{
+    auto work = [owner, top](const detail::stop_flag& stop) {
+        auto tar = std::make_shared<detail::flat_tar<Storage>>(owner, detail::load_view(*owner, top, stop));
+        const std::uint64_t size = tar->size(stop);
+        return asset_stream(std::move(tar), owner->pool, size);
+    };
+    co_return co_await detail::run_on(owner->pool, std::move(work));
+}
+
+template <storage_policy Storage, optional_mount_policy Mount>
+asio::awaitable<basic_image<Storage, Mount>>
+basic_repository<Storage, Mount>::squash_image(std::shared_ptr<state> owner, image from, import_options options)
+{
+    auto run = std::make_shared<create_run>(owner, std::nullopt);
+    auto open = [owner, top = top_of(from)] {
+        auto view = detail::load_view(*owner, top, detail::stop_flag());
+        return detail::asset_input(std::make_shared<detail::flat_tar<Storage>>(owner, std::move(view)));
+    };
+    auto work = create_run::from_input(run, std::move(open));
+    const chain_id made = co_await finish_layer(std::move(run), std::move(work));
+    history_entry step;
+    step.created = from.config().created();
+    step.created_by = "overmount squash";
+    step.comment = std::to_string(from.config().diff_ids().size()) + " layers as one";
+    image_config_edit edit(from.config());
+    edit.replace_layers({owner->records->chain(made).front().diff}, {step});
+    co_return co_await compose(owner, edit.build(owner->bounds), made, std::move(options));
+}
+
+template <storage_policy Storage, optional_mount_policy Mount>
 template <class Importer>
 asio::awaitable<std::vector<basic_image<Storage, Mount>>>
 basic_repository<Storage, Mount>::import_all(std::shared_ptr<state> owner, Importer source, import_options options)

@@ -11,7 +11,8 @@ namespace overmount::inline OVERMOUNT_ABI::tar {
 /// The header blocks of an entry, by libarchive: ustar, with PAX records in front of it for what ustar cannot hold.
 /// The same entry gives the same bytes. Its data, `size` bytes, and zeros up to a whole block follow.
 ///
-/// Throws `malformed_tar` for an entry that no header can hold. Sparse files have no form here.
+/// Throws `malformed_tar` for an entry that no header can hold. Sparse files have no form here, nor have fractions of
+/// the last second before 1970.
 [[nodiscard]] std::string make_header(const entry& made);
 
 /// The zeros that follow `size` bytes of data.

@@ -143,6 +143,8 @@ TEST_CASE("links on the way to a name are followed within the layer")
           root + "/a d 755 *\n/a/b d 700 0.0\n/a/up l 777 0.1\n/c d 700 0.2\n/c/x f 644 0.4\n/s l 777 0.3\n");
     CHECK(shown({{dir("u"), file("u/x")}, {dir("u"), soft("l", "u"), file("l/.wh.x")}}) ==
           root + "/l l 777 1.1\n/u d 700 1.0\n");
+    CHECK(shown({{dir("d"), dir("c"), soft("d/s", "/c"), file("d/s/x")}}) ==
+          root + "/c d 700 0.1\n/c/x f 644 0.3\n/d d 700 0.0\n/d/s l 777 0.2\n");
     // The link is another one by then.
     CHECK(shown({{dir("a"), dir("b"), soft("l", "a"), file("l/x"), soft("l", "b"), file("l/x", 1)}}) ==
           root + "/a d 700 0.0\n/a/x f 644 0.3\n/b d 700 0.1\n/b/x f 1 0.5\n/l l 777 0.4\n");

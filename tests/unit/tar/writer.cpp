@@ -69,6 +69,16 @@ TEST_CASE("what ustar cannot hold is read back")
         tar::entry made = file("d/\xff\xfe\x80 name");
         CHECK(read_back(tar::make_header(made)).path == made.path);
     }
+    SECTION("a time that is no whole second")
+    {
+        for (const tar::timestamp time : {tar::timestamp{1700000000, 5}, {0, 999'999'999}, {-1, 0}, {-7, 0},
+                                          {-2, 999'999'999}, {-3, 1}, {1ll << 40, 7}}) {
+            tar::entry made = file("f");
+            made.mtime = time;
+            INFO(time.seconds << " " << time.nanoseconds);
+            CHECK(read_back(tar::make_header(made)).mtime == time);
+        }
+    }
     SECTION("a large owner")
     {
         tar::entry made = file("owned");

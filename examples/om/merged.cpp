@@ -1,0 +1,104 @@
+// om image diff, flatten, squash: what layers show together, without mounting them.
+#include "om.hpp"
+
+#include <nlohmann/json.hpp>
+
+#include <iostream>
+
+namespace {
+
+constexpr std::size_t whole = ~std::size_t{0}; // no path is cut
+
+// Of an image, or of a layer with all that is below it.
+template <class Repository>
+std::optional<om::chain_id> top_of(const Repository& repository, const std::string& name)
+{
+    try {
+        const auto layers = repository.find_image(name).layers();
+        return layers.empty() ? std::nullopt : std::optional(layers.front());
+    } catch (const om::error& failure) {
+        if (failure.code() != om::errc::image_not_found)
+            throw;
+        try {
+            return repository.find_layer(name);
+        } catch (const om::error& none) {
+            if (none.code() != om::errc::layer_not_found)
+                throw;
+        }
+        throw;
+    }
+}
+
+const char* word_of(om::change_kind kind)
+{
+    return kind == om::change_kind::added ? "added" : kind == om::change_kind::changed ? "changed" : "removed";
+}
+
+char letter_of(om::tar::entry_type type)
+{
+    using om::tar::entry_type;
+    switch (type) {
+    case entry_type::symbolic_link: return 'l';
+    case entry_type::character_device: return 'c';
+    case entry_type::block_device: return 'b';
+    case entry_type::directory: return 'd';
+    case entry_type::fifo: return 'p';
+    default: return 'f';
+    }
+}
+
+template <class Repository>
+asio::awaitable<void> image_diff(Repository repository, settings set, arguments given)
+{
+    auto from = top_of(repository, given.first), to = top_of(repository, given.second);
+    const auto changes = co_await repository.diff(std::move(from), std::move(to));
+    auto out = nlohmann::json::array();
+    for (const om::change& one : changes) {
+        if (set.json)
+            out.push_back({{"kind", word_of(one.kind)},
+                           {"path", om::escape("/" + one.path, whole)},
+                           {"type", std::string(1, letter_of(one.type))}});
+        else
+            std::cout << (one.kind == om::change_kind::removed ? 'D' : one.kind == om::change_kind::added ? 'A' : 'C')
+                      << " /" << om::escape(one.path, whole) << '\n';
+    }
+    if (set.json)
+        std::cout << out.dump(2) << '\n';
+}
+
+template <class Repository>
+asio::awaitable<void> image_flatten(Repository repository, settings, arguments given)
+{
+    auto top = top_of(repository, given.first);
+    auto tar = co_await repository.flatten(std::move(top));
+    co_await write_stream(std::move(tar), given.second);
+}
+
+template <class Repository>
+asio::awaitable<void> image_squash(Repository repository, settings, arguments given)
+{
+    om::import_options options;
+    for (const std::string& tag : given.tags)
+        options.tag(tag);
+    const auto image = repository.find_image(given.first);
+    const auto made = co_await repository.squash(image, std::move(options));
+    std::cout << made.id().string() << '\n';
+}
+
+} // namespace
+
+void add_merged_commands(words& to, CLI::App* images)
+{
+    arguments& given = to.given();
+    constexpr const char* what = "an image, or a chain ID";
+    auto* sub = to.verb(images, "diff", "List what differs: A added, C changed, D deleted", {image_diff, image_diff});
+    sub->add_option("FROM", given.first, what)->required();
+    sub->add_option("TO", given.second, what)->required();
+    sub = to.verb(images, "flatten", "Write one tar of what an image shows", {image_flatten, image_flatten});
+    sub->add_option("IMAGE", given.first, what)->required();
+    sub->add_option("DEST", given.second, "a file, or - for standard output")->required();
+    sub = to.verb(images, "squash", "Make an image of one layer that shows the same; prints its ID",
+                  {image_squash, image_squash});
+    sub->add_option("IMAGE", given.first)->required();
+    sub->add_option("--tag,-t", given.tags, "a name for the image; may be given more than once");
+}
