@@ -10,6 +10,7 @@
 #include <overmount/repository/check_run.hpp>
 #include <overmount/repository/compose.hpp>
 #include <overmount/repository/create_run.hpp>
+#include <overmount/repository/find.hpp>
 #include <overmount/repository/import_run.hpp>
 #include <overmount/repository/merged_view.hpp>
 #include <overmount/repository/stream_run.hpp>
@@ -114,7 +115,7 @@ public:
     /// *Errors*: `image_not_found`, `ambiguous_image_id`.
     [[nodiscard]] image find_image(std::string_view name) const
     {
-        if (const auto id = find_id(name))
+        if (const auto id = detail::find_image_id(*state_->records, name))
             if (auto config = state_->records->image(*id))
                 return image(state_, image_config::parse(std::move(*config), state_->bounds));
         throw error(errc::image_not_found).at(stage::repository).subject(name);
@@ -270,7 +271,7 @@ public:
     /// *Errors*: `layer_not_found`, `ambiguous_layer_id`.
     [[nodiscard]] chain_id find_layer(std::string_view name) const
     {
-        if (const auto found = unique_prefix(state_->records->layers(), name, errc::ambiguous_layer_id))
+        if (const auto found = detail::unique_prefix(state_->records->layers(), name, errc::ambiguous_layer_id))
             return *found;
         throw error(errc::layer_not_found).at(stage::repository).subject(name);
     }
@@ -374,39 +375,6 @@ private:
     template <class Importer>
     static asio::awaitable<image> import_one(std::shared_ptr<state> owner, Importer source,
                                              import_options options);
-
-    // The one whose hex digits begin with `name`; nothing where there is none.
-    template <class Id>
-    [[nodiscard]] static std::optional<Id> unique_prefix(const std::vector<Id>& ids, std::string_view name,
-                                                         errc ambiguous)
-    {
-        std::optional<Id> out;
-        for (const Id& id : ids) {
-            const std::string whole = id.string();
-            const bool hex = std::string_view(whole).substr(whole.find(':') + 1).starts_with(name);
-            if (name.empty() || !(hex || (whole.starts_with(name) && name.find(':') < name.size() - 1)))
-                continue;
-            if (out)
-                throw error(ambiguous).at(stage::repository).subject(name);
-            out = id;
-        }
-        return out;
-    }
-
-    [[nodiscard]] std::optional<digest> find_id(std::string_view name) const
-    {
-        const auto out = unique_prefix(state_->records->images(), name, errc::ambiguous_image_id);
-        if (out || name.starts_with("sha256:"))
-            return out;
-        try {
-            if (const auto found = state_->records->tag(reference::parse(name).with_default_tag().string()))
-                return found->image;
-        } catch (const error& failure) {
-            if (failure.code() != errc::invalid_reference)
-                throw;
-        }
-        return std::nullopt;
-    }
 
     std::shared_ptr<state> state_;
 };
