@@ -7,7 +7,11 @@
 #include <overmount/repository/check_records.hpp>
 #include <overmount/repository/state.hpp>
 
+#include <unistd.h>
+
 #include <algorithm>
+#include <cerrno>
+#include <iterator>
 #include <memory>
 #include <optional>
 #include <set>

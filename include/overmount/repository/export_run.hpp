@@ -6,7 +6,10 @@
 #include <overmount/reference.hpp>
 #include <overmount/repository/state.hpp>
 
+#include <unistd.h>
+
 #include <algorithm>
+#include <cerrno>
 #include <memory>
 #include <optional>
 #include <string>
