@@ -97,6 +97,9 @@ asio::awaitable<void> import_list_remove(const scratch_directory* scratch)
     const auto made = co_await repository.create_layer(*scratch / "layer.tar", base);
     CHECK(repository.layer(made).parent == base);
     CHECK(repository.mounts().empty());
+    const check_report whole = co_await repository.check(); // its records: it gives no tars back
+    CHECK(whole.ok());
+    CHECK(whole.layers == 3);
     repository.remove_image(again.id());
     CHECK(repository.images().empty());
     CHECK(repository.tags().empty());
