@@ -364,9 +364,12 @@ private:
         return layers.empty() ? std::nullopt : std::optional(layers.front());
     }
     static asio::awaitable<std::vector<change>>
-    changes_between(std::shared_ptr<state> owner, std::optional<chain_id> from, std::optional<chain_id> to);
-    static asio::awaitable<asset_stream> flatten_chain(std::shared_ptr<state> owner, std::optional<chain_id> top);
-    static asio::awaitable<image> squash_image(std::shared_ptr<state> owner, image from, import_options options);
+    changes_between(std::shared_ptr<state> owner, std::optional<chain_id> from, std::optional<chain_id> to)
+        requires packable_storage<Storage>;
+    static asio::awaitable<asset_stream> flatten_chain(std::shared_ptr<state> owner, std::optional<chain_id> top)
+        requires packable_storage<Storage>;
+    static asio::awaitable<image> squash_image(std::shared_ptr<state> owner, image from, import_options options)
+        requires packable_storage<Storage>;
     static asio::awaitable<chain_id> finish_layer(std::shared_ptr<create_run> run, asio::awaitable<void> work);
     static asio::awaitable<check_report> check_all(std::shared_ptr<state> owner, check_options options);
     template <class Importer>

@@ -117,6 +117,7 @@ basic_repository<Storage, Mount>::compose(std::shared_ptr<state> owner, image_co
 template <storage_policy Storage, optional_mount_policy Mount>
 asio::awaitable<std::vector<change>>
 basic_repository<Storage, Mount>::changes_between(std::shared_ptr<state> owner, std::optional<chain_id> from, std::optional<chain_id> to)
+    requires packable_storage<Storage>
 {
     auto work = [owner, from, to](const detail::stop_flag& stop) {
         return detail::view_comparison<Storage>(owner, from, to, stop).run();
@@ -127,6 +128,7 @@ basic_repository<Storage, Mount>::changes_between(std::shared_ptr<state> owner, 
 template <storage_policy Storage, optional_mount_policy Mount>
 asio::awaitable<asset_stream>
 basic_repository<Storage, Mount>::flatten_chain(std::shared_ptr<state> owner, std::optional<chain_id> top)
+    requires packable_storage<Storage>
 {
     auto work = [owner, top](const detail::stop_flag& stop) {
         auto tar = std::make_shared<detail::flat_tar<Storage>>(owner, detail::load_view(*owner, top, stop));
@@ -139,6 +141,7 @@ basic_repository<Storage, Mount>::flatten_chain(std::shared_ptr<state> owner, st
 template <storage_policy Storage, optional_mount_policy Mount>
 asio::awaitable<basic_image<Storage, Mount>>
 basic_repository<Storage, Mount>::squash_image(std::shared_ptr<state> owner, image from, import_options options)
+    requires packable_storage<Storage>
 {
     auto run = std::make_shared<create_run>(owner, std::nullopt);
     auto open = [owner, top = top_of(from)] {
