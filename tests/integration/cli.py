@@ -12,6 +12,7 @@
     cli.py OM layer      om layer create from files, pipes and standard input
     cli.py OM virtual    layers kept as tars: listed, read and exported without unpacking, against GNU tar and tarfile
     cli.py OM virtual-all  the same of each layer of each image of $OVERMOUNT_IMAGES
+    cli.py OM round-trips  each image of $OVERMOUNT_IMAGES in, and out again by every form, as other tools see it
     cli.py OM streams    each image of $OVERMOUNT_IMAGES from a pipe, in each form and compressed as a whole: the same image
                          as from its file, in less than 64 MiB of memory
     cli.py OM check      om check of a whole and of a damaged repository, on either storage
@@ -370,6 +371,73 @@ def export():
 def without_blocks(lines):
     """Sparse files are committed as plain data, and a copy has its own number of blocks anyway."""
     return {path: " ".join(line.split()[:-1]) + " -" if line.split()[1] == "f" else line for path, line in lines.items()}
+
+
+def round_trips():
+    """Each image of $OVERMOUNT_IMAGES in and out again: in each form that it is there in, out in three, as skopeo, umoci
+    and podman see it; each layer's tar by cmp; and with blobs kept, each blob and manifest as it was."""
+    need("skopeo", "umoci", "podman", "gzip", "zstd", "cmp")
+    for layout in layouts_of(ALL_IMAGES):
+        truth = layout.with_name(layout.name.removesuffix(".zstd") + ".truth")
+        wanted = {line.split(" ", 1)[0]: line.rstrip("\n") for line in open(truth, encoding="utf-8")}
+
+        def blob_of(digest, layout=layout):
+            return layout / "blobs" / digest.replace(":", "/")
+
+        raw = blob_of(json.loads((layout / "index.json").read_text())["manifests"][0]["digest"]).read_bytes()
+        manifest = json.loads(raw)
+        identity = manifest["config"]["digest"]
+        config = blob_of(identity).read_bytes()
+        diffs = json.loads(config)["rootfs"]["diff_ids"]
+        sources = [f"{kind}-archive:{layout}.{kind}.tar" for kind in ("docker", "oci")
+                   if pathlib.Path(f"{layout}.{kind}.tar").exists()]
+        for source in [*sources, f"oci:{layout}"]:
+            shutil.rmtree(REPO, ignore_errors=True)
+            if om("image", "import", "--keep-blobs", source) != identity:
+                raise SystemExit(f"{source}: another image")
+
+        # Blobs are kept: all goes out as it came.
+        out = SCRATCH / "out"
+        for form in ("oci:{}:latest", "oci-archive:{}:latest"):
+            target = form.format(out)
+            om("image", "export", identity, target)
+            if subprocess.run(["skopeo", "inspect", "--raw", target], check=True, stdout=subprocess.PIPE).stdout != raw:
+                raise SystemExit(f"{layout.name}: {form} has another manifest")
+            copied = SCRATCH / "copied"
+            subprocess.run(["skopeo", "copy", "-q", "--preserve-digests", target, f"dir:{copied}"], check=True)
+            for blob in [manifest["config"], *manifest["layers"]]:
+                subprocess.run(["cmp", blob_of(blob["digest"]), copied / blob["digest"].removeprefix("sha256:")], check=True)
+            shutil.rmtree(copied)
+            shutil.rmtree(out) if out.is_dir() else out.unlink()
+
+        # Made anew from the trees.
+        mounted = om("image", "mount", identity)
+        tree = listing(mounted, True)
+        om("image", "unmount", mounted)
+        for form, compress in (("docker-archive:{}:test/out:1", "none"), ("oci-archive:{}:latest", "zstd"),
+                               ("oci:{}:latest", "gzip")):
+            target = form.format(out)
+            om("image", "export", identity, target, "--compress", compress)
+            check_export(target, config, diffs, tree)
+            if form.startswith("docker") or "manyfiles" not in layout.name:  # podman takes minutes for each
+                podman_loads(out, identity, [])
+            if form.startswith("oci:"):
+                bundle = SCRATCH / "bundle"
+                subprocess.run(["umoci", "unpack", "--image", f"{out}:latest", bundle], check=True, capture_output=True)
+                compare(f"{layout.name}: umoci", wanted, listing(bundle / "rootfs", False))
+                shutil.rmtree(bundle)
+            shutil.rmtree(out) if out.is_dir() else out.unlink()
+
+        tools = {"gzip": "gzip -dc", "zstd": "zstd -dcq", "tar": "cat"}
+        rows = json.loads(om("--json", "image", "list-layers", identity))
+        for row, blob in zip(reversed(rows), manifest["layers"], strict=True):
+            tool = tools[blob["mediaType"].rsplit("+")[-1].rsplit(".")[-1]]
+            subprocess.run(["bash", "-c", f"set -o pipefail; {tool} {shlex.quote(str(blob_of(blob['digest'])))} | cmp - <("
+                            f"{shlex.quote(OM)} --repo {shlex.quote(str(REPO))} layer export {row['chain_id']} -)"],
+                           check=True)
+        print(f"{layout.name}: {len(sources) + 1} forms in, 5 out; {len(rows)} tars are equal", flush=True)
+        if left_behind():
+            raise SystemExit(f"{layout.name}: left behind: {left_behind()}")
 
 
 def umoci_agrees(what, layout, tree):
@@ -1396,6 +1464,7 @@ PARTS = {
     "kill": kill,
     "layer": layer,
     "merged": merged,
+    "round-trips": round_trips,
     "streams": streams,
     "two": two,
     "umoci": umoci,
