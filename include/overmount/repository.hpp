@@ -123,12 +123,12 @@ public:
 
     /// Removes an image and its tags; its layers stay until they are collected.
     ///
-    /// *Errors*: `image_in_use` while it is mounted.
+    /// *Errors*: `image_in_use` while it is mounted, or an upper of it is kept that could be committed.
     void remove_image(const digest& id) const
     {
         const auto now = mountinfo::read();
         for (const mount_record& record : mounts())
-            if (record.image == id && detail::mount_table::alive(record, now))
+            if (record.image == id && (record.writable || detail::mount_table::alive(record, now)))
                 throw error(errc::image_in_use)
                     .at(stage::repository)
                     .subject(record.target)

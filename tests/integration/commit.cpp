@@ -284,10 +284,36 @@ TEST_CASE("what cannot be committed is refused, and nothing of it stays")
     SECTION("a config that is none")
     {
         overmount::mount mount = made.mount_writable();
+        write(fs::path(mount.target()) / "new", "new");
         commit_options options;
         options.edit([](overmount::image_config_edit& config) { config.created("yesterday"); });
         CHECK(refused(mount, options).code() == errc::invalid_config);
         get(mount.unmount());
+    }
+    SECTION("a mount that is not the object's any more")
+    {
+        overmount::mount mount = made.mount_writable();
+        const auto record = made.repository.mounts().front();
+        mount.keep();
+        CHECK(refused(mount).code() == errc::mount_not_found);
+        get(made.repository.unmount(record));
+    }
+    SECTION("a mount that is removed while the tar is made")
+    {
+        overmount::mount mount = made.mount_writable();
+        write(fs::path(mount.target()) / "new", "new");
+        const auto record = made.repository.mounts().front();
+        mount.keep();
+        commit_options options;
+        options.edit([&](overmount::image_config_edit&) { get(made.repository.unmount(record)); });
+        try {
+            static_cast<void>(get(made.repository.commit(record, options)));
+            FAIL("it was committed");
+        } catch (const overmount::error& failure) {
+            CHECK(failure.code() == errc::mount_not_found);
+        }
+        CHECK(made.repository.images().size() == images);
+        CHECK(made.repository.layers() == layers);
     }
     CHECK(mounts_below(made.scratch.path()).empty());
 }

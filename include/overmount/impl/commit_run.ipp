@@ -9,6 +9,8 @@ template <mountable_storage Storage>
 asio::awaitable<image_config> commit_upper(std::shared_ptr<repository_state<Storage>> owner, mount_record record,
                                            commit_options options)
 {
+    if (!owner)
+        throw error(errc::mount_not_found).at(stage::mount).subject(record.target).detail("it is not this object's any more");
     auto run = std::make_shared<commit_run<Storage>>(owner, std::move(record), std::move(options));
     auto work = commit_run<Storage>::run(run);
     auto clean = [run](const stop_flag&) { run->clean(); };

@@ -3,6 +3,7 @@
 #define OVERMOUNT_IMPL_LIBARCHIVE_IPP
 
 #include <overmount/tar/checker.hpp>
+#include <overmount/tar/header.hpp>
 #include <overmount/tar/writer.hpp>
 
 #include <archive.h>
@@ -11,6 +12,8 @@
 #include <sys/sysmacros.h>
 
 #include <algorithm>
+#include <charconv>
+#include <cstdio>
 #include <memory>
 #include <new>
 
@@ -154,6 +157,54 @@ inline timestamp as_libarchive_writes(timestamp time) noexcept
     return {time.seconds == -1 ? -1 : time.seconds + 1, 1'000'000'000 - time.nanoseconds};
 }
 
+inline std::string pax_record(std::string_view key, std::string_view value)
+{
+    const std::size_t rest = key.size() + value.size() + 3; // a blank, a sign, a line's end
+    std::size_t size = rest + 1;
+    while (size != rest + std::to_string(size).size())
+        size = rest + std::to_string(size).size();
+    return std::to_string(size).append(" ").append(key).append("=").append(value).append("\n");
+}
+
+// What libarchive writes otherwise than it is: names of xattrs, which it encodes in a way of its own, and the sign of a
+// time in the last second before 1970. `headers` begins with a PAX header, whose records are made anew.
+inline std::string corrected(const std::string& headers, const entry& made)
+{
+    const std::span<const std::byte> block = std::as_bytes(std::span(headers).first(block_size));
+    const auto size = static_cast<std::size_t>(header(block).number(124, 12).value_or(0));
+    std::string records;
+    for (std::string_view left = std::string_view(headers).substr(block_size, size); !left.empty();) {
+        std::size_t length = 0;
+        std::from_chars(left.data(), left.data() + left.size(), length);
+        const std::string_view record = left.substr(0, length);
+        const std::string_view key = record.substr(record.find(' ') + 1);
+        if (key.starts_with("mtime=-1.") && made.mtime.seconds == -1)
+            records += std::string(record).replace(record.find("=-1.") + 2, 1, "0");
+        else if (!key.starts_with("SCHILY.xattr."))
+            records += record;
+        left.remove_prefix(length);
+    }
+    for (const xattr& one : made.xattrs) {
+        if (one.name.find('=') != std::string::npos)
+            throw error(errc::malformed_tar).at(stage::framing).entry(made.path).subject(one.name).detail(
+                "no header can hold an xattr of that name");
+        records += pax_record("SCHILY.xattr." + one.name, one.value);
+    }
+    std::string out = headers.substr(0, block_size);
+    char number[13];
+    std::snprintf(number, sizeof number, "%011zo", records.size());
+    out.replace(124, 12, number, 12);
+    out.replace(148, 8, 8, ' ');
+    unsigned sum = 0;
+    for (const char c : out)
+        sum += static_cast<unsigned char>(c);
+    std::snprintf(number, sizeof number, "%06o", sum);
+    out.replace(148, 7, number, 7);
+    out += records;
+    out.resize((out.size() + block_size - 1) / block_size * block_size);
+    return out + headers.substr(block_size + (size + block_size - 1) / block_size * block_size);
+}
+
 } // namespace detail
 
 OVERMOUNT_DECL std::string make_header(const entry& made)
@@ -200,13 +251,12 @@ OVERMOUNT_DECL std::string make_header(const entry& made)
         ::archive_entry_set_symlink(to, made.link_target.c_str());
     if (made.type == entry_type::character_device || made.type == entry_type::block_device)
         ::archive_entry_set_rdev(to, makedev(made.device_major, made.device_minor));
-    for (const xattr& one : made.xattrs)
-        ::archive_entry_xattr_add_entry(to, one.name.c_str(), one.value.data(), one.value.size());
+    if (!made.xattrs.empty()) // so that there is a PAX header; `corrected` puts the real ones in it
+        ::archive_entry_xattr_add_entry(to, "user", "", 0);
     if (made.path.empty() || ::archive_write_header(handle.get(), to) != ARCHIVE_OK || out.header.empty())
         throw error(errc::malformed_tar).at(stage::framing).entry(made.path).detail("no header can hold it");
-    if (made.mtime.seconds == -1 && made.mtime.nanoseconds != 0) // the record is as long with a zero
-        out.header[out.header.find(" mtime=-1.") + 8] = '0';
-    return out.header;
+    const bool minus_zero = made.mtime.seconds == -1 && made.mtime.nanoseconds != 0;
+    return minus_zero || !made.xattrs.empty() ? detail::corrected(out.header, made) : out.header;
 }
 
 } // namespace overmount::inline OVERMOUNT_ABI::tar

@@ -41,8 +41,8 @@ inline std::optional<std::string> xattr_of(const std::string& file, const char* 
     return value;
 }
 
-// Those that a layer holds, by name.
-inline std::vector<tar::xattr> layer_xattrs(const std::string& file, tar::entry_type type)
+// Those that a layer holds, by name. The bounds are those of the extension header in which they go.
+inline std::vector<tar::xattr> layer_xattrs(const std::string& file, tar::entry_type type, const limits& bounds)
 {
     std::string names(65536, '\0');
     const ssize_t size = ::llistxattr(file.c_str(), names.data(), names.size());
@@ -50,10 +50,15 @@ inline std::vector<tar::xattr> layer_xattrs(const std::string& file, tar::entry_
         return {};
     names.resize(static_cast<std::size_t>(check(static_cast<int>(size), "listxattr")));
     std::vector<tar::xattr> out;
+    std::uint64_t bytes = 0;
     for (const char* name = names.data(); name < names.data() + names.size(); name += std::strlen(name) + 1)
         if (tar::stores_xattr(name, type))
-            if (auto value = xattr_of(file, name))
+            if (auto value = xattr_of(file, name)) {
+                bytes += std::strlen(name) + value->size() + 64;
+                if (bytes > bounds.extension_bytes)
+                    throw error(errc::xattr_too_large);
                 out.push_back({name, std::move(*value)});
+            }
     std::ranges::sort(out, {}, &tar::xattr::name);
     return out;
 }
@@ -135,6 +140,9 @@ OVERMOUNT_DECL void upper_reader::advance()
 {
     if (!begun_) {
         begun_ = true;
+        // Who may not see them is told that there are none: that would be another layer.
+        if (::fsetxattr(directory_.get(), "trusted.overlay.none", "", 0, XATTR_REPLACE) != 0 && errno == EPERM)
+            detail::throw_errno("reading the overlay's xattrs");
         add_directory(std::move(directory_), "");
         return;
     }
@@ -175,17 +183,22 @@ OVERMOUNT_DECL void upper_reader::add(const item& one)
             write(*made);
             return;
         }
+        path_bytes_ += path_.size();
+        if (path_bytes_ > options_.bounds().directory_bytes)
+            detail::upper_error(errc::too_many_entries, path_, "their hard links are too many");
     }
     if (made->type == tar::entry_type::directory || made->type == tar::entry_type::regular) {
         // Should it be a fifo by now, it does not block.
-        detail::unique_fd opened(
-            detail::check(::openat(directory_.get(), one.name.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC), "open"));
+        detail::unique_fd opened(::openat(directory_.get(), one.name.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
+        if (!opened && (errno == ENOENT || errno == ELOOP))
+            detail::upper_error(errc::upper_changed, path_, "it was removed or replaced meanwhile");
+        detail::check(opened.get(), "open");
         if (!detail::same_state(detail::status_of(opened.get()), status))
             detail::upper_error(errc::upper_changed, path_, "it was replaced or written to meanwhile");
         if (made->type == tar::entry_type::directory)
             add_directory(std::move(opened), path_ + "/");
         else
-            add_file(std::move(opened), path_, std::move(*made));
+            add_file(std::move(opened), status, path_, std::move(*made));
         return;
     }
     const std::string name = detail::by_descriptor(directory_.get(), one.name);
@@ -197,7 +210,7 @@ OVERMOUNT_DECL void upper_reader::add(const item& one)
         target.pop_back();
         made->link_target = std::move(target);
     }
-    made->xattrs = detail::layer_xattrs(name, made->type);
+    made->xattrs = detail::layer_xattrs(name, made->type, options_.bounds());
     write(*made);
 }
 
@@ -217,7 +230,7 @@ OVERMOUNT_DECL void upper_reader::add_directory(detail::unique_fd opened, const 
     const std::string opaque = detail::xattr_of(name, "trusted.overlay.opaque").value_or("");
     const struct stat status = detail::status_of(opened.get());
     auto made = detail::entry_of(path.empty() ? "./" : path, status);
-    made->xattrs = detail::layer_xattrs(name, made->type);
+    made->xattrs = detail::layer_xattrs(name, made->type, options_.bounds());
     write(*made);
     // What is below an opaque directory is hidden already. The kernel does not heed the mark on the root.
     const bool hidden = !levels_.empty() && levels_.back().hides;
@@ -233,12 +246,12 @@ OVERMOUNT_DECL void upper_reader::add_directory(detail::unique_fd opened, const 
 }
 
 OVERMOUNT_DECL std::vector<upper_reader::item> upper_reader::list(const std::string& path,
-                                                                  const std::string& opaque) const
+                                                                  const std::string& opaque)
 {
     const detail::directory_stream stream = detail::stream_of(detail::open_directory(directory_.get(), "."));
     std::vector<item> out;
     while (const dirent* found = detail::next_entry(stream.get())) {
-        if (out.size() >= options_.bounds().entries)
+        if (++listed_ > options_.bounds().entries)
             detail::upper_error(errc::too_many_entries, path, "");
         const std::string name = found->d_name;
         out.push_back({!is_whiteout(name, found->d_type, opaque), name});
@@ -262,22 +275,25 @@ OVERMOUNT_DECL bool upper_reader::is_whiteout(const std::string& name, unsigned 
            detail::xattr_of(detail::by_descriptor(directory_.get(), name), "trusted.overlay.whiteout");
 }
 
-OVERMOUNT_DECL void upper_reader::add_file(detail::unique_fd opened, const std::string& path, tar::entry made)
+OVERMOUNT_DECL void upper_reader::add_file(detail::unique_fd opened, const struct stat& status, const std::string& path,
+                                           tar::entry made)
 {
     const std::string name = detail::by_descriptor(directory_.get(), std::string(tar::name_of(path)));
     if (detail::xattr_of(name, "trusted.overlay.metacopy"))
         detail::upper_error(errc::unsupported_entry_type, path,
                             "an overlay with metacopy left the file's content in the layers below");
-    made.xattrs = detail::layer_xattrs(name, made.type);
+    made.xattrs = detail::layer_xattrs(name, made.type, options_.bounds());
+    // The header is of this state, and the data must be: see read_file.
+    if (!detail::same_state(detail::status_of(opened.get()), status))
+        detail::upper_error(errc::upper_changed, path, "it was replaced or written to meanwhile");
     write(made);
     bytes_ += made.size;
     if (bytes_ > options_.bounds().layer_bytes)
         detail::upper_error(errc::layer_too_large, path, "");
     left_ = made.size;
-    file_status_ = detail::status_of(opened.get());
-    if (file_status_.st_size < 0 || static_cast<std::uint64_t>(file_status_.st_size) != made.size)
-        detail::upper_error(errc::upper_changed, path, "its size changed meanwhile");
-    file_ = std::move(opened);
+    file_status_ = status;
+    if (left_ != 0)
+        file_ = std::move(opened);
 }
 
 OVERMOUNT_DECL std::size_t upper_reader::read_file(std::span<std::byte> into)
@@ -333,13 +349,13 @@ OVERMOUNT_DECL void upper_reader::write(const tar::entry& made)
 
 OVERMOUNT_DECL bool is_unchanged(int upper, int shown)
 {
-    if (!detail::list_directory(upper, ".").empty())
+    if (detail::next_entry(detail::stream_of(detail::open_directory(upper, ".")).get()) != nullptr)
         return false;
     const auto facts = [](int directory) {
         const struct stat status = detail::status_of(directory);
         return std::tuple(status.st_mode, status.st_uid, status.st_gid, status.st_mtim.tv_sec,
                           status.st_mtim.tv_nsec,
-                          detail::layer_xattrs(detail::by_descriptor(directory, "."), tar::entry_type::directory));
+                          detail::layer_xattrs(detail::by_descriptor(directory, "."), tar::entry_type::directory, limits()));
     };
     return facts(upper) == facts(shown);
 }

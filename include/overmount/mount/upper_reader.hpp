@@ -59,9 +59,10 @@ private:
 /// Each directory's entry, then its opaque marker, its whiteouts and the rest, by the bytes of their names. Sockets, and
 /// extended attributes that no unpacked layer would have, are left out. Sparse files are plain data.
 /// *Errors*: `invalid_whiteout` for a name that starts with `.wh.`; `unsupported_entry_type` for what takes its content
-/// from the layers below (redirect_dir, metacopy: the mounts of a repository make none); `upper_changed` where something
-/// changes while it is read; `path_too_long`, `path_too_deep`, `too_many_entries`, `layer_too_large`,
-/// `xattr_too_large`; errno values. All name the entry. See overlayfs.rst, "whiteouts and opaque directories", and OCI
+/// from the layers below (redirect_dir, metacopy: the mounts of a repository make none); `upper_changed` where a file or
+/// directory changes while it is read (what moves from a part that is not read yet to one that was is not noticed: stop who
+/// writes); `path_too_long`, `path_too_deep`, `too_many_entries`, `layer_too_large`, `xattr_too_large`; EPERM for who
+/// may not see `trusted` xattrs, and other errno values. All but that name the entry. See overlayfs.rst, "whiteouts and opaque directories", and OCI
 /// image spec, layer.md, "Representing Changes".
 class upper_reader
 {
@@ -93,8 +94,8 @@ private:
     void add(const item& one);
     void add_whiteout(const std::string& path);
     void add_directory(detail::unique_fd opened, const std::string& path);
-    void add_file(detail::unique_fd opened, const std::string& path, tar::entry made);
-    [[nodiscard]] std::vector<item> list(const std::string& path, const std::string& opaque) const;
+    void add_file(detail::unique_fd opened, const struct stat& status, const std::string& path, tar::entry made);
+    [[nodiscard]] std::vector<item> list(const std::string& path, const std::string& opaque);
     [[nodiscard]] bool is_whiteout(const std::string& name, unsigned char type, const std::string& opaque) const;
     void leave();
     void write(const tar::entry& made);
@@ -104,7 +105,7 @@ private:
     upper_options options_;
     std::vector<level> levels_;
     std::map<inode, std::string> first_names_; // of files that have several
-    std::uint64_t entries_ = 0, bytes_ = 0;
+    std::uint64_t entries_ = 0, bytes_ = 0, listed_ = 0, path_bytes_ = 0;
     bool begun_ = false;
 
     std::string pending_; // headers and padding

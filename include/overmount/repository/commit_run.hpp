@@ -6,6 +6,9 @@
 #include <overmount/repository/create_run.hpp>
 #include <overmount/repository/show_image.hpp>
 
+#include <fcntl.h>
+#include <sys/stat.h>
+
 #include <memory>
 #include <optional>
 #include <utility>
@@ -47,8 +50,12 @@ public:
             co_return;
         }
         auto show = [self](const stop_flag&) {
+            self->make_config(std::nullopt);
             const file_lock guard = self->repository_->records->lock_shared();
-            self->show(std::nullopt);
+            if (self->top_)
+                static_cast<void>(self->repository_->records->chain(*self->top_));
+            self->check_upper();
+            self->show();
         };
         co_await run_on(self->repository_->pool, std::move(show));
     }
@@ -76,31 +83,33 @@ private:
         if (!config)
             throw error(errc::image_not_found).at(stage::repository).subject(record_.image.string());
         from_ = image_config::parse(std::move(*config), repository_->bounds);
-        std::optional<chain_id> top;
         for (const diff_id& diff : from_->diff_ids())
-            top = top ? chain_id::of(*top, diff) : chain_id::of(diff);
-        if (top)
-            stack_ = repository_->stack_of(*top);
+            top_ = top_ ? chain_id::of(*top_, diff) : chain_id::of(diff);
         if (!exists(records.mounts(), record_.id + "/upper"))
             throw error(errc::mount_not_found).at(stage::mount).subject(record_.target);
         upper_ = open_directory(records.mounts(), record_.id + "/upper");
-        if (is_unchanged(upper_.get(), mount_table(repository_->records).root_below(record_, top, stack_).get()))
+        if (is_unchanged(upper_.get(), mount_table(repository_->records).root_below(record_, top_, stack()).get()))
             return false;
-        layer_ = std::make_shared<create_run<Storage>>(repository_, top);
-        layer_->when_shown([this](const diff_id& diff) { show(diff); });
+        layer_ = std::make_shared<create_run<Storage>>(repository_, top_);
+        layer_->when_made([this](const diff_id& diff) { make_config(diff); }, [this] { check_upper(); }, [this] { show(); });
         return true;
     }
 
+    [[nodiscard]] std::vector<stacked_layer> stack() const
+    {
+        return top_ ? repository_->stack_of(*top_) : std::vector<stacked_layer>();
+    }
+
+    // Only now, with a permit, are all layers opened.
     [[nodiscard]] upper_input open()
     {
         upper_options options;
         options.bounds(repository_->bounds).latest(options_.source_date_epoch());
-        options.shown_below([this](const std::string& path) { return !layers_showing(stack_, path).empty(); });
-        return upper_input(upper_reader(std::move(upper_), std::move(options)));
+        options.shown_below([layers = stack()](const std::string& path) { return !layers_showing(layers, path).empty(); });
+        return upper_input(upper_reader(open_directory(upper_.get(), "."), std::move(options)));
     }
 
-    // Below the shared lock: the image, then the tags that point to it.
-    void show(const std::optional<diff_id>& diff)
+    void make_config(const std::optional<diff_id>& diff)
     {
         const std::string time =
             options_.source_date_epoch() ? timestamp_of(*options_.source_date_epoch()) : timestamp_now();
@@ -114,6 +123,21 @@ private:
         if (options_.edit())
             options_.edit()(edit);
         made_ = edit.build(repository_->bounds);
+    }
+
+    // Below the shared lock: an upper that was removed lists nothing, and would make an empty layer.
+    void check_upper() const
+    {
+        const store& records = *repository_->records;
+        const unique_fd now(::openat(records.mounts(), (record_.id + "/upper").c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+        struct stat read, there;
+        if (!now || ::fstat(upper_.get(), &read) != 0 || ::fstat(now.get(), &there) != 0 || read.st_ino != there.st_ino)
+            throw error(errc::mount_not_found).at(stage::mount).subject(record_.target).detail("it was unmounted meanwhile");
+    }
+
+    // Below the shared lock: the image, then the tags that point to it.
+    void show()
+    {
         store& records = *repository_->records;
         records.put_image(made_->id(), made_->bytes(), repository_->sync);
         for (const std::string& name : options_.tags())
@@ -125,7 +149,7 @@ private:
     mount_record record_;
     commit_options options_;
     std::optional<image_config> from_, made_;
-    std::vector<stacked_layer> stack_;
+    std::optional<chain_id> top_;
     unique_fd upper_;
     std::shared_ptr<create_run<Storage>> layer_;
 };

@@ -34,8 +34,14 @@ public:
     // Of the layer, when it is shown.
     [[nodiscard]] const chain_id& chain() const { return *chain_; }
 
-    // Called with the layer's diff when the layer is shown, below the same lock: nobody can collect it in between.
-    void when_shown(std::function<void(const diff_id&)> also) { also_ = std::move(also); }
+    // What else there is to do when the layer is made: with its diff, before anything is shown; below the lock, before and
+    // behind showing it. Nobody can collect it in between.
+    void when_made(std::function<void(const diff_id&)> made, std::function<void()> before, std::function<void()> behind)
+    {
+        made_ = std::move(made);
+        before_ = std::move(before);
+        behind_ = std::move(behind);
+    }
 
     // `open`, called on a worker, gives an input that never lacks bytes.
     template <class Open>
@@ -109,6 +115,8 @@ private:
         if (work_->bytes == 0 && !expected_) // the producer failed: nobody means a layer of no bytes
             throw error(errc::truncated_stream).at(stage::source).detail("there are no bytes");
         const diff_id& diff = *work_->diff;
+        if (made_)
+            made_(diff);
         store& records = *repository_->records;
         // Who wants the same diff from now on waits for this one.
         const auto claim = records.try_claim(diff);
@@ -117,20 +125,23 @@ private:
         const file_lock guard = records.lock_shared();
         if (parent_)
             static_cast<void>(records.chain(*parent_));
+        if (before_)
+            before_();
         repository_->publish(work_->writer, diff);
         const chain_id chain = parent_ ? chain_id::of(*parent_, diff) : chain_id::of(diff);
         records.put_layer(chain, {diff, parent_}, repository_->sync);
         if constexpr (mountable_storage<Storage>)
             mount_table(repository_->records).ensure_correction(chain, repository_->stack_of(chain));
-        if (also_)
-            also_(diff);
+        if (behind_)
+            behind_();
         chain_ = chain;
     }
 
     std::shared_ptr<state> repository_;
     std::optional<chain_id> parent_, chain_;
     std::optional<diff_id> expected_;
-    std::function<void(const diff_id&)> also_;
+    std::function<void(const diff_id&)> made_;
+    std::function<void()> before_, behind_;
     std::optional<store::staging_directory> staging_;
     std::optional<file_lock> lease_;
     std::string lease_name_;

@@ -14,7 +14,8 @@ namespace overmount::inline OVERMOUNT_ABI::detail {
 [[nodiscard]] inline std::string timestamp_of(std::time_t seconds)
 {
     std::tm parts{};
-    ::gmtime_r(&seconds, &parts);
+    if (::gmtime_r(&seconds, &parts) == nullptr)
+        throw error::from_errno(EOVERFLOW).operation("gmtime");
     char text[32];
     return {text, std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &parts)};
 }

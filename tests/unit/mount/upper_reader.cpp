@@ -306,6 +306,26 @@ TEST_CASE("an upper directory is bounded as a layer is")
         bounds.path_depth = 2;
         CHECK(made.failure(upper_options().bounds(bounds)).code() == errc::path_too_deep);
     }
+    SECTION("names that wait")
+    {
+        for (int i = 0; i < 5; ++i)
+            made.file("z" + std::to_string(i));
+        bounds.entries = 6;
+        CHECK(made.failure(upper_options().bounds(bounds)).code() == errc::too_many_entries);
+    }
+    SECTION("paths of hard links")
+    {
+        fs::create_hard_link(made.scratch / "d/e/f", made.scratch / "d/e/g");
+        bounds.directory_bytes = 4;
+        CHECK(made.failure(upper_options().bounds(bounds)).code() == errc::too_many_entries);
+    }
+    SECTION("extended attributes")
+    {
+        made.mark("d/e/f", "user.note", std::string(100, 'x'));
+        bounds.extension_bytes = 100;
+        CHECK(made.failure(upper_options().bounds(bounds)).code() == errc::xattr_too_large);
+        CHECK(made.failure(upper_options().bounds(bounds)).entry() == "d/e/f");
+    }
     SECTION("bytes")
     {
         bounds.layer_bytes = 4;

@@ -162,3 +162,23 @@ TEST_CASE("an extended attribute is written once")
     CHECK(header.find("SCHILY.xattr.user.a=value") != std::string::npos);
     CHECK(header.find("LIBARCHIVE.xattr") == std::string::npos);
 }
+
+TEST_CASE("names of extended attributes are bytes; one that no record can hold is refused")
+{
+    tar::entry made = file(std::string(150, 'n') + " mtime=-1.y");
+    made.mtime = {-1, 500'000'000};
+    made.xattrs = {{"user.a b%20", "1"},
+                   {"user.long", std::string(60'000, 'v')},
+                   {"user.\xc3\xbc\xff", std::string("\n\0", 2)}};
+    const tar::entry seen = read_back(tar::make_header(made));
+    CHECK(seen.path == made.path);
+    CHECK(seen.mtime == made.mtime);
+    REQUIRE(seen.xattrs.size() == 3);
+    for (std::size_t i = 0; i < 3; ++i) {
+        CAPTURE(i);
+        CHECK(seen.xattrs[i].name == made.xattrs[i].name);
+        CHECK(seen.xattrs[i].value == made.xattrs[i].value);
+    }
+    made.xattrs = {{"user.a=b", "1"}};
+    CHECK_THROWS_AS(tar::make_header(made), error);
+}
