@@ -420,7 +420,7 @@ def round_trips():
             om("image", "export", identity, target, "--compress", compress)
             check_export(target, config, diffs, tree)
             if form.startswith("docker") or "manyfiles" not in layout.name:  # podman takes minutes for each
-                podman_loads(out, identity, [])
+                podman_loads(out, identity, [], wanted)
             if form.startswith("oci:"):
                 bundle = SCRATCH / "bundle"
                 subprocess.run(["umoci", "unpack", "--image", f"{out}:latest", bundle], check=True, capture_output=True)
@@ -585,7 +585,7 @@ def dpkg():
         raise SystemExit(f"hello says {said!r}")
 
 
-def podman_loads(path, identity, names):
+def podman_loads(path, identity, names, truth=None):
     if shutil.which("podman") is None:
         return
     store = SCRATCH / "podman"
@@ -601,6 +601,11 @@ def podman_loads(path, identity, names):
         hex_digits = identity.removeprefix("sha256:")
         if hex_digits not in loaded or not set(names) <= set(loaded[hex_digits]):
             raise SystemExit(f"podman load: {done.stdout.strip()}: {loaded}, wanted {hex_digits} {names}")
+        if truth:
+            mounted = subprocess.run([*base, "image", "mount", hex_digits], check=True, capture_output=True,
+                                     text=True).stdout.strip()
+            compare("podman", truth, listing(mounted, False))
+            subprocess.run([*base, "image", "umount", hex_digits], check=True, stdout=subprocess.DEVNULL)
     finally:
         shutil.rmtree(store, ignore_errors=True)
 
