@@ -202,7 +202,9 @@ asio::awaitable<void> image_mount(Repository repository, settings, arguments giv
         om::mount_options options;
         options.target(given.target).writable(given.writable);
         auto mounted = co_await image.mount(std::move(options));
-        std::cout << mounted.target() << '\n';
+        std::cout << mounted.target() << std::endl;
+        if (!std::cout) // nobody would know where it is: it goes with `mounted`
+            throw om::error(om::errc::mount_cannot_proceed).detail("the mount point cannot be written to standard output");
         mounted.keep();
     }
     co_return;

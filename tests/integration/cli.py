@@ -604,7 +604,10 @@ def podman_loads(path, identity, names, truth=None):
         if truth:
             mounted = subprocess.run([*base, "image", "mount", hex_digits], check=True, capture_output=True,
                                      text=True).stdout.strip()
-            compare("podman", truth, listing(mounted, False))
+            # podman gives files from before 1970 the time 0.
+            whole = lambda lines: {path: re.sub(r"^((?:\S+ ){6})-[2-9]\d* ", r"\g<1>0 ", re.sub(
+                r"^((?:\S+ ){6})-1\d+ ", r"\g<1>0 ", line)) for path, line in lines.items()}
+            compare("podman", whole(truth), whole(listing(mounted, False)))
             subprocess.run([*base, "image", "umount", hex_digits], check=True, stdout=subprocess.DEVNULL)
     finally:
         shutil.rmtree(store, ignore_errors=True)
