@@ -4,6 +4,7 @@
 
 #include "support/catch.hpp"
 #include "support/image_builder.hpp"
+#include "support/may_mount.hpp"
 #include "support/run_coroutine.hpp"
 #include "support/scratch.hpp"
 #include "support/scripted_stream.hpp"
@@ -18,6 +19,8 @@
 #include <sstream>
 
 namespace asio = boost::asio;
+using overmount::test::may_mount;
+using ::test::store_result;
 namespace fs = std::filesystem;
 namespace om = overmount;
 
@@ -26,12 +29,6 @@ using namespace om::test;
 namespace {
 
 using repository = om::repository;
-
-template <class Value>
-asio::awaitable<void> keep(asio::awaitable<Value> task, std::optional<Value>* out)
-{
-    out->emplace(co_await std::move(task));
-}
 
 template <class Value>
 asio::awaitable<void> drop(asio::awaitable<Value> task)
@@ -43,7 +40,7 @@ repository open(const fs::path& base)
 {
     std::optional<repository> out;
     const auto options = om::repository_options().workers(2).sync(om::durability::none);
-    ::test::run_coroutine(keep(repository::open(base, options), &out));
+    ::test::run_coroutine(store_result(repository::open(base, options), out));
     return *out;
 }
 
@@ -209,19 +206,6 @@ void check_left(const place& at, const operation& what, const std::set<std::stri
     CHECK(files_of(at.base()) == complete);
 }
 
-bool may_mount()
-{
-    static const bool answer = [] {
-        const scratch_directory scratch;
-        fs::create_directory(scratch / "one");
-        fs::create_directory(scratch / "at");
-        const std::string options = "lowerdir=" + (scratch / "one").string() + ":" + (scratch / "at").string();
-        return ::geteuid() == 0 && run_quietly({"mount", "-t", "overlay", "-o", options.c_str(), "overlay",
-                                                (scratch / "at").c_str()}) == 0;
-    }();
-    return answer;
-}
-
 } // namespace
 
 TEST_CASE("an import or a layer that is cancelled after any number of handlers leaves nothing, or is complete")
@@ -313,9 +297,9 @@ TEST_CASE("a mount or unmount that is cancelled, or whose context goes, leaves a
             CAPTURE(handlers, unmounting);
             std::optional<om::mount> mounted;
             if (unmounting)
-                ::test::run_coroutine(keep(image.mount(options), &mounted));
+                ::test::run_coroutine(store_result(image.mount(options), mounted));
             const operation what = [&](repository, asio::io_context&) {
-                return unmounting ? mounted->unmount() : keep(image.mount(options), &mounted);
+                return unmounting ? mounted->unmount() : store_result(image.mount(options), mounted);
             };
             {
                 run one(on, what, handlers);

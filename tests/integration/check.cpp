@@ -23,6 +23,7 @@
 #include <thread>
 
 namespace asio = boost::asio;
+using ::test::get;
 namespace fs = std::filesystem;
 namespace om = overmount;
 
@@ -42,20 +43,6 @@ using om::test::tar_writer;
     OVERMOUNT_SKIP("unpacking whiteouts needs root")
 
 namespace {
-
-template <class Value>
-asio::awaitable<void> store_result(asio::awaitable<Value> task, std::optional<Value>& out)
-{
-    out.emplace(co_await std::move(task));
-}
-
-template <class Value>
-Value get(asio::awaitable<Value> task)
-{
-    std::optional<Value> out;
-    ::test::run_coroutine(store_result(std::move(task), out));
-    return std::move(out.value());
-}
 
 std::string read(const fs::path& file)
 {

@@ -3,6 +3,7 @@
 
 #include "support/catch.hpp"
 #include "support/image_builder.hpp"
+#include "support/may_mount.hpp"
 #include "support/run_coroutine.hpp"
 #include "support/scratch.hpp"
 #include "support/skip.hpp"
@@ -28,6 +29,8 @@
 
 namespace fs = std::filesystem;
 namespace asio = boost::asio;
+using overmount::test::may_mount;
+using ::test::get;
 
 using overmount::commit_options;
 using overmount::errc;
@@ -47,39 +50,6 @@ using overmount::test::tree_difference;
 namespace {
 
 using strings = std::vector<std::string>;
-
-template <class Value>
-asio::awaitable<void> store_result(asio::awaitable<Value> task, std::optional<Value>& out)
-{
-    out.emplace(co_await std::move(task));
-}
-
-template <class Value>
-Value get(asio::awaitable<Value> task)
-{
-    std::optional<Value> out;
-    ::test::run_coroutine(store_result(std::move(task), out));
-    return std::move(out.value());
-}
-
-void get(asio::awaitable<void> task)
-{
-    ::test::run_coroutine(std::move(task));
-}
-
-bool may_mount()
-{
-    static const bool answer = [] {
-        if (::geteuid() != 0)
-            return false;
-        const scratch_directory scratch;
-        for (const char* name : {"one", "two", "at"})
-            fs::create_directory(scratch / name);
-        const std::string options = "lowerdir=" + (scratch / "one").string() + ":" + (scratch / "two").string();
-        return run_quietly({"mount", "-t", "overlay", "-o", options.c_str(), "overlay", (scratch / "at").c_str()}) == 0;
-    }();
-    return answer;
-}
 
 // A repository with an image of these layers.
 struct stored

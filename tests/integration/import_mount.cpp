@@ -3,6 +3,7 @@
 
 #include "support/catch.hpp"
 #include "support/image_builder.hpp"
+#include "support/may_mount.hpp"
 #include "support/run_coroutine.hpp"
 #include "support/scratch.hpp"
 #include "support/skip.hpp"
@@ -30,6 +31,9 @@
 
 namespace fs = std::filesystem;
 namespace asio = boost::asio;
+using overmount::test::may_mount;
+using ::test::get;
+using ::test::store_result;
 
 using overmount::condition;
 using overmount::errc;
@@ -55,43 +59,6 @@ using overmount::test::tree_difference;
 namespace {
 
 using names_type = std::set<std::string>;
-
-template <class Value>
-asio::awaitable<void> store_result(asio::awaitable<Value> task, std::optional<Value>& out)
-{
-    out.emplace(co_await std::move(task));
-}
-
-// The result of one operation, on a context of its own.
-template <class Value>
-Value get(asio::awaitable<Value> task)
-{
-    std::optional<Value> out;
-    ::test::run_coroutine(store_result(std::move(task), out));
-    return std::move(out.value());
-}
-
-void get(asio::awaitable<void> task)
-{
-    ::test::run_coroutine(std::move(task));
-}
-
-// Whether this process may mount at all, overlays included.
-bool may_mount()
-{
-    static const bool answer = [] {
-        if (::geteuid() != 0)
-            return false;
-        const scratch_directory scratch;
-        for (const char* name : {"one", "two", "at"})
-            fs::create_directory(scratch / name);
-        const std::string options =
-            "lowerdir=" + (scratch / "one").string() + ":" + (scratch / "two").string();
-        return run_quietly({"mount", "-t", "overlay", "-o", options.c_str(), "overlay",
-                            (scratch / "at").c_str()}) == 0;
-    }();
-    return answer;
-}
 
 // The pool is the repository's own: the handle outlives the context that it was opened on.
 overmount::repository open(const scratch_directory& scratch)

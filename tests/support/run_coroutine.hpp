@@ -9,6 +9,7 @@
 #include <exception>
 #include <optional>
 #include <stdexcept>
+#include <utility>
 
 namespace test {
 
@@ -22,6 +23,26 @@ inline void run_coroutine(boost::asio::awaitable<void> task, std::chrono::second
         throw std::runtime_error("the coroutine did not end in time");
     if (*ended)
         std::rethrow_exception(*ended);
+}
+
+// Runs a task for its value.
+template <class Value>
+boost::asio::awaitable<void> store_result(boost::asio::awaitable<Value> task, std::optional<Value>& out)
+{
+    out.emplace(co_await std::move(task));
+}
+
+// The result of one operation, on a context of its own.
+template <class Value>
+[[nodiscard]] Value get(boost::asio::awaitable<Value> task)
+{
+    std::optional<Value> out;
+    run_coroutine(store_result(std::move(task), out));
+    return std::move(out.value());
+}
+inline void get(boost::asio::awaitable<void> task)
+{
+    run_coroutine(std::move(task));
 }
 
 } // namespace test

@@ -15,6 +15,7 @@
 #include <future>
 
 namespace asio = boost::asio;
+using ::test::get;
 namespace fs = std::filesystem;
 namespace om = overmount;
 
@@ -55,20 +56,6 @@ public:
 private:
     int diffs_;
 };
-
-template <class Value>
-asio::awaitable<void> keep(asio::awaitable<Value> task, std::optional<Value>* out)
-{
-    out->emplace(co_await std::move(task));
-}
-
-template <class Value>
-Value get(asio::awaitable<Value> task)
-{
-    std::optional<Value> out;
-    test::run_coroutine(keep(std::move(task), &out));
-    return std::move(*out);
-}
 
 template <class Value>
 boost::system::error_code failure_of(asio::awaitable<Value> task)

@@ -30,25 +30,28 @@ inline std::string by_descriptor(int directory, const std::string& name)
     return "/proc/self/fd/" + std::to_string(directory) + "/" + name;
 }
 
-// Nothing when it has no such attribute. 64 KiB are the kernel's own limit.
+// Nothing when it has no such attribute. Most files have none: the size is asked for first, and room made then.
 inline std::optional<std::string> xattr_of(const std::string& file, const char* name)
 {
-    std::string value(65536, '\0');
-    const ssize_t size = ::lgetxattr(file.c_str(), name, value.data(), value.size());
+    ssize_t size = ::lgetxattr(file.c_str(), name, nullptr, 0);
     if (size < 0 && (errno == ENODATA || errno == EOPNOTSUPP))
         return std::nullopt;
-    value.resize(static_cast<std::size_t>(check(static_cast<int>(size), "getxattr")));
+    std::string value(static_cast<std::size_t>(check(static_cast<int>(size), "getxattr")), '\0');
+    if (!value.empty())
+        size = check(static_cast<int>(::lgetxattr(file.c_str(), name, value.data(), value.size())), "getxattr");
+    value.resize(static_cast<std::size_t>(size));
     return value;
 }
 
 // Those that a layer holds, by name. The bounds are those of the extension header in which they go.
 inline std::vector<tar::xattr> layer_xattrs(const std::string& file, tar::entry_type type, const limits& bounds)
 {
-    std::string names(65536, '\0');
-    const ssize_t size = ::llistxattr(file.c_str(), names.data(), names.size());
-    if (size < 0 && errno == EOPNOTSUPP)
+    ssize_t size = ::llistxattr(file.c_str(), nullptr, 0);
+    if (size == 0 || (size < 0 && errno == EOPNOTSUPP))
         return {};
-    names.resize(static_cast<std::size_t>(check(static_cast<int>(size), "listxattr")));
+    std::string names(static_cast<std::size_t>(check(static_cast<int>(size), "listxattr")), '\0');
+    size = check(static_cast<int>(::llistxattr(file.c_str(), names.data(), names.size())), "listxattr");
+    names.resize(static_cast<std::size_t>(size));
     std::vector<tar::xattr> out;
     std::uint64_t bytes = 0;
     for (const char* name = names.data(); name < names.data() + names.size(); name += std::strlen(name) + 1)

@@ -7,8 +7,10 @@
 #include "support/skip.hpp"
 
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <sys/un.h>
 #include <sys/xattr.h>
@@ -17,6 +19,8 @@
 #include <filesystem>
 #include <fstream>
 #include <map>
+#include <optional>
+#include <thread>
 
 namespace fs = std::filesystem;
 namespace tar = overmount::tar;
@@ -287,6 +291,27 @@ TEST_CASE("what an upper directory has and no layer can hold is refused by name"
         CHECK(made.failure().code() == errc::unsupported_entry_type);
         CHECK(made.failure().entry() == "d/f");
     }
+}
+
+TEST_CASE("who may not see the overlay's xattrs is told, and gets no layer without them")
+{
+    if (!may_make_uppers())
+        OVERMOUNT_SKIP("needs root and trusted xattrs");
+    const upper made;
+    made.directory("d", "y");
+    std::optional<boost::system::error_code> code;
+    std::thread([&] { // capabilities are a thread's own
+        __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
+        __user_cap_data_struct data[2] = {};
+        if (::syscall(SYS_capget, &header, data) != 0)
+            return;
+        data[0].effective &= ~(1u << CAP_SYS_ADMIN);
+        if (::syscall(SYS_capset, &header, data) == 0)
+            code = made.failure().code();
+    }).join();
+    REQUIRE(code);
+    CHECK(*code == boost::system::error_code(EPERM, boost::system::system_category()));
+    CHECK(made.paths() == strings{"./", "d/", "d/.wh..wh..opq"});
 }
 
 TEST_CASE("an upper directory is bounded as a layer is")

@@ -14,6 +14,7 @@
 #include <map>
 
 namespace asio = boost::asio;
+using ::test::get;
 namespace fs = std::filesystem;
 namespace om = overmount;
 
@@ -27,20 +28,6 @@ using om::test::scratch_directory;
 using om::test::tar_writer;
 
 namespace {
-
-template <class Value>
-asio::awaitable<void> store_result(asio::awaitable<Value> task, std::optional<Value>* out)
-{
-    out->emplace(co_await std::move(task));
-}
-
-template <class Value>
-Value get(asio::awaitable<Value> task)
-{
-    std::optional<Value> out;
-    test::run_coroutine(store_result(std::move(task), &out));
-    return std::move(*out);
-}
 
 std::string content(const fs::path& file)
 {

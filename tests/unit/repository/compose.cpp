@@ -9,6 +9,7 @@
 #include <fstream>
 
 namespace asio = boost::asio;
+using ::test::get;
 namespace fs = std::filesystem;
 namespace om = overmount;
 
@@ -18,20 +19,6 @@ using om::test::scratch_directory;
 using om::test::tar_writer;
 
 namespace {
-
-template <class Value>
-asio::awaitable<void> keep(asio::awaitable<Value> task, std::optional<Value>* out)
-{
-    out->emplace(co_await std::move(task));
-}
-
-template <class Value>
-Value get(asio::awaitable<Value> task)
-{
-    std::optional<Value> out;
-    test::run_coroutine(keep(std::move(task), &out));
-    return std::move(*out);
-}
 
 template <class Value>
 boost::system::error_code failure_of(asio::awaitable<Value> task)

@@ -16,6 +16,8 @@
 #include <fstream>
 
 namespace asio = boost::asio;
+using ::test::get;
+using ::test::store_result;
 namespace fs = std::filesystem;
 namespace om = overmount;
 
@@ -25,20 +27,6 @@ using om::test::scratch_directory;
 using om::test::tar_writer;
 
 namespace {
-
-template <class Value>
-asio::awaitable<void> keep(asio::awaitable<Value> task, std::optional<Value>* out)
-{
-    out->emplace(co_await std::move(task));
-}
-
-template <class Value>
-Value get(asio::awaitable<Value> task)
-{
-    std::optional<Value> out;
-    test::run_coroutine(keep(std::move(task), &out));
-    return std::move(*out);
-}
 
 om::repository open(const scratch_directory& scratch, om::durability sync = om::durability::batch)
 {
@@ -77,7 +65,7 @@ std::optional<om::chain_id> from_pipe(const om::repository& repository, const st
     if (cancel)
         then = [&] { signal.emit(asio::cancellation_type::terminal); };
     asio::co_spawn(
-        context, keep(repository.create_layer(std::move(read)), &made),
+        context, store_result(repository.create_layer(std::move(read)), made),
         asio::bind_cancellation_slot(signal.slot(), [&](std::exception_ptr end) { failure = end; }));
     asio::co_spawn(context, feed(&write, bytes, then), [](std::exception_ptr) {});
     context.run_for(std::chrono::seconds(60));

@@ -11,6 +11,7 @@
 #include <numeric>
 
 namespace asio = boost::asio;
+using ::test::store_result;
 namespace fs = std::filesystem;
 namespace om = overmount;
 
@@ -21,16 +22,10 @@ using script = scripted_stream::script;
 
 namespace {
 
-template <class Value>
-asio::awaitable<void> keep(asio::awaitable<Value> task, std::optional<Value>* out)
-{
-    out->emplace(co_await std::move(task));
-}
-
 om::repository open(const fs::path& base)
 {
     std::optional<om::repository> out;
-    ::test::run_coroutine(keep(om::repository::open(base, om::repository_options().workers(2)), &out));
+    ::test::run_coroutine(store_result(om::repository::open(base, om::repository_options().workers(2)), out));
     return *out;
 }
 
@@ -44,7 +39,7 @@ struct stream_import
     {
         om::archive_stream source(om::byte_stream(scripted_stream(context.get_executor(), what)));
         const auto options = om::import_options().wanted({"linux", "amd64"});
-        asio::co_spawn(context, keep(repository_.import_images(std::move(source), options), &images),
+        asio::co_spawn(context, store_result(repository_.import_images(std::move(source), options), images),
                        asio::bind_cancellation_slot(signal.slot(), [this](std::exception_ptr end) {
                            over = true;
                            failure = end;
@@ -397,8 +392,8 @@ TEST_CASE("documents of a stream are bounded all together")
     bounds.all_json_bytes = 2000;
     std::optional<om::repository> repository;
     ::test::run_coroutine(
-        keep(om::repository::open(scratch / "repository", om::repository_options().workers(1).bounds(bounds)),
-             &repository));
+        store_result(om::repository::open(scratch / "repository", om::repository_options().workers(1).bounds(bounds)),
+                     repository));
     file_set files = docker_files();
     files.add("a.json", "{\"a\":\"" + std::string(1500, 'a') + "\"}");
     files.add("b.json", "{\"b\":\"" + std::string(1500, 'b') + "\"}");
