@@ -8,6 +8,7 @@
 #include <pthread.h>
 
 #include <algorithm>
+#include <atomic>
 #include <condition_variable>
 #include <deque>
 #include <functional>
@@ -41,9 +42,13 @@ public:
         {
             const std::lock_guard guard(work->mutex);
             work->jobs.push_back(std::move(job));
+            work->waiting.store(work->jobs.size(), std::memory_order_relaxed);
         }
         work->wake.notify_one();
     }
+
+    /// Whether jobs wait for a worker. A hint: it may be otherwise by now.
+    [[nodiscard]] bool has_jobs() const noexcept { return state_->work->waiting.load(std::memory_order_relaxed) != 0; }
 
 private:
     // What the threads share; it outlives the handles where the last one goes on a worker.
@@ -58,6 +63,7 @@ private:
                     return;
                 std::function<void()> job = std::move(jobs.front());
                 jobs.pop_front();
+                waiting.store(jobs.size(), std::memory_order_relaxed);
                 lock.unlock();
                 job();
                 job = nullptr; // what it owns goes before the lock is taken
@@ -68,6 +74,7 @@ private:
         std::mutex mutex;
         std::condition_variable wake;
         std::deque<std::function<void()>> jobs;
+        std::atomic<std::size_t> waiting = 0; // jobs.size(), for `has_jobs`
         bool stopping = false;
     };
 

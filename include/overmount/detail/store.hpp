@@ -7,6 +7,7 @@
 
 #include <filesystem>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -51,6 +52,8 @@ public:
 
     // The caller holds the shared lock while it puts or removes anything.
     void put_layer(const chain_id& chain, const layer_record& record, durability sync);
+    // Of one chain, parents first; they are synced together, and shown in this order.
+    void put_layers(std::span<const std::pair<chain_id, layer_record>> layers, durability sync);
     [[nodiscard]] std::optional<layer_record> layer(const chain_id& chain) const;
     // From the chain's top to its base; throws layer_not_found for a gap.
     [[nodiscard]] std::vector<layer_record> chain(const chain_id& top) const;
@@ -67,6 +70,8 @@ public:
     [[nodiscard]] std::vector<digest> manifests() const;
     // Diffs of storages that name what they keep by the digest.
     [[nodiscard]] std::vector<digest> kept_diffs() const;
+    // Makes the renames of diffs to their places last.
+    void sync_diffs() const;
 
     // `blobs/<algorithm>/<hex>`; no descriptor where there is none.
     [[nodiscard]] unique_fd blob(const digest& id) const;
@@ -139,7 +144,12 @@ public:
 
 private:
     // A directory `<algorithm>/<hex>` that holds one file.
-    void put_directory(int directory, const digest& id, const char* file, std::string_view content, durability sync);
+    struct directory_record
+    {
+        digest id;
+        std::string content;
+    };
+    void put_directories(int directory, const char* file, std::span<const directory_record> records, durability sync);
     void put_record(int directory, const std::string& name, std::string_view content, durability sync,
                     bool replace) const;
     void check_header(std::string_view form);

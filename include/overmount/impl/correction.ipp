@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <array>
+#include <numeric>
 
 namespace overmount::inline OVERMOUNT_ABI::detail {
 
@@ -52,34 +53,50 @@ inline std::vector<std::size_t> merged_with(const std::vector<stacked_layer>& st
     return out;
 }
 
-OVERMOUNT_DECL std::vector<std::size_t> layers_showing(const std::vector<stacked_layer>& stack,
-                                                       const std::string& path)
+inline bool is_within(std::string_view path, std::string_view directory)
 {
-    std::vector<std::size_t> out;
-    for (std::size_t layer = 0; layer < stack.size(); ++layer)
-        out.push_back(layer);
-    for (std::size_t end = 0; !path.empty() && end < path.size() && !out.empty();) {
-        end = std::min(path.find('/', end == 0 ? 0 : end + 1), path.size());
-        out = merged_with(stack, out, path.substr(0, end));
-    }
-    return out;
+    return path.starts_with(directory) && (path.size() == directory.size() || path[directory.size()] == '/');
 }
 
-OVERMOUNT_DECL correction::correction(const std::vector<stacked_layer>& stack) : stack_(stack)
+OVERMOUNT_DECL shown_layers::shown_layers(const std::vector<stacked_layer>& stack) : stack_(&stack), root_(stack.size())
 {
-    for (const stacked_layer& layer : stack)
+    std::iota(root_.begin(), root_.end(), std::size_t{0});
+}
+
+OVERMOUNT_DECL const std::vector<std::size_t>& shown_layers::of(const std::string& path)
+{
+    if (path.empty())
+        return root_;
+    while (!parents_.empty() && !is_within(path, parents_.back().path))
+        parents_.pop_back();
+    while (parents_.empty() || parents_.back().path != path) {
+        const std::size_t done = parents_.empty() ? 0 : parents_.back().path.size() + 1;
+        std::string next = path.substr(0, path.find('/', done));
+        auto showing = merged_with(*stack_, parents_.empty() ? root_ : parents_.back().showing, next);
+        parents_.push_back({std::move(next), std::move(showing)});
+    }
+    return parents_.back().showing;
+}
+
+OVERMOUNT_DECL correction::correction(const std::vector<stacked_layer>& stack) : stack_(stack), shown_(stack)
+{
+    std::set<std::string> implied, emptied;
+    for (const stacked_layer& layer : stack) {
         implied_.emplace_back(layer.record.implied.begin(), layer.record.implied.end());
+        implied.insert(layer.record.implied.begin(), layer.record.implied.end());
+        emptied.insert(layer.record.whiteout_directories.begin(), layer.record.whiteout_directories.end());
+    }
     root_ = !stack.empty() && stack.front().record.implied_root && attributes_of("").has_value();
-    for (std::size_t layer = 0; layer < stack.size(); ++layer) {
-        for (const std::string& path : stack[layer].record.implied) {
-            const auto showing = layers_showing(stack, path);
-            if (!showing.empty() && showing.front() == layer && attributes_of(path))
-                add(path);
-        }
-        for (const std::string& path : stack[layer].record.whiteout_directories) {
-            if (layers_showing(stack, path) == std::vector{layer} && !path.empty())
-                add(path);
-        }
+    for (const std::string& path : implied) {
+        const auto& showing = shown_.of(path);
+        if (!showing.empty() && implies(showing.front(), path) && attributes_of(path))
+            add(path);
+    }
+    emptied.erase("");
+    for (const std::string& path : emptied) {
+        const auto& showing = shown_.of(path);
+        if (showing.size() == 1 && std::ranges::count(stack[showing.front()].record.whiteout_directories, path) != 0)
+            add(path);
     }
 }
 
@@ -94,9 +111,9 @@ OVERMOUNT_DECL bool correction::implies(std::size_t layer, const std::string& pa
     return path.empty() ? stack_[layer].record.implied_root : implied_[layer].contains(path);
 }
 
-OVERMOUNT_DECL std::optional<std::size_t> correction::attributes_of(const std::string& path) const
+OVERMOUNT_DECL std::optional<std::size_t> correction::attributes_of(const std::string& path)
 {
-    for (const std::size_t layer : layers_showing(stack_, std::string(tar::parent_of(path)))) {
+    for (const std::size_t layer : shown_.of(std::string(tar::parent_of(path)))) {
         struct stat status;
         if (!stat_in(stack_[layer].directory.fd->get(), path.empty() ? "." : path.c_str(), status))
             continue;
@@ -136,19 +153,19 @@ OVERMOUNT_DECL void copy_directory_attributes(int from, int to)
     check(::futimens(to, times.data()), "utimens");
 }
 
-OVERMOUNT_DECL void correction::copy_attributes(int target, const std::string& path) const
+OVERMOUNT_DECL void correction::copy_attributes(int target, const std::string& path)
 {
     const char* name = path.empty() ? "." : path.c_str();
     const unique_fd to(check(::openat(target, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC), "open"));
     const auto source = attributes_of(path);
     // No layer has an entry for it: all show what an implied directory shows.
-    const std::size_t layer = source ? *source : layers_showing(stack_, path).front();
+    const std::size_t layer = source ? *source : shown_.of(path).front();
     const unique_fd from(check(
         ::openat(stack_[layer].directory.fd->get(), name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC), "open"));
     copy_directory_attributes(from.get(), to.get());
 }
 
-OVERMOUNT_DECL void correction::write(int target) const
+OVERMOUNT_DECL void correction::write(int target)
 {
     for (const std::string& path : directories_)
         check(::mkdirat(target, path.c_str(), 0700), "mkdir", path);

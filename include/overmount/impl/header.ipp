@@ -50,14 +50,23 @@ OVERMOUNT_DECL std::optional<std::int64_t> header::number(std::size_t offset, st
 
 OVERMOUNT_DECL bool header::checksum_matches() const noexcept
 {
-    const auto wanted = number(148, 8);
-    std::int64_t plain = 0, with_sign = 0;
+    constexpr std::size_t field = 148, field_end = 156; // counts as blanks
+    const auto wanted = number(field, field_end - field);
+    if (!wanted)
+        return false;
+    // Without a branch, for the compiler to sum many bytes at once.
+    std::uint32_t sum = 0, negative = 0;
     for (std::size_t i = 0; i < block_size; ++i) {
-        const char c = i >= 148 && i < 156 ? ' ' : text_[i];
-        plain += static_cast<unsigned char>(c);
-        with_sign += static_cast<signed char>(c);
+        const auto byte = static_cast<unsigned char>(text_[i]);
+        sum += byte;
+        negative += byte >> 7;
     }
-    return wanted && (*wanted == plain || *wanted == with_sign);
+    for (std::size_t i = field; i < field_end; ++i) {
+        const auto byte = static_cast<unsigned char>(text_[i]);
+        sum += static_cast<std::uint32_t>(' ') - byte;
+        negative -= byte >> 7;
+    }
+    return *wanted == std::int64_t{sum} || *wanted == std::int64_t{sum} - 256 * std::int64_t{negative};
 }
 
 OVERMOUNT_DECL std::optional<std::uint64_t> parse_decimal(std::string_view text) noexcept

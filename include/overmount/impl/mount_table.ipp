@@ -124,6 +124,11 @@ inline std::optional<bool> noted_correction(int layer)
     return needed;
 }
 
+OVERMOUNT_DECL bool mount_table::has_correction_note(const chain_id& top) const
+{
+    return noted_correction(open_directory(store_->base_fd(), store_->layer_path(top)).get()).has_value();
+}
+
 OVERMOUNT_DECL bool mount_table::lost_correction(const chain_id& top, const std::vector<stacked_layer>& stack) const
 {
     const unique_fd layer = open_directory(store_->base_fd(), store_->layer_path(top));
@@ -138,7 +143,7 @@ OVERMOUNT_DECL bool mount_table::ensure_correction(const chain_id& top, const st
     const unique_fd layer = open_directory(store_->base_fd(), store_->layer_path(top));
     if (const auto known = noted_correction(layer.get()))
         return *known;
-    const correction wanted(stack);
+    correction wanted(stack);
     auto staging = store_->make_staging();
     try {
         if (wanted.needed()) {

@@ -25,18 +25,21 @@ OVERMOUNT_DECL void step::notify() noexcept
 OVERMOUNT_DECL void step::run() noexcept
 {
     step_group& group = *group_;
-    place_ = place::running;
-    const bool last = group.stop_.stopped();
     auto state = step_state::done;
-    try {
-        state = resume(group.stop_);
-        if (last && state != step_state::done) {
-            group.cut_short();
+    do {
+        place_ = place::running;
+        const bool last = group.stop_.stopped();
+        try {
+            state = resume(group.stop_);
+            if (last && state != step_state::done) {
+                group.cut_short();
+                state = step_state::done;
+            }
+        } catch (...) {
+            group.stop(std::current_exception());
             state = step_state::done;
         }
-    } catch (...) {
-        group.stop(std::current_exception());
-    }
+    } while (state == step_state::again && !group.pool_->has_jobs());
     if (state == step_state::done) {
         place_ = place::outside;
         group.one_ended(); // this step may be gone now

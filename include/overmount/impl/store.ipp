@@ -9,6 +9,8 @@
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
+#include <list>
+#include <map>
 
 namespace overmount::inline OVERMOUNT_ABI::detail {
 
@@ -32,17 +34,15 @@ inline std::vector<digest> listed_digests(int directory)
     return out;
 }
 
-inline unique_fd make_digest_directory(int directory, const digest& id)
-{
-    const std::string algorithm(to_string(id.algorithm()));
-    make_directory(directory, algorithm, 0700);
-    return open_directory(directory, algorithm);
-}
-
 inline unique_fd open_part(int base, const char* name)
 {
     make_directory(base, name, 0700);
     return open_directory(base, name);
+}
+
+inline unique_fd make_digest_directory(int directory, const digest& id)
+{
+    return open_part(directory, std::string(to_string(id.algorithm())).c_str());
 }
 
 OVERMOUNT_DECL store::store(const std::filesystem::path& base, std::string_view form, bool allow_others)
@@ -142,16 +142,20 @@ OVERMOUNT_DECL file_lock store::lock_replacement() const
     return file_lock::wait(base_fd_.get(), "replace.lock", file_lock::kind::exclusive);
 }
 
+inline void sync_file(int parent, const std::string& name)
+{
+    const unique_fd fd(check(::openat(parent, name.c_str(), O_RDONLY | O_CLOEXEC), "open", name));
+    check(::fsync(fd.get()), "fsync", name);
+}
+
 // Writes a file beside its place and renames it there.
 OVERMOUNT_DECL void store::put_record(int directory, const std::string& name, std::string_view content,
                                       durability sync, bool replace) const
 {
     draft record(tmp_.get(), "record-");
     write_file(tmp_.get(), record.name(), content);
-    if (sync != durability::none) {
-        const unique_fd fd(check(::openat(tmp_.get(), record.name().c_str(), O_RDONLY | O_CLOEXEC), "open"));
-        check(::fsync(fd.get()), "fsync");
-    }
+    if (sync != durability::none)
+        sync_file(tmp_.get(), record.name());
     bool used = true;
     if (replace)
         rename_over(tmp_.get(), record.name(), directory, name);
@@ -163,21 +167,42 @@ OVERMOUNT_DECL void store::put_record(int directory, const std::string& name, st
         sync_directory(directory);
 }
 
-OVERMOUNT_DECL void store::put_directory(int directory, const digest& id, const char* file, std::string_view content,
-                                         durability sync)
+OVERMOUNT_DECL void store::put_directories(int directory, const char* file,
+                                           std::span<const directory_record> records, durability sync)
 {
-    const unique_fd parent = make_digest_directory(directory, id);
-    if (!exists(parent.get(), id.hex())) {
-        draft whole(tmp_.get(), "draft-");
-        make_directory(tmp_.get(), whole.name(), 0700);
-        const unique_fd made = open_directory(tmp_.get(), whole.name());
-        put_record(made.get(), file, content, sync, false);
-        if (rename_into_place(tmp_.get(), whole.name(), parent.get(), id.hex()))
-            whole.moved();
+    struct written
+    {
+        written(int staging, int into, const digest& named) : whole(staging, "draft-"), parent(into), id(named) {}
+        draft whole;
+        int parent;
+        digest id;
+    };
+    std::map<digest_algorithm, unique_fd> parents;
+    std::list<written> drafts;
+    const bool each_by_itself = sync == durability::full || (sync == durability::batch && records.size() == 1);
+    for (const directory_record& record : records) {
+        unique_fd& parent = parents[record.id.algorithm()];
+        if (!parent)
+            parent = make_digest_directory(directory, record.id);
+        if (exists(parent.get(), record.id.hex()))
+            continue;
+        const std::string& name = drafts.emplace_back(tmp_.get(), parent.get(), record.id).whole.name();
+        make_directory(tmp_.get(), name, 0700);
+        write_file(tmp_.get(), name + "/" + file, record.content);
+        if (each_by_itself) {
+            sync_file(tmp_.get(), name + "/" + file);
+            sync_directory(open_directory(tmp_.get(), name).get());
+        }
     }
-    // Who put it there before us may not have come to this.
+    if (sync == durability::batch && !each_by_itself && !drafts.empty())
+        check(::syncfs(base_fd_.get()), "syncfs");
+    for (written& one : drafts)
+        if (rename_into_place(tmp_.get(), one.whole.name(), one.parent, one.id.hex()))
+            one.whole.moved();
+    // Who put one there before us may not have come to this.
     if (sync != durability::none)
-        sync_directory(parent.get());
+        for (const auto& [algorithm, parent] : parents)
+            sync_directory(parent.get());
 }
 
 OVERMOUNT_DECL std::string store::layer_path(const chain_id& chain) const
@@ -185,12 +210,22 @@ OVERMOUNT_DECL std::string store::layer_path(const chain_id& chain) const
     return "layers/" + digest_path(chain.value());
 }
 
+OVERMOUNT_DECL void store::put_layers(std::span<const std::pair<chain_id, layer_record>> layers, durability sync)
+{
+    std::vector<directory_record> records;
+    for (const auto& [chain, layer] : layers) {
+        nlohmann::json content{{"diff_id", layer.diff.string()}, {"parent", nullptr}};
+        if (layer.parent)
+            content["parent"] = layer.parent->string();
+        records.push_back({chain.value(), content.dump()});
+    }
+    put_directories(layers_.get(), "layer.json", records, sync);
+}
+
 OVERMOUNT_DECL void store::put_layer(const chain_id& chain, const layer_record& record, durability sync)
 {
-    nlohmann::json content{{"diff_id", record.diff.string()}, {"parent", nullptr}};
-    if (record.parent)
-        content["parent"] = record.parent->string();
-    put_directory(layers_.get(), chain.value(), "layer.json", content.dump(), sync);
+    const std::pair one(chain, record);
+    put_layers({&one, 1}, sync);
 }
 
 OVERMOUNT_DECL std::optional<layer_record> store::layer(const chain_id& chain) const
@@ -232,7 +267,8 @@ OVERMOUNT_DECL std::vector<chain_id> store::layers() const
 
 OVERMOUNT_DECL void store::put_image(const digest& id, std::string_view config, durability sync)
 {
-    put_directory(images_.get(), id, "config.json", config, sync);
+    const directory_record record{id, std::string(config)};
+    put_directories(images_.get(), "config.json", {&record, 1}, sync);
 }
 
 OVERMOUNT_DECL std::optional<std::string> store::image(const digest& id) const
@@ -281,6 +317,12 @@ OVERMOUNT_DECL std::vector<digest> store::manifests() const
 }
 
 OVERMOUNT_DECL std::vector<digest> store::kept_diffs() const { return listed_digests(diffs_.get()); }
+
+OVERMOUNT_DECL void store::sync_diffs() const
+{
+    for (const std::string& algorithm : list_directory(diffs_.get(), "."))
+        sync_directory(open_directory(diffs_.get(), algorithm).get());
+}
 
 OVERMOUNT_DECL unique_fd store::blob(const digest& id) const
 {

@@ -21,10 +21,27 @@ struct stacked_layer
 // Gives the directory `to` the owner, mode, times and xattrs of the directory `from`; overlayfs' own stay out.
 void copy_directory_attributes(int from, int to);
 
-// The layers that show `path` as a directory in a mount of the stack, topmost first; none where something else shows or
-// nothing. `stack` is topmost first. Looks up each part of the path; the answer is overlayfs' own rule.
-[[nodiscard]] std::vector<std::size_t> layers_showing(const std::vector<stacked_layer>& stack,
-                                                      const std::string& path);
+// Which layers show a path as a directory in a mount of a stack. The answer is overlayfs' own rule, by single look-ups;
+// those of the parents of the path that was asked last are kept, so that sorted questions cost one look-up a layer each.
+class shown_layers
+{
+public:
+    // `stack` is topmost first, and outlives this.
+    explicit shown_layers(const std::vector<stacked_layer>& stack);
+
+    // Topmost first; none where something else shows or nothing. Holds until the next question.
+    [[nodiscard]] const std::vector<std::size_t>& of(const std::string& path);
+
+private:
+    struct answer
+    {
+        std::string path;
+        std::vector<std::size_t> showing;
+    };
+    const std::vector<stacked_layer>* stack_;
+    std::vector<std::size_t> root_;
+    std::vector<answer> parents_; // each within the one before
+};
 
 // What a mount of a stack must show otherwise than overlayfs would (design.md, section 6): directories that a
 // diff only implies have the attributes of the layers below; whiteouts in directories that nothing merges with
@@ -39,16 +56,17 @@ public:
 
     [[nodiscard]] bool needed() const noexcept { return root_ || !directories_.empty(); }
     // Makes the tree in the empty directory `target`.
-    void write(int target) const;
+    void write(int target);
 
 private:
     // The layer whose attributes the directory has; nothing when no layer has an entry for it.
-    [[nodiscard]] std::optional<std::size_t> attributes_of(const std::string& path) const;
+    [[nodiscard]] std::optional<std::size_t> attributes_of(const std::string& path);
     [[nodiscard]] bool implies(std::size_t layer, const std::string& path) const;
     void add(const std::string& path);
-    void copy_attributes(int target, const std::string& path) const;
+    void copy_attributes(int target, const std::string& path);
 
     const std::vector<stacked_layer>& stack_;
+    shown_layers shown_;
     std::vector<std::set<std::string, std::less<>>> implied_;
     bool root_ = false;
     std::set<std::string> directories_; // parents come before children

@@ -50,6 +50,8 @@ public:
     // The directory that shows as the root of a mount that is read-only.
     [[nodiscard]] unique_fd root_below(const mount_record& record, const std::optional<chain_id>& top,
                                        const std::vector<stacked_layer>& stack);
+    // Whether the chain's correction was made, or found not to be needed.
+    [[nodiscard]] bool has_correction_note(const chain_id& top) const;
     // Makes `layers/<chain>/correction` and says whether there is anything in it.
     bool ensure_correction(const chain_id& top, const std::vector<stacked_layer>& stack);
     // Whether a mount would do without a correction that the chain needs. One that was never made is no loss: the

@@ -105,7 +105,10 @@ private:
     {
         upper_options options;
         options.bounds(repository_->bounds).latest(options_.source_date_epoch());
-        options.shown_below([layers = stack()](const std::string& path) { return !layers_showing(layers, path).empty(); });
+        auto layers = std::make_shared<const std::vector<stacked_layer>>(stack());
+        options.shown_below([layers, shown = shown_layers(*layers)](const std::string& path) mutable {
+            return !shown.of(path).empty();
+        });
         return upper_input(upper_reader(open_directory(upper_.get(), "."), std::move(options)));
     }
 

@@ -128,10 +128,10 @@ private:
         if (before_)
             before_();
         repository_->publish(work_->writer, diff);
+        repository_->sync_published();
         const chain_id chain = parent_ ? chain_id::of(*parent_, diff) : chain_id::of(diff);
         records.put_layer(chain, {diff, parent_}, repository_->sync);
-        if constexpr (mountable_storage<Storage>)
-            mount_table(repository_->records).ensure_correction(chain, repository_->stack_of(chain));
+        repository_->ensure_correction(chain);
         if (behind_)
             behind_();
         chain_ = chain;

@@ -245,11 +245,14 @@ private:
     // All that this round finished becomes visible, after one sync.
     void show_diffs()
     {
-        if (!finished_.empty() && repository_->sync == durability::batch)
-            check(::syncfs(repository_->records->base_fd()), "syncfs");
-        for (done& d : finished_)
-            repository_->publish(d.writer, d.diff);
-        finished_.clear();
+        if (!finished_.empty()) {
+            if (repository_->sync == durability::batch)
+                check(::syncfs(repository_->records->base_fd()), "syncfs");
+            for (done& d : finished_)
+                repository_->publish(d.writer, d.diff);
+            repository_->sync_published();
+            finished_.clear();
+        }
         std::erase_if(todo_, [this](const job& j) { return repository_->storage.contains(j.layer.diff); });
     }
 

@@ -28,16 +28,16 @@ void show_image(repository_state<Storage>& repository, const found_image& image,
 {
     store& records = *repository.records;
     const file_lock guard = records.lock_shared();
+    std::vector<std::pair<chain_id, layer_record>> layers;
     std::optional<chain_id> parent;
     for (const diff_id& diff : image.config.diff_ids()) {
         const chain_id chain = parent ? chain_id::of(*parent, diff) : chain_id::of(diff);
-        records.put_layer(chain, {diff, parent}, repository.sync);
+        layers.emplace_back(chain, layer_record{diff, parent});
         parent = chain;
     }
-    if constexpr (mountable_storage<Storage>) {
-        if (parent)
-            mount_table(repository.records).ensure_correction(*parent, repository.stack_of(*parent));
-    }
+    records.put_layers(layers, repository.sync);
+    if (parent)
+        repository.ensure_correction(*parent);
     const auto put = [&](const std::optional<std::string>& text) -> std::optional<digest> {
         if (!text)
             return std::nullopt;

@@ -55,6 +55,23 @@ struct repository_state
         static_cast<void>(writer.publish(id)); // if another one was faster, that is as good
     }
 
+    // Behind the last `publish`: with `batch` the renames are made to last together; with `full` they do.
+    void sync_published() const
+    {
+        if (sync == durability::batch)
+            records->sync_diffs();
+    }
+
+    // What a mount of the chain needs on top of its layers is made when the chain is.
+    void ensure_correction(const chain_id& top)
+    {
+        if constexpr (mountable_storage<Storage>) {
+            mount_table mounts(records);
+            if (!mounts.has_correction_note(top))
+                mounts.ensure_correction(top, stack_of(top));
+        }
+    }
+
     std::shared_ptr<store> records;
     Storage storage;
     worker_pool pool;

@@ -78,7 +78,8 @@ public:
         sync_directory(directory);
     }
 
-    // Moves a finished directory to its place; false when one is there.
+    // Moves a finished directory to its place; false when one is there. With `batch`, who publishes several syncs what
+    // they were moved into once (`sync_published`).
     [[nodiscard]] static bool publish(const storage_place& place, int staging, const std::string& name,
                                       const diff_id& id)
     {
@@ -86,7 +87,7 @@ public:
         make_directory(place.diffs(), algorithm, 0700);
         const auto parent = open_directory(place.diffs(), algorithm);
         const bool made = rename_into_place(staging, name, parent.get(), id.value().hex());
-        if (made && place.sync() != durability::none)
+        if (made && place.sync() == durability::full)
             sync_directory(parent.get());
         return made;
     }

@@ -29,12 +29,15 @@ struct layer_facts
     }
 };
 
-// A layer on its way into a storage, shared by the two steps and by the coroutine that waits for them.
+// A layer on its way into a storage, shared by the three steps and by the coroutine that waits for them.
 template <diff_writer Writer>
 struct layer_work
 {
+    // Who reads the tar, in this order.
+    static constexpr std::size_t hashing = 1, writing = 2;
+
     layer_work(Writer opened, layer_facts known, const limits& within)
-        : writer(std::move(opened)), facts(std::move(known)), bounds(within)
+        : writer(std::move(opened)), facts(std::move(known)), bounds(within), diff_hash(facts.algorithm())
     {}
 
     // Called on a worker with the number of bytes read so far, after each piece.
@@ -42,7 +45,8 @@ struct layer_work
     Writer writer;
     const layer_facts facts;
     const limits bounds;
-    ring tar; // from the decode step to the write step
+    ring tar{2}; // from the decode step to the hash step and the write step
+    hasher diff_hash; // the hash step's; the write step's at the end of the tar
     // Of the blob, where it is not the tar itself. Set when the ring is closed.
     std::optional<digest> blob;
     // The result, when all steps are done:
@@ -71,7 +75,7 @@ private:
     std::uint64_t position_ = 0;
 };
 
-// First half of the pipeline: reads the blob, hashes it, decodes it into the ring. What goes wrong here
+// First part of the pipeline: reads the blob, hashes it, decodes it into the ring. What goes wrong here
 // reaches the write step behind the bytes that came before, so that the error does not depend on which worker
 // was quicker.
 //
@@ -222,14 +226,44 @@ private:
     std::uint64_t read_ = 0, produced_ = 0;
 };
 
-// Second half: hashes the tar and hands it to the storage's writer; compares what was promised at the end.
+// Between the two: hashes the tar. A step of its own, so that whichever worker is free does it: the one that decodes
+// where writing is slower, the one that writes where decoding is.
+template <diff_writer Writer>
+class hash_step final : public step
+{
+public:
+    hash_step(std::shared_ptr<layer_work<Writer>> work, std::shared_ptr<step> next)
+        : work_(std::move(work)), next_(std::move(next))
+    {}
+
+private:
+    step_state resume(const stop_flag& stop) override
+    {
+        stop.throw_if_stopped();
+        constexpr auto me = layer_work<Writer>::hashing;
+        const auto bytes = work_->tar.front(me);
+        if (bytes.empty()) {
+            if (!work_->tar.at_end(me))
+                return step_state::wait;
+            next_->notify(); // what ended the tar is told by the write step, behind the bytes
+            return step_state::done;
+        }
+        work_->diff_hash.update(bytes);
+        work_->tar.pop(me);
+        next_->notify();
+        return step_state::again;
+    }
+
+    std::shared_ptr<layer_work<Writer>> work_;
+    std::shared_ptr<step> next_;
+};
+
+// Last part: hands the tar to the storage's writer; compares what was promised at the end.
 template <diff_writer Writer>
 class write_step final : public step
 {
 public:
-    explicit write_step(std::shared_ptr<layer_work<Writer>> work)
-        : work_(std::move(work)), diff_(work_->facts.algorithm())
-    {}
+    explicit write_step(std::shared_ptr<layer_work<Writer>> work) : work_(std::move(work)) {}
     // The decode step, which outlives no run of this one: one group owns both.
     void comes_after(step* previous) noexcept { previous_ = previous; }
 
@@ -237,17 +271,17 @@ private:
     step_state resume(const stop_flag& stop) override
     {
         stop.throw_if_stopped();
-        const auto bytes = work_->tar.front();
+        constexpr auto me = layer_work<Writer>::writing;
+        const auto bytes = work_->tar.front(me);
         if (bytes.empty()) {
-            if (!work_->tar.finished())
+            if (!work_->tar.finished(me))
                 return step_state::wait;
             finish();
             return step_state::done;
         }
         work_->bytes += bytes.size();
-        diff_.update(bytes);
         work_->writer.write(bytes);
-        work_->tar.pop();
+        work_->tar.pop(me);
         previous_->notify();
         return step_state::again;
     }
@@ -255,7 +289,7 @@ private:
     void finish()
     {
         const layer_facts& facts = work_->facts;
-        const digest found = diff_.finish();
+        const digest found = work_->diff_hash.finish();
         if (facts.blob && work_->blob.value_or(found) != *facts.blob)
             throw error(errc::digest_mismatch).at(stage::decode);
         if (facts.diff && found != facts.diff->value())
@@ -266,7 +300,6 @@ private:
 
     std::shared_ptr<layer_work<Writer>> work_;
     step* previous_ = nullptr;
-    hasher diff_;
 };
 
 // Unpacks one layer: decoding runs ahead of writing where the pool has a worker to spare. Throws what a step
@@ -275,12 +308,14 @@ template <class Input, diff_writer Writer>
 asio::awaitable<void> unpack_layer(worker_pool pool, std::shared_ptr<layer_work<Writer>> work, Input input)
 {
     auto group = std::make_shared<step_group>();
-    auto second = std::make_shared<write_step<Writer>>(work);
-    auto first = std::make_shared<decode_step<Input, Writer>>(work, std::move(input), second);
-    second->comes_after(first.get());
+    auto last = std::make_shared<write_step<Writer>>(work);
+    auto middle = std::make_shared<hash_step<Writer>>(work, last);
+    auto first = std::make_shared<decode_step<Input, Writer>>(work, std::move(input), middle);
+    last->comes_after(first.get());
     first->input().wakes(first);
     group->add(std::move(first));
-    group->add(std::move(second));
+    group->add(std::move(middle));
+    group->add(std::move(last));
     return run_steps(std::move(pool), std::move(group));
 }
 

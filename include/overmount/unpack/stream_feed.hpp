@@ -99,7 +99,7 @@ private:
     }
 
     static constexpr unsigned buffers = 4;
-    ring ring_{buffers};
+    ring ring_{1, buffers};
     semaphore free_;
     std::vector<std::optional<semaphore::permit>>
         permits_; // each belongs to a filled buffer, as the ring hands it over

@@ -81,7 +81,7 @@ struct pair_of
     std::shared_ptr<consumer> to = std::make_shared<consumer>();
     explicit pair_of(std::size_t bytes, std::size_t buffer = 256 * 1024)
     {
-        from->out = to->in = std::make_shared<ring>(4, buffer);
+        from->out = to->in = std::make_shared<ring>(1, 4, buffer);
         from->next = to.get();
         to->previous = from.get();
         from->left = bytes;
@@ -217,7 +217,7 @@ TEST_CASE("a context may be destroyed while steps wait or run")
 TEST_CASE("a step is notified from outside")
 {
     om::worker_pool pool(1);
-    auto box = std::make_shared<ring>(2, 10);
+    auto box = std::make_shared<ring>(1, 2, 10);
     pair_of pair(0);
     pair.to->in = box;
     auto task = [&]() -> asio::awaitable<void> {

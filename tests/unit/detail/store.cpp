@@ -174,6 +174,26 @@ TEST_CASE("a layer is read as it was put, and its chain from the top")
     CHECK(names(one.base / "tmp").empty());
 }
 
+TEST_CASE("the layers of a chain are put together, whichever of them is there")
+{
+    const durability sync = GENERATE(durability::none, durability::batch, durability::full);
+    opened one;
+    std::vector<std::pair<chain_id, overmount::detail::layer_record>> layers;
+    std::optional<chain_id> parent;
+    for (const char* text : {"a", "b", "c"}) {
+        const diff_id diff(of(text));
+        layers.emplace_back(parent ? chain_id::of(*parent, diff) : chain_id::of(diff),
+                            overmount::detail::layer_record{diff, parent});
+        parent = layers.back().first;
+    }
+    one.records.put_layer(layers[1].first, layers[1].second, sync);
+    one.records.put_layers(layers, sync);
+    one.records.put_layers(layers, sync);
+    CHECK(one.records.chain(*parent).size() == 3);
+    CHECK(one.records.layers().size() == 3);
+    CHECK(names(one.base / "tmp").empty());
+}
+
 TEST_CASE("a chain with a gap is told from a layer that is not there")
 {
     opened one;

@@ -52,7 +52,7 @@ struct layers
     // What the correction holds.
     std::set<std::string> made()
     {
-        const correction wanted(stack);
+        correction wanted(stack);
         fs::remove_all(scratch / "correction");
         fs::create_directory(scratch / "correction");
         std::set<std::string> out;
@@ -88,6 +88,23 @@ TEST_CASE("layers whose directories all have entries need no correction")
     some.add({"a", "a/b"});
     some.add({"a", "a/c"});
     CHECK(some.made().empty());
+}
+
+TEST_CASE("which layers show a directory does not depend on what was asked before")
+{
+    layers some;
+    some.add({"a", "a/b", "ab"});
+    some.add({"a", "a/b.", "ab", "ab/c"});
+    some.add({"a", "a/b", "a/b/c", "ab", "ab/c"});
+    overmount::detail::shown_layers kept(some.stack);
+    const strings questions{"a/b/c", "a", "", "ab/c", "a/b", "a/b/c", "nothing/there", "ab", "a/b", "ab/c"};
+    for (const std::string& path : questions)
+        CHECK(kept.of(path) == overmount::detail::shown_layers(some.stack).of(path));
+    using indices = std::vector<std::size_t>;
+    CHECK(kept.of("") == indices{0, 1, 2});
+    CHECK(kept.of("ab/c") == indices{1, 2});
+    CHECK(kept.of("a/b") == indices{0}); // the file ends it
+    CHECK(kept.of("a/b/c").empty());
 }
 
 TEST_CASE("an implied directory has the attributes of the nearest layer with an entry for it")

@@ -202,7 +202,9 @@ TEST_CASE("a chain's correction is made once")
         one.records->put_layer(chain, {diff, std::nullopt}, durability::none);
     const std::vector<stacked_layer> implied{layer(one.base / "diffs/a", false), layer(one.base / "diffs/b")};
     const std::vector<stacked_layer> whole{layer(one.base / "diffs/a"), layer(one.base / "diffs/b")};
+    CHECK_FALSE(one.table.has_correction_note(needed));
     CHECK(one.table.ensure_correction(needed, implied));
+    CHECK(one.table.has_correction_note(needed));
     CHECK(one.table.ensure_correction(needed, whole)); // as it was found the first time
     CHECK(fs::is_directory(one.base / one.records->layer_path(needed) / "correction"));
     CHECK_FALSE(one.table.ensure_correction(plain, whole));

@@ -211,10 +211,11 @@ TEST_CASE("an input may have nothing for the moment")
     std::string got;
     auto layer = std::make_shared<work>(memory_writer(&got), layer_facts(), om::limits());
     om::worker_pool pool(2);
-    auto second = std::make_shared<write_step<memory_writer>>(layer);
+    auto last = std::make_shared<write_step<memory_writer>>(layer);
+    auto middle = std::make_shared<hash_step<memory_writer>>(layer, last);
     auto first =
-        std::make_shared<decode_step<halting_input, memory_writer>>(layer, halting_input(blob), second);
-    second->comes_after(first.get());
+        std::make_shared<decode_step<halting_input, memory_writer>>(layer, halting_input(blob), middle);
+    last->comes_after(first.get());
     std::atomic<bool> ended = false;
     // Someone outside who says again and again that there may be more.
     std::thread feeder([&, step = std::weak_ptr<step>(first)] {
@@ -226,7 +227,8 @@ TEST_CASE("an input may have nothing for the moment")
     });
     auto group = std::make_shared<step_group>();
     group->add(std::move(first));
-    group->add(std::move(second));
+    group->add(std::move(middle));
+    group->add(std::move(last));
     test::run_coroutine(run_steps(pool, std::move(group)));
     ended = true;
     feeder.join();
