@@ -43,13 +43,14 @@ inline constexpr std::size_t piece_size = 256 << 10;
 
 // 1000 files of up to 8 KiB in 50 directories, owned by whoever runs this. With `pax` each has a time with nanoseconds
 // in a PAX header, as archives of newer tools have.
-inline constexpr std::size_t small_files = 1000, small_entries = small_files + 50;
+inline constexpr std::size_t small_files = 1000, small_entries = 3 + 50 + small_files;
 [[nodiscard]] inline std::string tar_of_small_files(bool pax = false)
 {
     test::tar_attributes own{.uid = ::geteuid(), .gid = ::getegid()};
     own.mtime_ns = pax ? 123'456'789 : 0;
     const std::string content = text(1 << 16);
     test::tar_writer out;
+    out.directory("./", own).directory("usr/", own).directory("usr/share/", own);
     std::string directory;
     for (std::size_t i = 0; i < small_files; ++i) {
         if (i % 20 == 0) {

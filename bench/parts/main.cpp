@@ -5,14 +5,19 @@
 
 #include <unistd.h>
 
+#include <cstdio>
 #include <cstdlib>
+#include <exception>
 
 int main(int count, char** arguments)
-{
+try {
     if (::access("/dev/shm", W_OK | X_OK) == 0)
         ::setenv("OVERMOUNT_SCRATCH", "/dev/shm", 0);
     benchmark::Initialize(&count, arguments);
     if (benchmark::ReportUnrecognizedArguments(count, arguments))
         return 1;
     return benchmark::RunSpecifiedBenchmarks() == 0; // a filter that matches nothing is a mistake
+} catch (const std::exception& failure) { // else scratch directories would stay
+    std::fprintf(stderr, "parts: %s\n", failure.what());
+    return 1;
 }
