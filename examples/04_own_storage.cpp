@@ -3,6 +3,7 @@
 #include "tar_storage.hpp"
 
 #include <overmount/overmount.hpp>
+#include <overmount/own_policies.hpp>
 
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/io_context.hpp>

@@ -51,7 +51,7 @@ def layer(name):
     if len(parts) > 1:
         return parts[0]
     stem = parts[0].rsplit(".", 1)[0]
-    if stem in ("overmount", "src"):
+    if stem in ("overmount", "own_policies", "src"):
         return "all"
     return "repository" if stem in REPOSITORY_FILES else "values"
 
@@ -69,7 +69,7 @@ texts = {name: path.read_text() for name, path in files.items()}
 includes = {name: includes_of(text) for name, text in texts.items()}
 bodies = {}
 for name, found in includes.items():
-    if name.endswith(".hpp") and name != "overmount/src.hpp":
+    if name.endswith(".hpp") and name not in ("overmount/own_policies.hpp", "overmount/src.hpp"):
         bodies.update({i: name for i in found if i.endswith(".ipp")})
 
 

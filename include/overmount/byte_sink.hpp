@@ -1,9 +1,9 @@
 #ifndef OVERMOUNT_BYTE_SINK_HPP
 #define OVERMOUNT_BYTE_SINK_HPP
 
-#include <overmount/detail/fs.hpp>
-#include <overmount/detail/run_on.hpp>
+#include <overmount/detail/unique_fd.hpp>
 #include <overmount/error.hpp>
+#include <overmount/worker_pool.hpp>
 
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/buffer.hpp>
@@ -40,7 +40,7 @@ public:
     {
     }
     /// \param file a descriptor that is written on workers: of a file, or of a device that never makes one wait long
-    explicit byte_sink(detail::unique_fd file) : target_(std::make_shared<file_target>(std::move(file))) {}
+    explicit byte_sink(detail::unique_fd file);
 
     /// Writes all. *Errors*: those of the stream, errno values; stage target. *Cancellation*: what the stream supports.
     [[nodiscard]] boost::asio::awaitable<void> write(worker_pool pool, std::span<const std::byte> bytes) const
@@ -74,28 +74,14 @@ private:
         }
         Stream stream;
     };
-    struct file_target final : target
-    {
-        explicit file_target(detail::unique_fd owned) : file(std::move(owned)) {}
-        boost::asio::awaitable<void> write(std::shared_ptr<target> self, worker_pool pool,
-                                           boost::asio::const_buffer bytes) override
-        {
-            auto work = [self = std::static_pointer_cast<file_target>(std::move(self)),
-                         bytes](const detail::stop_flag&) {
-                try {
-                    detail::write_all(self->file.get(), {static_cast<const std::byte*>(bytes.data()), bytes.size()});
-                } catch (error& failure) {
-                    failure.at(stage::target);
-                    throw;
-                }
-            };
-            return detail::run_on(std::move(pool), std::move(work));
-        }
-        detail::unique_fd file;
-    };
+    class file_target;
     std::shared_ptr<target> target_;
 };
 
 } // namespace overmount::inline OVERMOUNT_ABI
+
+#ifndef OVERMOUNT_SEPARATE_COMPILATION
+#include <overmount/impl/byte_sink.ipp>
+#endif
 
 #endif

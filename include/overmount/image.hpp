@@ -1,24 +1,18 @@
 #ifndef OVERMOUNT_IMAGE_HPP
 #define OVERMOUNT_IMAGE_HPP
 
-#include <overmount/repository/commit_run.hpp>
-#include <overmount/repository/export_run.hpp>
-#include <overmount/repository/state.hpp>
-#include <overmount/detail/run_on.hpp>
+#include <overmount/detail/asio.hpp>
 #include <overmount/image_config.hpp>
-#include <overmount/mount/mount_table.hpp>
-#include <overmount/mount/no_mount.hpp>
+#include <overmount/options.hpp>
+#include <overmount/records.hpp>
+#include <overmount/repository/fwd.hpp>
 
 #include <memory>
-#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 namespace overmount::inline OVERMOUNT_ABI {
-
-template <storage_policy Storage, optional_mount_policy Mount>
-class basic_image;
 
 /// A mounted image; owns the mount. Destroyed, it takes the mount out of sight and reports nothing; `unmount`
 /// does the same and says what went wrong; after `keep` the mount stays, also when the program has ended.
@@ -37,19 +31,7 @@ public:
         std::swap(record_, other.record_);
         return *this;
     }
-    ~basic_mount()
-    {
-        if (!state_)
-            return;
-        try {
-            if (detail::mount_table::alive(record_, mountinfo::read())) // what others put there is theirs
-                Mount::unmount(record_.target, true);
-            const detail::file_lock guard = state_->records->lock_shared();
-            detail::mount_table(state_->records).remove(record_);
-        } catch (const std::exception&) {
-            // A destructor has nobody to tell; the record stays, and the next sweep takes it up.
-        }
-    }
+    ~basic_mount();
 
     [[nodiscard]] const std::string& id() const noexcept { return record_.id; }
     /// The mount point, an absolute path.
@@ -90,32 +72,9 @@ private:
     }
 
     static asio::awaitable<basic_image<Storage, Mount>> commit_record(std::shared_ptr<state> owner, mount_record record,
-                                                                      commit_options options)
-    {
-        auto config = co_await detail::commit_upper(owner, std::move(record), std::move(options));
-        co_return basic_image<Storage, Mount>(std::move(owner), std::move(config));
-    }
-    static asio::awaitable<void> unmount_owned(basic_mount mine)
-    {
-        try {
-            co_await unmount_record(mine.state_, mine.record_);
-        } catch (const error&) {
-            mine.keep(); // it is in use
-            throw;
-        }
-        mine.keep();
-    }
-    static asio::awaitable<void> unmount_record(std::shared_ptr<state> owner, mount_record record)
-    {
-        auto work = [owner, record](const detail::stop_flag&) {
-            detail::mount_table table(owner->records);
-            if (detail::mount_table::alive(record, mountinfo::read()))
-                Mount::unmount(record.target, false);
-            const detail::file_lock guard = owner->records->lock_shared();
-            table.remove(record);
-        };
-        co_await detail::run_on(owner->pool, std::move(work), detail::when_cancelled::go_on);
-    }
+                                                                      commit_options options);
+    static asio::awaitable<void> unmount_owned(basic_mount mine);
+    static asio::awaitable<void> unmount_record(std::shared_ptr<state> owner, mount_record record);
 
     std::shared_ptr<state> state_;
     mount_record record_;
@@ -134,14 +93,7 @@ public:
     [[nodiscard]] const digest& id() const noexcept { return config_->id(); }
     [[nodiscard]] const image_config& config() const noexcept { return *config_; }
     /// The image's layers, topmost first; empty for an image without layers.
-    [[nodiscard]] std::vector<chain_id> layers() const
-    {
-        std::vector<chain_id> out;
-        for (const diff_id& diff : config_->diff_ids())
-            out.push_back(out.empty() ? chain_id::of(diff) : chain_id::of(out.back(), diff));
-        std::ranges::reverse(out);
-        return out;
-    }
+    [[nodiscard]] std::vector<chain_id> layers() const;
 
     /// Mounts the image with overlayfs.
     ///
@@ -158,7 +110,7 @@ public:
     [[nodiscard]] asio::awaitable<void> export_to(Exporter target, export_options options = export_options()) const
         requires packable_storage<Storage>
     {
-        return detail::export_all(state_, configs_of({*this}), std::move(target), std::move(options));
+        return detail::export_all(state_, configs_of({*this}), detail::any_exporter(std::move(target)), std::move(options));
     }
 
 private:
@@ -167,57 +119,26 @@ private:
     template <storage_policy, optional_mount_policy>
     friend class basic_mount;
 
-    basic_image(std::shared_ptr<state> owner, image_config config)
-        : state_(std::move(owner)), config_(std::make_shared<const image_config>(std::move(config)))
-    {
-    }
+    basic_image(std::shared_ptr<state> owner, image_config config);
 
-    static std::vector<std::shared_ptr<const image_config>> configs_of(const std::vector<basic_image>& images)
-    {
-        std::vector<std::shared_ptr<const image_config>> out;
-        for (const basic_image& one : images)
-            out.push_back(one.config_);
-        return out;
-    }
-
+    static std::vector<std::shared_ptr<const image_config>> configs_of(const std::vector<basic_image>& images);
     static mount_record mount_now(state& owner, const digest& id, const std::vector<chain_id>& layers,
                                   const mount_options& options)
-    {
-        detail::mount_table table(owner.records);
-        std::optional<chain_id> top;
-        std::vector<detail::stacked_layer> stack;
-        if (!layers.empty()) {
-            top = layers.front();
-            stack = owner.stack_of(*top);
-        }
-        // Held until the mount is there: the sweep removes records without one.
-        const detail::file_lock guard = owner.records->lock_shared();
-        mount_record record = table.add(id, options.target(), options.writable());
-        try {
-            Mount::mount(table.spec_of(record, top, stack), record.target);
-        } catch (...) {
-            table.remove(record);
-            throw;
-        }
-        return record;
-    }
-
+        requires mountable_storage<Storage> && mount_policy<Mount>;
     static asio::awaitable<basic_mount<Storage, Mount>> mount_image(std::shared_ptr<state> owner,
                                                                     std::shared_ptr<const image_config> config,
                                                                     std::vector<chain_id> layers,
                                                                     mount_options options)
-    {
-        auto work = [owner, config, layers, options](const detail::stop_flag&) {
-            // Owned from the first moment: nobody may be there to take it when the context goes.
-            return basic_mount<Storage, Mount>(owner, mount_now(*owner, config->id(), layers, options));
-        };
-        co_return co_await detail::run_on(owner->pool, std::move(work));
-    }
+        requires mountable_storage<Storage> && mount_policy<Mount>;
 
     std::shared_ptr<state> state_;
     std::shared_ptr<const image_config> config_;
 };
 
 } // namespace overmount::inline OVERMOUNT_ABI
+
+#ifndef OVERMOUNT_SEPARATE_COMPILATION
+#include <overmount/impl/image.ipp>
+#endif
 
 #endif

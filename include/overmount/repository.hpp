@@ -2,24 +2,19 @@
 #define OVERMOUNT_REPOSITORY_HPP
 
 #include <overmount/asset.hpp>
+#include <overmount/byte_stream.hpp>
+#include <overmount/change.hpp>
 #include <overmount/check.hpp>
-#include <overmount/concepts/importer.hpp>
 #include <overmount/image.hpp>
+#include <overmount/importer/any_importer.hpp>
 #include <overmount/importer/archive.hpp>
 #include <overmount/mount/overlay_mount.hpp>
-#include <overmount/repository/check_run.hpp>
-#include <overmount/repository/compose.hpp>
-#include <overmount/repository/create_run.hpp>
-#include <overmount/repository/find.hpp>
-#include <overmount/repository/import_run.hpp>
-#include <overmount/repository/merged_view.hpp>
-#include <overmount/repository/stream_run.hpp>
 #include <overmount/storage/on_disk_storage.hpp>
 #include <overmount/storage/virtual_storage.hpp>
 
-#include <boost/asio/co_spawn.hpp>
-
 #include <filesystem>
+#include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -62,7 +57,7 @@ public:
     [[nodiscard]] asio::awaitable<std::vector<image>>
     import_images(Importer source, import_options options = import_options()) const
     {
-        return import_all(state_, std::move(source), std::move(options));
+        return import_all(state_, detail::any_importer(std::move(source)), std::move(options));
     }
 
     /// The same for an archive that comes as a stream. Its executor's context must run.
@@ -85,7 +80,7 @@ public:
     [[nodiscard]] asio::awaitable<image> import_image(Importer source,
                                                       import_options options = import_options()) const
     {
-        return import_one(state_, std::move(source), std::move(options));
+        return import_one(state_, detail::any_importer(std::move(source)), std::move(options));
     }
 
     /// Writes images to one place: their configs byte for byte, their layers with the same diff IDs, each layer once.
@@ -97,75 +92,31 @@ public:
                                                       export_options options = export_options()) const
         requires packable_storage<Storage>
     {
-        return detail::export_all(state_, image::configs_of(images), std::move(target), std::move(options));
+        return detail::export_all(state_, image::configs_of(images), detail::any_exporter(std::move(target)),
+                                  std::move(options));
     }
 
     /// All images, by ID.
-    [[nodiscard]] std::vector<image> images() const
-    {
-        std::vector<image> out;
-        for (const digest& id : state_->records->images())
-            if (auto config = state_->records->image(id))
-                out.push_back(image(state_, image_config::parse(std::move(*config), state_->bounds)));
-        return out;
-    }
+    [[nodiscard]] std::vector<image> images() const;
 
     /// The image that a tag, an ID, or the beginning of an ID's hex digits names.
     ///
     /// *Errors*: `image_not_found`, `ambiguous_image_id`.
-    [[nodiscard]] image find_image(std::string_view name) const
-    {
-        if (const auto id = detail::find_image_id(*state_->records, name))
-            if (auto config = state_->records->image(*id))
-                return image(state_, image_config::parse(std::move(*config), state_->bounds));
-        throw error(errc::image_not_found).at(stage::repository).subject(name);
-    }
+    [[nodiscard]] image find_image(std::string_view name) const;
 
     /// Removes an image and its tags; its layers stay until they are collected.
     ///
     /// *Errors*: `image_in_use` while it is mounted, or an upper of it is kept that could be committed.
-    void remove_image(const digest& id) const
-    {
-        const auto now = mountinfo::read();
-        for (const mount_record& record : mounts())
-            if (record.image == id && (record.writable || detail::mount_table::alive(record, now)))
-                throw error(errc::image_in_use)
-                    .at(stage::repository)
-                    .subject(record.target)
-                    .detail("unmount it first");
-        const detail::file_lock guard = state_->records->lock_shared();
-        for (const tag_record& tag : tags())
-            if (tag.image == id)
-                state_->records->remove_tag(tag.name);
-        if (!state_->records->remove_image(id))
-            throw error(errc::image_not_found).at(stage::repository).subject(id.string());
-    }
+    void remove_image(const digest& id) const;
 
     /// All tags, by name.
-    [[nodiscard]] std::vector<tag_record> tags() const { return state_->records->tags(); }
+    [[nodiscard]] std::vector<tag_record> tags() const;
     /// *Errors*: `tag_does_not_exist`, `invalid_reference`.
-    [[nodiscard]] tag_record tag(std::string_view name) const
-    {
-        const std::string full = reference::parse(name).with_default_tag().string();
-        if (auto found = state_->records->tag(full))
-            return *found;
-        throw error(errc::tag_does_not_exist).at(stage::repository).subject(full);
-    }
+    [[nodiscard]] tag_record tag(std::string_view name) const;
     /// Points `name` to an image, wherever it pointed before.
-    void add_tag(std::string_view name, const digest& id) const
-    {
-        const detail::file_lock guard = state_->records->lock_shared();
-        state_->records->put_tag({reference::parse(name).with_default_tag().string(), id, {}, {}, {}},
-                                 state_->sync);
-    }
+    void add_tag(std::string_view name, const digest& id) const;
     /// *Errors*: `tag_does_not_exist`, `invalid_reference`.
-    void remove_tag(std::string_view name) const
-    {
-        const std::string full = reference::parse(name).with_default_tag().string();
-        const detail::file_lock guard = state_->records->lock_shared();
-        if (!state_->records->remove_tag(full))
-            throw error(errc::tag_does_not_exist).at(stage::repository).subject(full);
-    }
+    void remove_tag(std::string_view name) const;
 
     /// Makes a layer on top of `parent` from the tar `file`, plain or compressed with gzip or zstd. It
     /// belongs to no image yet.
@@ -175,12 +126,7 @@ public:
     /// parent; those of a tar and its compression, with the entry; errno values. Nothing is left then.
     /// *Cancellation*: as with `import_images`.
     [[nodiscard]] asio::awaitable<chain_id> create_layer(std::filesystem::path file,
-                                                         std::optional<chain_id> parent = std::nullopt) const
-    {
-        auto run = std::make_shared<create_run>(state_, std::move(parent));
-        auto work = create_run::from_file(run, std::move(file));
-        return finish_layer(std::move(run), std::move(work));
-    }
+                                                         std::optional<chain_id> parent = std::nullopt) const;
 
     /// The same from a stream of bytes, such as a pipe or a socket, to its end. Holds a piece of it at a
     /// time.
@@ -188,12 +134,7 @@ public:
     /// *Lifetimes*: the operation owns the stream. *Errors*: also what the stream reports; its executor's
     /// context must run.
     [[nodiscard]] asio::awaitable<chain_id> create_layer(byte_stream stream,
-                                                         std::optional<chain_id> parent = std::nullopt) const
-    {
-        auto run = std::make_shared<create_run>(state_, std::move(parent));
-        auto work = create_run::from_stream(run, std::move(stream));
-        return finish_layer(std::move(run), std::move(work));
-    }
+                                                         std::optional<chain_id> parent = std::nullopt) const;
     template <async_read_stream Stream>
     [[nodiscard]] asio::awaitable<chain_id> create_layer(Stream stream,
                                                          std::optional<chain_id> parent = std::nullopt) const
@@ -260,30 +201,21 @@ public:
     }
 
     /// All layers, by chain ID.
-    [[nodiscard]] std::vector<chain_id> layers() const { return state_->records->layers(); }
+    [[nodiscard]] std::vector<chain_id> layers() const;
     /// *Errors*: `layer_not_found`.
-    [[nodiscard]] layer_record layer(const chain_id& chain) const
-    {
-        return state_->records->chain(chain).front();
-    }
+    [[nodiscard]] layer_record layer(const chain_id& chain) const;
     /// The layer that a chain ID, or the beginning of its hex digits, names.
     ///
     /// *Errors*: `layer_not_found`, `ambiguous_layer_id`.
-    [[nodiscard]] chain_id find_layer(std::string_view name) const
-    {
-        if (const auto found = detail::unique_prefix(state_->records->layers(), name, errc::ambiguous_layer_id))
-            return *found;
-        throw error(errc::layer_not_found).at(stage::repository).subject(name);
-    }
-    [[nodiscard]] diff_record diff(const diff_id& id) const { return state_->storage.record(id); }
+    [[nodiscard]] chain_id find_layer(std::string_view name) const;
+    [[nodiscard]] diff_record diff(const diff_id& id) const;
     /// What is kept of a diff, to list and read it.
     ///
     /// *Errors*: `layer_not_found`.
     [[nodiscard]] auto asset(const diff_id& id) const
         requires packable_storage<Storage>
     {
-        if (!state_->storage.contains(id))
-            throw error(errc::layer_not_found).at(stage::storage).layer(id.string());
+        require_diff(id);
         return basic_asset<Storage>(state_, id);
     }
     /// Makes a layer on top of `parent` of a diff that a repository with any other storage keeps. The two keep it
@@ -296,19 +228,11 @@ public:
     [[nodiscard]] asio::awaitable<chain_id>
     import_asset(basic_asset<Other> source, std::optional<chain_id> parent = std::nullopt) const
     {
-        auto run = std::make_shared<create_run>(state_, std::move(parent), source.id());
-        auto open = [owner = source.state_, id = source.id_] {
-            return detail::asset_input(std::make_shared<detail::tar_source<Other>>(owner, id));
-        };
-        auto work = create_run::from_input(run, std::move(open));
-        return finish_layer(std::move(run), std::move(work));
+        return import_tar(state_, source.id(), source.opener(), std::move(parent));
     }
 
     /// All mounts that are recorded, those of other processes and of earlier boots as well.
-    [[nodiscard]] std::vector<mount_record> mounts() const
-    {
-        return detail::mount_table(state_->records).list();
-    }
+    [[nodiscard]] std::vector<mount_record> mounts() const;
     /// Unmounts a recorded mount, whoever made it. See `basic_mount::unmount`.
     [[nodiscard]] asio::awaitable<void> unmount(mount_record record) const
         requires mount_policy<Mount>
@@ -339,8 +263,8 @@ public:
         return check_all(state_, std::move(options));
     }
 
-    [[nodiscard]] const std::filesystem::path& base() const noexcept { return state_->records->base(); }
-    [[nodiscard]] const limits& bounds() const noexcept { return state_->bounds; }
+    [[nodiscard]] const std::filesystem::path& base() const noexcept;
+    [[nodiscard]] const limits& bounds() const noexcept;
 
 private:
     explicit basic_repository(std::shared_ptr<state> opened) : state_(std::move(opened)) {}
@@ -358,11 +282,7 @@ private:
     finish_run(std::shared_ptr<state> owner, std::shared_ptr<Run> run, asio::awaitable<void> work);
     static asio::awaitable<image> compose(std::shared_ptr<state> owner, image_config config, std::optional<chain_id> top,
                                           import_options options);
-    static std::optional<chain_id> top_of(const image& from)
-    {
-        const auto layers = from.layers();
-        return layers.empty() ? std::nullopt : std::optional(layers.front());
-    }
+    static std::optional<chain_id> top_of(const image& from);
     static asio::awaitable<std::vector<change>>
     changes_between(std::shared_ptr<state> owner, std::optional<chain_id> from, std::optional<chain_id> to)
         requires packable_storage<Storage>;
@@ -372,12 +292,14 @@ private:
         requires packable_storage<Storage>;
     static asio::awaitable<chain_id> finish_layer(std::shared_ptr<create_run> run, asio::awaitable<void> work);
     static asio::awaitable<check_report> check_all(std::shared_ptr<state> owner, check_options options);
-    template <class Importer>
-    static asio::awaitable<std::vector<image>> import_all(std::shared_ptr<state> owner, Importer source,
+    static asio::awaitable<std::vector<image>> import_all(std::shared_ptr<state> owner, detail::any_importer source,
                                                           import_options options);
-    template <class Importer>
-    static asio::awaitable<image> import_one(std::shared_ptr<state> owner, Importer source,
+    static asio::awaitable<image> import_one(std::shared_ptr<state> owner, detail::any_importer source,
                                              import_options options);
+    static asio::awaitable<chain_id> import_tar(std::shared_ptr<state> owner, diff_id id,
+                                                std::function<std::shared_ptr<asset_stream::source>()> open,
+                                                std::optional<chain_id> parent);
+    void require_diff(const diff_id& id) const;
 
     std::shared_ptr<state> state_;
 };
@@ -390,6 +312,8 @@ using mount = repository::mount;
 
 } // namespace overmount::inline OVERMOUNT_ABI
 
+#ifndef OVERMOUNT_SEPARATE_COMPILATION
 #include <overmount/impl/repository.ipp>
+#endif
 
 #endif

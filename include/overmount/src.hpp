@@ -3,7 +3,10 @@
 #define OVERMOUNT_SRC_HPP
 
 #include <overmount/impl/archive_output.ipp>
+#include <overmount/impl/asset.ipp>
+#include <overmount/impl/asset_stream.ipp>
 #include <overmount/impl/block_encoder.ipp>
+#include <overmount/impl/byte_sink.ipp>
 #include <overmount/impl/bzip2_decoder.ipp>
 #include <overmount/impl/check.ipp>
 #include <overmount/impl/check_records.ipp>
@@ -21,6 +24,7 @@
 #include <overmount/impl/fs.ipp>
 #include <overmount/impl/gzip_decoder.ipp>
 #include <overmount/impl/header.ipp>
+#include <overmount/impl/image.ipp>
 #include <overmount/impl/image_config.ipp>
 #include <overmount/impl/image_config_edit.ipp>
 #include <overmount/impl/image_files.ipp>
@@ -49,6 +53,7 @@
 #include <overmount/impl/tree_compare.ipp>
 #include <overmount/impl/upper_reader.ipp>
 #include <overmount/impl/virtual_storage.ipp>
+#include <overmount/impl/worker_pool.ipp>
 #include <overmount/impl/xz_decoder.ipp>
 #include <overmount/impl/zstd_decoder.ipp>
 

@@ -1,21 +1,13 @@
 #ifndef OVERMOUNT_WORKER_POOL_HPP
 #define OVERMOUNT_WORKER_POOL_HPP
 
-#include <overmount/detail/job.hpp>
+#include <overmount/detail/config.hpp>
 
 #include <boost/asio/execution_context.hpp>
 
-#include <pthread.h>
-
-#include <algorithm>
-#include <atomic>
-#include <condition_variable>
-#include <deque>
 #include <functional>
 #include <memory>
-#include <mutex>
-#include <thread>
-#include <vector>
+#include <utility>
 
 namespace overmount::inline OVERMOUNT_ABI {
 
@@ -25,119 +17,23 @@ class worker_pool
 {
 public:
     /// \param workers number of threads, at least one
-    explicit worker_pool(unsigned workers) : state_(std::make_shared<state>(workers)) {}
+    explicit worker_pool(unsigned workers);
 
     /// The pool of an execution context, one thread a processor; made on first use, it ends with the context.
-    [[nodiscard]] static worker_pool of(boost::asio::execution_context& context)
-    {
-        return boost::asio::use_service<service>(context).pool();
-    }
+    [[nodiscard]] static worker_pool of(boost::asio::execution_context& context);
 
-    [[nodiscard]] unsigned workers() const noexcept { return static_cast<unsigned>(state_->threads.size()); }
+    [[nodiscard]] unsigned workers() const noexcept;
 
     /// Has a worker call `job`, which must not throw.
-    void post(std::function<void()> job) const
-    {
-        const auto work = state_->work; // the job may end, and this handle with it, before we return
-        {
-            const std::lock_guard guard(work->mutex);
-            work->jobs.push_back(std::move(job));
-            work->waiting.store(work->jobs.size(), std::memory_order_relaxed);
-        }
-        work->wake.notify_one();
-    }
+    void post(std::function<void()> job) const;
 
     /// Whether jobs wait for a worker. A hint: it may be otherwise by now.
-    [[nodiscard]] bool has_jobs() const noexcept { return state_->work->waiting.load(std::memory_order_relaxed) != 0; }
+    [[nodiscard]] bool has_jobs() const noexcept;
 
 private:
-    // What the threads share; it outlives the handles where the last one goes on a worker.
-    struct queue
-    {
-        void run() noexcept
-        {
-            std::unique_lock lock(mutex);
-            for (;;) {
-                wake.wait(lock, [this] { return stopping || !jobs.empty(); });
-                if (jobs.empty())
-                    return;
-                std::function<void()> job = std::move(jobs.front());
-                jobs.pop_front();
-                waiting.store(jobs.size(), std::memory_order_relaxed);
-                lock.unlock();
-                job();
-                job = nullptr; // what it owns goes before the lock is taken
-                lock.lock();
-            }
-        }
-
-        std::mutex mutex;
-        std::condition_variable wake;
-        std::deque<std::function<void()>> jobs;
-        std::atomic<std::size_t> waiting = 0; // jobs.size(), for `has_jobs`
-        bool stopping = false;
-    };
-
-    struct state
-    {
-        explicit state(unsigned workers)
-        {
-            try {
-                for (unsigned i = 0; i < std::max(workers, 1u); ++i) {
-                    threads.emplace_back([work = work] { work->run(); });
-                    pthread_setname_np(threads.back().native_handle(), "overmount");
-                }
-            } catch (...) {
-                end();
-                throw;
-            }
-        }
-        ~state() { end(); }
-        state(const state&) = delete;
-        state& operator=(const state&) = delete;
-
-        void end() noexcept
-        {
-            {
-                const std::lock_guard guard(work->mutex);
-                work->stopping = true;
-            }
-            work->wake.notify_all();
-            for (std::thread& thread : threads) {
-                if (thread.get_id() == std::this_thread::get_id())
-                    thread.detach(); // the last handle went with something that this worker destroyed
-                else
-                    thread.join();
-            }
-        }
-
-        std::shared_ptr<queue> work = std::make_shared<queue>();
-        std::vector<std::thread> threads;
-    };
-
-    class service : public boost::asio::execution_context::service
-    {
-    public:
-        using key_type = service;
-        inline static boost::asio::execution_context::id id;
-
-        explicit service(boost::asio::execution_context& context)
-            : boost::asio::execution_context::service(context),
-              jobs_(boost::asio::use_service<detail::async_job::registry>(context)),
-              state_(std::make_shared<state>(std::thread::hardware_concurrency()))
-        {
-        }
-        [[nodiscard]] worker_pool pool() const { return worker_pool(state_); }
-
-    private:
-        void shutdown() override
-        {
-            jobs_.shutdown(); // first: what runs for this context must be told to stop before it is joined
-            state_.reset();
-        }
-        detail::async_job::registry& jobs_;
-        std::shared_ptr<state> state_;
-    };
+    struct queue;
+    struct state;
+    class service;
 
     explicit worker_pool(std::shared_ptr<state> shared) : state_(std::move(shared)) {}
 
@@ -145,5 +41,9 @@ private:
 };
 
 } // namespace overmount::inline OVERMOUNT_ABI
+
+#ifndef OVERMOUNT_SEPARATE_COMPILATION
+#include <overmount/impl/worker_pool.ipp>
+#endif
 
 #endif

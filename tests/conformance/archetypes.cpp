@@ -1,6 +1,7 @@
 // The whole library with models that offer what the concepts ask for and nothing else: it uses nothing
 // undeclared.
 #include <overmount/overmount.hpp>
+#include <overmount/own_policies.hpp>
 
 #include "support/archetypes.hpp"
 #include "support/catch.hpp"
@@ -16,9 +17,9 @@
 namespace asio = boost::asio;
 
 namespace overmount::test {
-namespace {
 
-// Only its functions are called.
+// Only its functions are called. Not in a nameless namespace: all members are instantiated below, and GCC would miss their
+// callers.
 struct minimal_mount
 {
     minimal_mount() = delete;
@@ -29,6 +30,8 @@ struct minimal_mount
     }
     static void unmount(const std::string& target, bool detach) { overlay_mount::unmount(target, detach); }
 };
+
+namespace {
 
 class minimal_importer
 {

@@ -1,4 +1,5 @@
 // A repository, damaged in every way, and what a check says of it.
+#include <overmount/detail/store.hpp>
 #include <overmount/overmount.hpp>
 
 #include "support/catch.hpp"

@@ -1,4 +1,5 @@
 #include <overmount/importer/oci_layout.hpp>
+#include <overmount/own_policies.hpp>
 #include <overmount/repository.hpp>
 
 #include "../examples/tar_storage.hpp"

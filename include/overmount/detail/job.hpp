@@ -1,10 +1,9 @@
 #ifndef OVERMOUNT_DETAIL_JOB_HPP
 #define OVERMOUNT_DETAIL_JOB_HPP
 
-#include <overmount/detail/config.hpp>
+#include <overmount/detail/asio.hpp>
 
 #include <boost/asio/any_io_executor.hpp>
-#include <boost/asio/awaitable.hpp>
 #include <boost/asio/execution_context.hpp>
 #include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/use_awaitable.hpp>
@@ -17,8 +16,6 @@
 #include <utility>
 
 namespace overmount::inline OVERMOUNT_ABI {
-
-namespace asio = boost::asio;
 
 namespace detail {
 

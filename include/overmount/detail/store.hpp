@@ -3,6 +3,7 @@
 
 #include <overmount/detail/fs.hpp>
 #include <overmount/digest.hpp>
+#include <overmount/records.hpp>
 #include <overmount/storage/diff_record.hpp>
 
 #include <filesystem>
@@ -14,24 +15,6 @@
 #include <vector>
 
 namespace overmount::inline OVERMOUNT_ABI {
-
-/// A layer as the repository records it.
-struct layer_record
-{
-    diff_id diff;
-    std::optional<chain_id> parent;
-};
-
-/// A tag as the repository records it.
-struct tag_record
-{
-    std::string name;
-    digest image;
-    std::optional<digest> manifest;
-    std::string source; ///< where the image came from, for people
-    std::string time;   ///< RFC 3339
-    std::optional<digest> index = {}; ///< the index by which the manifest was found
-};
 
 namespace detail {
 

@@ -3,6 +3,16 @@
 #define OVERMOUNT_IMPL_REPOSITORY_IPP
 
 #include <overmount/repository.hpp>
+#include <overmount/repository/asset_read.hpp>
+#include <overmount/repository/check_run.hpp>
+#include <overmount/repository/compose.hpp>
+#include <overmount/repository/create_run.hpp>
+#include <overmount/repository/find.hpp>
+#include <overmount/repository/import_run.hpp>
+#include <overmount/repository/merged_view.hpp>
+#include <overmount/repository/stream_run.hpp>
+
+#include <boost/asio/co_spawn.hpp>
 
 namespace overmount::inline OVERMOUNT_ABI {
 
@@ -160,9 +170,8 @@ basic_repository<Storage, Mount>::squash_image(std::shared_ptr<state> owner, ima
 }
 
 template <storage_policy Storage, optional_mount_policy Mount>
-template <class Importer>
 asio::awaitable<std::vector<basic_image<Storage, Mount>>>
-basic_repository<Storage, Mount>::import_all(std::shared_ptr<state> owner, Importer source, import_options options)
+basic_repository<Storage, Mount>::import_all(std::shared_ptr<state> owner, detail::any_importer source, import_options options)
 {
     import_context context(owner->pool, owner->bounds, options.wanted());
     auto found = co_await source.discover(std::move(context));
@@ -170,9 +179,8 @@ basic_repository<Storage, Mount>::import_all(std::shared_ptr<state> owner, Impor
 }
 
 template <storage_policy Storage, optional_mount_policy Mount>
-template <class Importer>
 asio::awaitable<basic_image<Storage, Mount>>
-basic_repository<Storage, Mount>::import_one(std::shared_ptr<state> owner, Importer source, import_options options)
+basic_repository<Storage, Mount>::import_one(std::shared_ptr<state> owner, detail::any_importer source, import_options options)
 {
     import_context context(owner->pool, owner->bounds, options.wanted());
     auto found = co_await source.discover(std::move(context));
@@ -180,6 +188,160 @@ basic_repository<Storage, Mount>::import_one(std::shared_ptr<state> owner, Impor
         throw error(errc::ambiguous_image).at(stage::manifest);
     auto made = co_await finish_import(std::move(owner), std::move(found), std::move(options));
     co_return std::move(made.front());
+}
+
+template <storage_policy Storage, optional_mount_policy Mount>
+std::vector<basic_image<Storage, Mount>> basic_repository<Storage, Mount>::images() const
+{
+    std::vector<image> out;
+    for (const digest& id : state_->records->images())
+        if (auto config = state_->records->image(id))
+            out.push_back(image(state_, image_config::parse(std::move(*config), state_->bounds)));
+    return out;
+}
+
+template <storage_policy Storage, optional_mount_policy Mount>
+basic_image<Storage, Mount> basic_repository<Storage, Mount>::find_image(std::string_view name) const
+{
+    if (const auto id = detail::find_image_id(*state_->records, name))
+        if (auto config = state_->records->image(*id))
+            return image(state_, image_config::parse(std::move(*config), state_->bounds));
+    throw error(errc::image_not_found).at(stage::repository).subject(name);
+}
+
+template <storage_policy Storage, optional_mount_policy Mount>
+void basic_repository<Storage, Mount>::remove_image(const digest& id) const
+{
+    const auto now = mountinfo::read();
+    for (const mount_record& record : mounts())
+        if (record.image == id && (record.writable || detail::mount_table::alive(record, now)))
+            throw error(errc::image_in_use)
+                .at(stage::repository)
+                .subject(record.target)
+                .detail("unmount it first");
+    const detail::file_lock guard = state_->records->lock_shared();
+    for (const tag_record& tag : tags())
+        if (tag.image == id)
+            state_->records->remove_tag(tag.name);
+    if (!state_->records->remove_image(id))
+        throw error(errc::image_not_found).at(stage::repository).subject(id.string());
+}
+
+template <storage_policy Storage, optional_mount_policy Mount>
+std::vector<tag_record> basic_repository<Storage, Mount>::tags() const
+{
+    return state_->records->tags();
+}
+
+template <storage_policy Storage, optional_mount_policy Mount>
+tag_record basic_repository<Storage, Mount>::tag(std::string_view name) const
+{
+    const std::string full = reference::parse(name).with_default_tag().string();
+    if (auto found = state_->records->tag(full))
+        return *found;
+    throw error(errc::tag_does_not_exist).at(stage::repository).subject(full);
+}
+
+template <storage_policy Storage, optional_mount_policy Mount>
+void basic_repository<Storage, Mount>::add_tag(std::string_view name, const digest& id) const
+{
+    const detail::file_lock guard = state_->records->lock_shared();
+    state_->records->put_tag({reference::parse(name).with_default_tag().string(), id, {}, {}, {}},
+                             state_->sync);
+}
+
+template <storage_policy Storage, optional_mount_policy Mount>
+void basic_repository<Storage, Mount>::remove_tag(std::string_view name) const
+{
+    const std::string full = reference::parse(name).with_default_tag().string();
+    const detail::file_lock guard = state_->records->lock_shared();
+    if (!state_->records->remove_tag(full))
+        throw error(errc::tag_does_not_exist).at(stage::repository).subject(full);
+}
+
+template <storage_policy Storage, optional_mount_policy Mount>
+asio::awaitable<chain_id> basic_repository<Storage, Mount>::create_layer(std::filesystem::path file, std::optional<chain_id> parent) const
+{
+    auto run = std::make_shared<create_run>(state_, std::move(parent));
+    auto work = create_run::from_file(run, std::move(file));
+    return finish_layer(std::move(run), std::move(work));
+}
+
+template <storage_policy Storage, optional_mount_policy Mount>
+asio::awaitable<chain_id> basic_repository<Storage, Mount>::create_layer(byte_stream stream, std::optional<chain_id> parent) const
+{
+    auto run = std::make_shared<create_run>(state_, std::move(parent));
+    auto work = create_run::from_stream(run, std::move(stream));
+    return finish_layer(std::move(run), std::move(work));
+}
+
+template <storage_policy Storage, optional_mount_policy Mount>
+std::vector<chain_id> basic_repository<Storage, Mount>::layers() const
+{
+    return state_->records->layers();
+}
+
+template <storage_policy Storage, optional_mount_policy Mount>
+layer_record basic_repository<Storage, Mount>::layer(const chain_id& chain) const
+{
+    return state_->records->chain(chain).front();
+}
+
+template <storage_policy Storage, optional_mount_policy Mount>
+chain_id basic_repository<Storage, Mount>::find_layer(std::string_view name) const
+{
+    if (const auto found = detail::unique_prefix(state_->records->layers(), name, errc::ambiguous_layer_id))
+        return *found;
+    throw error(errc::layer_not_found).at(stage::repository).subject(name);
+}
+
+template <storage_policy Storage, optional_mount_policy Mount>
+diff_record basic_repository<Storage, Mount>::diff(const diff_id& id) const
+{
+    return state_->storage.record(id);
+}
+
+template <storage_policy Storage, optional_mount_policy Mount>
+std::vector<mount_record> basic_repository<Storage, Mount>::mounts() const
+{
+    return detail::mount_table(state_->records).list();
+}
+
+template <storage_policy Storage, optional_mount_policy Mount>
+const std::filesystem::path& basic_repository<Storage, Mount>::base() const noexcept
+{
+    return state_->records->base();
+}
+
+template <storage_policy Storage, optional_mount_policy Mount>
+const limits& basic_repository<Storage, Mount>::bounds() const noexcept
+{
+    return state_->bounds;
+}
+
+template <storage_policy Storage, optional_mount_policy Mount>
+std::optional<chain_id> basic_repository<Storage, Mount>::top_of(const image& from)
+{
+    const auto layers = from.layers();
+    return layers.empty() ? std::nullopt : std::optional(layers.front());
+}
+
+template <storage_policy Storage, optional_mount_policy Mount>
+void basic_repository<Storage, Mount>::require_diff(const diff_id& id) const
+{
+    if (!state_->storage.contains(id))
+        throw error(errc::layer_not_found).at(stage::storage).layer(id.string());
+}
+
+template <storage_policy Storage, optional_mount_policy Mount>
+asio::awaitable<chain_id> basic_repository<Storage, Mount>::import_tar(std::shared_ptr<state> owner, diff_id id,
+                                             std::function<std::shared_ptr<asset_stream::source>()> open,
+                                             std::optional<chain_id> parent)
+{
+    auto run = std::make_shared<create_run>(std::move(owner), std::move(parent), id);
+    auto input = [open = std::move(open)] { return detail::asset_input(open()); };
+    auto work = create_run::from_input(run, std::move(input));
+    return finish_layer(std::move(run), std::move(work));
 }
 
 } // namespace overmount::inline OVERMOUNT_ABI

@@ -5,26 +5,13 @@
 #include <overmount/mount/correction.hpp>
 #include <overmount/mount/mount_spec.hpp>
 #include <overmount/mount/mountinfo.hpp>
+#include <overmount/records.hpp>
 
 #include <optional>
 #include <string>
 #include <vector>
 
 namespace overmount::inline OVERMOUNT_ABI {
-
-/// A mount as the repository records it.
-struct mount_record
-{
-    std::string id;
-    digest image;
-    std::string target; ///< absolute path of the mount point
-    bool writable = false;
-    std::string boot;             ///< the boot in which it was made
-    std::uint64_t mount_namespace = 0; ///< inode of the namespace in which it was made
-
-    /// What mountinfo shows as its source.
-    [[nodiscard]] std::string source() const { return "overmount-" + id; }
-};
 
 namespace detail {
 

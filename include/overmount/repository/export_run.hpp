@@ -1,7 +1,7 @@
 #ifndef OVERMOUNT_REPOSITORY_EXPORT_RUN_HPP
 #define OVERMOUNT_REPOSITORY_EXPORT_RUN_HPP
 
-#include <overmount/concepts/exporter.hpp>
+#include <overmount/exporter/any_exporter.hpp>
 #include <overmount/manifest.hpp>
 #include <overmount/reference.hpp>
 #include <overmount/repository/state.hpp>
@@ -114,8 +114,7 @@ public:
     {
     }
 
-    template <exporter Exporter>
-    static asio::awaitable<void> run(pointer self, Exporter target)
+    static asio::awaitable<void> run(pointer self, any_exporter target)
     {
         auto offer = [self](const stop_flag&) { return self->offer(); };
         auto images = co_await run_on(self->repository_->pool, std::move(offer));
@@ -207,17 +206,6 @@ private:
     std::optional<file_lock> lease_;
     std::string lease_name_;
 };
-
-template <packable_storage Storage, exporter Exporter>
-asio::awaitable<void> export_all(std::shared_ptr<repository_state<Storage>> owner,
-                                 std::vector<std::shared_ptr<const image_config>> images, Exporter target,
-                                 export_options options)
-{
-    auto run = std::make_shared<export_run<Storage>>(owner, std::move(images), std::move(options));
-    auto work = run->run(run, std::move(target));
-    auto clean = [run](const stop_flag&) { run->clean(); };
-    co_await run_then_clean(owner->pool, std::move(work), std::move(clean));
-}
 
 } // namespace overmount::inline OVERMOUNT_ABI::detail
 

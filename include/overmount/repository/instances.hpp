@@ -3,8 +3,6 @@
 #ifndef OVERMOUNT_REPOSITORY_INSTANCES_HPP
 #define OVERMOUNT_REPOSITORY_INSTANCES_HPP
 
-#include <overmount/importer/docker_archive.hpp>
-#include <overmount/importer/oci_layout.hpp>
 #include <overmount/repository.hpp>
 
 #ifdef OVERMOUNT_SEPARATE_COMPILATION
@@ -21,17 +19,16 @@ OVERMOUNT_INSTANCE class basic_mount<on_disk_storage, overlay_mount>;
 OVERMOUNT_INSTANCE class basic_image<on_disk_storage, overlay_mount>;
 OVERMOUNT_INSTANCE class basic_asset<on_disk_storage>;
 OVERMOUNT_INSTANCE class basic_repository<on_disk_storage, overlay_mount>;
-OVERMOUNT_INSTANCE asio::awaitable<std::vector<image>> repository::import_all(std::shared_ptr<state>, docker_archive,
-                                                                              import_options);
-OVERMOUNT_INSTANCE asio::awaitable<std::vector<image>> repository::import_all(std::shared_ptr<state>, oci_layout,
-                                                                              import_options);
-OVERMOUNT_INSTANCE asio::awaitable<image> repository::import_one(std::shared_ptr<state>, docker_archive, import_options);
-OVERMOUNT_INSTANCE asio::awaitable<image> repository::import_one(std::shared_ptr<state>, oci_layout, import_options);
-OVERMOUNT_INSTANCE asio::awaitable<image_config>
-    detail::commit_upper(std::shared_ptr<detail::repository_state<on_disk_storage>>, mount_record, commit_options);
+OVERMOUNT_INSTANCE asio::awaitable<void>
+    detail::export_all(std::shared_ptr<detail::repository_state<on_disk_storage>>,
+                       std::vector<std::shared_ptr<const image_config>>, detail::any_exporter, export_options);
 
+OVERMOUNT_INSTANCE class basic_image<virtual_storage, no_mount>;
 OVERMOUNT_INSTANCE class basic_asset<virtual_storage>;
 OVERMOUNT_INSTANCE class basic_repository<virtual_storage, no_mount>;
+OVERMOUNT_INSTANCE asio::awaitable<void>
+    detail::export_all(std::shared_ptr<detail::repository_state<virtual_storage>>,
+                       std::vector<std::shared_ptr<const image_config>>, detail::any_exporter, export_options);
 
 } // namespace overmount::inline OVERMOUNT_ABI
 

@@ -1,8 +1,9 @@
 #ifndef OVERMOUNT_REPOSITORY_MERGED_VIEW_HPP
 #define OVERMOUNT_REPOSITORY_MERGED_VIEW_HPP
 
-#include <overmount/asset.hpp>
+#include <overmount/asset_stream.hpp>
 #include <overmount/change.hpp>
+#include <overmount/repository/asset_read.hpp>
 #include <overmount/tar/merged_tree.hpp>
 #include <overmount/tar/writer.hpp>
 

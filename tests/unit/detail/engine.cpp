@@ -13,6 +13,7 @@
 #include <boost/asio/thread_pool.hpp>
 
 #include <future>
+#include <thread>
 
 namespace asio = boost::asio;
 namespace om = overmount;

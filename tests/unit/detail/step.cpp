@@ -9,6 +9,8 @@
 #include <boost/asio/detached.hpp>
 #include <boost/asio/thread_pool.hpp>
 
+#include <thread>
+
 namespace om = overmount;
 namespace asio = boost::asio;
 using namespace om::detail;

@@ -1,5 +1,6 @@
 // Images go from a repository to each target and come back.
 #include <overmount/overmount.hpp>
+#include <overmount/own_policies.hpp>
 
 #include "support/catch.hpp"
 #include "support/image_builder.hpp"

@@ -1,5 +1,6 @@
 // Blobs that are kept on import, and go out as they came.
 #include <overmount/overmount.hpp>
+#include <overmount/own_policies.hpp>
 
 #include "support/catch.hpp"
 #include "support/image_builder.hpp"

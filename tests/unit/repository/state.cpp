@@ -1,3 +1,4 @@
+#include <overmount/own_policies.hpp>
 #include <overmount/repository.hpp>
 
 #include "support/catch.hpp"

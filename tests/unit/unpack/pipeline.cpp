@@ -8,6 +8,7 @@
 #include <zlib.h>
 
 #include <string>
+#include <thread>
 #include <vector>
 
 namespace om = overmount;

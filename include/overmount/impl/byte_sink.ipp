@@ -1,0 +1,36 @@
+#ifndef OVERMOUNT_IMPL_BYTE_SINK_IPP
+#define OVERMOUNT_IMPL_BYTE_SINK_IPP
+
+#include <overmount/byte_sink.hpp>
+#include <overmount/detail/fs.hpp>
+#include <overmount/detail/run_on.hpp>
+
+namespace overmount::inline OVERMOUNT_ABI {
+
+class byte_sink::file_target final : public target
+{
+public:
+    explicit file_target(detail::unique_fd owned) : file_(std::move(owned)) {}
+    boost::asio::awaitable<void> write(std::shared_ptr<target> self, worker_pool pool,
+                                       boost::asio::const_buffer bytes) override
+    {
+        auto work = [self = std::static_pointer_cast<file_target>(std::move(self)), bytes](const detail::stop_flag&) {
+            try {
+                detail::write_all(self->file_.get(), {static_cast<const std::byte*>(bytes.data()), bytes.size()});
+            } catch (error& failure) {
+                failure.at(stage::target);
+                throw;
+            }
+        };
+        return detail::run_on(std::move(pool), std::move(work));
+    }
+
+private:
+    detail::unique_fd file_;
+};
+
+OVERMOUNT_DECL byte_sink::byte_sink(detail::unique_fd file) : target_(std::make_shared<file_target>(std::move(file))) {}
+
+} // namespace overmount::inline OVERMOUNT_ABI
+
+#endif

@@ -1,0 +1,135 @@
+#ifndef OVERMOUNT_IMPL_WORKER_POOL_IPP
+#define OVERMOUNT_IMPL_WORKER_POOL_IPP
+
+#include <overmount/detail/job.hpp>
+#include <overmount/worker_pool.hpp>
+
+#include <pthread.h>
+
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <deque>
+#include <mutex>
+#include <thread>
+#include <utility>
+#include <vector>
+
+namespace overmount::inline OVERMOUNT_ABI {
+
+// What the threads share; it outlives the handles where the last one goes on a worker.
+struct worker_pool::queue
+{
+    void run() noexcept
+    {
+        std::unique_lock lock(mutex);
+        for (;;) {
+            wake.wait(lock, [this] { return stopping || !jobs.empty(); });
+            if (jobs.empty())
+                return;
+            std::function<void()> job = std::move(jobs.front());
+            jobs.pop_front();
+            waiting.store(jobs.size(), std::memory_order_relaxed);
+            lock.unlock();
+            job();
+            job = nullptr; // what it owns goes before the lock is taken
+            lock.lock();
+        }
+    }
+
+    std::mutex mutex;
+    std::condition_variable wake;
+    std::deque<std::function<void()>> jobs;
+    std::atomic<std::size_t> waiting = 0; // jobs.size(), for `has_jobs`
+    bool stopping = false;
+};
+
+struct worker_pool::state
+{
+    explicit state(unsigned workers)
+    {
+        try {
+            for (unsigned i = 0; i < std::max(workers, 1u); ++i) {
+                threads.emplace_back([work = work] { work->run(); });
+                pthread_setname_np(threads.back().native_handle(), "overmount");
+            }
+        } catch (...) {
+            end();
+            throw;
+        }
+    }
+    ~state() { end(); }
+    state(const state&) = delete;
+    state& operator=(const state&) = delete;
+
+    void end() noexcept
+    {
+        {
+            const std::lock_guard guard(work->mutex);
+            work->stopping = true;
+        }
+        work->wake.notify_all();
+        for (std::thread& thread : threads) {
+            if (thread.get_id() == std::this_thread::get_id())
+                thread.detach(); // the last handle went with something that this worker destroyed
+            else
+                thread.join();
+        }
+    }
+
+    std::shared_ptr<queue> work = std::make_shared<queue>();
+    std::vector<std::thread> threads;
+};
+
+class worker_pool::service : public boost::asio::execution_context::service
+{
+public:
+    using key_type = service;
+    inline static boost::asio::execution_context::id id;
+
+    explicit service(boost::asio::execution_context& context)
+        : boost::asio::execution_context::service(context),
+          jobs_(boost::asio::use_service<detail::async_job::registry>(context)),
+          state_(std::make_shared<state>(std::thread::hardware_concurrency()))
+    {
+    }
+    [[nodiscard]] worker_pool pool() const { return worker_pool(state_); }
+
+private:
+    void shutdown() override
+    {
+        jobs_.shutdown(); // first: what runs for this context must be told to stop before it is joined
+        state_.reset();
+    }
+    detail::async_job::registry& jobs_;
+    std::shared_ptr<state> state_;
+};
+
+OVERMOUNT_DECL worker_pool::worker_pool(unsigned workers) : state_(std::make_shared<state>(workers)) {}
+
+OVERMOUNT_DECL worker_pool worker_pool::of(boost::asio::execution_context& context)
+{
+    return boost::asio::use_service<service>(context).pool();
+}
+
+OVERMOUNT_DECL unsigned worker_pool::workers() const noexcept { return static_cast<unsigned>(state_->threads.size()); }
+
+OVERMOUNT_DECL void worker_pool::post(std::function<void()> job) const
+{
+    const auto work = state_->work; // the job may end, and this handle with it, before we return
+    {
+        const std::lock_guard guard(work->mutex);
+        work->jobs.push_back(std::move(job));
+        work->waiting.store(work->jobs.size(), std::memory_order_relaxed);
+    }
+    work->wake.notify_one();
+}
+
+OVERMOUNT_DECL bool worker_pool::has_jobs() const noexcept
+{
+    return state_->work->waiting.load(std::memory_order_relaxed) != 0;
+}
+
+} // namespace overmount::inline OVERMOUNT_ABI
+
+#endif

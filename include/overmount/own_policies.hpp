@@ -1,0 +1,10 @@
+// With separate compilation, for a program with a storage or mount policy of its own, beside overmount.hpp: the bodies of
+// the operations, which are compiled for it. Header-only there is nothing that it adds.
+#ifndef OVERMOUNT_OWN_POLICIES_HPP
+#define OVERMOUNT_OWN_POLICIES_HPP
+
+#include <overmount/impl/asset.ipp>
+#include <overmount/impl/image.ipp>
+#include <overmount/impl/repository.ipp>
+
+#endif

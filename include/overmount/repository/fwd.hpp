@@ -1,0 +1,42 @@
+// What the handles on a repository are made of, declared only: a program with separate compilation sees no more of it.
+#ifndef OVERMOUNT_REPOSITORY_FWD_HPP
+#define OVERMOUNT_REPOSITORY_FWD_HPP
+
+#include <overmount/concepts/mount_policy.hpp>
+#include <overmount/concepts/storage_policy.hpp>
+#include <overmount/detail/asio.hpp>
+#include <overmount/exporter/any_exporter.hpp>
+#include <overmount/image_config.hpp>
+#include <overmount/mount/no_mount.hpp>
+#include <overmount/options.hpp>
+
+#include <memory>
+#include <vector>
+
+namespace overmount::inline OVERMOUNT_ABI {
+
+template <storage_policy Storage, optional_mount_policy Mount>
+class basic_repository;
+template <storage_policy Storage, optional_mount_policy Mount>
+class basic_image;
+template <storage_policy Storage, optional_mount_policy Mount>
+class basic_mount;
+template <packable_storage Storage>
+class basic_asset;
+
+namespace detail {
+
+template <storage_policy Storage>
+struct repository_state;
+template <storage_policy Storage>
+class create_run;
+
+template <packable_storage Storage>
+asio::awaitable<void> export_all(std::shared_ptr<repository_state<Storage>> owner,
+                                 std::vector<std::shared_ptr<const image_config>> images, any_exporter target,
+                                 export_options options);
+
+} // namespace detail
+} // namespace overmount::inline OVERMOUNT_ABI
+
+#endif
