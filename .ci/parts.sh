@@ -33,8 +33,8 @@ make_images()
 # Installs what all parts need, and names the images for the integration tests.
 prepare()
 {
-    (need_packages "${build_packages[@]}" "${test_packages[@]}" clang-19 libclang-rt-19-dev libbenchmark-dev
-        ccache) || exit 1
+    (need_packages "${build_packages[@]}" "${test_packages[@]}" clang-19 libclang-rt-19-dev ccache \
+        libbenchmark-dev) || exit 1
     if [ -n "${OVERMOUNT_IMAGES:-}" ]; then
         export OVERMOUNT_IMAGES
     elif [ -x ../shared/images/mkimages.sh ]; then
