@@ -60,12 +60,10 @@ void extractor(benchmark::State& state)
     const detail::unique_fd top(::open(scratch.path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     const std::string archive = bench::tar_of_small_files();
     const auto files = files_of(archive);
-    detail::make_directory(top.get(), "trash", 0700);
-    const auto trash = detail::open_directory(top.get(), "trash");
     for (auto _ : state) {
         detail::make_directory(top.get(), "root", 0700);
         const auto root = detail::open_directory(top.get(), "root");
-        detail::extractor out(root.get(), trash.get(), overmount::limits(), false);
+        detail::extractor out(root.get(), top.get(), overmount::limits(), false);
         for (const auto& [entry, data] : files) {
             out.begin(entry);
             if (!data.empty())

@@ -88,6 +88,9 @@ concept diff_writer = std::movable<Writer> && requires(Writer& writer, std::span
 /// Guarantees:
 /// - What is published is there for every storage at the same place, also of other processes, until it is erased.
 /// - `record` gives what the writer's `finish` gave.
+/// - With `durability::batch`, the repository syncs the file system before it publishes and then, once for all that it
+///   published, `diffs()` and the directories in it: `publish` need only rename. What a storage keeps deeper or elsewhere
+///   it syncs itself. With `durability::full` all that is published lasts when `publish` returns.
 /// - A diff that a power cut may have damaged is not contained, though `publish` may find it there.
 /// - `contains`, `record` and `create` may be called from any thread at the same time.
 /// - `erase` of a diff that is not there does nothing; an erased diff is gone at once.

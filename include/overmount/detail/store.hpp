@@ -53,7 +53,7 @@ public:
     [[nodiscard]] std::vector<digest> manifests() const;
     // Diffs of storages that name what they keep by the digest.
     [[nodiscard]] std::vector<digest> kept_diffs() const;
-    // Makes the renames of diffs to their places last.
+    // Makes the renames of diffs to their places last: syncs `diffs` and the directories in it.
     void sync_diffs() const;
 
     // `blobs/<algorithm>/<hex>`; no descriptor where there is none.

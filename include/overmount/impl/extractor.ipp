@@ -30,8 +30,8 @@ inline std::array<timespec, 2> times_of(const tar::timestamp& time) noexcept
     return {value, value};
 }
 
-OVERMOUNT_DECL extractor::extractor(int root, int trash, const limits& bounds, bool sync_files)
-    : root_(root), trash_(trash), bounds_(bounds), sync_files_(sync_files), our_uid_(::geteuid()),
+OVERMOUNT_DECL extractor::extractor(int root, int beside, const limits& bounds, bool sync_files)
+    : root_(root), beside_(beside), bounds_(bounds), sync_files_(sync_files), our_uid_(::geteuid()),
       our_gid_(::getegid())
 {
     // A set-gid directory above hands down its group, a default ACL its modes.
@@ -220,24 +220,27 @@ void extractor::replace(int above, const std::string& name, Make make)
     check(make(), "create");
 }
 
-OVERMOUNT_DECL void extractor::keep_replaced(int aside, std::function<void(std::string_view)> on_aside)
+OVERMOUNT_DECL void extractor::keep_replaced(std::function<void(std::string_view)> on_aside)
 {
-    aside_ = aside;
     on_aside_ = std::move(on_aside);
 }
 
 OVERMOUNT_DECL void extractor::make_room(int above, const std::string& name)
 {
     std::vector<ino_t> inodes; // of the directories that go
-    if (aside_ < 0 || !look_through(above, name, inodes)) {
-        remove_tree(above, name, trash_, [this](ino_t inode) { directories_.erase(inode); });
+    if (!on_aside_ || !look_through(above, name, inodes)) {
+        remove_tree(above, name, beside_, [this](ino_t inode) { directories_.erase(inode); });
         return;
     }
     // What was moved has to be remembered until the tar is given back.
     const std::string path = path_in(directories_.at(above_).path, name);
     if ((path_bytes_ += path.size()) > bounds_.directory_bytes)
         throw error(errc::too_many_entries).detail("the paths of what is replaced are too long together");
-    check(::renameat(above, name.c_str(), aside_, std::to_string(asides_++).c_str()), "rename", name);
+    if (!aside_) {
+        make_directory(beside_, "aside", 0700);
+        aside_ = open_directory(beside_, "aside");
+    }
+    check(::renameat(above, name.c_str(), aside_.get(), std::to_string(asides_++).c_str()), "rename", name);
     for (const ino_t inode : inodes)
         directories_.erase(inode);
     on_aside_(path);
@@ -519,6 +522,9 @@ OVERMOUNT_DECL void extractor::finish_directory(ino_t inode, const directory& ma
 OVERMOUNT_DECL tree_notes extractor::finish()
 {
     parents_.clear();
+    if (aside_ && sync_files_)
+        sync_directory(aside_.get());
+    aside_.reset();
     tree_notes notes;
     drop_needless_whiteouts();
     // Deepest first: a mode may shut an unprivileged process out of what lies below.

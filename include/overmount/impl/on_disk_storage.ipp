@@ -24,8 +24,7 @@ inline int create_file(int directory, const char* name)
 
 } // namespace detail
 
-// While unpacking, `<staging>/<name>/` holds `rootfs`, `trash`, `aside` and `recipe`; when done, `rootfs`, `recipe`,
-// `diff.json` and, unless it is empty, `aside`.
+// `<staging>/<name>/` holds `rootfs`, `recipe`, `aside` where something was replaced and, when done, `diff.json`.
 struct on_disk_storage::writer::state
 {
     state(const detail::diff_directory& diffs, const write_context& context)
@@ -35,15 +34,11 @@ struct on_disk_storage::writer::state
         detail::make_directory(staging, name, 0700);
         directory = detail::open_directory(staging, name);
         detail::make_directory(directory.get(), "rootfs", 0700);
-        detail::make_directory(directory.get(), "trash", 0700);
-        detail::make_directory(directory.get(), "aside", 0700);
         rootfs = detail::open_directory(directory.get(), "rootfs");
-        trash = detail::open_directory(directory.get(), "trash");
-        aside = detail::open_directory(directory.get(), "aside");
         recipe_file.reset(detail::create_file(directory.get(), "recipe"));
         recipe.emplace([this](std::span<const std::byte> bytes) { detail::write_all(recipe_file.get(), bytes); });
-        files.emplace(rootfs.get(), trash.get(), context.bounds(), place.sync() == durability::full);
-        files->keep_replaced(aside.get(), [this](std::string_view path) { recipe->moved(path); });
+        files.emplace(rootfs.get(), directory.get(), context.bounds(), place.sync() == durability::full);
+        files->keep_replaced([this](std::string_view path) { recipe->moved(path); });
     }
 
     void take(tar::event event, std::span<const std::byte> consumed);
@@ -54,7 +49,7 @@ struct on_disk_storage::writer::state
     storage_place place;
     int staging;
     std::string name, boot_id;
-    detail::unique_fd directory, rootfs, trash, aside, recipe_file;
+    detail::unique_fd directory, rootfs, recipe_file;
     tar::framing frames;
     tar::checker check;
     std::optional<detail::extractor> files;
@@ -129,14 +124,9 @@ OVERMOUNT_DECL void on_disk_storage::writer::state::finish_recipe()
 {
     recipe->finish();
     recipe.reset();
-    if (place.sync() == durability::full) {
+    if (place.sync() == durability::full)
         detail::check(::fsync(recipe_file.get()), "fsync", "recipe");
-        detail::sync_directory(aside.get());
-    }
     recipe_file.reset();
-    aside.reset();
-    if (::unlinkat(directory.get(), "aside", AT_REMOVEDIR) != 0 && errno != ENOTEMPTY && errno != EEXIST)
-        detail::throw_errno("rmdir", "aside");
 }
 
 OVERMOUNT_DECL diff_record on_disk_storage::writer::finish()
@@ -151,8 +141,6 @@ OVERMOUNT_DECL diff_record on_disk_storage::writer::finish()
         throw;
     }
     state_->files.reset();
-    state_->trash.reset();
-    detail::check(::unlinkat(state_->directory.get(), "trash", AT_REMOVEDIR), "rmdir");
 
     diff_record record;
     record.form = form();

@@ -23,14 +23,11 @@ public:
     explicit skeleton(const write_context& place) : staging_(place.staging()), name_(place.name())
     {
         make_directory(staging_, name_, 0700);
-        const unique_fd whole = open_directory(staging_, name_);
-        for (const char* part : {"rootfs", "trash", "aside"})
-            make_directory(whole.get(), part, 0700);
-        rootfs_ = open_directory(whole.get(), "rootfs");
-        trash_ = open_directory(whole.get(), "trash");
-        aside_ = open_directory(whole.get(), "aside");
-        files_.emplace(rootfs_.get(), trash_.get(), tar::kept_limits(), false);
-        files_->keep_replaced(aside_.get(), [](std::string_view) {});
+        whole_ = open_directory(staging_, name_);
+        make_directory(whole_.get(), "rootfs", 0700);
+        rootfs_ = open_directory(whole_.get(), "rootfs");
+        files_.emplace(rootfs_.get(), whole_.get(), tar::kept_limits(), false);
+        files_->keep_replaced([](std::string_view) {});
     }
 
     [[nodiscard]] int rootfs() const noexcept { return rootfs_.get(); }
@@ -81,7 +78,7 @@ private:
 
     int staging_;
     std::string name_;
-    unique_fd rootfs_, trash_, aside_;
+    unique_fd whole_, rootfs_;
     tar::framing frames_{tar::kept_limits()};
     tar::entry entry_;
     std::optional<extractor> files_;

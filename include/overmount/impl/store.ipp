@@ -320,8 +320,15 @@ OVERMOUNT_DECL std::vector<digest> store::kept_diffs() const { return listed_dig
 
 OVERMOUNT_DECL void store::sync_diffs() const
 {
-    for (const std::string& algorithm : list_directory(diffs_.get(), "."))
-        sync_directory(open_directory(diffs_.get(), algorithm).get());
+    sync_directory(diffs_.get());
+    for (const std::string& name : list_directory(diffs_.get(), ".")) {
+        const unique_fd directory(
+            ::openat(diffs_.get(), name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+        if (directory)
+            sync_directory(directory.get());
+        else if (errno != ENOTDIR && errno != ELOOP && errno != ENOENT)
+            throw_errno("open directory", name); // what is no directory is of a storage that lays out its own
+    }
 }
 
 OVERMOUNT_DECL unique_fd store::blob(const digest& id) const

@@ -248,8 +248,10 @@ private:
         if (!finished_.empty()) {
             if (repository_->sync == durability::batch)
                 check(::syncfs(repository_->records->base_fd()), "syncfs");
-            for (done& d : finished_)
+            for (done& d : finished_) {
                 repository_->publish(d.writer, d.diff);
+                std::erase_if(todo_, [&](const job& j) { return j.layer.diff == d.diff; });
+            }
             repository_->sync_published();
             finished_.clear();
         }

@@ -33,12 +33,13 @@ struct tree_notes
 class extractor
 {
 public:
-    // `root` is empty; `trash` is a directory beside it, on the same file system. Both outlive this.
-    extractor(int root, int trash, const limits& bounds, bool sync_files);
+    // `root` is empty; `beside` is a directory on the same file system, such as the one that `root` is in: what goes
+    // passes through it, under random names. Both outlive this.
+    extractor(int root, int beside, const limits& bounds, bool sync_files);
 
-    // What has data of files and must go, because a later entry takes its place, goes to `aside` instead, another
-    // directory beside the root: as `0`, `1` and so on. `on_aside` hears the path that it had.
-    void keep_replaced(int aside, std::function<void(std::string_view)> on_aside);
+    // What has data of files and must go, because a later entry takes its place, is kept in `aside`, which is made beside
+    // the root when it is needed: as `0`, `1` and so on. `on_aside` hears the path that it had.
+    void keep_replaced(std::function<void(std::string_view)> on_aside);
 
     void begin(const tar::entry& entry);
     void data(std::uint64_t offset, std::span<const std::byte> bytes);
@@ -101,7 +102,8 @@ private:
     void finish_directory(ino_t inode, const directory& made);
     void drop_needless_whiteouts();
 
-    int root_, trash_, aside_ = -1;
+    int root_, beside_;
+    unique_fd aside_;
     std::function<void(std::string_view)> on_aside_;
     std::uint64_t asides_ = 0;
     limits bounds_;
