@@ -178,12 +178,12 @@ TEST_CASE("the layers of a chain are put together, whichever of them is there")
 {
     const durability sync = GENERATE(durability::none, durability::batch, durability::full);
     opened one;
-    std::vector<std::pair<chain_id, overmount::detail::layer_record>> layers;
+    std::vector<std::pair<chain_id, overmount::layer_record>> layers;
     std::optional<chain_id> parent;
     for (const char* text : {"a", "b", "c"}) {
         const diff_id diff(of(text));
         layers.emplace_back(parent ? chain_id::of(*parent, diff) : chain_id::of(diff),
-                            overmount::detail::layer_record{diff, parent});
+                            overmount::layer_record{diff, parent});
         parent = layers.back().first;
     }
     one.records.put_layer(layers[1].first, layers[1].second, sync);
