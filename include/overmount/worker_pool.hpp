@@ -11,6 +11,10 @@
 
 namespace overmount::inline OVERMOUNT_ABI {
 
+namespace detail {
+class step;
+} // namespace detail
+
 /// Threads that do what blocks: reading, decoding, hashing, writing. A copyable handle; the threads end, after
 /// the work at hand, with the last handle.
 class worker_pool
@@ -27,10 +31,11 @@ public:
     /// Has a worker call `job`, which must not throw.
     void post(std::function<void()> job) const;
 
-    /// Whether jobs wait for a worker. A hint: it may be otherwise by now.
+private:
+    friend class detail::step;
+    // Whether jobs wait for a worker. A hint: it may be otherwise by now.
     [[nodiscard]] bool has_jobs() const noexcept;
 
-private:
     struct queue;
     struct state;
     class service;

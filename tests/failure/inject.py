@@ -8,6 +8,8 @@
 After each failure: exit status 1 and one line, or 0 and a correct result; the repository opens, and holds only what is
 complete; nothing is staged, claimed, leased or mounted; the same command without a failure succeeds.
 
+Also `order`: no call fails; what is synced before what is shown.
+
     SEED=N     of the sample, where a call is made more often than LIMIT times
     LIMIT=N    places at which one call fails in one way (default: 40)
 
@@ -398,6 +400,45 @@ def recover(part):
     part.first()
 
 
+def order():
+    """With `batch`: what is renamed is synced before, and the directory it went to before anything that relies on it."""
+    places = ["diffs/sha256", "layers/sha256", "images/sha256", "tags"]
+    words = ["--durability", "batch", "image", "import", f"oci:{SCRATCH}/layout"]
+
+    def calls():
+        status, _, problems, trace = traced(words, ["-y", "-e", "trace=syncfs,fsync,renameat2,renameat"])
+        if status != 0:
+            raise SystemExit(f"status {status}, it says {problems}")
+        out = []
+        for line in trace.splitlines():
+            if found := re.search(r'renameat2?\(\d+<[^>]*>, "[^"]*", \d+<([^>]*)>', line):
+                out.append(("rename", os.path.relpath(found[1], REPO)))
+            elif found := re.search(r"(syncfs|fsync)\(\d+<([^>]*)>", line):
+                out.append((found[1], os.path.relpath(found[2], REPO)))
+        return out
+
+    def need(holds, what):
+        if not holds:
+            raise SystemExit(f"{what}: {made}")
+
+    made = calls()
+    renames = {place: [i for i, call in enumerate(made) if call == ("rename", place)] for place in places}
+    before = 0
+    for place in places:
+        need(renames[place], f"nothing is shown in {place}")
+        first, last = renames[place][0], renames[place][-1]
+        need(any(call in ("fsync", "syncfs") for call, _ in made[before:first]), f"what goes to {place} is not synced")
+        after = min([i for later in places[places.index(place) + 1:] for i in renames[later]], default=len(made))
+        need(last < after and ("fsync", place) in made[last:after], f"{place} is not synced before what relies on it")
+        before = last
+    need(sum(call == "fsync" and place == "diffs/sha256" for call, place in made) == 1, "diffs are synced one by one")
+    # What is there already may be of a process that has not come to that.
+    made = calls()
+    need(not any(call == ("rename", "diffs/sha256") for call in made), "it was there")
+    need(("fsync", "diffs/sha256") in made and ("fsync", "layers/sha256") in made, "what others showed is not synced")
+    print(f"{len(made)} syncs and renames of what was there")
+
+
 def limits():
     failures, outcomes = [], collections.Counter()
 
@@ -479,6 +520,7 @@ def main():
         "mount": lambda: inject(Mount(["image", "mount", IDENTITY, "--target", TARGET])),
         "writable": lambda: inject(Mount(["image", "mount", IDENTITY, "--target", TARGET, "--writable"])),
         "unmount": lambda: inject(Unmount()),
+        "order": order,
         "limits": limits,
     }
     parts[sys.argv[2]]()

@@ -11,6 +11,8 @@
 #include <algorithm>
 #include <array>
 #include <numeric>
+#include <string_view>
+#include <utility>
 
 namespace overmount::inline OVERMOUNT_ABI::detail {
 
@@ -80,22 +82,27 @@ OVERMOUNT_DECL const std::vector<std::size_t>& shown_layers::of(const std::strin
 
 OVERMOUNT_DECL correction::correction(const std::vector<stacked_layer>& stack) : stack_(stack), shown_(stack)
 {
-    std::set<std::string> implied, emptied;
-    for (const stacked_layer& layer : stack) {
-        implied_.emplace_back(layer.record.implied.begin(), layer.record.implied.end());
-        implied.insert(layer.record.implied.begin(), layer.record.implied.end());
-        emptied.insert(layer.record.whiteout_directories.begin(), layer.record.whiteout_directories.end());
+    // In the order of their paths: neighbours have their parents in common.
+    std::set<std::string_view> implied;
+    std::set<std::pair<std::string_view, std::size_t>> whiteouts;
+    for (std::size_t layer = 0; layer < stack.size(); ++layer) {
+        const diff_record& record = stack[layer].record;
+        implied_.emplace_back(record.implied.begin(), record.implied.end());
+        implied.insert(record.implied.begin(), record.implied.end());
+        for (const std::string& path : record.whiteout_directories)
+            if (!path.empty())
+                whiteouts.emplace(path, layer);
     }
     root_ = !stack.empty() && stack.front().record.implied_root && attributes_of("").has_value();
-    for (const std::string& path : implied) {
+    for (const std::string_view one : implied) {
+        const std::string path(one);
         const auto& showing = shown_.of(path);
         if (!showing.empty() && implies(showing.front(), path) && attributes_of(path))
             add(path);
     }
-    emptied.erase("");
-    for (const std::string& path : emptied) {
-        const auto& showing = shown_.of(path);
-        if (showing.size() == 1 && std::ranges::count(stack[showing.front()].record.whiteout_directories, path) != 0)
+    for (const auto& [one, layer] : whiteouts) {
+        const std::string path(one);
+        if (shown_.of(path) == std::vector{layer})
             add(path);
     }
 }

@@ -21,12 +21,12 @@
 
 namespace overmount::inline OVERMOUNT_ABI::detail {
 
-// A tar, from its beginning.
-template <packable_storage Storage>
-class tar_source final : public asset_stream::source
+// A stored tar from its beginning, as what `Interface` says a source of bytes is.
+template <class Interface, packable_storage Storage>
+class stored_tar final : public Interface
 {
 public:
-    tar_source(std::shared_ptr<repository_state<Storage>> owner, const diff_id& id)
+    stored_tar(std::shared_ptr<repository_state<Storage>> owner, const diff_id& id)
         : owner_(std::move(owner)), reader_(owner_->storage.pack(id))
     {
     }

@@ -4,6 +4,7 @@
 #include <overmount/exporter/any_exporter.hpp>
 #include <overmount/manifest.hpp>
 #include <overmount/reference.hpp>
+#include <overmount/repository/asset_read.hpp>
 #include <overmount/repository/state.hpp>
 
 #include <unistd.h>
@@ -16,22 +17,6 @@
 #include <vector>
 
 namespace overmount::inline OVERMOUNT_ABI::detail {
-
-// The tar of a stored layer.
-template <packable_storage Storage>
-class stored_layer final : public layer_reader
-{
-public:
-    stored_layer(std::shared_ptr<repository_state<Storage>> owner, const diff_id& id)
-        : owner_(std::move(owner)), reader_(owner_->storage.pack(id))
-    {
-    }
-    std::size_t read(std::span<std::byte> into) override { return reader_.read(into); }
-
-private:
-    std::shared_ptr<repository_state<Storage>> owner_;
-    typename Storage::reader reader_;
-};
 
 // A name that was asked for. A text such as `latest`, with neither slash nor colon, is none of an image.
 [[nodiscard]] inline offered_name name_as_given(const std::string& text)
@@ -147,7 +132,7 @@ private:
             for (const diff_id& diff : config->diff_ids()) {
                 if (!repository_->storage.contains(diff))
                     throw error(errc::layer_not_found).at(stage::storage).layer(diff.string());
-                auto open = [owner = repository_, diff] { return std::make_unique<stored_layer<Storage>>(owner, diff); };
+                auto open = [owner = repository_, diff] { return std::make_unique<stored_tar<layer_reader, Storage>>(owner, diff); };
                 image.layers.push_back({diff, repository_->storage.record(diff).bytes, std::move(open)});
                 diffs.push_back(diff);
             }

@@ -13,6 +13,7 @@
 #include <chrono>
 #include <list>
 #include <map>
+#include <set>
 
 namespace overmount::inline OVERMOUNT_ABI::detail {
 
@@ -245,17 +246,19 @@ private:
     // All that this round finished becomes visible, after one sync.
     void show_diffs()
     {
+        std::set<diff_id> ours;
         if (!finished_.empty()) {
             if (repository_->sync == durability::batch)
                 check(::syncfs(repository_->records->base_fd()), "syncfs");
             for (done& d : finished_) {
                 repository_->publish(d.writer, d.diff);
-                std::erase_if(todo_, [&](const job& j) { return j.layer.diff == d.diff; });
+                ours.insert(d.diff);
             }
-            repository_->sync_published();
             finished_.clear();
         }
-        std::erase_if(todo_, [this](const job& j) { return repository_->storage.contains(j.layer.diff); });
+        std::erase_if(todo_, [&](const job& j) {
+            return ours.contains(j.layer.diff) || repository_->storage.contains(j.layer.diff);
+        });
     }
 
     void show_images()

@@ -28,6 +28,8 @@ void show_image(repository_state<Storage>& repository, const found_image& image,
 {
     store& records = *repository.records;
     const file_lock guard = records.lock_shared();
+    // Also where another process published: it may not have come to this.
+    repository.sync_published();
     std::vector<std::pair<chain_id, layer_record>> layers;
     std::optional<chain_id> parent;
     for (const diff_id& diff : image.config.diff_ids()) {

@@ -55,7 +55,8 @@ struct repository_state
         static_cast<void>(writer.publish(id)); // if another one was faster, that is as good
     }
 
-    // Behind the last `publish`: with `batch` the renames are made to last together; with `full` they do.
+    // Before anything is shown that relies on published diffs: with `batch` their renames are made to last together; with
+    // `full` they do.
     void sync_published() const
     {
         if (sync == durability::batch)

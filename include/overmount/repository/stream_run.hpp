@@ -278,8 +278,6 @@ private:
             draft->publish(*repository_->records, id, repository_->sync);
         for (const auto& [diff, layer] : wanted)
             repository_->publish(candidates_.find(diff)->second.writer, diff);
-        if (!wanted.empty())
-            repository_->sync_published();
         for (const found_image& image : images_)
             show_image(*repository_, image, options_);
     }

@@ -78,8 +78,8 @@ public:
         sync_directory(directory);
     }
 
-    // Moves a finished directory to its place; false when one is there. With `batch`, who publishes several syncs what
-    // they were moved into once (`sync_published`).
+    // Moves a finished directory to its place; false when one is there. With `batch`, what several
+    // were moved into is synced once, by `repository_state::sync_published`.
     [[nodiscard]] static bool publish(const storage_place& place, int staging, const std::string& name,
                                       const diff_id& id)
     {
