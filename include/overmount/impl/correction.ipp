@@ -36,25 +36,6 @@ inline bool stat_in(int layer, const char* path, struct stat& status)
     return false;
 }
 
-// Of the layers that show the parent, those that show `path` as a directory.
-inline std::vector<std::size_t> merged_with(const std::vector<stacked_layer>& stack,
-                                            const std::vector<std::size_t>& above, const std::string& path)
-{
-    std::vector<std::size_t> out;
-    for (const std::size_t layer : above) {
-        const int fd = stack[layer].directory.fd->get();
-        struct stat status;
-        if (!stat_in(fd, path.c_str(), status))
-            continue;
-        if (!S_ISDIR(status.st_mode))
-            break;
-        out.push_back(layer);
-        if (is_opaque(fd, path))
-            break;
-    }
-    return out;
-}
-
 inline bool is_within(std::string_view path, std::string_view directory)
 {
     return path.starts_with(directory) && (path.size() == directory.size() || path[directory.size()] == '/');
@@ -65,6 +46,27 @@ OVERMOUNT_DECL shown_layers::shown_layers(const std::vector<stacked_layer>& stac
     std::iota(root_.begin(), root_.end(), std::size_t{0});
 }
 
+// Of the layers that show the parent, those that show `path` as a directory.
+OVERMOUNT_DECL shown_layers::answer shown_layers::ask(std::string path) const
+{
+    const auto& above = parents_.empty() ? root_ : parents_.back().showing;
+    answer out{std::move(path), {}, above.size()};
+    for (std::size_t index = 0; index < above.size(); ++index) {
+        const int fd = (*stack_)[above[index]].directory.fd->get();
+        struct stat status;
+        if (!stat_in(fd, out.path.c_str(), status))
+            continue;
+        if (!S_ISDIR(status.st_mode))
+            break;
+        out.showing.push_back(above[index]);
+        if (is_opaque(fd, out.path)) {
+            out.asked = index + 1;
+            break;
+        }
+    }
+    return out;
+}
+
 OVERMOUNT_DECL const std::vector<std::size_t>& shown_layers::of(const std::string& path)
 {
     if (path.empty())
@@ -73,11 +75,18 @@ OVERMOUNT_DECL const std::vector<std::size_t>& shown_layers::of(const std::strin
         parents_.pop_back();
     while (parents_.empty() || parents_.back().path != path) {
         const std::size_t done = parents_.empty() ? 0 : parents_.back().path.size() + 1;
-        std::string next = path.substr(0, path.find('/', done));
-        auto showing = merged_with(*stack_, parents_.empty() ? root_ : parents_.back().showing, next);
-        parents_.push_back({std::move(next), std::move(showing)});
+        parents_.push_back(ask(path.substr(0, path.find('/', done))));
     }
     return parents_.back().showing;
+}
+
+OVERMOUNT_DECL std::span<const std::size_t> shown_layers::hidden(const std::string& path)
+{
+    if (path.empty())
+        return {};
+    static_cast<void>(of(path));
+    const auto& above = parents_.size() == 1 ? root_ : parents_[parents_.size() - 2].showing;
+    return std::span(above).subspan(parents_.back().asked);
 }
 
 OVERMOUNT_DECL correction::correction(const std::vector<stacked_layer>& stack) : stack_(stack), shown_(stack)
@@ -109,8 +118,8 @@ OVERMOUNT_DECL correction::correction(const std::vector<stacked_layer>& stack) :
 
 OVERMOUNT_DECL void correction::add(const std::string& path)
 {
-    for (std::string part = path; !part.empty(); part = tar::parent_of(part))
-        directories_.insert(part);
+    for (std::string part = path; !part.empty() && !directories_.contains(part); part = tar::parent_of(part))
+        directories_.emplace(part, source_of(part));
 }
 
 OVERMOUNT_DECL bool correction::implies(std::size_t layer, const std::string& path) const
@@ -120,9 +129,12 @@ OVERMOUNT_DECL bool correction::implies(std::size_t layer, const std::string& pa
 
 OVERMOUNT_DECL std::optional<std::size_t> correction::attributes_of(const std::string& path)
 {
-    for (const std::size_t layer : shown_.of(std::string(tar::parent_of(path)))) {
+    for (const std::size_t layer : shown_.of(path))
+        if (!implies(layer, path))
+            return layer;
+    for (const std::size_t layer : shown_.hidden(path)) {
         struct stat status;
-        if (!stat_in(stack_[layer].directory.fd->get(), path.empty() ? "." : path.c_str(), status))
+        if (!stat_in(stack_[layer].directory.fd->get(), path.c_str(), status))
             continue;
         if (!S_ISDIR(status.st_mode))
             return std::nullopt;
@@ -130,6 +142,13 @@ OVERMOUNT_DECL std::optional<std::size_t> correction::attributes_of(const std::s
             return layer;
     }
     return std::nullopt;
+}
+
+OVERMOUNT_DECL std::size_t correction::source_of(const std::string& path)
+{
+    // No layer may have an entry for it: then all show what an implied directory shows.
+    const auto source = attributes_of(path);
+    return source ? *source : shown_.of(path).front();
 }
 
 inline void copy_xattrs(int from, int to)
@@ -160,26 +179,23 @@ OVERMOUNT_DECL void copy_directory_attributes(int from, int to)
     check(::futimens(to, times.data()), "utimens");
 }
 
-OVERMOUNT_DECL void correction::copy_attributes(int target, const std::string& path)
+inline void copy_directory(const stacked_layer& from, int target, const std::string& path)
 {
+    constexpr int flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
     const char* name = path.empty() ? "." : path.c_str();
-    const unique_fd to(check(::openat(target, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC), "open"));
-    const auto source = attributes_of(path);
-    // No layer has an entry for it: all show what an implied directory shows.
-    const std::size_t layer = source ? *source : shown_.of(path).front();
-    const unique_fd from(check(
-        ::openat(stack_[layer].directory.fd->get(), name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC), "open"));
-    copy_directory_attributes(from.get(), to.get());
+    const unique_fd to(check(::openat(target, name, flags), "open", path));
+    const unique_fd source(check(::openat(from.directory.fd->get(), name, flags), "open", path));
+    copy_directory_attributes(source.get(), to.get());
 }
 
 OVERMOUNT_DECL void correction::write(int target)
 {
-    for (const std::string& path : directories_)
+    for (const auto& [path, source] : directories_)
         check(::mkdirat(target, path.c_str(), 0700), "mkdir", path);
     // Children first: making them changes the times of their parents.
-    for (auto path = directories_.rbegin(); path != directories_.rend(); ++path)
-        copy_attributes(target, *path);
-    copy_attributes(target, "");
+    for (auto one = directories_.rbegin(); one != directories_.rend(); ++one)
+        copy_directory(stack_[one->second], target, one->first);
+    copy_directory(stack_[source_of("")], target, "");
 }
 
 } // namespace overmount::inline OVERMOUNT_ABI::detail

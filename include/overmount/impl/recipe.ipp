@@ -53,16 +53,30 @@ OVERMOUNT_DECL void recipe_writer::release::operator()(ZSTD_CCtx_s* context) con
     ::ZSTD_freeCCtx(context);
 }
 
-OVERMOUNT_DECL recipe_writer::recipe_writer(std::function<void(std::span<const std::byte>)> output)
-    : output_(std::move(output)), context_(::ZSTD_createCCtx()), packed_(::ZSTD_CStreamOutSize())
+// What zstd works with is some hundred KiB of tables and buffers: to make it for each of many small layers costs more
+// than to pack their recipes. A thread keeps one between two recipes.
+OVERMOUNT_DECL recipe_writer::packer& recipe_writer::spare() noexcept
 {
-    if (!context_)
+    thread_local packer mine;
+    return mine;
+}
+
+OVERMOUNT_DECL recipe_writer::packer recipe_writer::make_packer()
+{
+    packer out(::ZSTD_createCCtx());
+    if (!out)
         throw std::bad_alloc();
     for (const auto& [parameter, value] :
          {std::pair(ZSTD_c_compressionLevel, 1), std::pair(ZSTD_c_windowLog, detail::recipe_window_log),
           std::pair(ZSTD_c_checksumFlag, 1), std::pair(ZSTD_c_contentSizeFlag, 0)})
-        if (::ZSTD_isError(::ZSTD_CCtx_setParameter(context_.get(), parameter, value)))
+        if (::ZSTD_isError(::ZSTD_CCtx_setParameter(out.get(), parameter, value)))
             throw std::bad_alloc();
+    return out;
+}
+
+OVERMOUNT_DECL recipe_writer::recipe_writer(std::function<void(std::span<const std::byte>)> output)
+    : output_(std::move(output))
+{
     plain_.reserve(detail::recipe_buffer + detail::recipe_path);
     // zstd writes the header of its frame itself.
     output_(std::as_bytes(std::span(detail::recipe_head.substr(0, detail::recipe_frame_at))));
@@ -167,14 +181,17 @@ OVERMOUNT_DECL void recipe_writer::finish()
 
 OVERMOUNT_DECL void recipe_writer::compress(bool last)
 {
+    if (!context_)
+        context_ = spare() ? std::move(spare()) : make_packer();
+    std::array<std::byte, 16 * 1024> packed;
     ZSTD_inBuffer in{plain_.data(), plain_.size(), 0};
     const auto step = [&](ZSTD_EndDirective how) {
-        ZSTD_outBuffer out{packed_.data(), packed_.size(), 0};
+        ZSTD_outBuffer out{packed.data(), packed.size(), 0};
         const auto left = ::ZSTD_compressStream2(context_.get(), &out, &in, how);
         if (::ZSTD_isError(left)) // there is no other way to fail
             throw std::bad_alloc();
         if (out.pos != 0)
-            output_(std::span<const std::byte>(packed_).first(out.pos));
+            output_(std::span<const std::byte>(packed).first(out.pos));
         return left;
     };
     // The end by itself: told of the size in advance, zstd would take a smaller window.
@@ -183,6 +200,8 @@ OVERMOUNT_DECL void recipe_writer::compress(bool last)
     while (last && step(ZSTD_e_end) != 0) {
     }
     plain_.clear();
+    if (last)
+        spare() = std::move(context_); // as new: a frame that is over has left nothing in it but its parameters
 }
 
 OVERMOUNT_DECL void recipe_reader::release::operator()(ZSTD_DCtx_s* context) const noexcept

@@ -4,8 +4,10 @@
 #include <overmount/concepts/storage_policy.hpp>
 
 #include <cstddef>
+#include <map>
 #include <optional>
 #include <set>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -31,13 +33,18 @@ public:
 
     // Topmost first; none where something else shows or nothing. Holds until the next question.
     [[nodiscard]] const std::vector<std::size_t>& of(const std::string& path);
+    // Those that show the parent and lie below an opaque one of `of(path)`. Not asked yet whether they have the path.
+    [[nodiscard]] std::span<const std::size_t> hidden(const std::string& path);
 
 private:
     struct answer
     {
         std::string path;
         std::vector<std::size_t> showing;
+        std::size_t asked; // of those that show the parent; all of them unless one is opaque
     };
+    [[nodiscard]] answer ask(std::string path) const;
+
     const std::vector<stacked_layer>* stack_;
     std::vector<std::size_t> root_;
     std::vector<answer> parents_; // each within the one before
@@ -62,14 +69,15 @@ private:
     // The layer whose attributes the directory has; nothing when no layer has an entry for it.
     [[nodiscard]] std::optional<std::size_t> attributes_of(const std::string& path);
     [[nodiscard]] bool implies(std::size_t layer, const std::string& path) const;
+    // The layer that the directory is copied from.
+    [[nodiscard]] std::size_t source_of(const std::string& path);
     void add(const std::string& path);
-    void copy_attributes(int target, const std::string& path);
 
     const std::vector<stacked_layer>& stack_;
     shown_layers shown_;
     std::vector<std::set<std::string, std::less<>>> implied_;
     bool root_ = false;
-    std::set<std::string> directories_; // parents come before children
+    std::map<std::string, std::size_t> directories_; // and what they are copied from; parents come before children
 };
 
 } // namespace overmount::inline OVERMOUNT_ABI::detail

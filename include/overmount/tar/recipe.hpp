@@ -20,7 +20,8 @@ namespace overmount::inline OVERMOUNT_ABI::tar {
 /// Writes a recipe: what is needed beside the unpacked tree to give a tar back bit for bit. That is all bytes that
 /// are not data of a file, and for those which part of which file has them.
 ///
-/// A recipe does not depend on how the tar is cut into pieces. Takes a fixed amount of memory. Not thread-safe.
+/// A recipe does not depend on how the tar is cut into pieces. Takes a fixed amount of memory; what zstd works with stays with
+/// the thread that finished, for its next recipe. Not thread-safe.
 /// See docs/design/recipe.md for the format.
 class recipe_writer
 {
@@ -52,11 +53,14 @@ private:
     void text(std::string_view value);
     void begin(char what);
     void flush_piece();
+    using packer = std::unique_ptr<ZSTD_CCtx_s, release>;
+    static packer& spare() noexcept;
+    static packer make_packer();
     void compress(bool last);
 
     std::function<void(std::span<const std::byte>)> output_;
-    std::unique_ptr<ZSTD_CCtx_s, release> context_;
-    std::vector<std::byte> plain_, packed_;
+    packer context_;
+    std::vector<std::byte> plain_;
     std::size_t run_ = 0; // where the length of the run of bytes at hand is in `plain_`; 0: there is none
     std::uint64_t total_ = 0, piece_offset_ = 0, piece_size_ = 0, piece_end_ = 0;
 };
