@@ -5,6 +5,7 @@
 #include <random>
 #include <sstream>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include <zstd.h>
@@ -168,6 +169,29 @@ TEST_CASE("a recipe says again what its writer was told, and does not depend on 
                 CHECK(write(steps, piece) == recipe);
         const bool the_same_in_bytes = text_of(read(recipe, 1 + seed % 7)) == text_of(steps);
         CHECK(the_same_in_bytes);
+    }
+}
+
+TEST_CASE("a recipe does not depend on what its thread wrote before")
+{
+    for (unsigned seed = 0; seed < 10; ++seed) {
+        const auto steps = random_steps(seed);
+        (void)write(random_steps(seed + 1000));
+        std::size_t room = 1000 * seed;
+        try { // one that breaks off in its midst
+            recipe_writer writer([&](std::span<const std::byte> bytes) {
+                if (bytes.size() > room)
+                    throw 7;
+                room -= bytes.size();
+            });
+            for (int i = 0; i < 100; ++i)
+                writer.file(std::string(5000, static_cast<char>('a' + i % 26)), random_steps(seed).size());
+            writer.finish();
+        } catch (int) {
+        }
+        std::string alone;
+        std::thread([&] { alone = write(steps); }).join();
+        CHECK(write(steps) == alone);
     }
 }
 
