@@ -24,12 +24,15 @@ struct worker_pool::queue
     {
         std::unique_lock lock(mutex);
         for (;;) {
+            ++idle;
+            count();
             wake.wait(lock, [this] { return stopping || !jobs.empty(); });
+            --idle;
             if (jobs.empty())
                 return;
             std::function<void()> job = std::move(jobs.front());
             jobs.pop_front();
-            waiting.store(jobs.size(), std::memory_order_relaxed);
+            count();
             lock.unlock();
             job();
             job = nullptr; // what it owns goes before the lock is taken
@@ -37,10 +40,17 @@ struct worker_pool::queue
         }
     }
 
+    // With the mutex held, after a change.
+    void count() noexcept
+    {
+        waiting.store(jobs.size() - std::min(jobs.size(), idle), std::memory_order_relaxed);
+    }
+
     std::mutex mutex;
     std::condition_variable wake;
     std::deque<std::function<void()>> jobs;
-    std::atomic<std::size_t> waiting = 0; // jobs.size(), for `has_jobs`
+    std::size_t idle = 0;                 // workers without a job, or about to take one
+    std::atomic<std::size_t> waiting = 0; // jobs that no idle worker takes, for `has_jobs`
     bool stopping = false;
 };
 
@@ -120,7 +130,7 @@ OVERMOUNT_DECL void worker_pool::post(std::function<void()> job) const
     {
         const std::lock_guard guard(work->mutex);
         work->jobs.push_back(std::move(job));
-        work->waiting.store(work->jobs.size(), std::memory_order_relaxed);
+        work->count();
     }
     work->wake.notify_one();
 }
