@@ -62,6 +62,15 @@ public:
 
     friend asio::awaitable<void> run_steps(worker_pool pool, std::shared_ptr<step_group> group);
 
+    // Runs the steps on this thread, in turn, until all are done: for so little work that waking workers for it costs more.
+    // Throws what the first one throws, or where the flag is raised. No step may wait for anything but another one.
+    void run_here(const stop_flag& stop)
+    {
+        for (auto left = steps_; !left.empty();)
+            std::erase_if(left, [&stop](const auto& one) { return one->resume(stop) == step_state::done; });
+        steps_.clear();
+    }
+
 private:
     friend class step;
     void start() override

@@ -66,6 +66,10 @@ public:
     }
 
 private:
+    // Bytes of a blob up to which one worker does all of a layer: handing it on takes longer than its parts side by side
+    // would win.
+    static constexpr std::uint64_t small_blob = 64 << 10;
+
     struct job
     {
         job(const found_layer& found, std::string named) : layer(found), name(std::move(named)) {}
@@ -130,14 +134,19 @@ private:
     {
         const auto permit = co_await self->repository_->slots.acquire();
         try {
-            auto begin = [self, j](const stop_flag&) { return self->begin(*j); };
+            const bool small = j->layer.bytes.size() <= small_blob;
+            auto begin = [self, j, small](const stop_flag& stop) {
+                auto out = self->begin(*j);
+                if (out && small)
+                    unpack_layer_here(out, self->input_of(j->layer), stop);
+                return out;
+            };
             const auto started = co_await run_on(self->repository_->pool, std::move(begin));
             if (!started)
                 co_return;
-            kept* blob = self->blob_of(j->layer);
-            std::shared_ptr<blob_draft> draft = blob != nullptr ? blob->draft : nullptr;
-            co_await unpack_layer(self->repository_->pool, started, kept_input(file_input(j->layer.bytes), draft));
-            if (blob != nullptr)
+            if (!small)
+                co_await unpack_layer(self->repository_->pool, started, self->input_of(j->layer));
+            if (kept* blob = self->blob_of(j->layer); blob != nullptr)
                 blob->compared = true;
             self->finished_.push_back({j->layer.diff, std::move(started->writer), std::move(j->claim)});
         } catch (error& failure) {
@@ -150,6 +159,12 @@ private:
     {
         const auto found = layer.blob ? blobs_.find({*layer.blob, layer.diff}) : blobs_.end();
         return found == blobs_.end() ? nullptr : &found->second;
+    }
+
+    [[nodiscard]] kept_input<file_input> input_of(const found_layer& layer)
+    {
+        const kept* blob = blob_of(layer);
+        return {file_input(layer.bytes), blob != nullptr ? blob->draft : nullptr};
     }
 
     // Unless the blob is there already.

@@ -302,10 +302,8 @@ private:
     step* previous_ = nullptr;
 };
 
-// Unpacks one layer: decoding runs ahead of writing where the pool has a worker to spare. Throws what a step
-// threw; no worker is in the writer any more when this returns.
 template <class Input, diff_writer Writer>
-asio::awaitable<void> unpack_layer(worker_pool pool, std::shared_ptr<layer_work<Writer>> work, Input input)
+[[nodiscard]] std::shared_ptr<step_group> layer_steps(std::shared_ptr<layer_work<Writer>> work, Input input)
 {
     auto group = std::make_shared<step_group>();
     auto last = std::make_shared<write_step<Writer>>(work);
@@ -316,7 +314,22 @@ asio::awaitable<void> unpack_layer(worker_pool pool, std::shared_ptr<layer_work<
     group->add(std::move(first));
     group->add(std::move(middle));
     group->add(std::move(last));
-    return run_steps(std::move(pool), std::move(group));
+    return group;
+}
+
+// Unpacks one layer: decoding runs ahead of writing where the pool has a worker to spare. Throws what a step
+// threw; no worker is in the writer any more when this returns.
+template <class Input, diff_writer Writer>
+asio::awaitable<void> unpack_layer(worker_pool pool, std::shared_ptr<layer_work<Writer>> work, Input input)
+{
+    return run_steps(std::move(pool), layer_steps(std::move(work), std::move(input)));
+}
+
+// The same by the calling worker alone, for a small layer. The input never lacks bytes.
+template <class Input, diff_writer Writer>
+void unpack_layer_here(std::shared_ptr<layer_work<Writer>> work, Input input, const stop_flag& stop)
+{
+    layer_steps(std::move(work), std::move(input))->run_here(stop);
 }
 
 } // namespace overmount::inline OVERMOUNT_ABI::detail

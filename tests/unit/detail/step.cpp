@@ -127,6 +127,36 @@ TEST_CASE("sixteen pipelines move their bytes on one or more workers")
     }
 }
 
+TEST_CASE("steps run on the calling thread alone, to their end or the first error")
+{
+    const stop_flag go_on;
+    for (const std::size_t bytes : {std::size_t{1}, std::size_t{20000}}) {
+        pair_of pair(bytes, 7);
+        step_group group;
+        group.add(pair.to);
+        group.add(pair.from);
+        group.run_here(go_on);
+        CHECK(pair.to->got == bytes);
+        CHECK(pair.to->sum == pair.from->sum);
+        CHECK(pair.to.use_count() == 1); // the group has given up its steps
+    }
+    pair_of broken(20000, 7);
+    broken.from->fail_at = 10000;
+    step_group group;
+    group.add(broken.from);
+    group.add(broken.to);
+    CHECK_THROWS_AS(group.run_here(go_on), om::error);
+    CHECK(broken.to->got < 20000);
+    stop_flag stop;
+    stop.raise();
+    pair_of cancelled(20000, 7);
+    step_group other;
+    other.add(cancelled.from);
+    other.add(cancelled.to);
+    CHECK_THROWS_AS(other.run_here(stop), om::error);
+    CHECK(cancelled.to->got == 0);
+}
+
 TEST_CASE("no wake-up is lost between steps of small buffers")
 {
     for (int round = 0; round < 20; ++round) {

@@ -129,6 +129,23 @@ TEST_CASE("a layer reaches its writer decoded, whatever its size")
     REQUIRE(layer->record);
 }
 
+TEST_CASE("one worker unpacks a layer alone as several do")
+{
+    const std::size_t size = GENERATE(0u, 5u, 256u << 10, 3u << 20);
+    const std::string tar = sample(size), blob = gzip(tar);
+    std::string got;
+    auto layer = std::make_shared<work>(
+        memory_writer(&got), layer_facts{om::diff_id(digest_of(tar)), digest_of(blob), std::nullopt}, om::limits());
+    unpack_layer_here(layer, file_input(in_file(blob)), stop_flag());
+    CHECK(got == tar);
+    CHECK(layer->diff == om::diff_id(digest_of(tar)));
+    CHECK(layer->record);
+    auto wrong = std::make_shared<work>(
+        memory_writer(&got), layer_facts{om::diff_id(digest_of("other")), digest_of(blob), std::nullopt}, om::limits());
+    CHECK_THROWS_AS(unpack_layer_here(wrong, file_input(in_file(blob)), stop_flag()), om::error);
+    CHECK_FALSE(wrong->record);
+}
+
 TEST_CASE("sixteen layers of several buffers unpack at the same time on one worker")
 {
     om::worker_pool pool(1);
