@@ -101,7 +101,7 @@ concept storage_policy =
     requires(Storage& storage, const Storage& constant, const diff_id& id, const write_context& context) {
         { storage.create(context) } -> std::same_as<typename Storage::writer>;
         { constant.contains(id) } -> std::same_as<bool>;
-        { constant.record(id) } -> std::same_as<diff_record>; // throws errc::layer_not_found
+        { constant.record(id) } -> std::same_as<diff_record>; // throws errc::layer_not_found unless `contains`
         storage.erase(id);
         { Storage::form() } -> std::convertible_to<std::string_view>; // noted in repository.json
     };

@@ -34,9 +34,8 @@ struct repository_state
         for (const layer_record& layer : records->chain(top)) {
             if (!seen.insert(layer.diff).second)
                 continue;
-            if (!storage.contains(layer.diff))
-                throw error(errc::layer_not_found).at(stage::storage).layer(layer.diff.string());
-            out.push_back({storage.lower(layer.diff), storage.record(layer.diff)});
+            auto record = storage.record(layer.diff);
+            out.push_back({storage.lower(layer.diff), std::move(record)});
             if (out.back().record.opaque_root)
                 break;
         }

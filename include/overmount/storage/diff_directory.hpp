@@ -7,6 +7,7 @@
 
 #include <fcntl.h>
 
+#include <cstdio>
 #include <optional>
 #include <string>
 
@@ -27,21 +28,14 @@ public:
     [[nodiscard]] const std::string& boot() const noexcept { return boot_; }
 
     // A diff of an earlier boot that was never synced does not count: a power cut may have emptied its files.
-    [[nodiscard]] bool contains(const diff_id& id) const
-    {
-        const auto text = read_record(id);
-        if (!text)
-            return false;
-        const auto found = diff_record::parse(*text);
-        return found.sync != durability::none || found.boot == boot_;
-    }
+    [[nodiscard]] bool contains(const diff_id& id) const { return find(id).has_value(); }
 
     [[nodiscard]] diff_record record(const diff_id& id) const
     {
-        const auto text = read_record(id);
-        if (!text)
+        auto found = find(id);
+        if (!found)
             throw error(errc::layer_not_found).at(stage::storage).layer(id.string());
-        return diff_record::parse(*text);
+        return std::move(*found);
     }
 
     // A file of the diff; `layer_not_found` where there is none.
@@ -83,19 +77,26 @@ public:
     [[nodiscard]] static bool publish(const storage_place& place, int staging, const std::string& name,
                                       const diff_id& id)
     {
-        const std::string algorithm(to_string(id.value().algorithm()));
-        make_directory(place.diffs(), algorithm, 0700);
-        const auto parent = open_directory(place.diffs(), algorithm);
-        const bool made = rename_into_place(staging, name, parent.get(), id.value().hex());
+        const std::string algorithm(to_string(id.value().algorithm())), target = directory_of(id);
+        bool made = ::renameat2(staging, name.c_str(), place.diffs(), target.c_str(), RENAME_NOREPLACE) == 0;
+        if (!made && errno == ENOENT) // the first one
+            make_directory(place.diffs(), algorithm, 0700);
+        made = made || rename_into_place(staging, name, place.diffs(), target);
         if (made && place.sync() == durability::full)
-            sync_directory(parent.get());
+            sync_directory(open_directory(place.diffs(), algorithm).get());
         return made;
     }
 
 private:
-    [[nodiscard]] std::optional<std::string> read_record(const diff_id& id) const
+    [[nodiscard]] std::optional<diff_record> find(const diff_id& id) const
     {
-        return read_file(place_.diffs(), directory_of(id) + "/diff.json", 1ull << 30);
+        const auto text = read_file(place_.diffs(), directory_of(id) + "/diff.json", 1ull << 30);
+        if (!text)
+            return std::nullopt;
+        auto found = diff_record::parse(*text);
+        if (found.sync == durability::none && found.boot != boot_)
+            return std::nullopt;
+        return found;
     }
 
     storage_place place_;
