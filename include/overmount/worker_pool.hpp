@@ -17,6 +17,10 @@ class step;
 
 /// Threads that do what blocks: reading, decoding, hashing, writing. A copyable handle; the threads end, after
 /// the work at hand, with the last handle.
+///
+/// A thread has its working directory, root and umask for itself, as they were when it started (unshare(2), CLONE_FS),
+/// where the kernel allows that: files are then made with their modes, whatever the umask of the process. Relative paths
+/// that operations are given count from the working directory of the process all the same.
 class worker_pool
 {
 public:

@@ -42,11 +42,40 @@ inline std::atomic<bool> has_openat2{true};
 void make_directory(int parent, const std::string& name, mode_t mode);
 [[nodiscard]] bool exists(int parent, const std::string& name);
 [[nodiscard]] std::vector<std::string> list_directory(int parent, const std::string& name);
+// Nothing where it holds more than `most`, or cannot be read.
+[[nodiscard]] std::optional<std::vector<std::string>> list_small_directory(int parent, const std::string& name,
+                                                                           std::size_t most);
 
 void write_all(int fd, std::span<const std::byte> bytes, const char* operation = "write");
 // The whole file; an error when it is larger than `limit` bytes. Nothing when there is no such file.
 [[nodiscard]] std::optional<std::string> read_file(int parent, const std::string& name, std::uint64_t limit);
 void write_file(int parent, const std::string& name, std::string_view content);
+
+// Gives the calling thread a working directory, a root and a umask of its own, unshare(2), CLONE_FS; does nothing where
+// the kernel or a filter forbids it.
+void own_fs_attributes() noexcept;
+
+// As long as it lives, a file that this thread creates has the very mode that open(2) is given, where `now` says so: the
+// umask is the thread's own, and 0. Elsewhere it changes nothing, since the umask is that of the whole process.
+class exact_modes
+{
+public:
+    exact_modes() noexcept;
+    exact_modes(const exact_modes&) = delete;
+    exact_modes& operator=(const exact_modes&) = delete;
+    ~exact_modes();
+
+    [[nodiscard]] static bool now() noexcept { return on_; }
+
+private:
+    friend void own_fs_attributes() noexcept;
+    inline static thread_local bool own_ = false, on_ = false;
+    bool outermost_ = false;
+    mode_t before_ = 0;
+};
+
+// A path that counts from the working directory of the process, whichever thread asks: workers have their own.
+[[nodiscard]] std::string from_working_directory(const std::string& path);
 
 // Moves a finished thing to its place. False when something is there already.
 bool rename_into_place(int from, const std::string& name, int to, const std::string& new_name);

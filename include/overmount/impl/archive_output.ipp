@@ -43,14 +43,15 @@ struct output_place
     std::string name;
 };
 
-inline output_place open_output(const std::filesystem::path& file)
+inline output_place open_output(const std::filesystem::path& named)
 {
+    const std::filesystem::path file = from_working_directory(named.string());
     std::error_code ignored;
     // A link stays one, to a new file.
     const auto real = std::filesystem::is_symlink(file, ignored) ? std::filesystem::canonical(file, ignored) : file;
     const auto status = std::filesystem::status(real, ignored);
     if (real.filename().empty() || (std::filesystem::exists(status) && !std::filesystem::is_regular_file(status)))
-        throw error(errc::not_a_regular_file).subject(file.string());
+        throw error(errc::not_a_regular_file).subject(named.string());
     const std::string parent = real.has_parent_path() ? real.parent_path().string() : ".";
     const int fd = ::open(parent.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     return {std::make_shared<unique_fd>(check(fd, "open directory", parent)), real.filename().string()};

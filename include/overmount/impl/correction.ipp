@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <array>
+#include <iterator>
 #include <numeric>
 #include <string_view>
 #include <utility>
@@ -41,17 +42,36 @@ inline bool is_within(std::string_view path, std::string_view directory)
     return path.starts_with(directory) && (path.size() == directory.size() || path[directory.size()] == '/');
 }
 
-OVERMOUNT_DECL shown_layers::shown_layers(const std::vector<stacked_layer>& stack) : stack_(&stack), root_(stack.size())
+OVERMOUNT_DECL shown_layers::shown_layers(const std::vector<stacked_layer>& stack) : stack_(&stack)
 {
-    std::iota(root_.begin(), root_.end(), std::size_t{0});
+    root_.showing.resize(stack.size());
+    std::iota(root_.showing.begin(), root_.showing.end(), std::size_t{0});
+}
+
+OVERMOUNT_DECL void shown_layers::list(answer& directory) const
+{
+    constexpr std::size_t most = 256;
+    for (const std::size_t layer : directory.showing) {
+        auto& held = directory.listed.emplace_back();
+        if (auto found = list_small_directory((*stack_)[layer].directory.fd->get(), directory.path, most))
+            held.emplace(std::make_move_iterator(found->begin()), std::make_move_iterator(found->end()));
+    }
 }
 
 // Of the layers that show the parent, those that show `path` as a directory.
-OVERMOUNT_DECL shown_layers::answer shown_layers::ask(std::string path) const
+OVERMOUNT_DECL shown_layers::answer shown_layers::ask(std::string path)
 {
-    const auto& above = parents_.empty() ? root_ : parents_.back().showing;
-    answer out{std::move(path), {}, above.size()};
+    constexpr std::size_t few = 6; // a list takes about as many calls
+    answer& parent = parents_.empty() ? root_ : parents_.back();
+    const auto& above = parent.showing;
+    if (++parent.children == few)
+        list(parent);
+    answer out{std::move(path)};
+    out.asked = above.size();
+    const std::string name(tar::name_of(out.path));
     for (std::size_t index = 0; index < above.size(); ++index) {
+        if (!parent.listed.empty() && parent.listed[index] && !parent.listed[index]->contains(name))
+            continue;
         const int fd = (*stack_)[above[index]].directory.fd->get();
         struct stat status;
         if (!stat_in(fd, out.path.c_str(), status))
@@ -70,7 +90,7 @@ OVERMOUNT_DECL shown_layers::answer shown_layers::ask(std::string path) const
 OVERMOUNT_DECL const std::vector<std::size_t>& shown_layers::of(const std::string& path)
 {
     if (path.empty())
-        return root_;
+        return root_.showing;
     while (!parents_.empty() && !is_within(path, parents_.back().path))
         parents_.pop_back();
     while (parents_.empty() || parents_.back().path != path) {
@@ -85,7 +105,7 @@ OVERMOUNT_DECL std::span<const std::size_t> shown_layers::hidden(const std::stri
     if (path.empty())
         return {};
     static_cast<void>(of(path));
-    const auto& above = parents_.size() == 1 ? root_ : parents_[parents_.size() - 2].showing;
+    const auto& above = (parents_.size() == 1 ? root_ : parents_[parents_.size() - 2]).showing;
     return std::span(above).subspan(parents_.back().asked);
 }
 

@@ -82,19 +82,25 @@ inline void check_is_missing()
     throw error(errc::entry_escapes_layer).operation("open directory").detail("what is above it is no directory");
 }
 
+OVERMOUNT_DECL extractor::cached_parent* extractor::known_parent(const std::string& path) noexcept
+{
+    ++clock_;
+    const auto found = std::ranges::find(parents_, path, &cached_parent::path);
+    if (found == parents_.end())
+        return nullptr;
+    found->used = clock_;
+    return &*found;
+}
+
 // The descriptor of the directory `path`, from a small cache. It stays valid until the next call.
 OVERMOUNT_DECL int extractor::parent(const std::string& path)
 {
     above_ = root_inode_;
     if (path.empty())
         return root_;
-    ++clock_;
-    for (cached_parent& known : parents_) {
-        if (known.path == path) {
-            known.used = clock_;
-            above_ = known.inode;
-            return known.fd.get();
-        }
+    if (const cached_parent* known = known_parent(path)) {
+        above_ = known->inode;
+        return known->fd.get();
     }
     unique_fd fd = open_in_root(root_, path, parent_flags);
     if (!fd)
@@ -297,8 +303,11 @@ OVERMOUNT_DECL void extractor::put_directory(int above, const std::string& name,
 
 OVERMOUNT_DECL void extractor::put_file(int above, const std::string& name)
 {
+    // Nobody else can enter the directories above: the mode may be there before the owner and the data are.
+    has_mode_ = exact_modes::now() && (entry_->mode & ~0777u) == 0;
+    const mode_t mode = has_mode_ ? entry_->mode : 0600;
     replace(above, name, [&] {
-        file_.reset(::openat(above, name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
+        file_.reset(::openat(above, name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode));
         return file_ ? 0 : -1;
     });
     file_path_ = path_in(directories_.at(above_).path, name);
@@ -328,7 +337,8 @@ OVERMOUNT_DECL void extractor::end()
         check(::ftruncate(fd, static_cast<off_t>(entry_->size)), "truncate");
     if (entry_->uid != our_uid_ || entry_->gid != our_gid_)
         check(::fchown(fd, entry_->uid, entry_->gid), "chown");
-    check(::fchmod(fd, entry_->mode), "chmod");
+    if (!has_mode_)
+        check(::fchmod(fd, entry_->mode), "chmod");
     set_xattrs(fd, entry_->xattrs, entry_->type);
     check(::futimens(fd, times_of(entry_->mtime).data()), "utimens");
     if (sync_files_)
@@ -352,6 +362,12 @@ OVERMOUNT_DECL void extractor::put_hard_link(int above, const std::string& name)
     const std::string target = tar::normalise(entry_->link_target, bounds_);
     const std::string target_name(tar::name_of(target));
     const std::string target_parent(tar::parent_of(target));
+    // Mostly the target is a file in a directory that is known. Where that fails, what follows finds out why.
+    const cached_parent* known = target_parent.empty() ? nullptr : known_parent(target_parent);
+    const int known_fd = target_parent.empty() ? root_ : known != nullptr ? known->fd.get() : -1;
+    if (known_fd >= 0 && !target.empty() && !whiteouts_ &&
+        ::linkat(known_fd, target_name.c_str(), above, name.c_str(), 0) == 0)
+        return;
     unique_fd there = open_in_root(root_, target_parent, parent_flags);
     if (!there)
         check_is_missing();
@@ -456,7 +472,7 @@ OVERMOUNT_DECL void extractor::xattr_refused(const tar::xattr& attribute)
 OVERMOUNT_DECL void extractor::put_whiteout(int above, const std::string& name)
 {
     if (::mknodat(above, name.c_str(), S_IFCHR, 0) == 0) {
-        directories_.at(above_).whiteouts = true;
+        directories_.at(above_).whiteouts = whiteouts_ = true;
         return;
     }
     if (errno != EEXIST)

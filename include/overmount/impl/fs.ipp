@@ -6,6 +6,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
+#include <sched.h>
 #include <sys/random.h>
 #include <sys/syscall.h>
 
@@ -223,6 +224,22 @@ OVERMOUNT_DECL std::vector<std::string> list_directory(int parent, const std::st
     return names;
 }
 
+OVERMOUNT_DECL std::optional<std::vector<std::string>> list_small_directory(int parent, const std::string& name,
+                                                                            std::size_t most)
+{
+    unique_fd fd(::openat(parent, name.empty() ? "." : name.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW));
+    if (!fd)
+        return std::nullopt;
+    std::vector<std::string> names;
+    const directory_stream stream = stream_of(std::move(fd));
+    while (const dirent* found = next_entry(stream.get())) {
+        if (names.size() == most)
+            return std::nullopt;
+        names.emplace_back(found->d_name);
+    }
+    return names;
+}
+
 OVERMOUNT_DECL void write_all(int fd, std::span<const std::byte> bytes, const char* operation)
 {
     while (!bytes.empty()) {
@@ -264,6 +281,36 @@ OVERMOUNT_DECL void write_file(int parent, const std::string& name, std::string_
     const unique_fd fd(check(
         ::openat(parent, name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600), "create", name));
     write_all(fd.get(), std::as_bytes(std::span(content)));
+}
+
+OVERMOUNT_DECL void own_fs_attributes() noexcept { exact_modes::own_ = ::unshare(CLONE_FS) == 0; }
+
+OVERMOUNT_DECL exact_modes::exact_modes() noexcept
+{
+    if (!own_ || on_)
+        return;
+    before_ = ::umask(0);
+    on_ = outermost_ = true;
+}
+
+OVERMOUNT_DECL exact_modes::~exact_modes()
+{
+    if (!outermost_)
+        return;
+    on_ = false;
+    ::umask(before_);
+}
+
+OVERMOUNT_DECL std::string from_working_directory(const std::string& path)
+{
+    if (path.empty() || path.starts_with('/'))
+        return path;
+    // /proc/self is the process, that is its first thread; where that one has ended, or without /proc, the caller's counts.
+    std::array<char, PATH_MAX> directory;
+    const ssize_t size = ::readlink("/proc/self/cwd", directory.data(), directory.size());
+    if (size <= 0 || static_cast<std::size_t>(size) == directory.size())
+        return path;
+    return std::string(directory.data(), static_cast<std::size_t>(size)) + "/" + path;
 }
 
 OVERMOUNT_DECL bool rename_into_place(int from, const std::string& name, int to, const std::string& new_name)

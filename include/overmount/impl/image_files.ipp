@@ -12,7 +12,8 @@ namespace overmount::inline OVERMOUNT_ABI::detail {
 
 inline std::shared_ptr<const unique_fd> open_source(int parent, const std::string& path, int flags)
 {
-    auto fd = std::make_shared<const unique_fd>(::openat(parent, path.c_str(), flags | O_RDONLY | O_CLOEXEC));
+    const std::string where = parent == AT_FDCWD ? from_working_directory(path) : path;
+    auto fd = std::make_shared<const unique_fd>(::openat(parent, where.c_str(), flags | O_RDONLY | O_CLOEXEC));
     if (!*fd)
         throw error::from_errno(errno).at(stage::source).operation("open").subject(path);
     return fd;

@@ -35,7 +35,7 @@ OVERMOUNT_DECL mount_record mount_table::add(const digest& image, const std::str
     if (record.target.empty())
         record.target = (store_->base() / "mounts" / record.id / "target").string();
     else
-        record.target = std::filesystem::absolute(target).lexically_normal().string();
+        record.target = std::filesystem::absolute(from_working_directory(target)).lexically_normal().string();
     draft whole(store_->staging(), "mount-");
     make_directory(store_->staging(), whole.name(), 0700);
     const unique_fd made = open_directory(store_->staging(), whole.name());

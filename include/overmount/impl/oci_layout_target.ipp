@@ -82,7 +82,8 @@ private:
 
     void begin()
     {
-        std::filesystem::path path = std::filesystem::absolute(directory_).lexically_normal();
+        std::filesystem::path path =
+            std::filesystem::absolute(from_working_directory(directory_.string())).lexically_normal();
         if (path.filename().empty())
             path = path.parent_path();
         const int fd = ::open(path.parent_path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);

@@ -111,6 +111,7 @@ OVERMOUNT_DECL void on_disk_storage::writer::state::take(tar::event event, std::
 
 OVERMOUNT_DECL void on_disk_storage::writer::write(std::span<const std::byte> bytes)
 {
+    const detail::exact_modes of_entries; // a file needs no chmod then
     for (;;) {
         const auto before = bytes;
         const tar::event event = state_->frames.next(bytes);

@@ -46,7 +46,7 @@ inline unique_fd make_digest_directory(int directory, const digest& id)
 }
 
 OVERMOUNT_DECL store::store(const std::filesystem::path& base, std::string_view form, bool allow_others)
-    : base_(std::filesystem::absolute(base))
+    : base_(std::filesystem::absolute(from_working_directory(base.string())))
 {
     try {
         std::filesystem::create_directories(base_.parent_path());

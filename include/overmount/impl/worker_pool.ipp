@@ -1,6 +1,7 @@
 #ifndef OVERMOUNT_IMPL_WORKER_POOL_IPP
 #define OVERMOUNT_IMPL_WORKER_POOL_IPP
 
+#include <overmount/detail/fs.hpp>
 #include <overmount/detail/job.hpp>
 #include <overmount/worker_pool.hpp>
 
@@ -60,7 +61,10 @@ struct worker_pool::state
     {
         try {
             for (unsigned i = 0; i < std::max(workers, 1u); ++i) {
-                threads.emplace_back([work = work] { work->run(); });
+                threads.emplace_back([work = work] {
+                    detail::own_fs_attributes();
+                    work->run();
+                });
                 pthread_setname_np(threads.back().native_handle(), "overmount");
             }
         } catch (...) {

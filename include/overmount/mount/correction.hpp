@@ -9,6 +9,7 @@
 #include <set>
 #include <span>
 #include <string>
+#include <unordered_set>
 #include <vector>
 
 namespace overmount::inline OVERMOUNT_ABI::detail {
@@ -25,6 +26,8 @@ void copy_directory_attributes(int from, int to);
 
 // Which layers show a path as a directory in a mount of a stack. The answer is overlayfs' own rule, by single look-ups;
 // those of the parents of the path that was asked last are kept, so that sorted questions cost one look-up a layer each.
+// For the children of one directory they cost less: after a few of them each layer's directory is listed once, where it is
+// small, and is asked only for what it holds.
 class shown_layers
 {
 public:
@@ -37,16 +40,20 @@ public:
     [[nodiscard]] std::span<const std::size_t> hidden(const std::string& path);
 
 private:
+    using names = std::optional<std::unordered_set<std::string>>; // nothing where they are many
     struct answer
     {
         std::string path;
-        std::vector<std::size_t> showing;
-        std::size_t asked; // of those that show the parent; all of them unless one is opaque
+        std::vector<std::size_t> showing = {};
+        std::size_t asked = 0; // of those that show the parent; all of them unless one is opaque
+        std::size_t children = 0; // that were asked for
+        std::vector<names> listed = {}; // what the directory holds in each of `showing`; empty while few were asked for
     };
-    [[nodiscard]] answer ask(std::string path) const;
+    [[nodiscard]] answer ask(std::string path);
+    void list(answer& directory) const;
 
     const std::vector<stacked_layer>* stack_;
-    std::vector<std::size_t> root_;
+    answer root_;
     std::vector<answer> parents_; // each within the one before
 };
 

@@ -76,6 +76,7 @@ private:
     };
 
     int parent(const std::string& path);
+    [[nodiscard]] cached_parent* known_parent(const std::string& path) noexcept;
     unique_fd make_parents(const std::string& path);
     unique_fd make_implied(int above, const std::string& name);
     [[nodiscard]] std::string path_below(ino_t above, const std::string& name);
@@ -116,11 +117,13 @@ private:
     const tar::entry* entry_ = nullptr;
     unique_fd file_;
     std::string file_path_;
+    bool has_mode_ = false; // the file, since it was made
 
     std::vector<cached_parent> parents_;
     std::uint64_t clock_ = 0;
     std::unordered_map<ino_t, directory> directories_; // all that there are, under their own paths
     std::uint64_t implied_ = 0, path_bytes_ = 0; // against their limits
+    bool whiteouts_ = false; // there have been some
     bool skipped_xattrs_ = false;
 };
 

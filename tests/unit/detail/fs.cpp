@@ -6,10 +6,13 @@
 #include <fcntl.h>
 #include <sys/resource.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <filesystem>
 #include <fstream>
 #include <string>
+#include <thread>
+#include <vector>
 
 namespace {
 
@@ -165,4 +168,79 @@ TEST_CASE("a walk of very many steps is given up, with few descriptors", "[fs]")
     REQUIRE(::setrlimit(RLIMIT_NOFILE, &before) == 0);
     CHECK(plain > 0);
     CHECK(far == -ELOOP);
+}
+
+TEST_CASE("a file has the mode that is asked for where the umask is the thread's own, and only there", "[fs]")
+{
+    const scratch_directory scratch;
+    const auto mode_of_new = [&scratch](const char* name) {
+        const unique_fd fd(::open((scratch / name).c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
+        struct stat status{};
+        return ::fstat(fd.get(), &status) == 0 ? status.st_mode & 0777 : 0;
+    };
+    const mode_t before = ::umask(027);
+    mode_t shared = 0, own = 0, nested = 0, behind = 0;
+    bool on_shared = true, on_own = false;
+    {
+        const overmount::detail::exact_modes ignored;
+        on_shared = overmount::detail::exact_modes::now();
+        shared = mode_of_new("shared");
+    }
+    std::thread worker([&] {
+        overmount::detail::own_fs_attributes();
+        {
+            const overmount::detail::exact_modes outer;
+            {
+                const overmount::detail::exact_modes inner;
+            }
+            on_own = overmount::detail::exact_modes::now();
+            own = mode_of_new("own");
+        }
+        behind = mode_of_new("behind");
+    });
+    worker.join();
+    nested = ::umask(before);
+    CHECK_FALSE(on_shared);
+    CHECK(shared == 0640);
+    CHECK(on_own);
+    CHECK(own == 0666);
+    CHECK(behind == 0640);
+    CHECK(nested == 027);
+}
+
+TEST_CASE("a path counts from the working directory of the process, also on a thread that has its own", "[fs]")
+{
+    const scratch_directory scratch;
+    const fs::path before = fs::current_path();
+    std::string relative, absolute, empty;
+    std::thread worker([&] {
+        overmount::detail::own_fs_attributes();
+        std::thread([&] { fs::current_path(scratch / "."); }).join(); // of that thread and this one, not of the process
+        relative = overmount::detail::from_working_directory("a/b");
+        absolute = overmount::detail::from_working_directory("/a/b");
+        empty = overmount::detail::from_working_directory("");
+    });
+    worker.join();
+    CHECK(fs::current_path() == before);
+    CHECK(relative == (before / "a/b").string());
+    CHECK(absolute == "/a/b");
+    CHECK(empty.empty());
+}
+
+TEST_CASE("a directory is listed where it is small", "[fs]")
+{
+    const scratch_directory scratch;
+    fs::create_directories(scratch / "some/b");
+    std::ofstream(scratch / "some/a") << "text";
+    fs::create_symlink("some", scratch / "link");
+    const unique_fd parent_fd(::open((scratch / ".").c_str(), parent | O_CLOEXEC));
+    using overmount::detail::list_small_directory;
+    auto names = list_small_directory(parent_fd.get(), "some", 2);
+    REQUIRE(names);
+    std::ranges::sort(*names);
+    CHECK(*names == std::vector<std::string>{"a", "b"});
+    CHECK_FALSE(list_small_directory(parent_fd.get(), "some", 1));
+    CHECK_FALSE(list_small_directory(parent_fd.get(), "none", 1));
+    CHECK_FALSE(list_small_directory(parent_fd.get(), "link", 5));
+    CHECK(list_small_directory(parent_fd.get(), "", 5));
 }

@@ -107,6 +107,28 @@ TEST_CASE("which layers show a directory does not depend on what was asked befor
     CHECK(kept.of("a/b/c").empty());
 }
 
+TEST_CASE("which layers show many children of one directory is the same, whether it is listed or asked")
+{
+    layers some;
+    strings few{"d", "d/3", "d/7", "d/7/x", "d/9"}, many{"d"}, questions;
+    for (int number = 0; number < 300; ++number) // too many to list
+        many.push_back("d/" + std::to_string(number));
+    some.add(few);
+    some.add(many);
+    some.add({"d", "d/7", "d/8"});
+    for (int number = 0; number < 12; ++number)
+        questions.push_back("d/" + std::to_string(number));
+    overmount::detail::shown_layers kept(some.stack);
+    for (const std::string& path : questions)
+        CHECK(kept.of(path) == overmount::detail::shown_layers(some.stack).of(path));
+    using indices = std::vector<std::size_t>;
+    CHECK(kept.of("d/7") == indices{0, 1, 2});
+    CHECK(kept.of("d/8") == indices{1, 2});
+    CHECK(kept.of("d/9") == indices{0, 1});
+    CHECK(kept.of("d/7/x") == indices{0});
+    CHECK(kept.of("d/300").empty());
+}
+
 TEST_CASE("an implied directory has the attributes of the nearest layer with an entry for it")
 {
     layers some;

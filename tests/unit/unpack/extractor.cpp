@@ -18,6 +18,7 @@
 #include <iterator>
 #include <optional>
 #include <string>
+#include <thread>
 #include <vector>
 
 #define NEEDS_ROOT()                                                                                         \
@@ -369,6 +370,29 @@ TEST_CASE("set-uid and set-gid survive the change of owner")
     CHECK(made.status("a").st_uid == 7);
     CHECK(made.status("a").st_gid == 8);
     CHECK(made.status("a").st_mtim.tv_sec == 50);
+}
+
+TEST_CASE("a thread with a umask of its own gives each file its mode, whatever the umask was")
+{
+    layer made;
+    const mode_t before = ::umask(077);
+    std::thread worker([&made] {
+        overmount::detail::own_fs_attributes();
+        const overmount::detail::exact_modes of_entries;
+        made.unpack(tar_writer()
+                        .directory("d", {.mode = 0777})
+                        .file("d/open", "text", {.mode = 0666})
+                        .file("d/closed", "text", {.mode = 0})
+                        .file("set", "text", {.mode = 04755})
+                        .file("set", "again", {.mode = 0777}));
+    });
+    worker.join();
+    const mode_t after = ::umask(before);
+    CHECK(after == 077);
+    CHECK(made.mode("d") == 0777);
+    CHECK(made.mode("d/open") == 0666);
+    CHECK(made.mode("d/closed") == 0);
+    CHECK(made.mode("set") == 0777);
 }
 
 TEST_CASE("links, pipes and devices have their owner, mode and time")
