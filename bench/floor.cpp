@@ -2,7 +2,8 @@
 // layers of an OCI layout are inflated, the blobs and the tars are hashed, and the files are written below
 // DIRECTORY/NUMBER. No safety, no whiteouts, no extended attributes, no check of the hashes, no order of directory
 // times, nothing to give the tar back from: do not use it for anything but `compare`.
-//   floor pipeline|layers LAYOUT DIRECTORY
+//   floor pipeline|layers LAYOUT DIRECTORY [sync]
+// `sync` ends with one syncfs(2), as durability `batch` does.
 // `pipeline` takes layer after layer, inflating and hashing the blob on one thread, hashing the tar and writing on the
 // other; `layers` takes two layers at a time, each on one thread, largest first.
 #include <isa-l/igzip_lib.h>
@@ -355,8 +356,9 @@ std::string blob_path(const std::string& layout, const nlohmann::json& descripto
 
 int main(int argc, char** argv)
 {
-    if (argc != 4) {
-        std::fputs("usage: floor pipeline|layers LAYOUT DIRECTORY\n", stderr);
+    const bool sync = argc == 5 && std::strcmp(argv[4], "sync") == 0;
+    if (argc != 4 && !sync) {
+        std::fputs("usage: floor pipeline|layers LAYOUT DIRECTORY [sync]\n", stderr);
         return 2;
     }
     ::umask(0);
@@ -371,9 +373,13 @@ int main(int argc, char** argv)
         need(::mkdir(root.c_str(), 0755) == 0, root.c_str());
         layers.push_back({map(blob_path(layout, descriptor)), ::open(root.c_str(), O_PATH | O_DIRECTORY)});
     }
+    const auto end = [&] {
+        need(!sync || ::syncfs(::open(directory.c_str(), O_RDONLY | O_DIRECTORY)) == 0, "syncfs");
+        return 0;
+    };
     if (std::strcmp(argv[1], "pipeline") == 0) {
         std::ranges::for_each(layers, by_two);
-        return 0;
+        return end();
     }
     std::ranges::sort(layers, std::greater(), [](const layer& one) { return one.blob.size(); });
     std::atomic<std::size_t> next = 0;
@@ -384,4 +390,5 @@ int main(int argc, char** argv)
     std::thread other(work);
     work();
     other.join();
+    return end();
 }
