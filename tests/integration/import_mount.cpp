@@ -13,6 +13,7 @@
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/io_context.hpp>
 
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -346,6 +347,34 @@ TEST_CASE("an image that repeats a layer mounts")
         CHECK(names(image.top()) == names_type{"a"});
         CHECK(read(image.top() / "a") == "one");
     }
+}
+
+TEST_CASE("an image of as many layers as can be mounted is imported with few more descriptors than layers")
+{
+    constexpr int count = 500;
+    std::vector<std::string> tars;
+    for (int number = 0; number < count; ++number)
+        tars.push_back(tar_writer().file("f" + std::to_string(number), "text").finish());
+    const scratch_directory scratch;
+    const auto source = layout_of(scratch, tars);
+    struct limited
+    {
+        limited()
+        {
+            ::getrlimit(RLIMIT_NOFILE, &before);
+            const rlimit few{count + 100, before.rlim_max};
+            REQUIRE(::setrlimit(RLIMIT_NOFILE, &few) == 0);
+        }
+        ~limited() { ::setrlimit(RLIMIT_NOFILE, &before); }
+        rlimit before{};
+    } const few;
+    const auto repo = open(scratch);
+    const auto image = get(repo.import_image(source, for_amd64()));
+    CHECK(repo.layers().size() == count);
+    if (!may_mount())
+        OVERMOUNT_SKIP("may not mount");
+    const auto mount = get(image.mount());
+    CHECK(names(mount.target()).size() == count);
 }
 
 TEST_CASE("an image of one layer mounts")

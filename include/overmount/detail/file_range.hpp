@@ -49,6 +49,9 @@ public:
         return out;
     }
 
+    // Gives up the file: nothing is read any more.
+    void close() noexcept { file_.reset(); }
+
     // A part of it.
     [[nodiscard]] file_range part(std::uint64_t offset, std::uint64_t size) const
     {

@@ -66,6 +66,12 @@ public:
     {
         passed_[reader].store(passed_[reader].load(std::memory_order_relaxed) + 1, std::memory_order_release);
     }
+    // Whether half of it or more is free: that is when a producer who found it full is woken, to fill more than one buffer.
+    [[nodiscard]] bool has_room() const noexcept
+    {
+        const auto pushed = passed_[0].load(std::memory_order_acquire);
+        return pushed - passed_[last_].load(std::memory_order_relaxed) <= fill_.size() / 2;
+    }
     // Reader: whether all has passed it and no more comes.
     [[nodiscard]] bool at_end(std::size_t reader = 1) const noexcept
     {

@@ -156,6 +156,9 @@ OVERMOUNT_DECL diff_record on_disk_storage::writer::finish()
     record.implied = std::move(notes.implied);
     record.whiteout_directories = std::move(notes.whiteout_directories);
     detail::diff_directory::write_record(state_->place, state_->directory.get(), record);
+    // Many layers may be finished before one is published.
+    state_->rootfs.reset();
+    state_->directory.reset();
     return record;
 }
 

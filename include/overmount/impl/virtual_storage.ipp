@@ -156,6 +156,7 @@ OVERMOUNT_DECL diff_record virtual_storage::writer::finish()
     mine.close(mine.tar);
     mine.close(mine.index_file);
     detail::diff_directory::write_record(mine.place, mine.directory.get(), mine.record);
+    mine.directory.reset(); // many layers may be finished before one is published
     return mine.record;
 }
 

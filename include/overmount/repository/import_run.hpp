@@ -72,8 +72,8 @@ private:
 
     struct job
     {
-        job(const found_layer& found, std::string named) : layer(found), name(std::move(named)) {}
-        found_layer layer;
+        job(found_layer& found, std::string named) : layer(&found), name(std::move(named)) {}
+        found_layer* layer; // of the images
         std::string name;
         std::int64_t claim_seen = 0; // of the other one who has it
         std::chrono::steady_clock::time_point claim_since{};
@@ -100,8 +100,8 @@ private:
     {
         std::set<diff_id> known;
         std::vector<diff_id> relied_on;
-        for (const found_image& image : images_) {
-            for (const found_layer& layer : image.layers) {
+        for (found_image& image : images_) {
+            for (found_layer& layer : image.layers) {
                 if (!known.insert(layer.diff).second)
                     continue;
                 relied_on.push_back(layer.diff);
@@ -115,9 +115,23 @@ private:
         const file_lock guard = repository_->records->lock_shared();
         lease_ = repository_->records->lease(relied_on, lease_name_);
         staging_.emplace(repository_->records->make_staging());
-        std::erase_if(todo_, [this](const job& j) { return repository_->storage.contains(j.layer.diff); });
+        std::erase_if(todo_, [this](const job& j) { return repository_->storage.contains(j.layer->diff); });
+        if (!options_.keeps_blobs())
+            close_all_but_todo();
         // Largest first: the last one to end should be a small one.
-        todo_.sort([](const job& a, const job& b) { return a.layer.bytes.size() > b.layer.bytes.size(); });
+        todo_.sort([](const job& a, const job& b) { return a.layer->bytes.size() > b.layer->bytes.size(); });
+    }
+
+    // An image may have more layers than a process may have open files.
+    void close_all_but_todo()
+    {
+        std::set<const found_layer*> needed;
+        for (const job& j : todo_)
+            needed.insert(j.layer);
+        for (found_image& image : images_)
+            for (found_layer& layer : image.layers)
+                if (!needed.contains(&layer))
+                    layer.bytes.close();
     }
 
     static asio::awaitable<void> one_round(pointer self)
@@ -134,23 +148,24 @@ private:
     {
         const auto permit = co_await self->repository_->slots.acquire();
         try {
-            const bool small = j->layer.bytes.size() <= small_blob;
+            const bool small = j->layer->bytes.size() <= small_blob;
             auto begin = [self, j, small](const stop_flag& stop) {
                 auto out = self->begin(*j);
                 if (out && small)
-                    unpack_layer_here(out, self->input_of(j->layer), stop);
+                    unpack_layer_here(out, self->input_of(*j->layer), stop);
                 return out;
             };
             const auto started = co_await run_on(self->repository_->pool, std::move(begin));
             if (!started)
                 co_return;
             if (!small)
-                co_await unpack_layer(self->repository_->pool, started, self->input_of(j->layer));
-            if (kept* blob = self->blob_of(j->layer); blob != nullptr)
+                co_await unpack_layer(self->repository_->pool, started, self->input_of(*j->layer));
+            if (kept* blob = self->blob_of(*j->layer); blob != nullptr)
                 blob->compared = true;
-            self->finished_.push_back({j->layer.diff, std::move(started->writer), std::move(j->claim)});
+            j->layer->bytes.close();
+            self->finished_.push_back({j->layer->diff, std::move(started->writer), std::move(j->claim)});
         } catch (error& failure) {
-            failure.layer(j->layer.diff.string());
+            failure.layer(j->layer->diff.string());
             throw;
         }
     }
@@ -223,12 +238,12 @@ private:
     bool may_begin(job& j)
     {
         constexpr auto patience = std::chrono::seconds(20);
-        if (auto got = repository_->records->try_claim(j.layer.diff))
+        if (auto got = repository_->records->try_claim(j.layer->diff))
             j.claim.emplace(std::move(*got));
         if (j.claim || j.alone)
             return true;
         const auto now = std::chrono::steady_clock::now();
-        if (const auto seen = repository_->records->claim_time(j.layer.diff); seen != j.claim_seen) {
+        if (const auto seen = repository_->records->claim_time(j.layer->diff); seen != j.claim_seen) {
             j.claim_seen = seen;
             j.claim_since = now;
         }
@@ -239,16 +254,16 @@ private:
     // Nothing where the layer is there by now, or another one is at it.
     std::shared_ptr<work> begin(job& j)
     {
-        if (!may_begin(j) || repository_->storage.contains(j.layer.diff))
+        if (!may_begin(j) || repository_->storage.contains(j.layer->diff))
             return nullptr;
-        if (kept* blob = blob_of(j.layer); blob != nullptr && !blob->draft)
+        if (kept* blob = blob_of(*j.layer); blob != nullptr && !blob->draft)
             begin_blob(*blob);
         auto out = std::make_shared<work>(
             repository_->storage.create(write_context(staging_->fd.get(), j.name, repository_->bounds)),
-            layer_facts{j.layer.diff, j.layer.blob, j.layer.promised}, repository_->bounds);
+            layer_facts{j.layer->diff, j.layer->blob, j.layer->promised}, repository_->bounds);
         out->progress = [this, &j, beat = std::chrono::steady_clock::now()](std::uint64_t read) mutable {
             if (options_.progress())
-                options_.progress()(layer_progress(j.layer.diff.string(), read, j.layer.bytes.size()));
+                options_.progress()(layer_progress(j.layer->diff.string(), read, j.layer->bytes.size()));
             if (const auto now = std::chrono::steady_clock::now();
                 j.claim && now - beat > std::chrono::seconds(1)) {
                 beat = now;
@@ -272,7 +287,7 @@ private:
             finished_.clear();
         }
         std::erase_if(todo_, [&](const job& j) {
-            return ours.contains(j.layer.diff) || repository_->storage.contains(j.layer.diff);
+            return ours.contains(j.layer->diff) || repository_->storage.contains(j.layer->diff);
         });
     }
 

@@ -282,7 +282,8 @@ private:
         work_->bytes += bytes.size();
         work_->writer.write(bytes);
         work_->tar.pop(me);
-        previous_->notify();
+        if (work_->tar.has_room())
+            previous_->notify();
         return step_state::again;
     }
 

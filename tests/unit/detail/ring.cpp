@@ -32,6 +32,23 @@ TEST_CASE("a full ring has no room until its consumer gives a buffer back")
     REQUIRE(buffers.front().size() == 3);
 }
 
+TEST_CASE("a ring wakes its producer when half of it is free, whatever its size")
+{
+    for (const std::size_t size : {1u, 2u, 3u, 4u}) {
+        ring buffers(2, size, 1);
+        for (std::size_t filled = 0; filled < size; ++filled) {
+            CHECK(buffers.has_room() == (filled <= size / 2));
+            buffers.push(1);
+        }
+        for (std::size_t left = size; left > 0; --left) {
+            buffers.pop(1);
+            CHECK(buffers.has_room() == (left <= size / 2)); // the last reader gives it back
+            buffers.pop(2);
+        }
+        CHECK(buffers.has_room());
+    }
+}
+
 TEST_CASE("a ring is finished when it is closed and empty, and passes the failure on behind the bytes")
 {
     ring buffers(1, 2, 4);
