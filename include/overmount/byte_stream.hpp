@@ -38,7 +38,7 @@ public:
 
     /// *Returns*: the number of bytes read, at least one; 0 at the end. *Errors*: those of the stream, stage
     /// source. *Cancellation*: what the stream supports.
-    [[nodiscard]] boost::asio::awaitable<std::size_t> read_some(std::span<std::byte> into) const
+    OVERMOUNT_LAZY [[nodiscard]] boost::asio::awaitable<std::size_t> read_some(std::span<std::byte> into) const
     {
         return source_->read_some(source_, boost::asio::buffer(into.data(), into.size()));
     }

@@ -75,53 +75,53 @@ private:
     presence presence_ = presence::optional;
 };
 
-[[nodiscard]] inline json_field json_text(json_field::text_taker take)
+OVERMOUNT_LAZY [[nodiscard]] inline json_field json_text(json_field::text_taker take)
 {
     return json_field(std::move(take));
 }
-[[nodiscard]] inline json_field json_text(std::string& out)
+OVERMOUNT_LAZY [[nodiscard]] inline json_field json_text(std::string& out)
 {
     return json_text([&out](std::string value) { out = std::move(value); });
 }
 // A whole number that is not negative.
-[[nodiscard]] inline json_field json_number(json_field::number_taker take)
+OVERMOUNT_LAZY [[nodiscard]] inline json_field json_number(json_field::number_taker take)
 {
     return json_field(std::move(take));
 }
-[[nodiscard]] inline json_field json_number(std::uint64_t& out)
+OVERMOUNT_LAZY [[nodiscard]] inline json_field json_number(std::uint64_t& out)
 {
     return json_number([&out](std::uint64_t value) { out = value; });
 }
-[[nodiscard]] inline json_field json_flag(bool& out)
+OVERMOUNT_LAZY [[nodiscard]] inline json_field json_flag(bool& out)
 {
     return json_field(json_field::flag_taker([&out](bool value) { out = value; }));
 }
 // Whatever its value is, the field must not be there.
-[[nodiscard]] inline json_field json_refused(const char* why)
+OVERMOUNT_LAZY [[nodiscard]] inline json_field json_refused(const char* why)
 {
     return json_field(json_field::refused{why});
 }
 // `done` is called when all of it was read.
-[[nodiscard]] inline json_field json_object(std::vector<json_field::member> members,
-                                            json_field::action done = {})
+OVERMOUNT_LAZY [[nodiscard]] inline json_field json_object(std::vector<json_field::member> members,
+                                                           json_field::action done = {})
 {
     return json_field(json_field::object{std::move(members), false}, std::move(done));
 }
 // An object whose keys are anybody's: annotations, labels.
-[[nodiscard]] inline json_field json_map(std::vector<json_field::member> members)
+OVERMOUNT_LAZY [[nodiscard]] inline json_field json_map(std::vector<json_field::member> members)
 {
     return json_field(json_field::object{std::move(members), true});
 }
 // The same where all its members are of one form: `key` is called with the name of each, before it is read.
-[[nodiscard]] inline json_field json_dictionary(json_field element, json_field::text_taker key)
+OVERMOUNT_LAZY [[nodiscard]] inline json_field json_dictionary(json_field element, json_field::text_taker key)
 {
     return json_field(json_field::dictionary{{std::move(element)}, std::move(key)});
 }
-[[nodiscard]] inline json_field json_list(json_field element, std::size_t most = ~std::size_t{0})
+OVERMOUNT_LAZY [[nodiscard]] inline json_field json_list(json_field element, std::size_t most = ~std::size_t{0})
 {
     return json_field(json_field::list{{std::move(element)}, most});
 }
-[[nodiscard]] inline json_field json_texts(std::vector<std::string>& out)
+OVERMOUNT_LAZY [[nodiscard]] inline json_field json_texts(std::vector<std::string>& out)
 {
     return json_list(json_text([&out](std::string value) { out.push_back(std::move(value)); }));
 }
@@ -351,8 +351,8 @@ private:
 
 // Reads a document, whose size, depth and number of values are bounded. A known field that is missing, there
 // twice or of another type is an error `code` that names it.
-inline void read_json(std::string_view text, const limits& bounds, errc code, const json_field& root,
-                      stage at = stage::manifest)
+OVERMOUNT_LAZY inline void read_json(std::string_view text, const limits& bounds, errc code, const json_field& root,
+                                     stage at = stage::manifest)
 {
     if (text.size() > bounds.json_bytes)
         throw error(errc::json_limit_exceeded).at(at).detail("too many bytes");

@@ -18,7 +18,7 @@ class semaphore
         std::mutex mutex;
         unsigned free;
         std::deque<std::shared_ptr<waiter>> waiting;
-        void release();
+        OVERMOUNT_LAZY void release();
     };
 
 public:
@@ -46,10 +46,10 @@ public:
         std::shared_ptr<state> state_;
     };
 
-    asio::awaitable<permit> acquire() { return acquire_from(state_); }
+    OVERMOUNT_LAZY asio::awaitable<permit> acquire() { return acquire_from(state_); }
 
 private:
-    static asio::awaitable<permit> acquire_from(std::shared_ptr<state> owner);
+    OVERMOUNT_LAZY static asio::awaitable<permit> acquire_from(std::shared_ptr<state> owner);
 
     std::shared_ptr<state> state_;
 };

@@ -23,17 +23,17 @@ public:
     void add(asio::awaitable<void> child) { children_.push_back(std::move(child)); }
 
     // Runs all children; rethrows the first failure.
-    static asio::awaitable<void> join(std::shared_ptr<task_group> group);
+    OVERMOUNT_LAZY static asio::awaitable<void> join(std::shared_ptr<task_group> group);
 
 private:
     void start() override;
-    void spawn_all();
-    void one_ended(std::exception_ptr failure);
+    OVERMOUNT_LAZY void spawn_all();
+    OVERMOUNT_LAZY void one_ended(std::exception_ptr failure);
     void cancel() noexcept override;
     // The children are coroutines of the same context, which destroys them itself.
     void abandon() noexcept override { complete(); }
 
-    void cancel_children();
+    OVERMOUNT_LAZY void cancel_children();
     [[nodiscard]] std::shared_ptr<task_group> self()
     {
         return std::static_pointer_cast<task_group>(shared_from_this());

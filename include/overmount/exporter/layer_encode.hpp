@@ -14,7 +14,7 @@
 namespace overmount::inline OVERMOUNT_ABI::detail {
 
 // Does `work`; of its errors, those of the output name it.
-inline asio::awaitable<void> for_output(std::string name, asio::awaitable<void> work)
+OVERMOUNT_LAZY inline asio::awaitable<void> for_output(std::string name, asio::awaitable<void> work)
 {
     try {
         co_await std::move(work);
@@ -90,7 +90,7 @@ public:
     {
     }
 
-    static asio::awaitable<void> run(pointer self, worker_pool pool)
+    OVERMOUNT_LAZY static asio::awaitable<void> run(pointer self, worker_pool pool)
     {
         self->most_ = pool.workers();
         auto begin = [self](const stop_flag& stop) { self->begin(stop); };
@@ -119,7 +119,7 @@ private:
         encoded_block encoded;
     };
 
-    static asio::awaitable<void> encode_one(pointer self, worker_pool pool, std::size_t index)
+    OVERMOUNT_LAZY static asio::awaitable<void> encode_one(pointer self, worker_pool pool, std::size_t index)
     {
         auto work = [self, index](const stop_flag&) {
             block& mine = self->blocks_[index];

@@ -43,7 +43,7 @@ struct output_place
     std::string name;
 };
 
-inline output_place open_output(const std::filesystem::path& file)
+OVERMOUNT_LAZY inline output_place open_output(const std::filesystem::path& file)
 {
     std::error_code ignored;
     // A link stays one, to a new file.
@@ -57,8 +57,8 @@ inline output_place open_output(const std::filesystem::path& file)
 }
 
 // All that goes into an archive: the documents, then the layers.
-inline std::vector<archive_member> plan_archive(archive_form form, const std::vector<offered_image>& images,
-                                                const blob_table& blobs, std::vector<archive_member> layers)
+OVERMOUNT_LAZY inline std::vector<archive_member> plan_archive(archive_form form, const std::vector<offered_image>& images,
+                                                               const blob_table& blobs, std::vector<archive_member> layers)
 {
     std::vector<archive_member> out{{"oci-layout", layout_version}};
     std::set<std::string> directories, seen;
@@ -92,8 +92,8 @@ inline std::vector<archive_member> plan_archive(archive_form form, const std::ve
     return out;
 }
 
-inline asio::awaitable<void> write_archive_file(worker_pool pool, std::shared_ptr<archive_source> source,
-                                                output_place place, durability sync)
+OVERMOUNT_LAZY inline asio::awaitable<void> write_archive_file(worker_pool pool, std::shared_ptr<archive_source> source,
+                                                               output_place place, durability sync)
 {
     auto work = [source, place, sync](const stop_flag& stop) {
         draft_file draft(place.directory);
@@ -108,8 +108,8 @@ inline asio::awaitable<void> write_archive_file(worker_pool pool, std::shared_pt
     co_await run_on(std::move(pool), std::move(work));
 }
 
-inline asio::awaitable<void> write_archive_stream(worker_pool pool, std::shared_ptr<archive_source> source,
-                                                  byte_sink sink)
+OVERMOUNT_LAZY inline asio::awaitable<void> write_archive_stream(worker_pool pool, std::shared_ptr<archive_source> source,
+                                                                 byte_sink sink)
 {
     constexpr std::size_t room = 256 << 10;
     const auto buffer = std::make_shared<std::vector<std::byte>>(room);
@@ -122,8 +122,8 @@ inline asio::awaitable<void> write_archive_stream(worker_pool pool, std::shared_
     }
 }
 
-inline asio::awaitable<void> write_planned(archive_form form, archive_output output,
-                                           std::vector<offered_image> images, export_context context)
+OVERMOUNT_LAZY inline asio::awaitable<void> write_planned(archive_form form, archive_output output,
+                                                          std::vector<offered_image> images, export_context context)
 {
     const auto* file = std::get_if<std::filesystem::path>(&output.where());
     output_place place(context.scratch(), {});
@@ -164,8 +164,8 @@ inline asio::awaitable<void> write_planned(archive_form form, archive_output out
         co_await write_archive_stream(context.pool(), std::move(source), std::get<byte_sink>(output.where()));
 }
 
-inline asio::awaitable<void> write_archive(archive_form form, archive_output output,
-                                           std::vector<offered_image> images, export_context context)
+OVERMOUNT_LAZY inline asio::awaitable<void> write_archive(archive_form form, archive_output output,
+                                                          std::vector<offered_image> images, export_context context)
 {
     const auto* file = std::get_if<std::filesystem::path>(&output.where());
     std::string name = file != nullptr ? file->string() : std::string();
@@ -174,14 +174,14 @@ inline asio::awaitable<void> write_archive(archive_form form, archive_output out
 
 } // namespace detail
 
-OVERMOUNT_DECL boost::asio::awaitable<void> docker_archive_target::write(std::vector<offered_image> images,
-                                                                         export_context context) const
+OVERMOUNT_LAZY_BODY boost::asio::awaitable<void> docker_archive_target::write(std::vector<offered_image> images,
+                                                                              export_context context) const
 {
     return detail::write_archive(detail::archive_form::docker, output_, std::move(images), std::move(context));
 }
 
-OVERMOUNT_DECL boost::asio::awaitable<void> oci_archive_target::write(std::vector<offered_image> images,
-                                                                      export_context context) const
+OVERMOUNT_LAZY_BODY boost::asio::awaitable<void> oci_archive_target::write(std::vector<offered_image> images,
+                                                                           export_context context) const
 {
     return detail::write_archive(detail::archive_form::oci, output_, std::move(images), std::move(context));
 }

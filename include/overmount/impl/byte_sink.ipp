@@ -29,7 +29,7 @@ private:
     detail::unique_fd file_;
 };
 
-OVERMOUNT_DECL byte_sink::byte_sink(detail::unique_fd file) : target_(std::make_shared<file_target>(std::move(file))) {}
+OVERMOUNT_LAZY_BODY byte_sink::byte_sink(detail::unique_fd file) : target_(std::make_shared<file_target>(std::move(file))) {}
 
 } // namespace overmount::inline OVERMOUNT_ABI
 

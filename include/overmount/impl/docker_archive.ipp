@@ -14,7 +14,7 @@
 namespace overmount::inline OVERMOUNT_ABI {
 namespace detail {
 
-inline std::string full_name(const std::string& tag)
+OVERMOUNT_LAZY inline std::string full_name(const std::string& tag)
 {
     return reference::parse(tag).with_default_tag().string();
 }
@@ -99,8 +99,8 @@ private:
     std::vector<found> manifests_;
 };
 
-inline found_image read_docker_image(image_files& files, const docker_archive_image& image,
-                                     const limits& bounds)
+OVERMOUNT_LAZY inline found_image read_docker_image(image_files& files, const docker_archive_image& image,
+                                                    const limits& bounds)
 {
     std::string text = files.document(image.config);
     const std::string config = resolve_link({}, image.config);
@@ -122,9 +122,9 @@ inline found_image read_docker_image(image_files& files, const docker_archive_im
     return out;
 }
 
-OVERMOUNT_DECL std::vector<found_image> discover_docker_archive(image_files& files, const std::string& path,
-                                                                const std::string& wanted,
-                                                                const import_context& context, const stop_flag& stop)
+OVERMOUNT_LAZY_BODY std::vector<found_image> discover_docker_archive(image_files& files, const std::string& path,
+                                                                     const std::string& wanted,
+                                                                     const import_context& context, const stop_flag& stop)
 {
     const limits& bounds = context.bounds();
     if (!files.find("manifest.json"))
@@ -161,7 +161,7 @@ OVERMOUNT_DECL std::vector<found_image> discover_docker_archive(image_files& fil
     return out;
 }
 
-inline boost::asio::awaitable<std::vector<found_image>>
+OVERMOUNT_LAZY inline boost::asio::awaitable<std::vector<found_image>>
 discover_docker_on_worker(std::string path, std::string name, import_context context)
 {
     auto work = [path, name, context](const stop_flag& stop) {
@@ -173,7 +173,7 @@ discover_docker_on_worker(std::string path, std::string name, import_context con
 
 } // namespace detail
 
-OVERMOUNT_DECL boost::asio::awaitable<std::vector<found_image>>
+OVERMOUNT_LAZY_BODY boost::asio::awaitable<std::vector<found_image>>
 docker_archive::discover(import_context context) const
 {
     return detail::discover_docker_on_worker(path_, name_, std::move(context));

@@ -15,19 +15,19 @@ using ordered_json = nlohmann::ordered_json;
 
 inline constexpr const char* manifest_media_type = "application/vnd.oci.image.manifest.v1+json";
 
-inline ordered_json describe(const std::string& media_type, const digest& id, std::uint64_t size)
+OVERMOUNT_LAZY inline ordered_json describe(const std::string& media_type, const digest& id, std::uint64_t size)
 {
     return {{"mediaType", media_type}, {"digest", id.string()}, {"size", size}};
 }
 
-inline const char* layer_media_type(compression kind)
+OVERMOUNT_LAZY inline const char* layer_media_type(compression kind)
 {
     return kind == compression::gzip   ? "application/vnd.oci.image.layer.v1.tar+gzip"
            : kind == compression::zstd ? "application/vnd.oci.image.layer.v1.tar+zstd"
                                        : "application/vnd.oci.image.layer.v1.tar";
 }
 
-OVERMOUNT_DECL std::vector<offered_layer> distinct_layers(const std::vector<offered_image>& images)
+OVERMOUNT_LAZY_BODY std::vector<offered_layer> distinct_layers(const std::vector<offered_image>& images)
 {
     std::vector<offered_layer> out;
     std::set<diff_id> seen;
@@ -38,7 +38,7 @@ OVERMOUNT_DECL std::vector<offered_layer> distinct_layers(const std::vector<offe
     return out;
 }
 
-OVERMOUNT_DECL std::vector<kept_blob> distinct_blobs(const std::vector<offered_image>& images)
+OVERMOUNT_LAZY_BODY std::vector<kept_blob> distinct_blobs(const std::vector<offered_image>& images)
 {
     std::vector<kept_blob> out;
     std::set<digest> seen;
@@ -50,7 +50,7 @@ OVERMOUNT_DECL std::vector<kept_blob> distinct_blobs(const std::vector<offered_i
     return out;
 }
 
-OVERMOUNT_DECL std::string make_manifest(const offered_image& image, const blob_table& blobs)
+OVERMOUNT_LAZY_BODY std::string make_manifest(const offered_image& image, const blob_table& blobs)
 {
     if (image.kept)
         return image.kept->bytes;
@@ -66,7 +66,7 @@ OVERMOUNT_DECL std::string make_manifest(const offered_image& image, const blob_
     return out.dump();
 }
 
-inline std::string annotation(const ordered_json& entry, const char* name)
+OVERMOUNT_LAZY inline std::string annotation(const ordered_json& entry, const char* name)
 {
     const auto found = entry.find("annotations");
     return found != entry.end() && found->is_object() && found->contains(name) && (*found)[name].is_string()
@@ -78,7 +78,7 @@ inline constexpr const char* ref_name_annotation = "org.opencontainers.image.ref
 inline constexpr const char* image_name_annotation = "io.containerd.image.name";
 
 // Whether `later` takes the place of `entry`: it has its name, or is the same without one.
-inline bool replaces(const ordered_json& later, const ordered_json& entry)
+OVERMOUNT_LAZY inline bool replaces(const ordered_json& later, const ordered_json& entry)
 {
     const auto text = [&](const char* name) { return std::pair(annotation(later, name), annotation(entry, name)); };
     const auto [image, old_image] = text(image_name_annotation);
@@ -90,8 +90,8 @@ inline bool replaces(const ordered_json& later, const ordered_json& entry)
     return image == old_image && later["digest"] == entry["digest"];
 }
 
-OVERMOUNT_DECL std::string make_index(const std::vector<offered_image>& images,
-                                      const std::vector<std::string>& manifests, const std::string& old)
+OVERMOUNT_LAZY_BODY std::string make_index(const std::vector<offered_image>& images,
+                                           const std::vector<std::string>& manifests, const std::string& old)
 {
     ordered_json out{{"schemaVersion", 2}, {"mediaType", "application/vnd.oci.image.index.v1+json"}};
     ordered_json entries = ordered_json::array();
@@ -130,12 +130,12 @@ OVERMOUNT_DECL std::string make_index(const std::vector<offered_image>& images,
 }
 
 // As docker takes it.
-inline reference docker_name(const offered_name& name)
+OVERMOUNT_LAZY inline reference docker_name(const offered_name& name)
 {
     return reference::parse(name.image_name.empty() ? name.ref_name : name.image_name).with_default_tag();
 }
 
-OVERMOUNT_DECL std::string make_docker_manifest(const std::vector<offered_image>& images, const blob_table& blobs)
+OVERMOUNT_LAZY_BODY std::string make_docker_manifest(const std::vector<offered_image>& images, const blob_table& blobs)
 {
     ordered_json out = ordered_json::array();
     for (const offered_image& image : images) {
@@ -150,7 +150,7 @@ OVERMOUNT_DECL std::string make_docker_manifest(const std::vector<offered_image>
     return out.dump();
 }
 
-OVERMOUNT_DECL std::string make_repositories(const std::vector<offered_image>& images, const blob_table& blobs)
+OVERMOUNT_LAZY_BODY std::string make_repositories(const std::vector<offered_image>& images, const blob_table& blobs)
 {
     ordered_json out = ordered_json::object();
     for (const offered_image& image : images) {

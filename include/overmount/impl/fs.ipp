@@ -18,18 +18,18 @@
 
 namespace overmount::inline OVERMOUNT_ABI::detail {
 
-OVERMOUNT_DECL void throw_errno(const char* operation, std::string_view subject)
+OVERMOUNT_LAZY_BODY void throw_errno(const char* operation, std::string_view subject)
 {
     throw error::from_errno(errno).operation(operation).subject(subject);
 }
 
-OVERMOUNT_DECL unique_fd open_directory(int parent, const std::string& name)
+OVERMOUNT_LAZY_BODY unique_fd open_directory(int parent, const std::string& name)
 {
     return unique_fd(check(::openat(parent, name.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW),
                            "open directory", name));
 }
 
-OVERMOUNT_DECL unique_fd open_in_root(int root, const std::string& path, int flags)
+OVERMOUNT_LAZY_BODY unique_fd open_in_root(int root, const std::string& path, int flags)
 {
     open_how how{};
     how.flags = static_cast<unsigned>(flags | O_CLOEXEC);
@@ -162,18 +162,18 @@ private:
     int links_ = 0, steps_ = 0;
 };
 
-OVERMOUNT_DECL unique_fd walk_in_root(int root, const std::string& path, int flags)
+OVERMOUNT_LAZY_BODY unique_fd walk_in_root(int root, const std::string& path, int flags)
 {
     return root_walk(root).open(path, flags);
 }
 
-OVERMOUNT_DECL void make_directory(int parent, const std::string& name, mode_t mode)
+OVERMOUNT_LAZY_BODY void make_directory(int parent, const std::string& name, mode_t mode)
 {
     if (::mkdirat(parent, name.c_str(), mode) != 0 && errno != EEXIST)
         throw_errno("mkdir", name);
 }
 
-OVERMOUNT_DECL bool exists(int parent, const std::string& name)
+OVERMOUNT_LAZY_BODY bool exists(int parent, const std::string& name)
 {
     struct stat status;
     if (::fstatat(parent, name.c_str(), &status, AT_SYMLINK_NOFOLLOW) == 0)
@@ -189,7 +189,7 @@ struct close_directory
 };
 using directory_stream = std::unique_ptr<DIR, close_directory>;
 
-inline directory_stream stream_of(unique_fd fd)
+OVERMOUNT_LAZY inline directory_stream stream_of(unique_fd fd)
 {
     directory_stream stream(::fdopendir(fd.get()));
     if (!stream)
@@ -199,7 +199,7 @@ inline directory_stream stream_of(unique_fd fd)
 }
 
 // The next entry that is neither `.` nor `..`; null at the end.
-inline const dirent* next_entry(DIR* stream)
+OVERMOUNT_LAZY inline const dirent* next_entry(DIR* stream)
 {
     for (;;) {
         errno = 0;
@@ -214,7 +214,7 @@ inline const dirent* next_entry(DIR* stream)
     }
 }
 
-OVERMOUNT_DECL std::vector<std::string> list_directory(int parent, const std::string& name)
+OVERMOUNT_LAZY_BODY std::vector<std::string> list_directory(int parent, const std::string& name)
 {
     std::vector<std::string> names;
     const directory_stream stream = stream_of(open_directory(parent, name));
@@ -223,7 +223,7 @@ OVERMOUNT_DECL std::vector<std::string> list_directory(int parent, const std::st
     return names;
 }
 
-OVERMOUNT_DECL void write_all(int fd, std::span<const std::byte> bytes, const char* operation)
+OVERMOUNT_LAZY_BODY void write_all(int fd, std::span<const std::byte> bytes, const char* operation)
 {
     while (!bytes.empty()) {
         const ssize_t written = ::write(fd, bytes.data(), bytes.size());
@@ -235,7 +235,7 @@ OVERMOUNT_DECL void write_all(int fd, std::span<const std::byte> bytes, const ch
     }
 }
 
-OVERMOUNT_DECL std::optional<std::string> read_file(int parent, const std::string& name, std::uint64_t limit)
+OVERMOUNT_LAZY_BODY std::optional<std::string> read_file(int parent, const std::string& name, std::uint64_t limit)
 {
     const unique_fd fd(::openat(parent, name.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
     if (!fd && errno == ENOENT)
@@ -259,14 +259,14 @@ OVERMOUNT_DECL std::optional<std::string> read_file(int parent, const std::strin
     }
 }
 
-OVERMOUNT_DECL void write_file(int parent, const std::string& name, std::string_view content)
+OVERMOUNT_LAZY_BODY void write_file(int parent, const std::string& name, std::string_view content)
 {
     const unique_fd fd(check(
         ::openat(parent, name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600), "create", name));
     write_all(fd.get(), std::as_bytes(std::span(content)));
 }
 
-OVERMOUNT_DECL bool rename_into_place(int from, const std::string& name, int to, const std::string& new_name)
+OVERMOUNT_LAZY_BODY bool rename_into_place(int from, const std::string& name, int to, const std::string& new_name)
 {
     if (::renameat2(from, name.c_str(), to, new_name.c_str(), RENAME_NOREPLACE) == 0)
         return true;
@@ -275,16 +275,16 @@ OVERMOUNT_DECL bool rename_into_place(int from, const std::string& name, int to,
     return false;
 }
 
-OVERMOUNT_DECL void rename_over(int from, const std::string& name, int to, const std::string& new_name)
+OVERMOUNT_LAZY_BODY void rename_over(int from, const std::string& name, int to, const std::string& new_name)
 {
     check(::renameat(from, name.c_str(), to, new_name.c_str()), "rename", new_name);
 }
 
-OVERMOUNT_DECL void sync_directory(int fd) { check(::fsync(fd), "fsync directory"); }
+OVERMOUNT_LAZY_BODY void sync_directory(int fd) { check(::fsync(fd), "fsync directory"); }
 
 // One level of a tree that goes: files are unlinked, directories that are not empty move into `trash`.
-inline void empty_directory(int directory, int trash, std::vector<std::string>& moved,
-                            const std::function<void(ino_t)>& on_directory)
+OVERMOUNT_LAZY inline void empty_directory(int directory, int trash, std::vector<std::string>& moved,
+                                           const std::function<void(ino_t)>& on_directory)
 {
     const directory_stream stream = stream_of(open_directory(directory, "."));
     while (const dirent* found = next_entry(stream.get())) {
@@ -306,8 +306,8 @@ inline void empty_directory(int directory, int trash, std::vector<std::string>& 
     }
 }
 
-OVERMOUNT_DECL void remove_tree(int parent, const std::string& name, int trash,
-                                const std::function<void(ino_t)>& on_directory)
+OVERMOUNT_LAZY_BODY void remove_tree(int parent, const std::string& name, int trash,
+                                     const std::function<void(ino_t)>& on_directory)
 {
     if (::unlinkat(parent, name.c_str(), 0) == 0 || errno == ENOENT)
         return;
@@ -351,7 +351,7 @@ OVERMOUNT_DECL draft::~draft()
     }
 }
 
-inline bool lock_file(int fd, short type, bool wait)
+OVERMOUNT_LAZY inline bool lock_file(int fd, short type, bool wait)
 {
     struct flock request{};
     request.l_type = type;
@@ -366,20 +366,20 @@ inline bool lock_file(int fd, short type, bool wait)
     }
 }
 
-inline unique_fd open_lock(int parent, const std::string& name)
+OVERMOUNT_LAZY inline unique_fd open_lock(int parent, const std::string& name)
 {
     return unique_fd(
         check(::openat(parent, name.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600), "open", name));
 }
 
-OVERMOUNT_DECL file_lock file_lock::wait(int parent, const std::string& name, kind how)
+OVERMOUNT_LAZY_BODY file_lock file_lock::wait(int parent, const std::string& name, kind how)
 {
     unique_fd fd = open_lock(parent, name);
     lock_file(fd.get(), how == kind::shared ? F_RDLCK : F_WRLCK, true);
     return file_lock(std::move(fd));
 }
 
-OVERMOUNT_DECL std::optional<file_lock> file_lock::try_exclusive(int parent, const std::string& name)
+OVERMOUNT_LAZY_BODY std::optional<file_lock> file_lock::try_exclusive(int parent, const std::string& name)
 {
     for (;;) {
         unique_fd fd = open_lock(parent, name);
@@ -393,7 +393,7 @@ OVERMOUNT_DECL std::optional<file_lock> file_lock::try_exclusive(int parent, con
     }
 }
 
-OVERMOUNT_DECL std::string random_id()
+OVERMOUNT_LAZY_BODY std::string random_id()
 {
     std::array<unsigned char, 16> bytes;
     if (::getrandom(bytes.data(), bytes.size(), 0) != static_cast<ssize_t>(bytes.size()))
@@ -405,7 +405,7 @@ OVERMOUNT_DECL std::string random_id()
     return out;
 }
 
-OVERMOUNT_DECL std::string boot_id()
+OVERMOUNT_LAZY_BODY std::string boot_id()
 {
     auto text = read_file(AT_FDCWD, "/proc/sys/kernel/random/boot_id", 100).value_or("");
     while (!text.empty() && text.back() == '\n')
@@ -413,7 +413,7 @@ OVERMOUNT_DECL std::string boot_id()
     return text;
 }
 
-OVERMOUNT_DECL std::string percent_encode(std::string_view bytes)
+OVERMOUNT_LAZY_BODY std::string percent_encode(std::string_view bytes)
 {
     static constexpr char digits[] = "0123456789abcdef";
     std::string out;
@@ -427,7 +427,7 @@ OVERMOUNT_DECL std::string percent_encode(std::string_view bytes)
     return out;
 }
 
-OVERMOUNT_DECL std::string percent_decode(std::string_view text)
+OVERMOUNT_LAZY_BODY std::string percent_decode(std::string_view text)
 {
     const auto value = [](char c) { return c <= '9' ? c - '0' : c - 'a' + 10; };
     std::string out;

@@ -12,13 +12,13 @@
 
 namespace overmount::inline OVERMOUNT_ABI {
 
-OVERMOUNT_DECL image_config_edit::image_config_edit(const image_config& from)
+OVERMOUNT_LAZY_BODY image_config_edit::image_config_edit(const image_config& from)
     : base_(from.bytes()), old_environment_(from.environment()), old_labels_(from.labels()),
       old_ports_(from.exposed_ports()), layers_(from.diff_ids())
 {
 }
 
-OVERMOUNT_DECL image_config_edit& image_config_edit::set_environment(std::string_view name, std::string_view value)
+OVERMOUNT_LAZY_BODY image_config_edit& image_config_edit::set_environment(std::string_view name, std::string_view value)
 {
     if (name.empty() || name.find('=') != std::string_view::npos)
         throw error(errc::invalid_config).subject(name).detail("not the name of a variable");
@@ -31,7 +31,7 @@ OVERMOUNT_DECL image_config_edit& image_config_edit::set_environment(std::string
     return environment(std::move(all));
 }
 
-OVERMOUNT_DECL image_config_edit& image_config_edit::label(std::string name, std::string value)
+OVERMOUNT_LAZY_BODY image_config_edit& image_config_edit::label(std::string name, std::string value)
 {
     if (!labels_)
         labels_ = old_labels_;
@@ -39,7 +39,7 @@ OVERMOUNT_DECL image_config_edit& image_config_edit::label(std::string name, std
     return *this;
 }
 
-OVERMOUNT_DECL image_config_edit& image_config_edit::remove_label(std::string name)
+OVERMOUNT_LAZY_BODY image_config_edit& image_config_edit::remove_label(std::string name)
 {
     if (!labels_)
         labels_ = old_labels_;
@@ -47,7 +47,7 @@ OVERMOUNT_DECL image_config_edit& image_config_edit::remove_label(std::string na
     return *this;
 }
 
-OVERMOUNT_DECL image_config_edit& image_config_edit::expose(std::string port)
+OVERMOUNT_LAZY_BODY image_config_edit& image_config_edit::expose(std::string port)
 {
     if (!ports_)
         ports_ = old_ports_;
@@ -55,7 +55,7 @@ OVERMOUNT_DECL image_config_edit& image_config_edit::expose(std::string port)
     return *this;
 }
 
-OVERMOUNT_DECL image_config_edit& image_config_edit::append_layer(const diff_id& diff, history_entry step)
+OVERMOUNT_LAZY_BODY image_config_edit& image_config_edit::append_layer(const diff_id& diff, history_entry step)
 {
     touches_layers_ = true;
     step.empty_layer = false;
@@ -64,7 +64,7 @@ OVERMOUNT_DECL image_config_edit& image_config_edit::append_layer(const diff_id&
     return *this;
 }
 
-OVERMOUNT_DECL image_config_edit& image_config_edit::append_empty(history_entry step)
+OVERMOUNT_LAZY_BODY image_config_edit& image_config_edit::append_empty(history_entry step)
 {
     touches_layers_ = true;
     step.empty_layer = true;
@@ -72,15 +72,15 @@ OVERMOUNT_DECL image_config_edit& image_config_edit::append_empty(history_entry 
     return *this;
 }
 
-OVERMOUNT_DECL image_config_edit& image_config_edit::replace_layers(std::vector<diff_id> layers)
+OVERMOUNT_LAZY_BODY image_config_edit& image_config_edit::replace_layers(std::vector<diff_id> layers)
 {
     touches_layers_ = true;
     layers_ = std::move(layers);
     return *this;
 }
 
-OVERMOUNT_DECL image_config_edit& image_config_edit::replace_layers(std::vector<diff_id> layers,
-                                                                    std::vector<history_entry> history)
+OVERMOUNT_LAZY_BODY image_config_edit& image_config_edit::replace_layers(std::vector<diff_id> layers,
+                                                                         std::vector<history_entry> history)
 {
     replaces_history_ = true;
     steps_ = std::move(history);
@@ -92,7 +92,7 @@ namespace detail {
 // A document that keeps the order of its members.
 using config_json = nlohmann::ordered_json;
 
-inline bool is_rfc3339(std::string_view text)
+OVERMOUNT_LAZY inline bool is_rfc3339(std::string_view text)
 {
     constexpr std::string_view date_and_time = "0000-00-00T00:00:00";
     // Digits where the model has zeros.
@@ -118,7 +118,7 @@ inline bool is_rfc3339(std::string_view text)
     return text == "Z" || ((fits(text, "+00:00") || fits(text, "-00:00")) && number(1) <= 23 && number(4) <= 59);
 }
 
-inline const std::string& checked_time(const std::string& text, const char* what)
+OVERMOUNT_LAZY inline const std::string& checked_time(const std::string& text, const char* what)
 {
     if (!text.empty() && !is_rfc3339(text))
         throw error(errc::invalid_config).subject(what).detail("its time is not one of RFC 3339");
@@ -126,7 +126,7 @@ inline const std::string& checked_time(const std::string& text, const char* what
 }
 
 // Go writes null for what is not there, as well.
-inline config_json& object_at(config_json& in, const std::string& name)
+OVERMOUNT_LAZY inline config_json& object_at(config_json& in, const std::string& name)
 {
     config_json& out = in[name];
     if (!out.is_object())
@@ -163,18 +163,19 @@ void assign_members(config_json& into, const char* name, const std::optional<Nam
 }
 
 // Names, each with an object that has nothing to say; what old ones say stays.
+OVERMOUNT_LAZY
 inline void assign_names(config_json& into, const char* name, const std::optional<std::set<std::string>>& wanted)
 {
     assign_members(into, name, wanted, [](config_json& members, const std::string& one) { object_at(members, one); });
 }
 
-inline void assign_texts(config_json& into, const char* name,
-                         const std::optional<std::map<std::string, std::string>>& wanted)
+OVERMOUNT_LAZY inline void assign_texts(config_json& into, const char* name,
+                                        const std::optional<std::map<std::string, std::string>>& wanted)
 {
     assign_members(into, name, wanted, [](config_json& members, const auto& one) { members[one.first] = one.second; });
 }
 
-inline config_json step_of(const history_entry& from)
+OVERMOUNT_LAZY inline config_json step_of(const history_entry& from)
 {
     config_json out = config_json::object();
     const auto put = [&](const char* name, const std::string& value) {
@@ -190,7 +191,7 @@ inline config_json step_of(const history_entry& from)
     return out;
 }
 
-inline std::size_t layers_of(const config_json& history)
+OVERMOUNT_LAZY inline std::size_t layers_of(const config_json& history)
 {
     return static_cast<std::size_t>(std::ranges::count_if(history, [](const config_json& step) {
         const auto empty = step.find("empty_layer");
@@ -199,7 +200,7 @@ inline std::size_t layers_of(const config_json& history)
 }
 
 // As many steps that made a layer as there are layers.
-inline void fit_history(config_json& history, std::size_t layers)
+OVERMOUNT_LAZY inline void fit_history(config_json& history, std::size_t layers)
 {
     for (std::size_t have = layers_of(history); have < layers; ++have)
         history.push_back({{"comment", "how this layer was made is not recorded"}});
@@ -207,7 +208,7 @@ inline void fit_history(config_json& history, std::size_t layers)
 
 } // namespace detail
 
-OVERMOUNT_DECL image_config image_config_edit::build(const limits& bounds) const
+OVERMOUNT_LAZY_BODY image_config image_config_edit::build(const limits& bounds) const
 {
     using detail::config_json, detail::assign;
     config_json out = base_.empty() ? config_json::object() : config_json::parse(base_);

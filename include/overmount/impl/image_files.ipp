@@ -10,7 +10,7 @@
 
 namespace overmount::inline OVERMOUNT_ABI::detail {
 
-inline std::shared_ptr<const unique_fd> open_source(int parent, const std::string& path, int flags)
+OVERMOUNT_LAZY inline std::shared_ptr<const unique_fd> open_source(int parent, const std::string& path, int flags)
 {
     auto fd = std::make_shared<const unique_fd>(::openat(parent, path.c_str(), flags | O_RDONLY | O_CLOEXEC));
     if (!*fd)
@@ -18,7 +18,7 @@ inline std::shared_ptr<const unique_fd> open_source(int parent, const std::strin
     return fd;
 }
 
-inline file_range whole_file(std::shared_ptr<const unique_fd> fd, const std::string& path)
+OVERMOUNT_LAZY inline file_range whole_file(std::shared_ptr<const unique_fd> fd, const std::string& path)
 {
     struct stat status;
     check(::fstat(fd->get(), &status), "stat", path);
@@ -30,12 +30,12 @@ inline file_range whole_file(std::shared_ptr<const unique_fd> fd, const std::str
     return {std::move(fd), 0, static_cast<std::uint64_t>(status.st_size)};
 }
 
-OVERMOUNT_DECL file_range whole_file(const std::string& path)
+OVERMOUNT_LAZY_BODY file_range whole_file(const std::string& path)
 {
     return whole_file(open_source(AT_FDCWD, path, O_NONBLOCK), path);
 }
 
-OVERMOUNT_DECL std::string resolve_link(std::string_view directory, std::string_view target)
+OVERMOUNT_LAZY_BODY std::string resolve_link(std::string_view directory, std::string_view target)
 {
     std::string path = target.starts_with('/') ? std::string() : std::string(directory);
     for (std::size_t begin = 0; begin <= target.size();) {
@@ -50,7 +50,7 @@ OVERMOUNT_DECL std::string resolve_link(std::string_view directory, std::string_
     return path;
 }
 
-OVERMOUNT_DECL std::optional<digest> digest_of_name(std::string_view path)
+OVERMOUNT_LAZY_BODY std::optional<digest> digest_of_name(std::string_view path)
 {
     if (path.ends_with(".json"))
         path.remove_suffix(5);
@@ -63,12 +63,12 @@ OVERMOUNT_DECL std::optional<digest> digest_of_name(std::string_view path)
                              std::string(path.substr(slash + 1)));
 }
 
-OVERMOUNT_DECL std::string blob_path(const digest& id)
+OVERMOUNT_LAZY_BODY std::string blob_path(const digest& id)
 {
     return "blobs/" + std::string(to_string(id.algorithm())) + "/" + id.hex();
 }
 
-OVERMOUNT_DECL image_files::image_files(const std::string& path, const limits& bounds)
+OVERMOUNT_LAZY_BODY image_files::image_files(const std::string& path, const limits& bounds)
     : root_(open_source(AT_FDCWD, path, O_NONBLOCK)), bounds_(bounds), bytes_left_(bounds.all_json_bytes)
 {
     struct stat status;
@@ -84,7 +84,7 @@ OVERMOUNT_DECL image_files::image_files(const std::string& path, const limits& b
     }
 }
 
-OVERMOUNT_DECL void image_files::note_members(const std::string& path)
+OVERMOUNT_LAZY_BODY void image_files::note_members(const std::string& path)
 {
     const file_range archive = whole_file(root_, path);
     limits outer = bounds_;
@@ -116,7 +116,7 @@ OVERMOUNT_DECL void image_files::note_members(const std::string& path)
     frames.finish();
 }
 
-OVERMOUNT_DECL void image_files::note(const tar::entry& entry, file_range bytes)
+OVERMOUNT_LAZY_BODY void image_files::note(const tar::entry& entry, file_range bytes)
 {
     std::string name = tar::normalise(entry.path, bounds_);
     const bool there = members_.erase(name) + links_.erase(name) != 0;
@@ -131,7 +131,7 @@ OVERMOUNT_DECL void image_files::note(const tar::entry& entry, file_range bytes)
         links_.emplace(std::move(name), tar::normalise(entry.link_target, bounds_));
 }
 
-OVERMOUNT_DECL std::optional<file_range> image_files::find(std::string_view name) const
+OVERMOUNT_LAZY_BODY std::optional<file_range> image_files::find(std::string_view name) const
 {
     std::string path = resolve_link({}, name);
     if (directory_) {
@@ -150,14 +150,14 @@ OVERMOUNT_DECL std::optional<file_range> image_files::find(std::string_view name
     return std::nullopt;
 }
 
-OVERMOUNT_DECL file_range image_files::layer(std::string_view name, const diff_id& id) const
+OVERMOUNT_LAZY_BODY file_range image_files::layer(std::string_view name, const diff_id& id) const
 {
     if (auto found = find(name))
         return *found;
     throw error(errc::missing_blob).at(stage::source).layer(id.string()).subject(name);
 }
 
-OVERMOUNT_DECL std::string image_files::document(std::string_view name)
+OVERMOUNT_LAZY_BODY std::string image_files::document(std::string_view name)
 {
     const auto found = find(name);
     if (!found)
@@ -170,7 +170,7 @@ OVERMOUNT_DECL std::string image_files::document(std::string_view name)
     return found->text();
 }
 
-OVERMOUNT_DECL std::string image_files::document(const descriptor& what)
+OVERMOUNT_LAZY_BODY std::string image_files::document(const descriptor& what)
 {
     const std::string path = blob_path(what.digest());
     std::string text = document(path);

@@ -31,7 +31,7 @@ public:
             ::unlinkat(one->directory->get(), one->name.c_str(), one->flags);
     }
 
-    static asio::awaitable<void> run(pointer self)
+    OVERMOUNT_LAZY static asio::awaitable<void> run(pointer self)
     {
         auto begin = [self](const stop_flag&) { self->begin(); };
         co_await run_on(self->context_.pool(), std::move(begin));
@@ -168,8 +168,8 @@ private:
     std::vector<made_thing> made_; // what a failure removes, last first
 };
 
-inline asio::awaitable<void> write_layout(std::filesystem::path directory, std::vector<offered_image> images,
-                                          export_context context)
+OVERMOUNT_LAZY inline asio::awaitable<void> write_layout(std::filesystem::path directory, std::vector<offered_image> images,
+                                                         export_context context)
 {
     std::string name = directory.string();
     auto run = std::make_shared<layout_run>(std::move(directory), std::move(images), std::move(context));
@@ -178,8 +178,8 @@ inline asio::awaitable<void> write_layout(std::filesystem::path directory, std::
 
 } // namespace detail
 
-OVERMOUNT_DECL boost::asio::awaitable<void> oci_layout_target::write(std::vector<offered_image> images,
-                                                                     export_context context) const
+OVERMOUNT_LAZY_BODY boost::asio::awaitable<void> oci_layout_target::write(std::vector<offered_image> images,
+                                                                          export_context context) const
 {
     return detail::write_layout(directory_, std::move(images), std::move(context));
 }

@@ -103,7 +103,7 @@ private:
 } // namespace detail
 
 // The rest of the file at hand is left out.
-OVERMOUNT_DECL void on_disk_storage::reader::leave_file()
+OVERMOUNT_LAZY_BODY void on_disk_storage::reader::leave_file()
 {
     state_->file.reset();
     state_->left = 0;
@@ -111,7 +111,7 @@ OVERMOUNT_DECL void on_disk_storage::reader::leave_file()
         state_->in_file = state_->recipe->next() != tar::recipe_step::end_file;
 }
 
-OVERMOUNT_DECL void on_disk_storage::verify(const diff_id& id, const verify_context& context) const
+OVERMOUNT_LAZY_BODY void on_disk_storage::verify(const diff_id& id, const verify_context& context) const
 {
     detail::told_paths told;
     const auto tell = [&](std::string_view path, std::string_view how) {
@@ -149,7 +149,7 @@ OVERMOUNT_DECL void on_disk_storage::verify(const diff_id& id, const verify_cont
         context.changed("", "its tar has " + found.string());
 }
 
-OVERMOUNT_DECL void on_disk_storage::compare_with_recipe(const diff_id& id, const verify_context& context) const
+OVERMOUNT_LAZY_BODY void on_disk_storage::compare_with_recipe(const diff_id& id, const verify_context& context) const
 {
     const detail::unique_fd file = diffs_.open(id, "recipe");
     const auto found = lower(id);

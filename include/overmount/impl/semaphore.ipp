@@ -54,7 +54,7 @@ private:
     bool granted_ = false, taken_ = false;
 };
 
-OVERMOUNT_DECL void semaphore::state::release()
+OVERMOUNT_LAZY_BODY void semaphore::state::release()
 {
     std::shared_ptr<waiter> next;
     {
@@ -69,7 +69,7 @@ OVERMOUNT_DECL void semaphore::state::release()
     next->grant();
 }
 
-OVERMOUNT_DECL asio::awaitable<semaphore::permit> semaphore::acquire_from(std::shared_ptr<state> owner)
+OVERMOUNT_LAZY_BODY asio::awaitable<semaphore::permit> semaphore::acquire_from(std::shared_ptr<state> owner)
 {
     auto mine = std::make_shared<waiter>(owner);
     std::shared_ptr<async_job> base = mine;

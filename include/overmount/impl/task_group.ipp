@@ -10,7 +10,7 @@
 
 namespace overmount::inline OVERMOUNT_ABI::detail {
 
-OVERMOUNT_DECL asio::awaitable<void> task_group::join(std::shared_ptr<task_group> group)
+OVERMOUNT_LAZY_BODY asio::awaitable<void> task_group::join(std::shared_ptr<task_group> group)
 {
     std::shared_ptr<async_job> base = std::move(group);
     return async_job::wait_for(std::move(base));
@@ -21,7 +21,7 @@ OVERMOUNT_DECL void task_group::start()
     asio::dispatch(strand_, [self = self()] { self->spawn_all(); });
 }
 
-OVERMOUNT_DECL void task_group::spawn_all()
+OVERMOUNT_LAZY_BODY void task_group::spawn_all()
 {
     left_ = children_.size() + 1;
     for (auto& child : children_) {
@@ -37,7 +37,7 @@ OVERMOUNT_DECL void task_group::spawn_all()
     one_ended({});
 }
 
-OVERMOUNT_DECL void task_group::one_ended(std::exception_ptr failure)
+OVERMOUNT_LAZY_BODY void task_group::one_ended(std::exception_ptr failure)
 {
     if (failure && !failure_) {
         failure_ = std::move(failure);
@@ -55,7 +55,7 @@ OVERMOUNT_DECL void task_group::cancel() noexcept
         self->cancel_children();
     });
 }
-OVERMOUNT_DECL void task_group::cancel_children()
+OVERMOUNT_LAZY_BODY void task_group::cancel_children()
 {
     for (asio::cancellation_signal& signal : signals_)
         signal.emit(asio::cancellation_type::terminal);

@@ -15,7 +15,7 @@
 
 namespace overmount::inline OVERMOUNT_ABI::detail {
 
-inline const char* name_of_type(const struct stat& status)
+OVERMOUNT_LAZY inline const char* name_of_type(const struct stat& status)
 {
     switch (status.st_mode & S_IFMT) {
     case S_IFREG: return "a regular file";
@@ -28,7 +28,7 @@ inline const char* name_of_type(const struct stat& status)
     }
 }
 
-inline std::string octal(mode_t mode)
+OVERMOUNT_LAZY inline std::string octal(mode_t mode)
 {
     std::string out;
     for (int shift = 9; shift >= 0; shift -= 3)
@@ -36,18 +36,18 @@ inline std::string octal(mode_t mode)
     return out;
 }
 
-inline std::string owner_of(const struct stat& status)
+OVERMOUNT_LAZY inline std::string owner_of(const struct stat& status)
 {
     return std::to_string(status.st_uid) + ":" + std::to_string(status.st_gid);
 }
 
-inline std::string device_of(const struct stat& status)
+OVERMOUNT_LAZY inline std::string device_of(const struct stat& status)
 {
     return std::to_string(major(status.st_rdev)) + ":" + std::to_string(minor(status.st_rdev));
 }
 
 // The target of a link; one that was cut, and its size, differ from a whole one.
-inline std::string link_target(int directory, const std::string& name)
+OVERMOUNT_LAZY inline std::string link_target(int directory, const std::string& name)
 {
     std::string out(8192, '\0');
     const ssize_t size = ::readlinkat(directory, name.c_str(), out.data(), out.size());
@@ -57,7 +57,7 @@ inline std::string link_target(int directory, const std::string& name)
 }
 
 // The attributes that a layer may have, and overlayfs' own mark. A label that the host gives is none of them.
-inline std::map<std::string, std::string> attributes_of(int directory, const std::string& name)
+OVERMOUNT_LAZY inline std::map<std::string, std::string> attributes_of(int directory, const std::string& name)
 {
     // There is no call that takes a descriptor and a name before Linux 6.13.
     const std::string path = "/proc/self/fd/" + std::to_string(directory) + "/" + name;
@@ -185,7 +185,7 @@ private:
     std::map<ino_t, ino_t> links_;
 };
 
-OVERMOUNT_DECL void compare_trees(int wanted, int found, const verify_context& context)
+OVERMOUNT_LAZY_BODY void compare_trees(int wanted, int found, const verify_context& context)
 {
     tree_comparison(context).run(wanted, found);
 }

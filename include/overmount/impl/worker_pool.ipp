@@ -115,16 +115,16 @@ private:
     std::shared_ptr<state> state_;
 };
 
-OVERMOUNT_DECL worker_pool::worker_pool(unsigned workers) : state_(std::make_shared<state>(workers)) {}
+OVERMOUNT_LAZY_BODY worker_pool::worker_pool(unsigned workers) : state_(std::make_shared<state>(workers)) {}
 
-OVERMOUNT_DECL worker_pool worker_pool::of(boost::asio::execution_context& context)
+OVERMOUNT_LAZY_BODY worker_pool worker_pool::of(boost::asio::execution_context& context)
 {
     return boost::asio::use_service<service>(context).pool();
 }
 
-OVERMOUNT_DECL unsigned worker_pool::workers() const noexcept { return static_cast<unsigned>(state_->threads.size()); }
+OVERMOUNT_LAZY_BODY unsigned worker_pool::workers() const noexcept { return static_cast<unsigned>(state_->threads.size()); }
 
-OVERMOUNT_DECL void worker_pool::post(std::function<void()> job) const
+OVERMOUNT_LAZY_BODY void worker_pool::post(std::function<void()> job) const
 {
     const auto work = state_->work; // the job may end, and this handle with it, before we return
     {
@@ -135,7 +135,7 @@ OVERMOUNT_DECL void worker_pool::post(std::function<void()> job) const
     work->wake.notify_one();
 }
 
-OVERMOUNT_DECL bool worker_pool::has_jobs() const noexcept
+OVERMOUNT_LAZY_BODY bool worker_pool::has_jobs() const noexcept
 {
     return state_->work->waiting.load(std::memory_order_relaxed) != 0;
 }

@@ -45,7 +45,7 @@ private:
 };
 
 /// Whether a file is compressed as a whole, so that it takes an `archive_file`. *Errors*: errno values of stage source.
-[[nodiscard]] inline bool is_compressed(const std::string& path)
+OVERMOUNT_LAZY [[nodiscard]] inline bool is_compressed(const std::string& path)
 {
     std::byte head[16];
     const std::size_t size = detail::whole_file(path).read(0, head);

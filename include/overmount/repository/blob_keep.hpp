@@ -18,7 +18,7 @@
 namespace overmount::inline OVERMOUNT_ABI::detail {
 
 // Whether all blobs of the image are known by their digests: only then there is something that can go out as it came.
-[[nodiscard]] inline bool has_blobs(const found_image& image)
+OVERMOUNT_LAZY [[nodiscard]] inline bool has_blobs(const found_image& image)
 {
     return image.manifest &&
            std::ranges::all_of(image.layers, [](const found_layer& layer) { return layer.blob.has_value(); });
@@ -83,7 +83,7 @@ public:
 static_assert(diff_writer<null_writer>);
 
 // Shows the documents of an image whose layers' blobs are shown. The manifest comes last: where it is, all are.
-inline void keep_documents(store& records, const found_image& image, durability sync)
+OVERMOUNT_LAZY inline void keep_documents(store& records, const found_image& image, durability sync)
 {
     records.put_blob(image.config.id(), image.config.bytes(), sync);
     records.put_blob(digest::of(*image.manifest), *image.manifest, sync);

@@ -19,7 +19,7 @@
 namespace overmount::inline OVERMOUNT_ABI::detail {
 
 // A name that was asked for. A text such as `latest`, with neither slash nor colon, is none of an image.
-[[nodiscard]] inline offered_name name_as_given(const std::string& text)
+OVERMOUNT_LAZY [[nodiscard]] inline offered_name name_as_given(const std::string& text)
 {
     if (text.empty() || !std::ranges::all_of(text, [](unsigned char c) { return c > 0x20 && c < 0x7f; }))
         throw error(errc::invalid_reference).at(stage::target).subject(text);
@@ -34,7 +34,7 @@ namespace overmount::inline OVERMOUNT_ABI::detail {
 }
 
 // A name that the repository has for the image, as containerd writes it: the tag alone, and all of it.
-[[nodiscard]] inline offered_name name_of_tag(const std::string& full)
+OVERMOUNT_LAZY [[nodiscard]] inline offered_name name_of_tag(const std::string& full)
 {
     const reference parsed = reference::parse(full);
     return {parsed.tag() ? *parsed.tag() : full, full};
@@ -66,6 +66,7 @@ private:
 
 // The manifests that an image may go out with: those of the tags that it is asked for by, of its other tags, and all
 // others; each once.
+OVERMOUNT_LAZY
 [[nodiscard]] inline std::vector<digest> manifests_to_try(const digest& image, const std::vector<offered_name>& names,
                                                           const std::vector<tag_record>& tags,
                                                           const std::vector<digest>& all)

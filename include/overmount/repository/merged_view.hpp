@@ -118,7 +118,7 @@ open_merged(std::shared_ptr<repository_state<Storage>> owner, const merged_view&
     }
 }
 
-[[nodiscard]] inline bool same_attributes(const tar::entry& one, const tar::entry& two)
+OVERMOUNT_LAZY [[nodiscard]] inline bool same_attributes(const tar::entry& one, const tar::entry& two)
 {
     using tar::entry_type;
     if (one.type != two.type || one.mode != two.mode || one.uid != two.uid || one.gid != two.gid ||
@@ -134,6 +134,7 @@ open_merged(std::shared_ptr<repository_state<Storage>> owner, const merged_view&
     }
 }
 
+OVERMOUNT_LAZY
 [[nodiscard]] inline bool same_bytes(asset_stream::source& one, asset_stream::source& two, const stop_flag& stop)
 {
     constexpr std::size_t size = 64 << 10;

@@ -13,7 +13,7 @@
 namespace overmount::inline OVERMOUNT_ABI::detail {
 
 // Where a diff is below `diffs/`.
-[[nodiscard]] inline std::string directory_of(const diff_id& id)
+OVERMOUNT_LAZY [[nodiscard]] inline std::string directory_of(const diff_id& id)
 {
     return std::string(to_string(id.value().algorithm())) + "/" + id.value().hex();
 }

@@ -21,7 +21,7 @@ public:
 
     // Reads to the end of the stream; a failure reaches the reader behind the bytes before it. To run beside
     // the reader, in one group with it.
-    static asio::awaitable<void> run(std::shared_ptr<stream_feed> self, byte_stream from)
+    OVERMOUNT_LAZY static asio::awaitable<void> run(std::shared_ptr<stream_feed> self, byte_stream from)
     {
         std::exception_ptr failure;
         std::optional<semaphore::permit> permit;
