@@ -43,7 +43,7 @@ public:
     OVERMOUNT_LAZY explicit byte_sink(detail::unique_fd file);
 
     /// Writes all. *Errors*: those of the stream, errno values; stage target. *Cancellation*: what the stream supports.
-    [[nodiscard]] boost::asio::awaitable<void> write(worker_pool pool, std::span<const std::byte> bytes) const
+    OVERMOUNT_LAZY [[nodiscard]] boost::asio::awaitable<void> write(worker_pool pool, std::span<const std::byte> bytes) const
     {
         return target_->write(target_, std::move(pool), boost::asio::buffer(bytes.data(), bytes.size()));
     }

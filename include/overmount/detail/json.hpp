@@ -152,7 +152,7 @@ public:
     bool start_object(std::size_t) { return enter<json_field::object, json_field::dictionary>(false); }
     bool start_array(std::size_t) { return enter<json_field::list>(true); }
 
-    bool key(const std::string& name)
+    OVERMOUNT_LAZY bool key(const std::string& name)
     {
         count();
         level& top = open_.back();
@@ -180,7 +180,7 @@ public:
         return true;
     }
 
-    bool end_object()
+    OVERMOUNT_LAZY bool end_object()
     {
         const level done = open_.back();
         open_.pop_back();
@@ -200,7 +200,7 @@ public:
         return true;
     }
 
-    bool parse_error(std::size_t position, const std::string&, const nlohmann::detail::exception&)
+    OVERMOUNT_LAZY bool parse_error(std::size_t position, const std::string&, const nlohmann::detail::exception&)
     {
         throw error(errc::malformed_json).at(stage_).detail("at byte " + std::to_string(position));
     }
@@ -218,7 +218,7 @@ private:
 
     // Go's reader, which most tools use, takes `Digest` for `digest`, and U+017F and U+212A for `s` and `k`.
     // The known name where it would take `key` for it.
-    static std::string_view as_go_reads(std::string_view known, std::string_view key)
+    OVERMOUNT_LAZY static std::string_view as_go_reads(std::string_view known, std::string_view key)
     {
         const auto lower = [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; };
         for (const char c : known) {
@@ -236,14 +236,14 @@ private:
         return key.empty() ? known : std::string_view();
     }
 
-    void count()
+    OVERMOUNT_LAZY void count()
     {
         if (values_left_-- == 0)
             throw error(errc::json_limit_exceeded).at(stage_).detail("too many values");
     }
 
     // The field that the value that comes is of; none when it is unknown.
-    const json_field* next()
+    OVERMOUNT_LAZY const json_field* next()
     {
         count();
         if (open_.empty())
@@ -285,7 +285,7 @@ private:
         return true;
     }
 
-    bool refuse()
+    OVERMOUNT_LAZY bool refuse()
     {
         if (const json_field* field = next())
             throw wrong(*field);
@@ -293,7 +293,7 @@ private:
     }
 
     // What is read, such as `layers[3].digest`, or its member `more`.
-    [[nodiscard]] std::string where(std::string_view more = {}) const
+    OVERMOUNT_LAZY [[nodiscard]] std::string where(std::string_view more = {}) const
     {
         std::string out;
         const auto add = [&out](std::string_view name) { (out += out.empty() ? "" : ".") += name; };
@@ -310,11 +310,11 @@ private:
         return out.empty() ? "the document" : out;
     }
 
-    [[nodiscard]] error fail(std::string_view field, std::string_view why) const
+    OVERMOUNT_LAZY [[nodiscard]] error fail(std::string_view field, std::string_view why) const
     {
         return error(code_).at(stage_).subject(field).detail(why);
     }
-    [[nodiscard]] error wrong(const json_field& field) const
+    OVERMOUNT_LAZY [[nodiscard]] error wrong(const json_field& field) const
     {
         static constexpr const char* words[] = {"",
                                                 "it is not a string",

@@ -88,7 +88,7 @@ private:
         pool_->post([one] { one->run(); });
     }
     // Raises the flag and wakes whoever waits; the first failure is the group's.
-    void stop(std::exception_ptr failure) noexcept
+    OVERMOUNT_LAZY void stop(std::exception_ptr failure) noexcept
     {
         {
             const std::lock_guard guard(mutex_);
@@ -110,7 +110,7 @@ private:
         if (!failure_)
             failure_ = std::make_exception_ptr(error(asio::error::operation_aborted));
     }
-    void one_ended() noexcept
+    OVERMOUNT_LAZY void one_ended() noexcept
     {
         std::exception_ptr failure;
         std::vector<std::shared_ptr<step>> all; // freed before the coroutine goes on

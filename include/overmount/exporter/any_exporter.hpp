@@ -20,6 +20,7 @@ public:
     {}
 
     // Whoever awaits it keeps this.
+    OVERMOUNT_LAZY
     [[nodiscard]] boost::asio::awaitable<void> write(std::vector<offered_image> images, export_context context) const
     {
         return target_->write(std::move(images), std::move(context));

@@ -16,7 +16,7 @@ namespace overmount::inline OVERMOUNT_ABI::detail {
 class draft_file
 {
 public:
-    explicit draft_file(std::shared_ptr<const unique_fd> directory)
+    OVERMOUNT_LAZY explicit draft_file(std::shared_ptr<const unique_fd> directory)
         : directory_(std::move(directory)), name_(".overmount-" + random_id()),
           fd_(std::make_shared<unique_fd>(check(::openat(directory_->get(), name_.c_str(),
                                                          O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0666),
@@ -39,7 +39,7 @@ public:
         name_.clear();
     }
     // Gives it its name, instead of what has it now.
-    void place(const std::string& name, durability sync)
+    OVERMOUNT_LAZY void place(const std::string& name, durability sync)
     {
         if (sync != durability::none)
             check(::fsync(fd_->get()), "fsync", name);

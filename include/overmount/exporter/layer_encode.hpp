@@ -31,6 +31,7 @@ OVERMOUNT_LAZY inline asio::awaitable<void> for_output(std::string name, asio::a
 class verified_layer final : public layer_reader
 {
 public:
+    OVERMOUNT_LAZY
     explicit verified_layer(const offered_layer& layer) : verified_layer(layer.diff.value(), layer.size, layer.open())
     {
     }
@@ -60,7 +61,7 @@ private:
         : id_(id), size_(size), from_(std::move(from)), sum_(id.algorithm())
     {
     }
-    [[nodiscard]] error damaged(const std::string& how) const
+    OVERMOUNT_LAZY [[nodiscard]] error damaged(const std::string& how) const
     {
         return error(errc::invalid_asset).at(stage::storage).layer(id_.string()).detail(how);
     }
@@ -128,7 +129,7 @@ private:
         co_await run_on(std::move(pool), std::move(work));
     }
 
-    void begin(const stop_flag& stop)
+    OVERMOUNT_LAZY void begin(const stop_flag& stop)
     {
         draft_ = std::make_shared<draft_file>(directory_);
         if (what_ == file::unnamed)
@@ -140,7 +141,7 @@ private:
         fill(stop);
     }
 
-    void copy(const stop_flag& stop)
+    OVERMOUNT_LAZY void copy(const stop_flag& stop)
     {
         constexpr std::size_t room = 256 << 10;
         const auto buffer = std::make_unique_for_overwrite<std::byte[]>(room);
@@ -153,7 +154,7 @@ private:
     }
 
     // Reads as many blocks as there are workers.
-    void fill(const stop_flag& stop)
+    OVERMOUNT_LAZY void fill(const stop_flag& stop)
     {
         blocks_.clear();
         for (bool more = true; more && blocks_.size() < most_;) {
@@ -173,7 +174,7 @@ private:
         }
     }
 
-    void take(const stop_flag& stop)
+    OVERMOUNT_LAZY void take(const stop_flag& stop)
     {
         for (const block& one : blocks_) {
             encoder_.note(one.encoded);
@@ -182,7 +183,7 @@ private:
         fill(stop);
     }
 
-    void end()
+    OVERMOUNT_LAZY void end()
     {
         if (id_)
             return;
@@ -190,7 +191,7 @@ private:
         id_ = sum_.finish();
     }
 
-    void put(const std::string& bytes)
+    OVERMOUNT_LAZY void put(const std::string& bytes)
     {
         sum_.update(std::as_bytes(std::span(bytes)));
         draft_->write(bytes);

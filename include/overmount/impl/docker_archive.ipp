@@ -24,7 +24,7 @@ OVERMOUNT_LAZY inline std::string full_name(const std::string& tag)
 class layout_manifests
 {
 public:
-    explicit layout_manifests(image_files& files, const limits& bounds) : files_(files), bounds_(bounds)
+    OVERMOUNT_LAZY explicit layout_manifests(image_files& files, const limits& bounds) : files_(files), bounds_(bounds)
     {
         if (!files.find("index.json"))
             return;
@@ -35,7 +35,7 @@ public:
     }
 
     // Adds to an image what belongs to it: a manifest of the same config and layers.
-    void complete(found_image& image) const
+    OVERMOUNT_LAZY void complete(found_image& image) const
     {
         const auto fits = [&image](const found& candidate) {
             return candidate.value.config().digest() == image.config.id() &&
@@ -61,7 +61,7 @@ private:
         std::shared_ptr<const std::string> outermost; // index
     };
 
-    void collect(const descriptor& what, std::shared_ptr<const std::string> outermost, unsigned depth)
+    OVERMOUNT_LAZY void collect(const descriptor& what, std::shared_ptr<const std::string> outermost, unsigned depth)
     {
         const std::string path = blob_path(what.digest());
         const bool is_index = is_index_media_type(what.media_type());
@@ -82,7 +82,7 @@ private:
         });
     }
 
-    void collect_manifest(std::string text, std::shared_ptr<const std::string> outermost)
+    OVERMOUNT_LAZY void collect_manifest(std::string text, std::shared_ptr<const std::string> outermost)
     {
         try {
             manifests_.push_back({manifest::parse(std::move(text), bounds_), std::move(outermost)});

@@ -52,7 +52,7 @@ class root_walk
 public:
     explicit root_walk(int root) : root_(root) {}
 
-    unique_fd open(std::string path, int flags)
+    OVERMOUNT_LAZY unique_fd open(std::string path, int flags)
     {
         if (!enter_root() || ::fstat(here_.get(), &top_) != 0)
             return {};
@@ -67,7 +67,7 @@ public:
 
 private:
     // The next component that is no dot; empty at the end.
-    std::string next()
+    OVERMOUNT_LAZY std::string next()
     {
         for (;;) {
             rest_.erase(0, rest_.find_first_not_of('/'));
@@ -79,7 +79,7 @@ private:
     }
 
     // False when the walk is over: `result_` has what came of it.
-    bool enter(const std::string& name, int flags)
+    OVERMOUNT_LAZY bool enter(const std::string& name, int flags)
     {
         const bool last = rest_.empty(); // a slash behind it asks for a directory
         unique_fd found = opened(::openat(here_.get(), name.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC));
@@ -98,7 +98,7 @@ private:
         return true;
     }
 
-    bool follow(int link)
+    OVERMOUNT_LAZY bool follow(int link)
     {
         std::array<char, PATH_MAX> target;
         const ssize_t size = ::readlinkat(link, "", target.data(), target.size());
@@ -114,7 +114,7 @@ private:
     }
 
     // Goes down again from the root: the parent of a directory that was moved may lie outside.
-    bool leave()
+    OVERMOUNT_LAZY bool leave()
     {
         if (above_.empty())
             return true;
@@ -129,14 +129,14 @@ private:
         return true;
     }
 
-    bool enter_root()
+    OVERMOUNT_LAZY bool enter_root()
     {
         here_.reset(::openat(root_, ".", O_PATH | O_DIRECTORY | O_CLOEXEC));
         return static_cast<bool>(here_);
     }
 
     // Only what lies on the root's own file system. The steps are bounded: links may make them many.
-    unique_fd opened(int fd)
+    OVERMOUNT_LAZY unique_fd opened(int fd)
     {
         unique_fd out(fd);
         if (!out || ::fstat(out.get(), &status_) != 0)
@@ -148,7 +148,7 @@ private:
         return out;
     }
 
-    static bool fail(int number)
+    OVERMOUNT_LAZY static bool fail(int number)
     {
         errno = number;
         return false;

@@ -45,7 +45,7 @@ public:
     [[nodiscard]] bool empty() const noexcept { return left_.empty(); }
 
 private:
-    std::string_view take(std::size_t count)
+    OVERMOUNT_LAZY std::string_view take(std::size_t count)
     {
         if (count > left_.size())
             throw error(errc::invalid_asset).at(stage::storage).detail("an entry of the index is cut");

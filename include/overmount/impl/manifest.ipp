@@ -15,7 +15,7 @@ struct descriptor_parts
     std::optional<overmount::platform> platform;
     std::uint64_t size = 0;
 
-    [[nodiscard]] json_field field(json_field::action done)
+    OVERMOUNT_LAZY [[nodiscard]] json_field field(json_field::action done)
     {
         return json_object(
             {{"mediaType", json_text(media_type)},
@@ -29,7 +29,7 @@ struct descriptor_parts
                                        {"io.containerd.image.name", json_text(image_name)}})}},
             std::move(done));
     }
-    [[nodiscard]] descriptor take()
+    OVERMOUNT_LAZY [[nodiscard]] descriptor take()
     {
         descriptor out(std::move(media_type), *id, size);
         if (platform)

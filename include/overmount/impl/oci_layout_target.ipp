@@ -60,16 +60,17 @@ private:
         int flags;
     };
 
-    [[nodiscard]] digest_algorithm algorithm_of(const offered_layer& layer) const
+    OVERMOUNT_LAZY [[nodiscard]] digest_algorithm algorithm_of(const offered_layer& layer) const
     {
         return context_.encoding().kind() == compression::none ? layer.diff.value().algorithm()
                                                                : digest_algorithm::sha256;
     }
-    [[nodiscard]] const std::shared_ptr<const unique_fd>& folder(const offered_layer& layer) const
+    OVERMOUNT_LAZY [[nodiscard]] const std::shared_ptr<const unique_fd>& folder(const offered_layer& layer) const
     {
         return folders_.at(algorithm_of(layer));
     }
 
+    OVERMOUNT_LAZY
     std::shared_ptr<const unique_fd> open_folder(std::shared_ptr<const unique_fd> parent, const std::string& name)
     {
         if (::mkdirat(parent->get(), name.c_str(), 0777) == 0)
@@ -80,7 +81,7 @@ private:
         return std::make_shared<unique_fd>(check(fd, "open directory", name));
     }
 
-    void begin()
+    OVERMOUNT_LAZY void begin()
     {
         std::filesystem::path path = std::filesystem::absolute(directory_).lexically_normal();
         if (path.filename().empty())
@@ -107,7 +108,7 @@ private:
             need(blob.id.algorithm());
     }
 
-    void place(draft_file& draft, const std::shared_ptr<const unique_fd>& directory, const std::string& name)
+    OVERMOUNT_LAZY void place(draft_file& draft, const std::shared_ptr<const unique_fd>& directory, const std::string& name)
     {
         const bool is_new = !exists(directory->get(), name);
         draft.place(name, context_.sync());
@@ -115,7 +116,7 @@ private:
             made_.push_back({directory, name, 0});
     }
 
-    void copy(const kept_blob& blob, const stop_flag& stop)
+    OVERMOUNT_LAZY void copy(const kept_blob& blob, const stop_flag& stop)
     {
         const auto& directory = folders_.at(blob.id.algorithm());
         draft_file draft(directory);
@@ -129,12 +130,13 @@ private:
         place(draft, directory, blob.id.hex());
     }
 
-    void keep(const diff_id& id, layer_encode& encoded)
+    OVERMOUNT_LAZY void keep(const diff_id& id, layer_encode& encoded)
     {
         place(*encoded.draft(), folders_.at(encoded.id().algorithm()), encoded.id().hex());
         blobs_.insert({id, {encoded.id(), encoded.size(), context_.encoding().kind()}});
     }
 
+    OVERMOUNT_LAZY
     void put(const std::shared_ptr<const unique_fd>& directory, const std::string& name, const std::string& text)
     {
         draft_file draft(directory);
@@ -142,7 +144,7 @@ private:
         place(draft, directory, name);
     }
 
-    void end()
+    OVERMOUNT_LAZY void end()
     {
         std::vector<std::string> manifests;
         const auto& folder = folders_.at(digest_algorithm::sha256);

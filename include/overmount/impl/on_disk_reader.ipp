@@ -35,7 +35,7 @@ class moved_files
 {
 public:
     // Reads a recipe to its end. What it says was moved must be there, so that it is no more than the disk holds.
-    void read(tar::recipe_reader recipe, int aside)
+    OVERMOUNT_LAZY void read(tar::recipe_reader recipe, int aside)
     {
         std::uint64_t files = 0;
         for (auto step = recipe.next(); step != tar::recipe_step::end; step = recipe.next()) {
@@ -50,7 +50,7 @@ public:
     }
 
     // Where below `aside` the file is that was the `file`th of the recipe; empty when it has not moved.
-    [[nodiscard]] std::string find(const std::string& path, std::uint64_t file) const
+    OVERMOUNT_LAZY [[nodiscard]] std::string find(const std::string& path, std::uint64_t file) const
     {
         const move* first = nullptr;
         std::size_t end_of_first = 0;
@@ -83,13 +83,13 @@ struct on_disk_storage::reader::state
 {
     OVERMOUNT_LAZY state(int diffs, const std::string& path, const diff_id& id);
 
-    [[nodiscard]] tar::recipe_reader read_recipe() const
+    OVERMOUNT_LAZY [[nodiscard]] tar::recipe_reader read_recipe() const
     {
         return tar::recipe_reader([fd = recipe_file.get()](std::span<std::byte> into) {
             return detail::read_some(fd, into, "read recipe");
         });
     }
-    [[noreturn]] void changed(const char* how) const
+    OVERMOUNT_LAZY [[noreturn]] void changed(const char* how) const
     {
         throw error(errc::diff_changed).at(stage::storage).layer(layer).entry(recipe->path()).detail(how);
     }

@@ -27,7 +27,7 @@ OVERMOUNT_LAZY inline int create_file(int directory, const char* name)
 // `<staging>/<name>/` holds `rootfs`, `recipe`, `aside` where something was replaced and, when done, `diff.json`.
 struct on_disk_storage::writer::state
 {
-    state(const detail::diff_directory& diffs, const write_context& context)
+    OVERMOUNT_LAZY state(const detail::diff_directory& diffs, const write_context& context)
         : place(diffs.place()), staging(context.staging()), name(context.name()), boot_id(diffs.boot()),
           frames(context.bounds())
     {

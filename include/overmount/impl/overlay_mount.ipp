@@ -139,7 +139,7 @@ public:
 private:
     OVERMOUNT_LAZY [[nodiscard]] std::string read_log() const;
     OVERMOUNT_LAZY void give_text(const char* key, const mount_directory& directory, int fd, const std::string& what);
-    [[nodiscard]] error refusal(int number, std::string_view step, std::string_view subject = {}) const
+    OVERMOUNT_LAZY [[nodiscard]] error refusal(int number, std::string_view step, std::string_view subject = {}) const
     {
         return mount_error(number, step, subject, explain(number, spec_), read_log());
     }

@@ -18,7 +18,7 @@ public:
         if (granted_ && !taken_)
             owner_->release();
     }
-    void grant()
+    OVERMOUNT_LAZY void grant()
     {
         granted_ = true;
         complete();

@@ -96,7 +96,7 @@ class tree_comparison
 public:
     explicit tree_comparison(const verify_context& context) : context_(context) {}
 
-    void run(int wanted, int found)
+    OVERMOUNT_LAZY void run(int wanted, int found)
     {
         compare_one(wanted, found, ".", "");
         for (todo_.emplace_back(); !todo_.empty();) {
@@ -108,14 +108,14 @@ public:
     }
 
 private:
-    static unique_fd open(int top, const std::string& path)
+    OVERMOUNT_LAZY static unique_fd open(int top, const std::string& path)
     {
         unique_fd fd = open_in_root(top, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
         check(fd.get(), "open directory", path);
         return fd;
     }
 
-    void compare_names(int wanted, int found, const std::string& path)
+    OVERMOUNT_LAZY void compare_names(int wanted, int found, const std::string& path)
     {
         auto left = list_directory(wanted, "."), right = list_directory(found, ".");
         std::ranges::sort(left);
@@ -136,7 +136,7 @@ private:
         }
     }
 
-    void compare_one(int wanted, int found, const std::string& name, const std::string& path)
+    OVERMOUNT_LAZY void compare_one(int wanted, int found, const std::string& name, const std::string& path)
     {
         struct stat left, right;
         check(::fstatat(wanted, name.c_str(), &left, AT_SYMLINK_NOFOLLOW), "stat", path);
@@ -173,7 +173,7 @@ private:
     }
 
     // Names that are one file on one side are one on the other.
-    bool same_links(const struct stat& left, const struct stat& right)
+    OVERMOUNT_LAZY bool same_links(const struct stat& left, const struct stat& right)
     {
         if (left.st_nlink != right.st_nlink)
             return false;

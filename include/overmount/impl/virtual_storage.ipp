@@ -42,7 +42,7 @@ OVERMOUNT_LAZY inline bool is_whiteout_entry(std::string_view path)
 // `<staging>/<name>/` holds `layer.tar` and `index`; when done, also `diff.json`.
 struct virtual_storage::writer::state
 {
-    state(const detail::diff_directory& diffs, const write_context& context)
+    OVERMOUNT_LAZY state(const detail::diff_directory& diffs, const write_context& context)
         : place(diffs.place()), staging(context.staging()), name(context.name()), bounds(context.bounds()),
           frames(bounds)
     {
@@ -56,7 +56,7 @@ struct virtual_storage::writer::state
         record.boot = diffs.boot();
     }
 
-    [[nodiscard]] detail::unique_fd make(const char* file) const
+    OVERMOUNT_LAZY [[nodiscard]] detail::unique_fd make(const char* file) const
     {
         return detail::unique_fd(detail::check(
             ::openat(directory.get(), file, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600), "create",

@@ -20,7 +20,7 @@ namespace overmount::inline OVERMOUNT_ABI {
 // What the threads share; it outlives the handles where the last one goes on a worker.
 struct worker_pool::queue
 {
-    void run() noexcept
+    OVERMOUNT_LAZY void run() noexcept
     {
         std::unique_lock lock(mutex);
         for (;;) {
@@ -56,7 +56,7 @@ struct worker_pool::queue
 
 struct worker_pool::state
 {
-    explicit state(unsigned workers)
+    OVERMOUNT_LAZY explicit state(unsigned workers)
     {
         try {
             for (unsigned i = 0; i < std::max(workers, 1u); ++i) {
@@ -72,7 +72,7 @@ struct worker_pool::state
     state(const state&) = delete;
     state& operator=(const state&) = delete;
 
-    void end() noexcept
+    OVERMOUNT_LAZY void end() noexcept
     {
         {
             const std::lock_guard guard(work->mutex);
@@ -97,7 +97,7 @@ public:
     using key_type = service;
     inline static boost::asio::execution_context::id id;
 
-    explicit service(boost::asio::execution_context& context)
+    OVERMOUNT_LAZY explicit service(boost::asio::execution_context& context)
         : boost::asio::execution_context::service(context),
           jobs_(boost::asio::use_service<detail::async_job::registry>(context)),
           state_(std::make_shared<state>(std::thread::hardware_concurrency()))

@@ -20,7 +20,7 @@ public:
     {}
 
     // Whoever awaits it keeps this.
-    [[nodiscard]] boost::asio::awaitable<std::vector<found_image>> discover(import_context context) const
+    OVERMOUNT_LAZY [[nodiscard]] boost::asio::awaitable<std::vector<found_image>> discover(import_context context) const
     {
         return source_->discover(std::move(context));
     }

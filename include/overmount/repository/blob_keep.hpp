@@ -28,20 +28,20 @@ OVERMOUNT_LAZY [[nodiscard]] inline bool has_blobs(const found_image& image)
 class blob_draft
 {
 public:
-    blob_draft(int staging, std::string name) : staging_(staging), name_(std::move(name))
+    OVERMOUNT_LAZY blob_draft(int staging, std::string name) : staging_(staging), name_(std::move(name))
     {
         constexpr int flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
         file_.reset(check(::openat(staging_, name_.c_str(), flags, 0600), "create", name_));
     }
     void write(std::span<const std::byte> bytes) { write_all(file_.get(), bytes); }
     // All of it was written, and has its digest.
-    void finish(durability sync)
+    OVERMOUNT_LAZY void finish(durability sync)
     {
         if (sync == durability::full)
             check(::fsync(file_.get()), "fsync", name_);
         file_.reset();
     }
-    void publish(store& records, const digest& id, durability sync) const
+    OVERMOUNT_LAZY void publish(store& records, const digest& id, durability sync) const
     {
         records.publish_blob(staging_, name_, id, sync);
     }

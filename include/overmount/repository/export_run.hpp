@@ -44,7 +44,7 @@ OVERMOUNT_LAZY [[nodiscard]] inline offered_name name_of_tag(const std::string& 
 class stored_blob final : public layer_reader
 {
 public:
-    stored_blob(const store& records, const digest& id) : fd_(records.blob(id))
+    OVERMOUNT_LAZY stored_blob(const store& records, const digest& id) : fd_(records.blob(id))
     {
         if (!fd_)
             throw error(errc::missing_blob).at(stage::storage).subject(id.string());

@@ -62,7 +62,7 @@ template <packable_storage Storage>
 class unpacked_file final : public asset_stream::source
 {
 public:
-    unpacked_file(const lower_directory& in, const diff_id& id, const std::string& path, std::uint64_t size)
+    OVERMOUNT_LAZY unpacked_file(const lower_directory& in, const diff_id& id, const std::string& path, std::uint64_t size)
         : layer_(id.string()), path_(path), left_(size)
     {
         file_ = open_in_root(in.fd->get(), path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
@@ -91,7 +91,7 @@ public:
     }
 
 private:
-    [[noreturn]] void changed() const
+    OVERMOUNT_LAZY [[noreturn]] void changed() const
     {
         throw error(errc::diff_changed).at(stage::storage).layer(layer_).entry(path_);
     }

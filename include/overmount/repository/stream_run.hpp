@@ -22,7 +22,7 @@ class file_source
 public:
     explicit file_source(file_range bytes) : bytes_(std::move(bytes)) {}
     void wakes(const std::weak_ptr<step>&) noexcept {} // it never lacks anything
-    [[nodiscard]] std::optional<std::span<const std::byte>> front()
+    OVERMOUNT_LAZY [[nodiscard]] std::optional<std::span<const std::byte>> front()
     {
         if (front_.empty()) {
             const std::size_t count = bytes_.read(position_, {buffer_.get(), size});

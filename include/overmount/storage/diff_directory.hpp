@@ -27,7 +27,7 @@ public:
     [[nodiscard]] const std::string& boot() const noexcept { return boot_; }
 
     // A diff of an earlier boot that was never synced does not count: a power cut may have emptied its files.
-    [[nodiscard]] bool contains(const diff_id& id) const
+    OVERMOUNT_LAZY [[nodiscard]] bool contains(const diff_id& id) const
     {
         const auto text = read_record(id);
         if (!text)
@@ -36,7 +36,7 @@ public:
         return found.sync != durability::none || found.boot == boot_;
     }
 
-    [[nodiscard]] diff_record record(const diff_id& id) const
+    OVERMOUNT_LAZY [[nodiscard]] diff_record record(const diff_id& id) const
     {
         const auto text = read_record(id);
         if (!text)
@@ -45,7 +45,7 @@ public:
     }
 
     // A file of the diff; `layer_not_found` where there is none.
-    [[nodiscard]] unique_fd open(const diff_id& id, const char* name) const
+    OVERMOUNT_LAZY [[nodiscard]] unique_fd open(const diff_id& id, const char* name) const
     {
         unique_fd fd(
             ::openat(place_.diffs(), (directory_of(id) + "/" + name).c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC));
@@ -56,7 +56,7 @@ public:
         return fd;
     }
 
-    void erase(const diff_id& id) const
+    OVERMOUNT_LAZY void erase(const diff_id& id) const
     {
         const std::string gone = "erased-" + random_id();
         if (::renameat(place_.diffs(), directory_of(id).c_str(), place_.staging(), gone.c_str()) != 0) {
@@ -68,7 +68,7 @@ public:
     }
 
     // Writes `diff.json` into a directory that is complete but for it.
-    static void write_record(const storage_place& place, int directory, const diff_record& record)
+    OVERMOUNT_LAZY static void write_record(const storage_place& place, int directory, const diff_record& record)
     {
         write_file(directory, "diff.json", record.to_json());
         if (place.sync() != durability::full)
@@ -80,8 +80,8 @@ public:
 
     // Moves a finished directory to its place; false when one is there. With `batch`, what several
     // were moved into is synced once, by `repository_state::sync_published`.
-    [[nodiscard]] static bool publish(const storage_place& place, int staging, const std::string& name,
-                                      const diff_id& id)
+    OVERMOUNT_LAZY [[nodiscard]] static bool publish(const storage_place& place, int staging, const std::string& name,
+                                                     const diff_id& id)
     {
         const std::string algorithm(to_string(id.value().algorithm()));
         make_directory(place.diffs(), algorithm, 0700);
@@ -93,7 +93,7 @@ public:
     }
 
 private:
-    [[nodiscard]] std::optional<std::string> read_record(const diff_id& id) const
+    OVERMOUNT_LAZY [[nodiscard]] std::optional<std::string> read_record(const diff_id& id) const
     {
         return read_file(place_.diffs(), directory_of(id) + "/diff.json", 1ull << 30);
     }

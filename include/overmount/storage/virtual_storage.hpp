@@ -68,7 +68,7 @@ private:
 class virtual_storage::reader
 {
 public:
-    [[nodiscard]] std::size_t read(std::span<std::byte> into)
+    OVERMOUNT_LAZY [[nodiscard]] std::size_t read(std::span<std::byte> into)
     {
         const std::size_t count = bytes_.read(position_, into);
         position_ += count;
@@ -87,7 +87,7 @@ private:
 class virtual_storage::entry_reader
 {
 public:
-    [[nodiscard]] bool next(tar::located_entry& into)
+    OVERMOUNT_LAZY [[nodiscard]] bool next(tar::located_entry& into)
     {
         return std::visit([&into](auto& from) { return from.next(into); }, from_);
     }

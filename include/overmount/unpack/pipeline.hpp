@@ -63,7 +63,7 @@ public:
     explicit file_input(file_range bytes) : bytes_(std::move(bytes)) {}
     void wakes(const std::weak_ptr<step>&) noexcept {} // it never lacks anything
     // As `file_range::read`, one piece after the other; never nothing.
-    [[nodiscard]] std::optional<std::size_t> read(std::span<std::byte> into)
+    OVERMOUNT_LAZY [[nodiscard]] std::optional<std::size_t> read(std::span<std::byte> into)
     {
         const std::size_t count = bytes_.read(position_, into);
         position_ += count;
