@@ -11,7 +11,6 @@
 #include <string>
 #include <string_view>
 #include <utility>
-#include <variant>
 #include <vector>
 
 namespace overmount::inline OVERMOUNT_ABI::detail {
@@ -46,7 +45,16 @@ public:
         std::vector<json_field> element; // one
         text_taker key;
     };
-    using form = std::variant<refused, text_taker, number_taker, flag_taker, object, list, dictionary>;
+    enum class form : unsigned char
+    {
+        refused,
+        text,
+        number,
+        flag,
+        object,
+        list,
+        dictionary,
+    };
     enum class presence : unsigned char
     {
         optional,
@@ -54,7 +62,19 @@ public:
         required_or_null,
     };
 
-    explicit json_field(form value, action done = {}) : form_(std::move(value)), done_(std::move(done)) {}
+    explicit json_field(refused value) : form_(form::refused), why_(value.why) {}
+    explicit json_field(text_taker take) : form_(form::text), text_(std::move(take)) {}
+    explicit json_field(number_taker take) : form_(form::number), number_(std::move(take)) {}
+    explicit json_field(flag_taker take) : form_(form::flag), flag_(std::move(take)) {}
+    OVERMOUNT_LAZY json_field(object value, action done)
+        : form_(form::object), done_(std::move(done)), members_(std::move(value.members)), any_keys_(value.any_keys)
+    {}
+    OVERMOUNT_LAZY explicit json_field(list value)
+        : form_(form::list), element_(std::move(value.element)), most_(value.most)
+    {}
+    OVERMOUNT_LAZY explicit json_field(dictionary value)
+        : form_(form::dictionary), text_(std::move(value.key)), element_(std::move(value.element))
+    {}
 
     [[nodiscard]] json_field required() &&
     {
@@ -70,9 +90,18 @@ public:
 
 private:
     friend class json_reader;
+    // No variant: a compiler takes more for it than for all the rest here.
     form form_;
-    action done_;
     presence presence_ = presence::optional;
+    const char* why_ = nullptr;
+    action done_;
+    text_taker text_; // of a dictionary, what takes the keys
+    number_taker number_;
+    flag_taker flag_;
+    std::vector<member> members_;
+    bool any_keys_ = false;
+    std::vector<json_field> element_;
+    std::size_t most_ = 0;
 };
 
 OVERMOUNT_LAZY [[nodiscard]] inline json_field json_text(json_field::text_taker take)
@@ -110,7 +139,7 @@ OVERMOUNT_LAZY [[nodiscard]] inline json_field json_object(std::vector<json_fiel
 // An object whose keys are anybody's: annotations, labels.
 OVERMOUNT_LAZY [[nodiscard]] inline json_field json_map(std::vector<json_field::member> members)
 {
-    return json_field(json_field::object{std::move(members), true});
+    return json_field(json_field::object{std::move(members), true}, {});
 }
 // The same where all its members are of one form: `key` is called with the name of each, before it is read.
 OVERMOUNT_LAZY [[nodiscard]] inline json_field json_dictionary(json_field element, json_field::text_taker key)
@@ -143,14 +172,14 @@ public:
             throw wrong(*field);
         return true;
     }
-    bool boolean(bool value) { return take<json_field::flag_taker>(value); }
+    bool boolean(bool value) { return take(json_field::form::flag, &json_field::flag_, value); }
     bool number_integer(std::int64_t) { return refuse(); } // the negative ones
-    bool number_unsigned(std::uint64_t value) { return take<json_field::number_taker>(value); }
+    bool number_unsigned(std::uint64_t value) { return take(json_field::form::number, &json_field::number_, value); }
     bool number_float(double, const std::string&) { return refuse(); }
-    bool string(std::string& value) { return take<json_field::text_taker>(std::move(value)); }
+    bool string(std::string& value) { return take(json_field::form::text, &json_field::text_, std::move(value)); }
     bool binary(std::vector<std::uint8_t>&) { return refuse(); } // not in JSON
-    bool start_object(std::size_t) { return enter<json_field::object, json_field::dictionary>(false); }
-    bool start_array(std::size_t) { return enter<json_field::list>(true); }
+    bool start_object(std::size_t) { return enter(false, json_field::form::object, json_field::form::dictionary); }
+    bool start_array(std::size_t) { return enter(true, json_field::form::list, json_field::form::list); }
 
     OVERMOUNT_LAZY bool key(const std::string& name)
     {
@@ -159,20 +188,20 @@ public:
         next_ = nullptr;
         if (top.field == nullptr)
             return true;
-        if (const auto* any = std::get_if<json_field::dictionary>(&top.field->form_)) {
+        if (top.field->form_ == json_field::form::dictionary) {
             key_ = name;
-            next_ = &any->element.front();
-            with_place([&] { any->key(name); });
+            next_ = &top.field->element_.front();
+            with_place([&] { top.field->text_(name); });
             return true;
         }
-        const auto& [members, any_keys] = std::get<json_field::object>(top.field->form_);
+        const auto& members = top.field->members_;
         for (std::size_t i = 0; i < members.size() && next_ == nullptr; ++i) {
             if (members[i].first == name) {
                 top.index = i;
                 next_ = &members[i].second;
                 if ((std::exchange(top.seen, top.seen | bit(i)) & bit(i)) != 0)
                     throw fail(where(), "it is there twice");
-            } else if (!any_keys && members[i].first == as_go_reads(members[i].first, name)) {
+            } else if (!top.field->any_keys_ && members[i].first == as_go_reads(members[i].first, name)) {
                 open_.pop_back();
                 throw fail(where(name), "its name has other letters: readers disagree about it");
             }
@@ -184,9 +213,9 @@ public:
     {
         const level done = open_.back();
         open_.pop_back();
-        if (done.field == nullptr || std::holds_alternative<json_field::dictionary>(done.field->form_))
+        if (done.field == nullptr || done.field->form_ == json_field::form::dictionary)
             return true;
-        const auto& members = std::get<json_field::object>(done.field->form_).members;
+        const auto& members = done.field->members_;
         for (std::size_t i = 0; i < members.size(); ++i)
             if (members[i].second.presence_ != json_field::presence::optional && (done.seen & bit(i)) == 0)
                 throw fail(where(members[i].first), "it is missing");
@@ -254,32 +283,29 @@ private:
         ++top.index;
         if (top.field == nullptr)
             return nullptr;
-        const auto& [element, most] = std::get<json_field::list>(top.field->form_);
-        if (top.index > most)
+        if (top.index > top.field->most_)
             throw fail(where(), "too many of them");
-        return &element.front();
+        return &top.field->element_.front();
     }
 
     template <class Taker, class Value>
-    bool take(Value value)
+    bool take(json_field::form wanted, Taker json_field::*taker, Value value)
     {
         const json_field* field = next();
         if (field == nullptr)
             return true;
-        const auto* taker = std::get_if<Taker>(&field->form_);
-        if (taker == nullptr)
+        if (field->form_ != wanted)
             throw wrong(*field);
-        with_place([&] { (*taker)(std::move(value)); });
+        with_place([&] { (field->*taker)(std::move(value)); });
         return true;
     }
 
-    template <class... Forms>
-    bool enter(bool is_list)
+    OVERMOUNT_LAZY bool enter(bool is_list, json_field::form one, json_field::form other)
     {
         const json_field* field = next();
         if (open_.size() >= depth_)
             throw error(errc::json_limit_exceeded).at(stage_).detail("it nests too deep");
-        if (field != nullptr && !(std::holds_alternative<Forms>(field->form_) || ...))
+        if (field != nullptr && field->form_ != one && field->form_ != other)
             throw wrong(*field);
         open_.push_back({field, is_list});
         return true;
@@ -300,10 +326,10 @@ private:
         for (const level& each : open_) {
             if (each.is_list)
                 out += "[" + std::to_string(each.index - 1) + "]";
-            else if (std::holds_alternative<json_field::dictionary>(each.field->form_))
+            else if (each.field->form_ == json_field::form::dictionary)
                 add(key_);
             else
-                add(std::get<json_field::object>(each.field->form_).members[each.index].first);
+                add(each.field->members_[each.index].first);
         }
         if (!more.empty())
             add(more);
@@ -323,8 +349,7 @@ private:
                                                 "it is not an object",
                                                 "it is not a list",
                                                 "it is not an object"};
-        const auto* reason = std::get_if<json_field::refused>(&field.form_);
-        return fail(where(), reason != nullptr ? reason->why : words[field.form_.index()]);
+        return fail(where(), field.why_ != nullptr ? field.why_ : words[static_cast<std::size_t>(field.form_)]);
     }
 
     template <class Call>
