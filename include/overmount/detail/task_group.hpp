@@ -7,6 +7,7 @@
 #include <boost/asio/strand.hpp>
 #include <boost/asio/this_coro.hpp>
 
+#include <functional>
 #include <list>
 #include <vector>
 
@@ -18,6 +19,10 @@ class task_group final : public async_job
 {
 public:
     explicit task_group(const asio::any_io_executor& executor) : strand_(asio::make_strand(executor)) {}
+
+    // Starts a coroutine by itself. The one call of co_spawn, of which compilers make a hundred functions for each type.
+    OVERMOUNT_LAZY static void spawn(const asio::any_io_executor& executor, asio::awaitable<void> work,
+                                     asio::cancellation_slot slot, std::function<void(std::exception_ptr)> ended);
 
     // Before `join` only.
     void add(asio::awaitable<void> child) { children_.push_back(std::move(child)); }
@@ -39,7 +44,7 @@ private:
         return std::static_pointer_cast<task_group>(shared_from_this());
     }
 
-    asio::strand<asio::any_io_executor> strand_;
+    asio::any_io_executor strand_;
     std::vector<asio::awaitable<void>> children_;
     std::list<asio::cancellation_signal> signals_;
     std::size_t left_ = 0;

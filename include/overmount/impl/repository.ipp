@@ -2,6 +2,7 @@
 #ifndef OVERMOUNT_IMPL_REPOSITORY_IPP
 #define OVERMOUNT_IMPL_REPOSITORY_IPP
 
+#include <overmount/detail/task_group.hpp>
 #include <overmount/repository.hpp>
 #include <overmount/repository/asset_read.hpp>
 #include <overmount/repository/check_run.hpp>
@@ -11,8 +12,6 @@
 #include <overmount/repository/import_run.hpp>
 #include <overmount/repository/merged_view.hpp>
 #include <overmount/repository/stream_run.hpp>
-
-#include <boost/asio/co_spawn.hpp>
 
 namespace overmount::inline OVERMOUNT_ABI {
 
@@ -44,7 +43,7 @@ basic_repository<Storage, Mount>::open_at(std::filesystem::path base, repository
     };
     auto opened = co_await detail::run_on(pool, std::move(work));
     // Nobody waits for the sweep; what it cannot remove, the next one will try.
-    asio::co_spawn(executor, sweep(opened), [](std::exception_ptr) {});
+    detail::task_group::spawn(executor, sweep(opened), {}, [](std::exception_ptr) {});
     co_return basic_repository(std::move(opened));
 }
 
