@@ -74,6 +74,7 @@ private:
         }
         Stream stream;
     };
+    template <class File>
     class file_target;
     std::shared_ptr<target> target_;
 };

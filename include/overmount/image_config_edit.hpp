@@ -68,6 +68,8 @@ public:
     OVERMOUNT_LAZY [[nodiscard]] image_config build(const limits& bounds) const;
 
 private:
+    template <class Json>
+    [[nodiscard]] std::string document() const;
     template <class Value>
     image_config_edit& set(std::optional<Value>& member, Value value)
     {

@@ -22,7 +22,7 @@ class upper_input
 public:
     explicit upper_input(upper_reader from) : from_(std::move(from)) {}
     void wakes(const std::weak_ptr<step>&) noexcept {} // it never lacks anything
-    [[nodiscard]] std::optional<std::size_t> read(std::span<std::byte> into) { return from_.read(into); }
+    OVERMOUNT_LAZY [[nodiscard]] std::optional<std::size_t> read(std::span<std::byte> into) { return from_.read(into); }
 
 private:
     upper_reader from_;
