@@ -1,6 +1,7 @@
 #ifndef OVERMOUNT_BYTE_SINK_HPP
 #define OVERMOUNT_BYTE_SINK_HPP
 
+#include <overmount/detail/new_shared.hpp>
 #include <overmount/detail/unique_fd.hpp>
 #include <overmount/error.hpp>
 #include <overmount/worker_pool.hpp>
@@ -36,7 +37,7 @@ public:
     ///        the program ignores SIGPIPE.
     template <class Stream>
         requires(!std::same_as<Stream, byte_sink>) && async_write_stream<Stream>
-    explicit byte_sink(Stream stream) : target_(std::make_shared<model<Stream>>(std::move(stream)))
+    explicit byte_sink(Stream stream) : target_(detail::new_shared<model<Stream>>(std::move(stream)))
     {
     }
     /// \param file a descriptor that is written on workers: of a file, or of a device that never makes one wait long

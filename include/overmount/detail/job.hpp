@@ -2,6 +2,7 @@
 #define OVERMOUNT_DETAIL_JOB_HPP
 
 #include <overmount/detail/asio.hpp>
+#include <overmount/detail/new_shared.hpp>
 
 #include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/execution_context.hpp>
@@ -103,7 +104,7 @@ public:
 
 private:
     friend class async_job;
-    std::shared_ptr<shared> shared_ = std::make_shared<shared>();
+    std::shared_ptr<shared> shared_ = new_shared<shared>();
 };
 
 } // namespace detail

@@ -2,6 +2,7 @@
 #define OVERMOUNT_DETAIL_RUN_ON_HPP
 
 #include <overmount/detail/job.hpp>
+#include <overmount/detail/new_shared.hpp>
 #include <overmount/error.hpp>
 #include <overmount/worker_pool.hpp>
 
@@ -121,7 +122,7 @@ asio::awaitable<Result> run_job(worker_pool pool, std::function<Result(const sto
     if (what == when_cancelled::stop && // where throw_if_cancelled is off
         state.cancelled() != asio::cancellation_type::none)
         throw error(asio::error::operation_aborted);
-    const dropper owner(std::make_shared<blocking_job<Result>>(pool, std::move(function), what));
+    const dropper owner(new_shared<blocking_job<Result>>(pool, std::move(function), what));
     std::shared_ptr<async_job> base = owner.job;
     co_await async_job::wait_for(std::move(base));
     co_return owner.job->take();

@@ -2,6 +2,7 @@
 #define OVERMOUNT_DETAIL_SEMAPHORE_HPP
 
 #include <overmount/detail/job.hpp>
+#include <overmount/detail/new_shared.hpp>
 #include <overmount/error.hpp>
 
 #include <deque>
@@ -22,7 +23,7 @@ class semaphore
     };
 
 public:
-    explicit semaphore(unsigned places) : state_(std::make_shared<state>(places)) {}
+    explicit semaphore(unsigned places) : state_(new_shared<state>(places)) {}
 
     // A place that is taken as long as this lives.
     class permit

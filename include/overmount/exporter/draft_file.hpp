@@ -2,6 +2,7 @@
 #define OVERMOUNT_EXPORTER_DRAFT_FILE_HPP
 
 #include <overmount/detail/fs.hpp>
+#include <overmount/detail/new_shared.hpp>
 #include <overmount/storage/diff_record.hpp>
 
 #include <fcntl.h>
@@ -18,7 +19,7 @@ class draft_file
 public:
     OVERMOUNT_LAZY explicit draft_file(std::shared_ptr<const unique_fd> directory)
         : directory_(std::move(directory)), name_(".overmount-" + random_id()),
-          fd_(std::make_shared<unique_fd>(check(::openat(directory_->get(), name_.c_str(),
+          fd_(new_shared<unique_fd>(check(::openat(directory_->get(), name_.c_str(),
                                                          O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0666),
                                                 "create", name_)))
     {

@@ -2,6 +2,7 @@
 #define OVERMOUNT_EXPORTER_LAYER_ENCODE_HPP
 
 #include <overmount/detail/hasher.hpp>
+#include <overmount/detail/new_shared.hpp>
 #include <overmount/detail/run_on.hpp>
 #include <overmount/detail/task_group.hpp>
 #include <overmount/exporter/block_encoder.hpp>
@@ -97,7 +98,7 @@ public:
         auto begin = [self](const stop_flag& stop) { self->begin(stop); };
         co_await run_on(pool, std::move(begin));
         while (!self->blocks_.empty()) {
-            auto group = std::make_shared<task_group>(co_await asio::this_coro::executor);
+            auto group = new_shared<task_group>(co_await asio::this_coro::executor);
             for (std::size_t i = 0; i < self->blocks_.size(); ++i)
                 group->add(encode_one(self, pool, i));
             co_await task_group::join(std::move(group));
@@ -131,7 +132,7 @@ private:
 
     OVERMOUNT_LAZY void begin(const stop_flag& stop)
     {
-        draft_ = std::make_shared<draft_file>(directory_);
+        draft_ = new_shared<draft_file>(directory_);
         if (what_ == file::unnamed)
             draft_->drop_name();
         reader_ = std::make_unique<verified_layer>(layer_);

@@ -2,6 +2,7 @@
 #define OVERMOUNT_IMPL_ARCHIVE_OUTPUT_IPP
 
 #include <overmount/detail/file_range.hpp>
+#include <overmount/detail/new_shared.hpp>
 #include <overmount/exporter/archive_output.hpp>
 #include <overmount/exporter/archive_source.hpp>
 #include <overmount/exporter/documents.hpp>
@@ -53,7 +54,7 @@ OVERMOUNT_LAZY inline output_place open_output(const std::filesystem::path& file
         throw error(errc::not_a_regular_file).subject(file.string());
     const std::string parent = real.has_parent_path() ? real.parent_path().string() : ".";
     const int fd = ::open(parent.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    return {std::make_shared<unique_fd>(check(fd, "open directory", parent)), real.filename().string()};
+    return {new_shared<unique_fd>(check(fd, "open directory", parent)), real.filename().string()};
 }
 
 // All that goes into an archive: the documents, then the layers.
@@ -112,7 +113,7 @@ OVERMOUNT_LAZY inline asio::awaitable<void> write_archive_stream(worker_pool poo
                                                                  byte_sink sink)
 {
     constexpr std::size_t room = 256 << 10;
-    const auto buffer = std::make_shared<std::vector<std::byte>>(room);
+    const auto buffer = new_shared<std::vector<std::byte>>(room);
     for (;;) {
         auto work = [source, buffer](const stop_flag&) { return source->read(*buffer); };
         const std::size_t count = co_await run_on(pool, std::move(work));
@@ -128,7 +129,7 @@ OVERMOUNT_LAZY inline asio::awaitable<void> write_planned(archive_form form, arc
     const auto* file = std::get_if<std::filesystem::path>(&output.where());
     output_place place(context.scratch(), {});
     if (file != nullptr) {
-        auto open = [path = *file](const stop_flag&) { return std::make_shared<output_place>(open_output(path)); };
+        auto open = [path = *file](const stop_flag&) { return new_shared<output_place>(open_output(path)); };
         place = *co_await run_on(context.pool(), std::move(open));
     }
     // Docker of any age reads its archives' layers plain.
@@ -149,7 +150,7 @@ OVERMOUNT_LAZY inline asio::awaitable<void> write_planned(archive_form form, arc
             continue;
         }
         // Digest and size stand in front of the bytes, so that these wait in a file without a name.
-        auto encoded = std::make_shared<layer_encode>(layer, context.encoding(), place.directory,
+        auto encoded = new_shared<layer_encode>(layer, context.encoding(), place.directory,
                                                       layer_encode::file::unnamed);
         co_await layer_encode::run(encoded, context.pool());
         blobs.insert({layer.diff, {encoded->id(), encoded->size(), context.encoding().kind()}});
@@ -157,7 +158,7 @@ OVERMOUNT_LAZY inline asio::awaitable<void> write_planned(archive_form form, arc
         auto open = [bytes] { return std::make_unique<file_reader>(bytes); };
         members.push_back({path_of_blob(encoded->id()), {}, std::move(open), encoded->size()});
     }
-    auto source = std::make_shared<archive_source>(plan_archive(form, images, blobs, std::move(members)));
+    auto source = new_shared<archive_source>(plan_archive(form, images, blobs, std::move(members)));
     if (file != nullptr)
         co_await write_archive_file(context.pool(), std::move(source), std::move(place), context.sync());
     else

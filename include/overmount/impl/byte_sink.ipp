@@ -3,6 +3,7 @@
 
 #include <overmount/byte_sink.hpp>
 #include <overmount/detail/fs.hpp>
+#include <overmount/detail/new_shared.hpp>
 #include <overmount/detail/run_on.hpp>
 
 namespace overmount::inline OVERMOUNT_ABI {
@@ -31,7 +32,10 @@ private:
     File file_;
 };
 
-OVERMOUNT_LAZY_BODY byte_sink::byte_sink(detail::unique_fd file) : target_(std::make_shared<file_target<detail::unique_fd>>(std::move(file))) {}
+OVERMOUNT_LAZY_BODY byte_sink::byte_sink(detail::unique_fd file)
+    : target_(detail::new_shared<file_target<detail::unique_fd>>(std::move(file)))
+{
+}
 
 } // namespace overmount::inline OVERMOUNT_ABI
 

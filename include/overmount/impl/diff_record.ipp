@@ -3,6 +3,7 @@
 
 #include <overmount/detail/fs.hpp>
 #include <overmount/detail/json.hpp>
+#include <overmount/detail/json_writer.hpp>
 #include <overmount/digest.hpp>
 #include <overmount/storage/diff_record.hpp>
 

@@ -1,6 +1,7 @@
 #ifndef OVERMOUNT_IMPL_DOCKER_ARCHIVE_IPP
 #define OVERMOUNT_IMPL_DOCKER_ARCHIVE_IPP
 
+#include <overmount/detail/new_shared.hpp>
 #include <overmount/detail/run_on.hpp>
 #include <overmount/importer/discover.hpp>
 #include <overmount/importer/docker_archive.hpp>
@@ -76,7 +77,7 @@ private:
                 throw error(errc::invalid_index).at(stage::manifest).detail("indexes nest too deep");
             const index value = index::parse(std::move(text), bounds_);
             if (!outermost)
-                outermost = std::make_shared<const std::string>(value.bytes());
+                outermost = new_shared<const std::string>(value.bytes());
             for (const descriptor& entry : value.entries())
                 collect(entry, outermost, depth + 1);
         });

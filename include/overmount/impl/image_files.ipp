@@ -1,6 +1,7 @@
 #ifndef OVERMOUNT_IMPL_IMAGE_FILES_IPP
 #define OVERMOUNT_IMPL_IMAGE_FILES_IPP
 
+#include <overmount/detail/new_shared.hpp>
 #include <overmount/importer/image_files.hpp>
 #include <overmount/tar/framing.hpp>
 #include <overmount/tar/path.hpp>
@@ -12,7 +13,7 @@ namespace overmount::inline OVERMOUNT_ABI::detail {
 
 OVERMOUNT_LAZY inline std::shared_ptr<const unique_fd> open_source(int parent, const std::string& path, int flags)
 {
-    auto fd = std::make_shared<const unique_fd>(::openat(parent, path.c_str(), flags | O_RDONLY | O_CLOEXEC));
+    auto fd = new_shared<const unique_fd>(::openat(parent, path.c_str(), flags | O_RDONLY | O_CLOEXEC));
     if (!*fd)
         throw error::from_errno(errno).at(stage::source).operation("open").subject(path);
     return fd;

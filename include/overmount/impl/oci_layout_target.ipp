@@ -1,6 +1,7 @@
 #ifndef OVERMOUNT_IMPL_OCI_LAYOUT_TARGET_IPP
 #define OVERMOUNT_IMPL_OCI_LAYOUT_TARGET_IPP
 
+#include <overmount/detail/new_shared.hpp>
 #include <overmount/exporter/documents.hpp>
 #include <overmount/exporter/layer_encode.hpp>
 #include <overmount/exporter/oci_layout_target.hpp>
@@ -42,7 +43,7 @@ public:
         }
         const auto layers = distinct_layers(self->images_);
         for (const offered_layer& layer : layers) {
-            auto encode = std::make_shared<layer_encode>(layer, self->context_.encoding(), self->folder(layer),
+            auto encode = new_shared<layer_encode>(layer, self->context_.encoding(), self->folder(layer),
                                                          layer_encode::file::draft);
             co_await layer_encode::run(encode, self->context_.pool());
             auto keep = [self, encode, id = layer.diff](const stop_flag&) { self->keep(id, *encode); };
@@ -78,7 +79,7 @@ private:
         else if (errno != EEXIST)
             throw_errno("mkdir", name);
         const int fd = ::openat(parent->get(), name.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        return std::make_shared<unique_fd>(check(fd, "open directory", name));
+        return new_shared<unique_fd>(check(fd, "open directory", name));
     }
 
     OVERMOUNT_LAZY void begin()
@@ -88,7 +89,7 @@ private:
             path = path.parent_path();
         const int fd = ::open(path.parent_path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         const auto parent =
-            std::make_shared<unique_fd>(check(fd, "open directory", path.parent_path().string()));
+            new_shared<unique_fd>(check(fd, "open directory", path.parent_path().string()));
         top_ = open_folder(parent, path.filename().string());
         const std::vector<std::string> there = list_directory(top_->get(), ".");
         if (!there.empty() && !exists(top_->get(), "oci-layout"))
@@ -174,7 +175,7 @@ OVERMOUNT_LAZY inline asio::awaitable<void> write_layout(std::filesystem::path d
                                                          export_context context)
 {
     std::string name = directory.string();
-    auto run = std::make_shared<layout_run>(std::move(directory), std::move(images), std::move(context));
+    auto run = new_shared<layout_run>(std::move(directory), std::move(images), std::move(context));
     return for_output(std::move(name), layout_run::run(std::move(run)));
 }
 

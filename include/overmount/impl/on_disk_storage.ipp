@@ -2,6 +2,7 @@
 #define OVERMOUNT_IMPL_ON_DISK_STORAGE_IPP
 
 #include <overmount/detail/crc32c.hpp>
+#include <overmount/detail/new_shared.hpp>
 #include <overmount/storage/on_disk_storage.hpp>
 #include <overmount/tar/checker.hpp>
 #include <overmount/tar/framing.hpp>
@@ -171,7 +172,7 @@ OVERMOUNT_LAZY_BODY on_disk_storage::writer on_disk_storage::create(const write_
 OVERMOUNT_LAZY_BODY lower_directory on_disk_storage::lower(const diff_id& id) const
 {
     const std::string path = detail::directory_of(id) + "/rootfs";
-    auto fd = std::make_shared<detail::unique_fd>(
+    auto fd = detail::new_shared<detail::unique_fd>(
         ::openat(diffs_.place().diffs(), path.c_str(), O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
     if (!*fd)
         throw error(errc::layer_not_found).at(stage::storage).layer(id.string());

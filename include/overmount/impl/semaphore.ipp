@@ -1,6 +1,7 @@
 #ifndef OVERMOUNT_IMPL_SEMAPHORE_IPP
 #define OVERMOUNT_IMPL_SEMAPHORE_IPP
 
+#include <overmount/detail/new_shared.hpp>
 #include <overmount/detail/semaphore.hpp>
 
 #include <boost/asio/error.hpp>
@@ -71,7 +72,7 @@ OVERMOUNT_LAZY_BODY void semaphore::state::release()
 
 OVERMOUNT_LAZY_BODY asio::awaitable<semaphore::permit> semaphore::acquire_from(std::shared_ptr<state> owner)
 {
-    auto mine = std::make_shared<waiter>(owner);
+    auto mine = new_shared<waiter>(owner);
     std::shared_ptr<async_job> base = mine;
     co_await async_job::wait_for(std::move(base));
     mine->take();

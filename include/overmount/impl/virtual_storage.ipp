@@ -1,6 +1,7 @@
 #ifndef OVERMOUNT_IMPL_VIRTUAL_STORAGE_IPP
 #define OVERMOUNT_IMPL_VIRTUAL_STORAGE_IPP
 
+#include <overmount/detail/new_shared.hpp>
 #include <overmount/storage/virtual_storage.hpp>
 #include <overmount/tar/checker.hpp>
 #include <overmount/tar/path.hpp>
@@ -16,7 +17,7 @@ OVERMOUNT_LAZY inline file_range kept_file(unique_fd fd)
 {
     struct stat status;
     check(::fstat(fd.get(), &status), "stat");
-    return {std::make_shared<const unique_fd>(std::move(fd)), 0, static_cast<std::uint64_t>(status.st_size)};
+    return {new_shared<const unique_fd>(std::move(fd)), 0, static_cast<std::uint64_t>(status.st_size)};
 }
 
 // Whether the entry is a whiteout, a mark, or something of aufs, which no storage keeps as a name of its own.

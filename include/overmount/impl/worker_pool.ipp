@@ -2,6 +2,7 @@
 #define OVERMOUNT_IMPL_WORKER_POOL_IPP
 
 #include <overmount/detail/job.hpp>
+#include <overmount/detail/new_shared.hpp>
 #include <overmount/worker_pool.hpp>
 
 #include <pthread.h>
@@ -87,7 +88,7 @@ struct worker_pool::state
         }
     }
 
-    std::shared_ptr<queue> work = std::make_shared<queue>();
+    std::shared_ptr<queue> work = detail::new_shared<queue>();
     std::vector<std::thread> threads;
 };
 
@@ -100,7 +101,7 @@ public:
     OVERMOUNT_LAZY explicit service(boost::asio::execution_context& context)
         : boost::asio::execution_context::service(context),
           jobs_(boost::asio::use_service<detail::async_job::registry>(context)),
-          state_(std::make_shared<state>(std::thread::hardware_concurrency()))
+          state_(detail::new_shared<state>(std::thread::hardware_concurrency()))
     {
     }
     [[nodiscard]] worker_pool pool() const { return worker_pool(state_); }
@@ -115,7 +116,7 @@ private:
     std::shared_ptr<state> state_;
 };
 
-OVERMOUNT_LAZY_BODY worker_pool::worker_pool(unsigned workers) : state_(std::make_shared<state>(workers)) {}
+OVERMOUNT_LAZY_BODY worker_pool::worker_pool(unsigned workers) : state_(detail::new_shared<state>(workers)) {}
 
 OVERMOUNT_LAZY_BODY worker_pool worker_pool::of(boost::asio::execution_context& context)
 {

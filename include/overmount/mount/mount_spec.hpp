@@ -1,6 +1,7 @@
 #ifndef OVERMOUNT_MOUNT_MOUNT_SPEC_HPP
 #define OVERMOUNT_MOUNT_MOUNT_SPEC_HPP
 
+#include <overmount/detail/new_shared.hpp>
 #include <overmount/detail/unique_fd.hpp>
 #include <overmount/error.hpp>
 
@@ -23,7 +24,7 @@ public:
     explicit mount_directory(std::string path) : path_(std::move(path)) {}
     /// Owns `fd`. One that is not open counts as none.
     explicit mount_directory(detail::unique_fd fd, std::string path = {})
-        : owned_(std::make_shared<const detail::unique_fd>(std::move(fd))), path_(std::move(path))
+        : owned_(detail::new_shared<const detail::unique_fd>(std::move(fd))), path_(std::move(path))
     {}
     /// Shares a descriptor with others.
     explicit mount_directory(std::shared_ptr<const detail::unique_fd> fd, std::string path = {})

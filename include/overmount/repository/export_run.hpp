@@ -1,6 +1,7 @@
 #ifndef OVERMOUNT_REPOSITORY_EXPORT_RUN_HPP
 #define OVERMOUNT_REPOSITORY_EXPORT_RUN_HPP
 
+#include <overmount/detail/new_shared.hpp>
 #include <overmount/exporter/any_exporter.hpp>
 #include <overmount/manifest.hpp>
 #include <overmount/reference.hpp>
@@ -122,7 +123,7 @@ private:
     {
         store& records = *repository_->records;
         const file_lock guard = records.lock_shared();
-        scratch_ = std::make_shared<unique_fd>(open_directory(records.staging(), "."));
+        scratch_ = new_shared<unique_fd>(open_directory(records.staging(), "."));
         const std::vector<tag_record> tags = records.tags();
         std::vector<offered_image> out;
         std::vector<diff_id> diffs;

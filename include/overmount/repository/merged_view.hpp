@@ -3,6 +3,7 @@
 
 #include <overmount/asset_stream.hpp>
 #include <overmount/change.hpp>
+#include <overmount/detail/new_shared.hpp>
 #include <overmount/repository/asset_read.hpp>
 #include <overmount/tar/merged_tree.hpp>
 #include <overmount/tar/writer.hpp>
@@ -109,7 +110,7 @@ open_merged(std::shared_ptr<repository_state<Storage>> owner, const merged_view&
 {
     const diff_id& id = view.diffs[file.layer];
     if constexpr (mountable_storage<Storage>) {
-        return std::make_shared<unpacked_file>(owner->storage.lower(id), id, path, file.entry.size);
+        return new_shared<unpacked_file>(owner->storage.lower(id), id, path, file.entry.size);
     } else {
         tar::located_entry found;
         found.entry = file.entry;

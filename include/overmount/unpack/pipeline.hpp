@@ -4,6 +4,7 @@
 #include <overmount/concepts/storage_policy.hpp>
 #include <overmount/detail/file_range.hpp>
 #include <overmount/detail/hasher.hpp>
+#include <overmount/detail/new_shared.hpp>
 #include <overmount/detail/ring.hpp>
 #include <overmount/detail/step.hpp>
 #include <overmount/unpack/decoder.hpp>
@@ -315,10 +316,10 @@ private:
 template <class Input, diff_writer Writer>
 asio::awaitable<void> unpack_layer(worker_pool pool, std::shared_ptr<layer_work<Writer>> work, Input input)
 {
-    auto group = std::make_shared<step_group>();
-    auto last = std::make_shared<write_step<Writer>>(work);
-    auto middle = std::make_shared<hash_step>(work, last);
-    auto first = std::make_shared<decode_step<Input>>(work, std::move(input), middle);
+    auto group = new_shared<step_group>();
+    auto last = new_shared<write_step<Writer>>(work);
+    auto middle = new_shared<hash_step>(work, last);
+    auto first = new_shared<decode_step<Input>>(work, std::move(input), middle);
     last->comes_after(first.get());
     first->input().wakes(first);
     group->add(std::move(first));
