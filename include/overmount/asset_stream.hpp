@@ -37,7 +37,7 @@ public:
     ///
     /// *Returns*: the number of bytes read, at least one; 0 at the end. *Errors*: those of the storage.
     /// *Cancellation*: any; bytes may then be lost.
-    [[nodiscard]] asio::awaitable<std::size_t> read_some(std::span<std::byte> into) const;
+    OVERMOUNT_LAZY [[nodiscard]] asio::awaitable<std::size_t> read_some(std::span<std::byte> into) const;
 
 private:
     std::shared_ptr<source> source_;

@@ -1,6 +1,7 @@
 #ifndef OVERMOUNT_BYTE_SINK_HPP
 #define OVERMOUNT_BYTE_SINK_HPP
 
+#include <overmount/detail/new_shared.hpp>
 #include <overmount/detail/unique_fd.hpp>
 #include <overmount/error.hpp>
 #include <overmount/worker_pool.hpp>
@@ -36,14 +37,14 @@ public:
     ///        the program ignores SIGPIPE.
     template <class Stream>
         requires(!std::same_as<Stream, byte_sink>) && async_write_stream<Stream>
-    explicit byte_sink(Stream stream) : target_(std::make_shared<model<Stream>>(std::move(stream)))
+    explicit byte_sink(Stream stream) : target_(detail::new_shared<model<Stream>>(std::move(stream)))
     {
     }
     /// \param file a descriptor that is written on workers: of a file, or of a device that never makes one wait long
-    explicit byte_sink(detail::unique_fd file);
+    OVERMOUNT_LAZY explicit byte_sink(detail::unique_fd file);
 
     /// Writes all. *Errors*: those of the stream, errno values; stage target. *Cancellation*: what the stream supports.
-    [[nodiscard]] boost::asio::awaitable<void> write(worker_pool pool, std::span<const std::byte> bytes) const
+    OVERMOUNT_LAZY [[nodiscard]] boost::asio::awaitable<void> write(worker_pool pool, std::span<const std::byte> bytes) const
     {
         return target_->write(target_, std::move(pool), boost::asio::buffer(bytes.data(), bytes.size()));
     }
@@ -74,6 +75,7 @@ private:
         }
         Stream stream;
     };
+    template <class File>
     class file_target;
     std::shared_ptr<target> target_;
 };

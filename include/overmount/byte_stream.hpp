@@ -1,6 +1,7 @@
 #ifndef OVERMOUNT_BYTE_STREAM_HPP
 #define OVERMOUNT_BYTE_STREAM_HPP
 
+#include <overmount/detail/new_shared.hpp>
 #include <overmount/error.hpp>
 
 #include <boost/asio/awaitable.hpp>
@@ -33,12 +34,12 @@ public:
     /// \param stream is read on its own executor by one operation at a time, to its end
     template <class Stream>
         requires(!std::same_as<Stream, byte_stream>) && async_read_stream<Stream>
-    explicit byte_stream(Stream stream) : source_(std::make_shared<model<Stream>>(std::move(stream)))
+    explicit byte_stream(Stream stream) : source_(detail::new_shared<model<Stream>>(std::move(stream)))
     {}
 
     /// *Returns*: the number of bytes read, at least one; 0 at the end. *Errors*: those of the stream, stage
     /// source. *Cancellation*: what the stream supports.
-    [[nodiscard]] boost::asio::awaitable<std::size_t> read_some(std::span<std::byte> into) const
+    OVERMOUNT_LAZY [[nodiscard]] boost::asio::awaitable<std::size_t> read_some(std::span<std::byte> into) const
     {
         return source_->read_some(source_, boost::asio::buffer(into.data(), into.size()));
     }

@@ -29,7 +29,7 @@ enum class finding_kind : unsigned char
 };
 
 /// The name of the enumerator.
-[[nodiscard]] std::string_view to_string(finding_kind value) noexcept;
+OVERMOUNT_LAZY [[nodiscard]] std::string_view to_string(finding_kind value) noexcept;
 
 /// One damage.
 struct finding

@@ -23,7 +23,7 @@ enum class digest_algorithm : unsigned char
 };
 
 /// The name in front of the colon: `sha256` or `sha512`.
-[[nodiscard]] std::string_view to_string(digest_algorithm algorithm) noexcept;
+OVERMOUNT_LAZY [[nodiscard]] std::string_view to_string(digest_algorithm algorithm) noexcept;
 
 /// The checksum of some bytes: an algorithm and 32 or 64 bytes. Always a valid one: there is no empty digest.
 /// See OCI image spec, descriptor.md, "Digests".
@@ -31,17 +31,17 @@ class digest
 {
 public:
     /// \param bytes 32 bytes for sha256, 64 for sha512.
-    digest(digest_algorithm algorithm, std::span<const std::byte> bytes) noexcept;
+    OVERMOUNT_LAZY digest(digest_algorithm algorithm, std::span<const std::byte> bytes) noexcept;
 
     /// Reads `sha256:<64 lower-case hex digits>` or `sha512:<128 ...>`; nothing for any other text.
-    [[nodiscard]] static std::optional<digest> try_parse(std::string_view text) noexcept;
+    OVERMOUNT_LAZY [[nodiscard]] static std::optional<digest> try_parse(std::string_view text) noexcept;
     /// The same, but throws `error` with `errc::invalid_digest`.
-    [[nodiscard]] static digest parse(std::string_view text);
+    OVERMOUNT_LAZY [[nodiscard]] static digest parse(std::string_view text);
     /// The digest of bytes in memory.
-    [[nodiscard]] static digest of(std::span<const std::byte> bytes,
-                                   digest_algorithm algorithm = digest_algorithm::sha256);
-    [[nodiscard]] static digest of(std::string_view text,
-                                   digest_algorithm algorithm = digest_algorithm::sha256);
+    OVERMOUNT_LAZY [[nodiscard]] static digest of(std::span<const std::byte> bytes,
+                                                  digest_algorithm algorithm = digest_algorithm::sha256);
+    OVERMOUNT_LAZY [[nodiscard]] static digest of(std::string_view text,
+                                                  digest_algorithm algorithm = digest_algorithm::sha256);
 
     [[nodiscard]] digest_algorithm algorithm() const noexcept { return algorithm_; }
     [[nodiscard]] std::span<const std::byte> bytes() const noexcept
@@ -49,9 +49,9 @@ public:
         return std::span(bytes_).first(algorithm_ == digest_algorithm::sha256 ? 32 : 64);
     }
     /// The hex digits alone.
-    [[nodiscard]] std::string hex() const;
+    OVERMOUNT_LAZY [[nodiscard]] std::string hex() const;
     /// Algorithm, colon, hex digits.
-    [[nodiscard]] std::string string() const;
+    OVERMOUNT_LAZY [[nodiscard]] std::string string() const;
 
     friend bool operator==(const digest&, const digest&) noexcept = default;
     friend std::strong_ordering operator<=>(const digest&, const digest&) noexcept = default;
@@ -88,9 +88,9 @@ public:
     /// The chain of a lowest layer: its diff ID.
     [[nodiscard]] static chain_id of(const diff_id& lowest) noexcept { return chain_id(lowest.value()); }
     /// The chain of `diff` on top of `parent`.
-    [[nodiscard]] static chain_id of(const chain_id& parent, const diff_id& diff);
+    OVERMOUNT_LAZY [[nodiscard]] static chain_id of(const chain_id& parent, const diff_id& diff);
     /// The chain of a whole stack, lowest first. \pre `!stack.empty()`
-    [[nodiscard]] static chain_id of(std::span<const diff_id> stack);
+    OVERMOUNT_LAZY [[nodiscard]] static chain_id of(std::span<const diff_id> stack);
 
     [[nodiscard]] const digest& value() const noexcept { return value_; }
     [[nodiscard]] std::string string() const { return value_.string(); }

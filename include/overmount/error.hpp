@@ -170,14 +170,14 @@ enum class condition
 };
 
 /// The category of `errc`.
-[[nodiscard]] const boost::system::error_category& error_category() noexcept;
+OVERMOUNT_LAZY [[nodiscard]] const boost::system::error_category& error_category() noexcept;
 /// The category of `condition`.
-[[nodiscard]] const boost::system::error_category& condition_category() noexcept;
+OVERMOUNT_LAZY [[nodiscard]] const boost::system::error_category& condition_category() noexcept;
 /// The category of errors that libarchive reports; values are errno values or ARCHIVE_* codes.
-[[nodiscard]] const boost::system::error_category& archive_category() noexcept;
+OVERMOUNT_LAZY [[nodiscard]] const boost::system::error_category& archive_category() noexcept;
 
-[[nodiscard]] boost::system::error_code make_error_code(errc value) noexcept;
-[[nodiscard]] boost::system::error_condition make_error_condition(condition value) noexcept;
+OVERMOUNT_LAZY [[nodiscard]] boost::system::error_code make_error_code(errc value) noexcept;
+OVERMOUNT_LAZY [[nodiscard]] boost::system::error_condition make_error_condition(condition value) noexcept;
 
 /// The part of the work in which an error arose.
 enum class stage
@@ -194,7 +194,7 @@ enum class stage
     target, ///< where an export goes
 };
 
-[[nodiscard]] std::string_view to_string(stage value) noexcept;
+OVERMOUNT_LAZY [[nodiscard]] std::string_view to_string(stage value) noexcept;
 
 /// The exception of all operations: a code, and where it happened.
 ///
@@ -204,20 +204,20 @@ enum class stage
 class error : public boost::system::system_error
 {
 public:
-    explicit error(boost::system::error_code code);
-    explicit error(errc code);
+    OVERMOUNT_LAZY explicit error(boost::system::error_code code);
+    OVERMOUNT_LAZY explicit error(errc code);
 
     /// An error of the kernel; `number` is an errno value.
-    [[nodiscard]] static error from_errno(int number);
+    OVERMOUNT_LAZY [[nodiscard]] static error from_errno(int number);
 
-    error& at(overmount::stage value);
-    error& layer(std::string_view name);
-    error& entry(std::string_view path);
-    error& operation(std::string_view name);
+    OVERMOUNT_LAZY error& at(overmount::stage value);
+    OVERMOUNT_LAZY error& layer(std::string_view name);
+    OVERMOUNT_LAZY error& entry(std::string_view path);
+    OVERMOUNT_LAZY error& operation(std::string_view name);
     /// Words of our own that explain; not escaped.
-    error& detail(std::string_view words);
+    OVERMOUNT_LAZY error& detail(std::string_view words);
     /// Foreign text that belongs to the explanation; printed escaped.
-    error& subject(std::string_view text);
+    OVERMOUNT_LAZY error& subject(std::string_view text);
 
     [[nodiscard]] overmount::stage at() const noexcept { return stage_; }
     [[nodiscard]] const std::string& layer() const noexcept { return layer_; }
@@ -229,7 +229,7 @@ public:
     [[nodiscard]] const char* what() const noexcept override { return what_.c_str(); }
 
 private:
-    void compose();
+    OVERMOUNT_LAZY void compose();
 
     overmount::stage stage_ = overmount::stage::none;
     std::string layer_, entry_, operation_, detail_, subject_;
@@ -237,7 +237,7 @@ private:
 };
 
 /// Bytes as printable ASCII: `\n`, `\xff` and the like for the rest. Cut with `...` after `limit` bytes.
-[[nodiscard]] std::string escape(std::string_view bytes, std::size_t limit = 400);
+OVERMOUNT_LAZY [[nodiscard]] std::string escape(std::string_view bytes, std::size_t limit = 400);
 
 } // namespace overmount::inline OVERMOUNT_ABI
 

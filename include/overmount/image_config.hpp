@@ -27,7 +27,7 @@ class image_config
 {
 public:
     /// Throws `invalid_config`, `malformed_json`, `json_limit_exceeded`.
-    [[nodiscard]] static image_config parse(std::string bytes, const limits& bounds);
+    OVERMOUNT_LAZY [[nodiscard]] static image_config parse(std::string bytes, const limits& bounds);
 
     /// The digest of the config: the image's ID.
     [[nodiscard]] const digest& id() const noexcept { return id_; }

@@ -25,7 +25,7 @@ namespace overmount::inline OVERMOUNT_ABI {
 class image_config_edit
 {
 public:
-    explicit image_config_edit(const image_config& from);
+    OVERMOUNT_LAZY explicit image_config_edit(const image_config& from);
     /// A new one, without layers.
     explicit image_config_edit(overmount::platform on) : platform_(std::move(on)) {}
 
@@ -39,35 +39,37 @@ public:
     /// One variable, in the place of what has its name.
     ///
     /// *Errors*: `invalid_config` for a name that is empty or has a `=`.
-    image_config_edit& set_environment(std::string_view name, std::string_view value);
+    OVERMOUNT_LAZY image_config_edit& set_environment(std::string_view name, std::string_view value);
     image_config_edit& entrypoint(std::vector<std::string> words) { return set(entrypoint_, std::move(words)); }
     image_config_edit& command(std::vector<std::string> words) { return set(command_, std::move(words)); }
     image_config_edit& working_directory(std::string path) { return set(working_directory_, std::move(path)); }
     image_config_edit& user(std::string name) { return set(user_, std::move(name)); }
     image_config_edit& stop_signal(std::string name) { return set(stop_signal_, std::move(name)); }
-    image_config_edit& label(std::string name, std::string value);
-    image_config_edit& remove_label(std::string name);
+    OVERMOUNT_LAZY image_config_edit& label(std::string name, std::string value);
+    OVERMOUNT_LAZY image_config_edit& remove_label(std::string name);
     /// One more, such as `80/tcp`.
-    image_config_edit& expose(std::string port);
+    OVERMOUNT_LAZY image_config_edit& expose(std::string port);
     image_config_edit& exposed_ports(std::set<std::string> all) { return set(ports_, std::move(all)); }
     image_config_edit& volumes(std::set<std::string> paths) { return set(volumes_, std::move(paths)); }
 
     /// A layer on top, and the step that made it.
-    image_config_edit& append_layer(const diff_id& diff, history_entry step);
+    OVERMOUNT_LAZY image_config_edit& append_layer(const diff_id& diff, history_entry step);
     /// A step that made no layer.
-    image_config_edit& append_empty(history_entry step);
+    OVERMOUNT_LAZY image_config_edit& append_empty(history_entry step);
     /// Other layers, lowest first, for the steps that are there.
-    image_config_edit& replace_layers(std::vector<diff_id> layers);
+    OVERMOUNT_LAZY image_config_edit& replace_layers(std::vector<diff_id> layers);
     /// Other layers and steps; no steps at all, or one for each layer and any that made none.
-    image_config_edit& replace_layers(std::vector<diff_id> layers, std::vector<history_entry> history);
+    OVERMOUNT_LAZY image_config_edit& replace_layers(std::vector<diff_id> layers, std::vector<history_entry> history);
 
     /// The config, as compact JSON: the same edits of the same bytes give the same ID.
     ///
     /// *Errors*: `invalid_config` for a time that is none, text that is not UTF-8, and steps that do not fit the
     /// layers; those of `image_config::parse`.
-    [[nodiscard]] image_config build(const limits& bounds) const;
+    OVERMOUNT_LAZY [[nodiscard]] image_config build(const limits& bounds) const;
 
 private:
+    template <class Json>
+    [[nodiscard]] std::string document() const;
     template <class Value>
     image_config_edit& set(std::optional<Value>& member, Value value)
     {

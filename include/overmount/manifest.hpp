@@ -60,7 +60,7 @@ class manifest
 {
 public:
     /// Throws `invalid_manifest`, `unsupported_media_type`, `malformed_json`, `json_limit_exceeded`.
-    [[nodiscard]] static manifest parse(std::string bytes, const limits& bounds);
+    OVERMOUNT_LAZY [[nodiscard]] static manifest parse(std::string bytes, const limits& bounds);
 
     /// Of the manifest itself; where it does not say, that which its config has.
     [[nodiscard]] const std::string& media_type() const noexcept { return media_type_; }
@@ -80,7 +80,7 @@ class index
 {
 public:
     /// Throws `invalid_index`, `malformed_json`, `json_limit_exceeded`.
-    [[nodiscard]] static index parse(std::string bytes, const limits& bounds);
+    OVERMOUNT_LAZY [[nodiscard]] static index parse(std::string bytes, const limits& bounds);
 
     [[nodiscard]] const std::vector<descriptor>& entries() const noexcept { return entries_; }
     [[nodiscard]] const std::string& bytes() const noexcept { return bytes_; } ///< verbatim
@@ -88,6 +88,7 @@ public:
     /// The entry that fits `wanted` best; entries without a platform fit when there is no better one. Throws
     /// `no_matching_platform`, with a list of what there is.
     [[nodiscard]] const descriptor& select(const platform& wanted) const { return select_from(entries_, wanted); }
+    OVERMOUNT_LAZY
     [[nodiscard]] static const descriptor& select_from(const std::vector<descriptor>& entries, const platform& wanted);
 
 private:
@@ -96,9 +97,9 @@ private:
 };
 
 /// Whether a blob of this media type is an index (or a manifest list).
-[[nodiscard]] bool is_index_media_type(std::string_view type) noexcept;
+OVERMOUNT_LAZY [[nodiscard]] bool is_index_media_type(std::string_view type) noexcept;
 /// Whether a blob of this media type is an image's manifest.
-[[nodiscard]] bool is_manifest_media_type(std::string_view type) noexcept;
+OVERMOUNT_LAZY [[nodiscard]] bool is_manifest_media_type(std::string_view type) noexcept;
 
 /// One image of a docker archive's `manifest.json`.
 struct docker_archive_image
@@ -107,8 +108,8 @@ struct docker_archive_image
     std::vector<std::string> tags;   ///< full names
     std::vector<std::string> layers; ///< paths, lowest first
 };
-[[nodiscard]] std::vector<docker_archive_image> parse_docker_archive_manifest(std::string_view bytes,
-                                                                              const limits& bounds);
+OVERMOUNT_LAZY [[nodiscard]] std::vector<docker_archive_image> parse_docker_archive_manifest(std::string_view bytes,
+                                                                                             const limits& bounds);
 
 } // namespace overmount::inline OVERMOUNT_ABI
 

@@ -32,7 +32,7 @@ public:
         }
     }
     /// The platform of this machine.
-    [[nodiscard]] static platform host()
+    OVERMOUNT_LAZY [[nodiscard]] static platform host()
     {
         ::utsname names{};
         ::uname(&names);
@@ -48,7 +48,7 @@ public:
         return {"linux", std::string(machine)};
     }
     /// Reads `OS/ARCHITECTURE[/VARIANT]`; parts that are missing stay empty.
-    [[nodiscard]] static platform parse(std::string_view text)
+    OVERMOUNT_LAZY [[nodiscard]] static platform parse(std::string_view text)
     {
         const auto first = text.find('/');
         if (first == std::string_view::npos)
@@ -65,7 +65,7 @@ public:
     /// How well something made for `offered` runs here: 0 not at all, more is better. Best is the same
     /// variant, then an older one (`v6` on `v7`), the newest first; then what the machine runs besides its
     /// own: 386 on amd64, arm on arm64 (`v8` to `v5`). See containerd, platforms, for the order.
-    [[nodiscard]] unsigned fit(const platform& offered) const noexcept
+    OVERMOUNT_LAZY [[nodiscard]] unsigned fit(const platform& offered) const noexcept
     {
         if (offered.os_ != os_)
             return 0;
@@ -87,7 +87,7 @@ public:
         return 0;
     }
 
-    [[nodiscard]] std::string string() const
+    OVERMOUNT_LAZY [[nodiscard]] std::string string() const
     {
         return os_ + "/" + architecture_ + (variant_.empty() ? "" : "/" + variant_);
     }
@@ -96,7 +96,7 @@ public:
 
 private:
     // `v8` as 80, `v8.2` as 82, no variant as what it stands for; 0 for what has no order.
-    [[nodiscard]] static unsigned level(std::string_view architecture, std::string_view variant) noexcept
+    OVERMOUNT_LAZY [[nodiscard]] static unsigned level(std::string_view architecture, std::string_view variant) noexcept
     {
         const auto digit = [](char c) { return c >= '0' && c <= '9' ? static_cast<unsigned>(c - '0') : 10u; };
         if (architecture != "amd64" && architecture != "arm64" && architecture != "arm")

@@ -16,7 +16,7 @@ class reference
 {
 public:
     /// Throws `error` with `errc::invalid_reference`.
-    [[nodiscard]] static reference parse(std::string_view text);
+    OVERMOUNT_LAZY [[nodiscard]] static reference parse(std::string_view text);
 
     [[nodiscard]] const std::string& domain() const noexcept { return domain_; }
     [[nodiscard]] const std::string& path() const noexcept { return path_; }
@@ -24,12 +24,12 @@ public:
     [[nodiscard]] const std::optional<overmount::digest>& digest() const noexcept { return digest_; }
 
     /// The same with the tag `latest` where it has neither tag nor digest.
-    [[nodiscard]] reference with_default_tag() const;
+    OVERMOUNT_LAZY [[nodiscard]] reference with_default_tag() const;
     /// All of it: `docker.io/library/busybox:1.36`.
-    [[nodiscard]] std::string string() const;
+    OVERMOUNT_LAZY [[nodiscard]] std::string string() const;
     /// The short form that people write: `busybox:1.36`. Reads back as the same reference: a name that would be
     /// taken for another one keeps its domain.
-    [[nodiscard]] std::string familiar() const;
+    OVERMOUNT_LAZY [[nodiscard]] std::string familiar() const;
 
     friend bool operator==(const reference&, const reference&) = default;
 

@@ -2,6 +2,7 @@
 #ifndef OVERMOUNT_SRC_HPP
 #define OVERMOUNT_SRC_HPP
 
+#include <overmount/impl/archive.ipp>
 #include <overmount/impl/archive_output.ipp>
 #include <overmount/impl/asset.ipp>
 #include <overmount/impl/asset_stream.ipp>

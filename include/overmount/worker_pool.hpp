@@ -25,20 +25,20 @@ class worker_pool
 {
 public:
     /// \param workers number of threads, at least one
-    explicit worker_pool(unsigned workers);
+    OVERMOUNT_LAZY explicit worker_pool(unsigned workers);
 
     /// The pool of an execution context, one thread a processor; made on first use, it ends with the context.
-    [[nodiscard]] static worker_pool of(boost::asio::execution_context& context);
+    OVERMOUNT_LAZY [[nodiscard]] static worker_pool of(boost::asio::execution_context& context);
 
-    [[nodiscard]] unsigned workers() const noexcept;
+    OVERMOUNT_LAZY [[nodiscard]] unsigned workers() const noexcept;
 
     /// Has a worker call `job`, which must not throw.
-    void post(std::function<void()> job) const;
+    OVERMOUNT_LAZY void post(std::function<void()> job) const;
 
 private:
     friend class detail::step;
     // Whether jobs wait for a worker. A hint: it may be otherwise by now.
-    [[nodiscard]] bool has_jobs() const noexcept;
+    OVERMOUNT_LAZY [[nodiscard]] bool has_jobs() const noexcept;
 
     struct queue;
     struct state;

@@ -13,10 +13,21 @@
 
 #define OVERMOUNT_VERSION "0.1.0"
 
+// How a body is written. Header-only, it is a template: a program compiles those that it calls, while compilers spend time
+// on every inline function that they see (GCC compiles coroutines that nobody calls, and all that they use). With separate
+// compilation it is an ordinary function.
+//
+//   OVERMOUNT_LAZY       before a declaration; and before a body that stands alone, together with `inline`, or in its class
+//   OVERMOUNT_LAZY_BODY  before a body that was declared
+//   OVERMOUNT_DECL       before a body that cannot be a template: a virtual function, a destructor, a move constructor
 #ifdef OVERMOUNT_SEPARATE_COMPILATION
 #define OVERMOUNT_DECL
+#define OVERMOUNT_LAZY
+#define OVERMOUNT_LAZY_BODY
 #else
 #define OVERMOUNT_DECL inline
+#define OVERMOUNT_LAZY template <class = void>
+#define OVERMOUNT_LAZY_BODY template <class>
 #endif
 
 // Two libraries that were built with different options may meet in one program: what an option changes in

@@ -23,7 +23,7 @@ public:
     [[nodiscard]] std::uint64_t size() const noexcept { return size_; }
 
     // As many bytes as there are from `position` on, at most `into`; 0 at the end.
-    [[nodiscard]] std::size_t read(std::uint64_t position, std::span<std::byte> into) const
+    OVERMOUNT_LAZY [[nodiscard]] std::size_t read(std::uint64_t position, std::span<std::byte> into) const
     {
         if (position >= size_)
             return 0;
@@ -41,7 +41,7 @@ public:
     }
 
     // All of it; for documents, whose size was checked.
-    [[nodiscard]] std::string text() const
+    OVERMOUNT_LAZY [[nodiscard]] std::string text() const
     {
         std::string out(static_cast<std::size_t>(size_), '\0');
         for (std::size_t done = 0; done < out.size();)
@@ -53,7 +53,7 @@ public:
     void close() noexcept { file_.reset(); }
 
     // A part of it.
-    [[nodiscard]] file_range part(std::uint64_t offset, std::uint64_t size) const
+    OVERMOUNT_LAZY [[nodiscard]] file_range part(std::uint64_t offset, std::uint64_t size) const
     {
         return {file_, offset_ + offset, size};
     }

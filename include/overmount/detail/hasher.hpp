@@ -20,11 +20,11 @@ namespace detail {
 class hasher
 {
 public:
-    explicit hasher(digest_algorithm algorithm);
+    OVERMOUNT_LAZY explicit hasher(digest_algorithm algorithm);
 
-    void update(std::span<const std::byte> bytes);
+    OVERMOUNT_LAZY void update(std::span<const std::byte> bytes);
     // The digest of all bytes so far. To be called once, at the end.
-    [[nodiscard]] digest finish();
+    OVERMOUNT_LAZY [[nodiscard]] digest finish();
 
 private:
     struct release

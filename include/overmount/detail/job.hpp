@@ -2,6 +2,7 @@
 #define OVERMOUNT_DETAIL_JOB_HPP
 
 #include <overmount/detail/asio.hpp>
+#include <overmount/detail/new_shared.hpp>
 
 #include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/execution_context.hpp>
@@ -35,7 +36,7 @@ public:
     async_job& operator=(const async_job&) = delete;
 
     // Suspends the calling coroutine and starts the work.
-    static asio::awaitable<void> wait_for(std::shared_ptr<async_job> job);
+    OVERMOUNT_LAZY static asio::awaitable<void> wait_for(std::shared_ptr<async_job> job);
 
     // Ends all jobs whose coroutines belong to this context, before their workers are joined.
     class registry;
@@ -51,7 +52,7 @@ protected:
     virtual void abandon() noexcept { cancel(); }
 
     // From any thread; the first call counts. No other thread may use what the coroutine owns afterwards.
-    void complete(std::exception_ptr failure = {}) noexcept;
+    OVERMOUNT_LAZY void complete(std::exception_ptr failure = {}) noexcept;
 
 private:
     struct initiation
@@ -73,14 +74,14 @@ private:
     struct shared
     {
         using list = std::list<std::shared_ptr<async_job>>;
-        void shut_down() noexcept;
+        OVERMOUNT_LAZY void shut_down() noexcept;
 
         std::mutex mutex;
         std::condition_variable changed;
         list running, stopping;
         bool closed = false;
     };
-    void begin(handler resume);
+    OVERMOUNT_LAZY void begin(handler resume);
 
     std::shared_ptr<shared> shared_;
     // Guarded by its mutex, once the job is in a list:
@@ -103,7 +104,7 @@ public:
 
 private:
     friend class async_job;
-    std::shared_ptr<shared> shared_ = std::make_shared<shared>();
+    std::shared_ptr<shared> shared_ = new_shared<shared>();
 };
 
 } // namespace detail

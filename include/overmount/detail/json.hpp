@@ -11,7 +11,6 @@
 #include <string>
 #include <string_view>
 #include <utility>
-#include <variant>
 #include <vector>
 
 namespace overmount::inline OVERMOUNT_ABI::detail {
@@ -46,7 +45,16 @@ public:
         std::vector<json_field> element; // one
         text_taker key;
     };
-    using form = std::variant<refused, text_taker, number_taker, flag_taker, object, list, dictionary>;
+    enum class form : unsigned char
+    {
+        refused,
+        text,
+        number,
+        flag,
+        object,
+        list,
+        dictionary,
+    };
     enum class presence : unsigned char
     {
         optional,
@@ -54,7 +62,19 @@ public:
         required_or_null,
     };
 
-    explicit json_field(form value, action done = {}) : form_(std::move(value)), done_(std::move(done)) {}
+    explicit json_field(refused value) : form_(form::refused), why_(value.why) {}
+    explicit json_field(text_taker take) : form_(form::text), text_(std::move(take)) {}
+    explicit json_field(number_taker take) : form_(form::number), number_(std::move(take)) {}
+    explicit json_field(flag_taker take) : form_(form::flag), flag_(std::move(take)) {}
+    OVERMOUNT_LAZY json_field(object value, action done)
+        : form_(form::object), done_(std::move(done)), members_(std::move(value.members)), any_keys_(value.any_keys)
+    {}
+    OVERMOUNT_LAZY explicit json_field(list value)
+        : form_(form::list), element_(std::move(value.element)), most_(value.most)
+    {}
+    OVERMOUNT_LAZY explicit json_field(dictionary value)
+        : form_(form::dictionary), text_(std::move(value.key)), element_(std::move(value.element))
+    {}
 
     [[nodiscard]] json_field required() &&
     {
@@ -70,58 +90,67 @@ public:
 
 private:
     friend class json_reader;
+    // No variant: a compiler takes more for it than for all the rest here.
     form form_;
-    action done_;
     presence presence_ = presence::optional;
+    const char* why_ = nullptr;
+    action done_;
+    text_taker text_; // of a dictionary, what takes the keys
+    number_taker number_;
+    flag_taker flag_;
+    std::vector<member> members_;
+    bool any_keys_ = false;
+    std::vector<json_field> element_;
+    std::size_t most_ = 0;
 };
 
-[[nodiscard]] inline json_field json_text(json_field::text_taker take)
+OVERMOUNT_LAZY [[nodiscard]] inline json_field json_text(json_field::text_taker take)
 {
     return json_field(std::move(take));
 }
-[[nodiscard]] inline json_field json_text(std::string& out)
+OVERMOUNT_LAZY [[nodiscard]] inline json_field json_text(std::string& out)
 {
     return json_text([&out](std::string value) { out = std::move(value); });
 }
 // A whole number that is not negative.
-[[nodiscard]] inline json_field json_number(json_field::number_taker take)
+OVERMOUNT_LAZY [[nodiscard]] inline json_field json_number(json_field::number_taker take)
 {
     return json_field(std::move(take));
 }
-[[nodiscard]] inline json_field json_number(std::uint64_t& out)
+OVERMOUNT_LAZY [[nodiscard]] inline json_field json_number(std::uint64_t& out)
 {
     return json_number([&out](std::uint64_t value) { out = value; });
 }
-[[nodiscard]] inline json_field json_flag(bool& out)
+OVERMOUNT_LAZY [[nodiscard]] inline json_field json_flag(bool& out)
 {
     return json_field(json_field::flag_taker([&out](bool value) { out = value; }));
 }
 // Whatever its value is, the field must not be there.
-[[nodiscard]] inline json_field json_refused(const char* why)
+OVERMOUNT_LAZY [[nodiscard]] inline json_field json_refused(const char* why)
 {
     return json_field(json_field::refused{why});
 }
 // `done` is called when all of it was read.
-[[nodiscard]] inline json_field json_object(std::vector<json_field::member> members,
-                                            json_field::action done = {})
+OVERMOUNT_LAZY [[nodiscard]] inline json_field json_object(std::vector<json_field::member> members,
+                                                           json_field::action done = {})
 {
     return json_field(json_field::object{std::move(members), false}, std::move(done));
 }
 // An object whose keys are anybody's: annotations, labels.
-[[nodiscard]] inline json_field json_map(std::vector<json_field::member> members)
+OVERMOUNT_LAZY [[nodiscard]] inline json_field json_map(std::vector<json_field::member> members)
 {
-    return json_field(json_field::object{std::move(members), true});
+    return json_field(json_field::object{std::move(members), true}, {});
 }
 // The same where all its members are of one form: `key` is called with the name of each, before it is read.
-[[nodiscard]] inline json_field json_dictionary(json_field element, json_field::text_taker key)
+OVERMOUNT_LAZY [[nodiscard]] inline json_field json_dictionary(json_field element, json_field::text_taker key)
 {
     return json_field(json_field::dictionary{{std::move(element)}, std::move(key)});
 }
-[[nodiscard]] inline json_field json_list(json_field element, std::size_t most = ~std::size_t{0})
+OVERMOUNT_LAZY [[nodiscard]] inline json_field json_list(json_field element, std::size_t most = ~std::size_t{0})
 {
     return json_field(json_field::list{{std::move(element)}, most});
 }
-[[nodiscard]] inline json_field json_texts(std::vector<std::string>& out)
+OVERMOUNT_LAZY [[nodiscard]] inline json_field json_texts(std::vector<std::string>& out)
 {
     return json_list(json_text([&out](std::string value) { out.push_back(std::move(value)); }));
 }
@@ -143,36 +172,36 @@ public:
             throw wrong(*field);
         return true;
     }
-    bool boolean(bool value) { return take<json_field::flag_taker>(value); }
+    bool boolean(bool value) { return take(json_field::form::flag, &json_field::flag_, value); }
     bool number_integer(std::int64_t) { return refuse(); } // the negative ones
-    bool number_unsigned(std::uint64_t value) { return take<json_field::number_taker>(value); }
+    bool number_unsigned(std::uint64_t value) { return take(json_field::form::number, &json_field::number_, value); }
     bool number_float(double, const std::string&) { return refuse(); }
-    bool string(std::string& value) { return take<json_field::text_taker>(std::move(value)); }
+    bool string(std::string& value) { return take(json_field::form::text, &json_field::text_, std::move(value)); }
     bool binary(std::vector<std::uint8_t>&) { return refuse(); } // not in JSON
-    bool start_object(std::size_t) { return enter<json_field::object, json_field::dictionary>(false); }
-    bool start_array(std::size_t) { return enter<json_field::list>(true); }
+    bool start_object(std::size_t) { return enter(false, json_field::form::object, json_field::form::dictionary); }
+    bool start_array(std::size_t) { return enter(true, json_field::form::list, json_field::form::list); }
 
-    bool key(const std::string& name)
+    OVERMOUNT_LAZY bool key(const std::string& name)
     {
         count();
         level& top = open_.back();
         next_ = nullptr;
         if (top.field == nullptr)
             return true;
-        if (const auto* any = std::get_if<json_field::dictionary>(&top.field->form_)) {
+        if (top.field->form_ == json_field::form::dictionary) {
             key_ = name;
-            next_ = &any->element.front();
-            with_place([&] { any->key(name); });
+            next_ = &top.field->element_.front();
+            with_place([&] { top.field->text_(name); });
             return true;
         }
-        const auto& [members, any_keys] = std::get<json_field::object>(top.field->form_);
+        const auto& members = top.field->members_;
         for (std::size_t i = 0; i < members.size() && next_ == nullptr; ++i) {
             if (members[i].first == name) {
                 top.index = i;
                 next_ = &members[i].second;
                 if ((std::exchange(top.seen, top.seen | bit(i)) & bit(i)) != 0)
                     throw fail(where(), "it is there twice");
-            } else if (!any_keys && members[i].first == as_go_reads(members[i].first, name)) {
+            } else if (!top.field->any_keys_ && members[i].first == as_go_reads(members[i].first, name)) {
                 open_.pop_back();
                 throw fail(where(name), "its name has other letters: readers disagree about it");
             }
@@ -180,13 +209,13 @@ public:
         return true;
     }
 
-    bool end_object()
+    OVERMOUNT_LAZY bool end_object()
     {
         const level done = open_.back();
         open_.pop_back();
-        if (done.field == nullptr || std::holds_alternative<json_field::dictionary>(done.field->form_))
+        if (done.field == nullptr || done.field->form_ == json_field::form::dictionary)
             return true;
-        const auto& members = std::get<json_field::object>(done.field->form_).members;
+        const auto& members = done.field->members_;
         for (std::size_t i = 0; i < members.size(); ++i)
             if (members[i].second.presence_ != json_field::presence::optional && (done.seen & bit(i)) == 0)
                 throw fail(where(members[i].first), "it is missing");
@@ -200,7 +229,7 @@ public:
         return true;
     }
 
-    bool parse_error(std::size_t position, const std::string&, const nlohmann::detail::exception&)
+    OVERMOUNT_LAZY bool parse_error(std::size_t position, const std::string&, const nlohmann::detail::exception&)
     {
         throw error(errc::malformed_json).at(stage_).detail("at byte " + std::to_string(position));
     }
@@ -218,7 +247,7 @@ private:
 
     // Go's reader, which most tools use, takes `Digest` for `digest`, and U+017F and U+212A for `s` and `k`.
     // The known name where it would take `key` for it.
-    static std::string_view as_go_reads(std::string_view known, std::string_view key)
+    OVERMOUNT_LAZY static std::string_view as_go_reads(std::string_view known, std::string_view key)
     {
         const auto lower = [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; };
         for (const char c : known) {
@@ -236,14 +265,14 @@ private:
         return key.empty() ? known : std::string_view();
     }
 
-    void count()
+    OVERMOUNT_LAZY void count()
     {
         if (values_left_-- == 0)
             throw error(errc::json_limit_exceeded).at(stage_).detail("too many values");
     }
 
     // The field that the value that comes is of; none when it is unknown.
-    const json_field* next()
+    OVERMOUNT_LAZY const json_field* next()
     {
         count();
         if (open_.empty())
@@ -254,38 +283,35 @@ private:
         ++top.index;
         if (top.field == nullptr)
             return nullptr;
-        const auto& [element, most] = std::get<json_field::list>(top.field->form_);
-        if (top.index > most)
+        if (top.index > top.field->most_)
             throw fail(where(), "too many of them");
-        return &element.front();
+        return &top.field->element_.front();
     }
 
     template <class Taker, class Value>
-    bool take(Value value)
+    bool take(json_field::form wanted, Taker json_field::*taker, Value value)
     {
         const json_field* field = next();
         if (field == nullptr)
             return true;
-        const auto* taker = std::get_if<Taker>(&field->form_);
-        if (taker == nullptr)
+        if (field->form_ != wanted)
             throw wrong(*field);
-        with_place([&] { (*taker)(std::move(value)); });
+        with_place([&] { (field->*taker)(std::move(value)); });
         return true;
     }
 
-    template <class... Forms>
-    bool enter(bool is_list)
+    OVERMOUNT_LAZY bool enter(bool is_list, json_field::form one, json_field::form other)
     {
         const json_field* field = next();
         if (open_.size() >= depth_)
             throw error(errc::json_limit_exceeded).at(stage_).detail("it nests too deep");
-        if (field != nullptr && !(std::holds_alternative<Forms>(field->form_) || ...))
+        if (field != nullptr && field->form_ != one && field->form_ != other)
             throw wrong(*field);
         open_.push_back({field, is_list});
         return true;
     }
 
-    bool refuse()
+    OVERMOUNT_LAZY bool refuse()
     {
         if (const json_field* field = next())
             throw wrong(*field);
@@ -293,28 +319,28 @@ private:
     }
 
     // What is read, such as `layers[3].digest`, or its member `more`.
-    [[nodiscard]] std::string where(std::string_view more = {}) const
+    OVERMOUNT_LAZY [[nodiscard]] std::string where(std::string_view more = {}) const
     {
         std::string out;
         const auto add = [&out](std::string_view name) { (out += out.empty() ? "" : ".") += name; };
         for (const level& each : open_) {
             if (each.is_list)
                 out += "[" + std::to_string(each.index - 1) + "]";
-            else if (std::holds_alternative<json_field::dictionary>(each.field->form_))
+            else if (each.field->form_ == json_field::form::dictionary)
                 add(key_);
             else
-                add(std::get<json_field::object>(each.field->form_).members[each.index].first);
+                add(each.field->members_[each.index].first);
         }
         if (!more.empty())
             add(more);
         return out.empty() ? "the document" : out;
     }
 
-    [[nodiscard]] error fail(std::string_view field, std::string_view why) const
+    OVERMOUNT_LAZY [[nodiscard]] error fail(std::string_view field, std::string_view why) const
     {
         return error(code_).at(stage_).subject(field).detail(why);
     }
-    [[nodiscard]] error wrong(const json_field& field) const
+    OVERMOUNT_LAZY [[nodiscard]] error wrong(const json_field& field) const
     {
         static constexpr const char* words[] = {"",
                                                 "it is not a string",
@@ -323,8 +349,7 @@ private:
                                                 "it is not an object",
                                                 "it is not a list",
                                                 "it is not an object"};
-        const auto* reason = std::get_if<json_field::refused>(&field.form_);
-        return fail(where(), reason != nullptr ? reason->why : words[field.form_.index()]);
+        return fail(where(), field.why_ != nullptr ? field.why_ : words[static_cast<std::size_t>(field.form_)]);
     }
 
     template <class Call>
@@ -351,8 +376,8 @@ private:
 
 // Reads a document, whose size, depth and number of values are bounded. A known field that is missing, there
 // twice or of another type is an error `code` that names it.
-inline void read_json(std::string_view text, const limits& bounds, errc code, const json_field& root,
-                      stage at = stage::manifest)
+OVERMOUNT_LAZY inline void read_json(std::string_view text, const limits& bounds, errc code, const json_field& root,
+                                     stage at = stage::manifest)
 {
     if (text.size() > bounds.json_bytes)
         throw error(errc::json_limit_exceeded).at(at).detail("too many bytes");
@@ -360,7 +385,9 @@ inline void read_json(std::string_view text, const limits& bounds, errc code, co
     if (text.find('\0') != std::string_view::npos || text.starts_with("\xef\xbb\xbf"))
         throw error(errc::malformed_json).at(at);
     json_reader reader(root, bounds, code, at);
-    nlohmann::json::sax_parse(text, &reader);
+    // As nlohmann::json::sax_parse does, without the readers of binary forms that this would have compiled.
+    auto input = nlohmann::detail::input_adapter(text);
+    nlohmann::detail::parser<nlohmann::json, decltype(input)>(std::move(input)).sax_parse(&reader);
 }
 
 } // namespace overmount::inline OVERMOUNT_ABI::detail

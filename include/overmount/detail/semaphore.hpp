@@ -2,6 +2,7 @@
 #define OVERMOUNT_DETAIL_SEMAPHORE_HPP
 
 #include <overmount/detail/job.hpp>
+#include <overmount/detail/new_shared.hpp>
 #include <overmount/error.hpp>
 
 #include <deque>
@@ -18,11 +19,11 @@ class semaphore
         std::mutex mutex;
         unsigned free;
         std::deque<std::shared_ptr<waiter>> waiting;
-        void release();
+        OVERMOUNT_LAZY void release();
     };
 
 public:
-    explicit semaphore(unsigned places) : state_(std::make_shared<state>(places)) {}
+    explicit semaphore(unsigned places) : state_(new_shared<state>(places)) {}
 
     // A place that is taken as long as this lives.
     class permit
@@ -46,10 +47,10 @@ public:
         std::shared_ptr<state> state_;
     };
 
-    asio::awaitable<permit> acquire() { return acquire_from(state_); }
+    OVERMOUNT_LAZY asio::awaitable<permit> acquire() { return acquire_from(state_); }
 
 private:
-    static asio::awaitable<permit> acquire_from(std::shared_ptr<state> owner);
+    OVERMOUNT_LAZY static asio::awaitable<permit> acquire_from(std::shared_ptr<state> owner);
 
     std::shared_ptr<state> state_;
 };

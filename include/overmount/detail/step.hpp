@@ -29,7 +29,7 @@ public:
 
     // Has the step run, once more if it is running now; from any thread. Nothing before run_steps and when
     // done.
-    void notify() noexcept;
+    OVERMOUNT_LAZY void notify() noexcept;
 
 protected:
     step() = default;
@@ -39,7 +39,7 @@ private:
     // On a worker. When the flag is raised, the step has this one run to leave things in order.
     virtual step_state resume(const stop_flag& stop) = 0;
 
-    void run() noexcept;
+    OVERMOUNT_LAZY void run() noexcept;
 
     enum class place
     {
@@ -53,6 +53,11 @@ private:
     step_group* group_ = nullptr; // owns this step, and lives, until all steps are done
 };
 
+// Runs all steps on the pool until they are done; one worker is enough. The first failure, or a cancellation,
+// raises the flag: every other step then runs at most once more. Completes when no worker is in a step, with
+// the first failure; the group has given up its steps by then.
+OVERMOUNT_LAZY asio::awaitable<void> run_steps(worker_pool pool, std::shared_ptr<step_group> group);
+
 // Steps that feed each other and end together.
 class step_group final : public async_job
 {
@@ -60,7 +65,7 @@ public:
     // Before run_steps only.
     void add(std::shared_ptr<step> one) { steps_.push_back(std::move(one)); }
 
-    friend asio::awaitable<void> run_steps(worker_pool pool, std::shared_ptr<step_group> group);
+    OVERMOUNT_LAZY_BODY friend asio::awaitable<void> run_steps(worker_pool pool, std::shared_ptr<step_group> group);
 
     // Runs the steps on this thread, in turn, until all are done: for so little work that waking workers for it costs more.
     // Throws what the first one throws, or where the flag is raised. No step may wait for anything but another one.
@@ -92,7 +97,7 @@ private:
         pool_->post([one] { one->run(); });
     }
     // Raises the flag and wakes whoever waits; the first failure is the group's.
-    void stop(std::exception_ptr failure) noexcept
+    OVERMOUNT_LAZY void stop(std::exception_ptr failure) noexcept
     {
         {
             const std::lock_guard guard(mutex_);
@@ -114,7 +119,7 @@ private:
         if (!failure_)
             failure_ = std::make_exception_ptr(error(asio::error::operation_aborted));
     }
-    void one_ended() noexcept
+    OVERMOUNT_LAZY void one_ended() noexcept
     {
         std::exception_ptr failure;
         std::vector<std::shared_ptr<step>> all; // freed before the coroutine goes on
@@ -136,11 +141,6 @@ private:
     std::size_t left_ = 0;
     std::exception_ptr failure_;
 };
-
-// Runs all steps on the pool until they are done; one worker is enough. The first failure, or a cancellation,
-// raises the flag: every other step then runs at most once more. Completes when no worker is in a step, with
-// the first failure; the group has given up its steps by then.
-asio::awaitable<void> run_steps(worker_pool pool, std::shared_ptr<step_group> group);
 
 } // namespace overmount::inline OVERMOUNT_ABI::detail
 

@@ -25,7 +25,7 @@ class store
 {
 public:
     // Opens, or makes, the repository at `base`. `form` is what the storage writes.
-    store(const std::filesystem::path& base, std::string_view form, bool allow_others);
+    OVERMOUNT_LAZY store(const std::filesystem::path& base, std::string_view form, bool allow_others);
 
     [[nodiscard]] const std::filesystem::path& base() const noexcept { return base_; }
     [[nodiscard]] int base_fd() const noexcept { return base_fd_.get(); }
@@ -34,44 +34,44 @@ public:
     [[nodiscard]] int mounts() const noexcept { return mounts_.get(); }
 
     // The caller holds the shared lock while it puts or removes anything.
-    void put_layer(const chain_id& chain, const layer_record& record, durability sync);
+    OVERMOUNT_LAZY void put_layer(const chain_id& chain, const layer_record& record, durability sync);
     // Of one chain, parents first; they are synced together, and shown in this order.
-    void put_layers(std::span<const std::pair<chain_id, layer_record>> layers, durability sync);
-    [[nodiscard]] std::optional<layer_record> layer(const chain_id& chain) const;
+    OVERMOUNT_LAZY void put_layers(std::span<const std::pair<chain_id, layer_record>> layers, durability sync);
+    OVERMOUNT_LAZY [[nodiscard]] std::optional<layer_record> layer(const chain_id& chain) const;
     // From the chain's top to its base; throws layer_not_found for a gap.
-    [[nodiscard]] std::vector<layer_record> chain(const chain_id& top) const;
-    [[nodiscard]] std::vector<chain_id> layers() const;
+    OVERMOUNT_LAZY [[nodiscard]] std::vector<layer_record> chain(const chain_id& top) const;
+    OVERMOUNT_LAZY [[nodiscard]] std::vector<chain_id> layers() const;
     // The directory layers/<algorithm>/<hex>.
-    [[nodiscard]] std::string layer_path(const chain_id& chain) const;
+    OVERMOUNT_LAZY [[nodiscard]] std::string layer_path(const chain_id& chain) const;
 
-    void put_image(const digest& id, std::string_view config, durability sync);
-    [[nodiscard]] std::optional<std::string> image(const digest& id) const;
-    [[nodiscard]] std::vector<digest> images() const;
-    bool remove_image(const digest& id);
-    void put_manifest(const digest& id, std::string_view manifest, durability sync);
-    [[nodiscard]] std::optional<std::string> manifest(const digest& id) const;
-    [[nodiscard]] std::vector<digest> manifests() const;
+    OVERMOUNT_LAZY void put_image(const digest& id, std::string_view config, durability sync);
+    OVERMOUNT_LAZY [[nodiscard]] std::optional<std::string> image(const digest& id) const;
+    OVERMOUNT_LAZY [[nodiscard]] std::vector<digest> images() const;
+    OVERMOUNT_LAZY bool remove_image(const digest& id);
+    OVERMOUNT_LAZY void put_manifest(const digest& id, std::string_view manifest, durability sync);
+    OVERMOUNT_LAZY [[nodiscard]] std::optional<std::string> manifest(const digest& id) const;
+    OVERMOUNT_LAZY [[nodiscard]] std::vector<digest> manifests() const;
     // Diffs of storages that name what they keep by the digest.
-    [[nodiscard]] std::vector<digest> kept_diffs() const;
+    OVERMOUNT_LAZY [[nodiscard]] std::vector<digest> kept_diffs() const;
     // Makes the renames of diffs to their places last: syncs `diffs` and the directories in it.
-    void sync_diffs() const;
+    OVERMOUNT_LAZY void sync_diffs() const;
 
     // `blobs/<algorithm>/<hex>`; no descriptor where there is none.
-    [[nodiscard]] unique_fd blob(const digest& id) const;
-    [[nodiscard]] std::vector<digest> blobs() const;
-    [[nodiscard]] bool contains_blob(const digest& id, std::uint64_t size) const;
-    void put_blob(const digest& id, std::string_view content, durability sync);
+    OVERMOUNT_LAZY [[nodiscard]] unique_fd blob(const digest& id) const;
+    OVERMOUNT_LAZY [[nodiscard]] std::vector<digest> blobs() const;
+    OVERMOUNT_LAZY [[nodiscard]] bool contains_blob(const digest& id, std::uint64_t size) const;
+    OVERMOUNT_LAZY void put_blob(const digest& id, std::string_view content, durability sync);
     // The same with a finished file `name` of the directory `staging`, whose digest was compared; it stays where it is
     // when the blob is there already.
-    void publish_blob(int staging, const std::string& name, const digest& id, durability sync);
+    OVERMOUNT_LAZY void publish_blob(int staging, const std::string& name, const digest& id, durability sync);
 
-    void put_tag(const tag_record& record, durability sync);
-    [[nodiscard]] std::optional<tag_record> tag(std::string_view name) const;
-    [[nodiscard]] std::vector<tag_record> tags() const;
-    [[nodiscard]] std::vector<std::string> tag_files() const;
+    OVERMOUNT_LAZY void put_tag(const tag_record& record, durability sync);
+    OVERMOUNT_LAZY [[nodiscard]] std::optional<tag_record> tag(std::string_view name) const;
+    OVERMOUNT_LAZY [[nodiscard]] std::vector<tag_record> tags() const;
+    OVERMOUNT_LAZY [[nodiscard]] std::vector<std::string> tag_files() const;
     // The tag that a file has; `corrupt_repository` where it has none, or another one's.
-    [[nodiscard]] std::optional<tag_record> tag_in(const std::string& file) const;
-    bool remove_tag(std::string_view name);
+    OVERMOUNT_LAZY [[nodiscard]] std::optional<tag_record> tag_in(const std::string& file) const;
+    OVERMOUNT_LAZY bool remove_tag(std::string_view name);
 
     // A directory of the caller's own below tmp/, locked as long as the lock lives.
     struct staging_directory
@@ -80,14 +80,14 @@ public:
         unique_fd fd;
         file_lock lock;
     };
-    [[nodiscard]] staging_directory make_staging();
-    void remove_staging(staging_directory& mine);
+    OVERMOUNT_LAZY [[nodiscard]] staging_directory make_staging();
+    OVERMOUNT_LAZY void remove_staging(staging_directory& mine);
     // Removes what dead processes left in tmp/, leases/ and claims/.
-    void sweep();
+    OVERMOUNT_LAZY void sweep();
 
     // Tells others that these diffs are relied on, as long as the lock lives.
-    [[nodiscard]] file_lock lease(const std::vector<diff_id>& diffs, std::string& name);
-    void end_lease(const std::string& name);
+    OVERMOUNT_LAZY [[nodiscard]] file_lock lease(const std::vector<diff_id>& diffs, std::string& name);
+    OVERMOUNT_LAZY void end_lease(const std::string& name);
 
     // Who holds it unpacks the diff. Its file goes with it.
     class claim
@@ -105,7 +105,7 @@ public:
         claim& operator=(claim&&) = delete;
         ~claim();
         // Tells who waits that the work goes on.
-        void beat() const;
+        OVERMOUNT_LAZY void beat() const;
 
     private:
         file_lock lock_;
@@ -113,17 +113,17 @@ public:
         std::string name_;
     };
     // Nothing when another holds it.
-    [[nodiscard]] std::optional<claim> try_claim(const diff_id& id);
+    OVERMOUNT_LAZY [[nodiscard]] std::optional<claim> try_claim(const diff_id& id);
     // When the holder last made progress; nanoseconds since 1970, 0 when there is no claim.
-    [[nodiscard]] std::int64_t claim_time(const diff_id& id) const;
+    OVERMOUNT_LAZY [[nodiscard]] std::int64_t claim_time(const diff_id& id) const;
 
     // The state of the repository may not change under a collection: both are held for moments. A repository that
     // may only be read gives none: `unsupported_repository`.
-    [[nodiscard]] file_lock lock_shared() const;
-    [[nodiscard]] file_lock lock_exclusive() const;
+    OVERMOUNT_LAZY [[nodiscard]] file_lock lock_shared() const;
+    OVERMOUNT_LAZY [[nodiscard]] file_lock lock_exclusive() const;
     // Who holds it may put another diff in the place of one that is not contained. Held for moments as well, and
     // taken last: also by who has the shared lock.
-    [[nodiscard]] file_lock lock_replacement() const;
+    OVERMOUNT_LAZY [[nodiscard]] file_lock lock_replacement() const;
 
 private:
     // A directory `<algorithm>/<hex>` that holds one file.
@@ -132,13 +132,14 @@ private:
         digest id;
         std::string content;
     };
+    OVERMOUNT_LAZY
     void put_directories(int directory, const char* file, std::span<const directory_record> records, durability sync);
-    void put_record(int directory, const std::string& name, std::string_view content, durability sync,
-                    bool replace) const;
-    void check_header(std::string_view form);
-    void remove_dead(int directory);
+    OVERMOUNT_LAZY void put_record(int directory, const std::string& name, std::string_view content, durability sync,
+                                   bool replace) const;
+    OVERMOUNT_LAZY void check_header(std::string_view form);
+    OVERMOUNT_LAZY void remove_dead(int directory);
 
-    [[nodiscard]] file_lock lock(file_lock::kind how) const;
+    OVERMOUNT_LAZY [[nodiscard]] file_lock lock(file_lock::kind how) const;
 
     std::filesystem::path base_;
     bool read_only_ = false;

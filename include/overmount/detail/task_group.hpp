@@ -7,6 +7,7 @@
 #include <boost/asio/strand.hpp>
 #include <boost/asio/this_coro.hpp>
 
+#include <functional>
 #include <list>
 #include <vector>
 
@@ -19,27 +20,31 @@ class task_group final : public async_job
 public:
     explicit task_group(const asio::any_io_executor& executor) : strand_(asio::make_strand(executor)) {}
 
+    // Starts a coroutine by itself. The one call of co_spawn, of which compilers make a hundred functions for each type.
+    OVERMOUNT_LAZY static void spawn(const asio::any_io_executor& executor, asio::awaitable<void> work,
+                                     asio::cancellation_slot slot, std::function<void(std::exception_ptr)> ended);
+
     // Before `join` only.
     void add(asio::awaitable<void> child) { children_.push_back(std::move(child)); }
 
     // Runs all children; rethrows the first failure.
-    static asio::awaitable<void> join(std::shared_ptr<task_group> group);
+    OVERMOUNT_LAZY static asio::awaitable<void> join(std::shared_ptr<task_group> group);
 
 private:
     void start() override;
-    void spawn_all();
-    void one_ended(std::exception_ptr failure);
+    OVERMOUNT_LAZY void spawn_all();
+    OVERMOUNT_LAZY void one_ended(std::exception_ptr failure);
     void cancel() noexcept override;
     // The children are coroutines of the same context, which destroys them itself.
     void abandon() noexcept override { complete(); }
 
-    void cancel_children();
+    OVERMOUNT_LAZY void cancel_children();
     [[nodiscard]] std::shared_ptr<task_group> self()
     {
         return std::static_pointer_cast<task_group>(shared_from_this());
     }
 
-    asio::strand<asio::any_io_executor> strand_;
+    asio::any_io_executor strand_;
     std::vector<asio::awaitable<void>> children_;
     std::list<asio::cancellation_signal> signals_;
     std::size_t left_ = 0;

@@ -3,6 +3,7 @@
 #define OVERMOUNT_EXPORTER_ANY_EXPORTER_HPP
 
 #include <overmount/concepts/exporter.hpp>
+#include <overmount/detail/new_shared.hpp>
 
 #include <concepts>
 #include <memory>
@@ -16,10 +17,11 @@ class any_exporter
 public:
     template <class Exporter>
         requires(!std::same_as<Exporter, any_exporter>) && exporter<Exporter>
-    explicit any_exporter(Exporter target) : target_(std::make_shared<model<Exporter>>(std::move(target)))
+    explicit any_exporter(Exporter target) : target_(new_shared<model<Exporter>>(std::move(target)))
     {}
 
     // Whoever awaits it keeps this.
+    OVERMOUNT_LAZY
     [[nodiscard]] boost::asio::awaitable<void> write(std::vector<offered_image> images, export_context context) const
     {
         return target_->write(std::move(images), std::move(context));

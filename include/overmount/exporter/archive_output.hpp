@@ -36,6 +36,7 @@ public:
     /// *Errors*: those of the layers, `invalid_asset` where one is damaged; `invalid_reference` for a name that is none
     /// for docker; `not_a_regular_file` for what stands where the file should; errno values, stage target.
     /// *Cancellation*: any; takes effect between pieces.
+    OVERMOUNT_LAZY
     [[nodiscard]] boost::asio::awaitable<void> write(std::vector<offered_image> images, export_context context) const;
 
 private:
@@ -49,6 +50,7 @@ public:
     explicit oci_archive_target(archive_output output) : output_(std::move(output)) {}
 
     /// As `docker_archive_target`.
+    OVERMOUNT_LAZY
     [[nodiscard]] boost::asio::awaitable<void> write(std::vector<offered_image> images, export_context context) const;
 
 private:

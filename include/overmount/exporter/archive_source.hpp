@@ -29,7 +29,7 @@ public:
     explicit archive_source(std::vector<archive_member> members) : members_(std::move(members)) {}
 
     // Fills `into`; less at the end only, and 0 behind it.
-    [[nodiscard]] std::size_t read(std::span<std::byte> into)
+    OVERMOUNT_LAZY [[nodiscard]] std::size_t read(std::span<std::byte> into)
     {
         std::size_t done = 0;
         while (done < into.size()) {
@@ -48,7 +48,7 @@ public:
     }
 
 private:
-    std::size_t read_member(std::span<std::byte> into)
+    OVERMOUNT_LAZY std::size_t read_member(std::span<std::byte> into)
     {
         const archive_member& at = members_[next_ - 1];
         const std::size_t count = reader_->read(into);
@@ -64,7 +64,7 @@ private:
     }
 
     // Goes to the next member, or to the end marker behind the last one.
-    bool advance()
+    OVERMOUNT_LAZY bool advance()
     {
         begin_ = 0;
         if (next_ == members_.size()) {

@@ -32,12 +32,12 @@ public:
         return how_.kind() == compression::zstd ? std::size_t{4} << 20 : std::size_t{1} << 20;
     }
     // In front of all blocks.
-    [[nodiscard]] std::string begin() const;
-    [[nodiscard]] encoded_block encode(std::span<const std::byte> bytes) const;
+    OVERMOUNT_LAZY [[nodiscard]] std::string begin() const;
+    OVERMOUNT_LAZY [[nodiscard]] encoded_block encode(std::span<const std::byte> bytes) const;
     // Notes what the next block was.
-    void note(const encoded_block& block);
+    OVERMOUNT_LAZY void note(const encoded_block& block);
     // Behind all blocks that were noted.
-    [[nodiscard]] std::string end() const;
+    OVERMOUNT_LAZY [[nodiscard]] std::string end() const;
 
 private:
     layer_encoding how_;

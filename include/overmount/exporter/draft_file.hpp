@@ -2,6 +2,7 @@
 #define OVERMOUNT_EXPORTER_DRAFT_FILE_HPP
 
 #include <overmount/detail/fs.hpp>
+#include <overmount/detail/new_shared.hpp>
 #include <overmount/storage/diff_record.hpp>
 
 #include <fcntl.h>
@@ -16,9 +17,9 @@ namespace overmount::inline OVERMOUNT_ABI::detail {
 class draft_file
 {
 public:
-    explicit draft_file(std::shared_ptr<const unique_fd> directory)
+    OVERMOUNT_LAZY explicit draft_file(std::shared_ptr<const unique_fd> directory)
         : directory_(std::move(directory)), name_(".overmount-" + random_id()),
-          fd_(std::make_shared<unique_fd>(check(::openat(directory_->get(), name_.c_str(),
+          fd_(new_shared<unique_fd>(check(::openat(directory_->get(), name_.c_str(),
                                                          O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0666),
                                                 "create", name_)))
     {
@@ -39,7 +40,7 @@ public:
         name_.clear();
     }
     // Gives it its name, instead of what has it now.
-    void place(const std::string& name, durability sync)
+    OVERMOUNT_LAZY void place(const std::string& name, durability sync)
     {
         if (sync != durability::none)
             check(::fsync(fd_->get()), "fsync", name);

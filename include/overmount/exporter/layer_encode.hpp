@@ -2,6 +2,7 @@
 #define OVERMOUNT_EXPORTER_LAYER_ENCODE_HPP
 
 #include <overmount/detail/hasher.hpp>
+#include <overmount/detail/new_shared.hpp>
 #include <overmount/detail/run_on.hpp>
 #include <overmount/detail/task_group.hpp>
 #include <overmount/exporter/block_encoder.hpp>
@@ -14,7 +15,7 @@
 namespace overmount::inline OVERMOUNT_ABI::detail {
 
 // Does `work`; of its errors, those of the output name it.
-inline asio::awaitable<void> for_output(std::string name, asio::awaitable<void> work)
+OVERMOUNT_LAZY inline asio::awaitable<void> for_output(std::string name, asio::awaitable<void> work)
 {
     try {
         co_await std::move(work);
@@ -31,6 +32,7 @@ inline asio::awaitable<void> for_output(std::string name, asio::awaitable<void> 
 class verified_layer final : public layer_reader
 {
 public:
+    OVERMOUNT_LAZY
     explicit verified_layer(const offered_layer& layer) : verified_layer(layer.diff.value(), layer.size, layer.open())
     {
     }
@@ -60,7 +62,7 @@ private:
         : id_(id), size_(size), from_(std::move(from)), sum_(id.algorithm())
     {
     }
-    [[nodiscard]] error damaged(const std::string& how) const
+    OVERMOUNT_LAZY [[nodiscard]] error damaged(const std::string& how) const
     {
         return error(errc::invalid_asset).at(stage::storage).layer(id_.string()).detail(how);
     }
@@ -90,13 +92,13 @@ public:
     {
     }
 
-    static asio::awaitable<void> run(pointer self, worker_pool pool)
+    OVERMOUNT_LAZY static asio::awaitable<void> run(pointer self, worker_pool pool)
     {
         self->most_ = pool.workers();
         auto begin = [self](const stop_flag& stop) { self->begin(stop); };
         co_await run_on(pool, std::move(begin));
         while (!self->blocks_.empty()) {
-            auto group = std::make_shared<task_group>(co_await asio::this_coro::executor);
+            auto group = new_shared<task_group>(co_await asio::this_coro::executor);
             for (std::size_t i = 0; i < self->blocks_.size(); ++i)
                 group->add(encode_one(self, pool, i));
             co_await task_group::join(std::move(group));
@@ -119,7 +121,7 @@ private:
         encoded_block encoded;
     };
 
-    static asio::awaitable<void> encode_one(pointer self, worker_pool pool, std::size_t index)
+    OVERMOUNT_LAZY static asio::awaitable<void> encode_one(pointer self, worker_pool pool, std::size_t index)
     {
         auto work = [self, index](const stop_flag&) {
             block& mine = self->blocks_[index];
@@ -128,9 +130,9 @@ private:
         co_await run_on(std::move(pool), std::move(work));
     }
 
-    void begin(const stop_flag& stop)
+    OVERMOUNT_LAZY void begin(const stop_flag& stop)
     {
-        draft_ = std::make_shared<draft_file>(directory_);
+        draft_ = new_shared<draft_file>(directory_);
         if (what_ == file::unnamed)
             draft_->drop_name();
         reader_ = std::make_unique<verified_layer>(layer_);
@@ -140,7 +142,7 @@ private:
         fill(stop);
     }
 
-    void copy(const stop_flag& stop)
+    OVERMOUNT_LAZY void copy(const stop_flag& stop)
     {
         constexpr std::size_t room = 256 << 10;
         const auto buffer = std::make_unique_for_overwrite<std::byte[]>(room);
@@ -153,7 +155,7 @@ private:
     }
 
     // Reads as many blocks as there are workers.
-    void fill(const stop_flag& stop)
+    OVERMOUNT_LAZY void fill(const stop_flag& stop)
     {
         blocks_.clear();
         for (bool more = true; more && blocks_.size() < most_;) {
@@ -173,7 +175,7 @@ private:
         }
     }
 
-    void take(const stop_flag& stop)
+    OVERMOUNT_LAZY void take(const stop_flag& stop)
     {
         for (const block& one : blocks_) {
             encoder_.note(one.encoded);
@@ -182,7 +184,7 @@ private:
         fill(stop);
     }
 
-    void end()
+    OVERMOUNT_LAZY void end()
     {
         if (id_)
             return;
@@ -190,7 +192,7 @@ private:
         id_ = sum_.finish();
     }
 
-    void put(const std::string& bytes)
+    OVERMOUNT_LAZY void put(const std::string& bytes)
     {
         sum_.update(std::as_bytes(std::span(bytes)));
         draft_->write(bytes);

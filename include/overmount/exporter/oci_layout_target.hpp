@@ -20,6 +20,7 @@ public:
     /// that holds something else; those of `index` for a damaged layout; errno values, stage target. *Cancellation*:
     /// any; takes effect between pieces. *Concurrency*: not two at a time into one directory: one's entries would be
     /// lost.
+    OVERMOUNT_LAZY
     [[nodiscard]] boost::asio::awaitable<void> write(std::vector<offered_image> images, export_context context) const;
 
 private:

@@ -2,6 +2,7 @@
 #define OVERMOUNT_IMPL_ARCHIVE_OUTPUT_IPP
 
 #include <overmount/detail/file_range.hpp>
+#include <overmount/detail/new_shared.hpp>
 #include <overmount/exporter/archive_output.hpp>
 #include <overmount/exporter/archive_source.hpp>
 #include <overmount/exporter/documents.hpp>
@@ -43,7 +44,7 @@ struct output_place
     std::string name;
 };
 
-inline output_place open_output(const std::filesystem::path& named)
+OVERMOUNT_LAZY inline output_place open_output(const std::filesystem::path& named)
 {
     const std::filesystem::path file = from_working_directory(named.string());
     std::error_code ignored;
@@ -54,12 +55,12 @@ inline output_place open_output(const std::filesystem::path& named)
         throw error(errc::not_a_regular_file).subject(named.string());
     const std::string parent = real.has_parent_path() ? real.parent_path().string() : ".";
     const int fd = ::open(parent.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    return {std::make_shared<unique_fd>(check(fd, "open directory", parent)), real.filename().string()};
+    return {new_shared<unique_fd>(check(fd, "open directory", parent)), real.filename().string()};
 }
 
 // All that goes into an archive: the documents, then the layers.
-inline std::vector<archive_member> plan_archive(archive_form form, const std::vector<offered_image>& images,
-                                                const blob_table& blobs, std::vector<archive_member> layers)
+OVERMOUNT_LAZY inline std::vector<archive_member> plan_archive(archive_form form, const std::vector<offered_image>& images,
+                                                               const blob_table& blobs, std::vector<archive_member> layers)
 {
     std::vector<archive_member> out{{"oci-layout", layout_version}};
     std::set<std::string> directories, seen;
@@ -93,8 +94,8 @@ inline std::vector<archive_member> plan_archive(archive_form form, const std::ve
     return out;
 }
 
-inline asio::awaitable<void> write_archive_file(worker_pool pool, std::shared_ptr<archive_source> source,
-                                                output_place place, durability sync)
+OVERMOUNT_LAZY inline asio::awaitable<void> write_archive_file(worker_pool pool, std::shared_ptr<archive_source> source,
+                                                               output_place place, durability sync)
 {
     auto work = [source, place, sync](const stop_flag& stop) {
         draft_file draft(place.directory);
@@ -109,11 +110,11 @@ inline asio::awaitable<void> write_archive_file(worker_pool pool, std::shared_pt
     co_await run_on(std::move(pool), std::move(work));
 }
 
-inline asio::awaitable<void> write_archive_stream(worker_pool pool, std::shared_ptr<archive_source> source,
-                                                  byte_sink sink)
+OVERMOUNT_LAZY inline asio::awaitable<void> write_archive_stream(worker_pool pool, std::shared_ptr<archive_source> source,
+                                                                 byte_sink sink)
 {
     constexpr std::size_t room = 256 << 10;
-    const auto buffer = std::make_shared<std::vector<std::byte>>(room);
+    const auto buffer = new_shared<std::vector<std::byte>>(room);
     for (;;) {
         auto work = [source, buffer](const stop_flag&) { return source->read(*buffer); };
         const std::size_t count = co_await run_on(pool, std::move(work));
@@ -123,13 +124,13 @@ inline asio::awaitable<void> write_archive_stream(worker_pool pool, std::shared_
     }
 }
 
-inline asio::awaitable<void> write_planned(archive_form form, archive_output output,
-                                           std::vector<offered_image> images, export_context context)
+OVERMOUNT_LAZY inline asio::awaitable<void> write_planned(archive_form form, archive_output output,
+                                                          std::vector<offered_image> images, export_context context)
 {
     const auto* file = std::get_if<std::filesystem::path>(&output.where());
     output_place place(context.scratch(), {});
     if (file != nullptr) {
-        auto open = [path = *file](const stop_flag&) { return std::make_shared<output_place>(open_output(path)); };
+        auto open = [path = *file](const stop_flag&) { return new_shared<output_place>(open_output(path)); };
         place = *co_await run_on(context.pool(), std::move(open));
     }
     // Docker of any age reads its archives' layers plain.
@@ -150,7 +151,7 @@ inline asio::awaitable<void> write_planned(archive_form form, archive_output out
             continue;
         }
         // Digest and size stand in front of the bytes, so that these wait in a file without a name.
-        auto encoded = std::make_shared<layer_encode>(layer, context.encoding(), place.directory,
+        auto encoded = new_shared<layer_encode>(layer, context.encoding(), place.directory,
                                                       layer_encode::file::unnamed);
         co_await layer_encode::run(encoded, context.pool());
         blobs.insert({layer.diff, {encoded->id(), encoded->size(), context.encoding().kind()}});
@@ -158,15 +159,15 @@ inline asio::awaitable<void> write_planned(archive_form form, archive_output out
         auto open = [bytes] { return std::make_unique<file_reader>(bytes); };
         members.push_back({path_of_blob(encoded->id()), {}, std::move(open), encoded->size()});
     }
-    auto source = std::make_shared<archive_source>(plan_archive(form, images, blobs, std::move(members)));
+    auto source = new_shared<archive_source>(plan_archive(form, images, blobs, std::move(members)));
     if (file != nullptr)
         co_await write_archive_file(context.pool(), std::move(source), std::move(place), context.sync());
     else
         co_await write_archive_stream(context.pool(), std::move(source), std::get<byte_sink>(output.where()));
 }
 
-inline asio::awaitable<void> write_archive(archive_form form, archive_output output,
-                                           std::vector<offered_image> images, export_context context)
+OVERMOUNT_LAZY inline asio::awaitable<void> write_archive(archive_form form, archive_output output,
+                                                          std::vector<offered_image> images, export_context context)
 {
     const auto* file = std::get_if<std::filesystem::path>(&output.where());
     std::string name = file != nullptr ? file->string() : std::string();
@@ -175,14 +176,14 @@ inline asio::awaitable<void> write_archive(archive_form form, archive_output out
 
 } // namespace detail
 
-OVERMOUNT_DECL boost::asio::awaitable<void> docker_archive_target::write(std::vector<offered_image> images,
-                                                                         export_context context) const
+OVERMOUNT_LAZY_BODY boost::asio::awaitable<void> docker_archive_target::write(std::vector<offered_image> images,
+                                                                              export_context context) const
 {
     return detail::write_archive(detail::archive_form::docker, output_, std::move(images), std::move(context));
 }
 
-OVERMOUNT_DECL boost::asio::awaitable<void> oci_archive_target::write(std::vector<offered_image> images,
-                                                                      export_context context) const
+OVERMOUNT_LAZY_BODY boost::asio::awaitable<void> oci_archive_target::write(std::vector<offered_image> images,
+                                                                           export_context context) const
 {
     return detail::write_archive(detail::archive_form::oci, output_, std::move(images), std::move(context));
 }

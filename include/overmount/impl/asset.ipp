@@ -4,6 +4,7 @@
 
 #include <overmount/asset.hpp>
 #include <overmount/detail/hasher.hpp>
+#include <overmount/detail/new_shared.hpp>
 #include <overmount/repository/asset_read.hpp>
 
 namespace overmount::inline OVERMOUNT_ABI {
@@ -17,7 +18,9 @@ std::uint64_t basic_asset<Storage>::size() const
 template <packable_storage Storage>
 std::function<std::shared_ptr<asset_stream::source>()> basic_asset<Storage>::opener() const
 {
-    return [owner = state_, id = id_] { return std::make_shared<detail::stored_tar<asset_stream::source, Storage>>(owner, id); };
+    return [owner = state_, id = id_] {
+        return detail::new_shared<detail::stored_tar<asset_stream::source, Storage>>(owner, id);
+    };
 }
 
 template <packable_storage Storage>
@@ -47,7 +50,7 @@ template <packable_storage Storage>
 asio::awaitable<asset_stream> basic_asset<Storage>::pack_all(std::shared_ptr<state> owner, diff_id id)
 {
     auto work = [owner, id](const detail::stop_flag&) {
-        return asset_stream(std::make_shared<detail::stored_tar<asset_stream::source, Storage>>(owner, id), owner->pool,
+        return asset_stream(detail::new_shared<detail::stored_tar<asset_stream::source, Storage>>(owner, id), owner->pool,
                             owner->storage.record(id).bytes);
     };
     co_return co_await detail::run_on(owner->pool, std::move(work));

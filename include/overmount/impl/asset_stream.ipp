@@ -9,8 +9,8 @@ namespace overmount::inline OVERMOUNT_ABI {
 namespace detail {
 
 // Inline, as the type of its lambda must have linkage.
-inline asio::awaitable<std::size_t> read_on(worker_pool pool, std::shared_ptr<asset_stream::source> from,
-                                            std::span<std::byte> into)
+OVERMOUNT_LAZY inline asio::awaitable<std::size_t> read_on(worker_pool pool, std::shared_ptr<asset_stream::source> from,
+                                                           std::span<std::byte> into)
 {
     auto work = [from = std::move(from), into](const stop_flag&) { return from->read(into); };
     return run_on(std::move(pool), std::move(work));
@@ -18,7 +18,7 @@ inline asio::awaitable<std::size_t> read_on(worker_pool pool, std::shared_ptr<as
 
 } // namespace detail
 
-OVERMOUNT_DECL asio::awaitable<std::size_t> asset_stream::read_some(std::span<std::byte> into) const
+OVERMOUNT_LAZY_BODY asio::awaitable<std::size_t> asset_stream::read_some(std::span<std::byte> into) const
 {
     return detail::read_on(pool_, source_, into);
 }

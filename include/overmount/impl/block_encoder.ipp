@@ -11,13 +11,13 @@
 
 namespace overmount::inline OVERMOUNT_ABI::detail {
 
-inline std::uint32_t gzip_checksum(std::span<const std::byte> bytes)
+OVERMOUNT_LAZY inline std::uint32_t gzip_checksum(std::span<const std::byte> bytes)
 {
     const auto* data = reinterpret_cast<const Bytef*>(bytes.data());
     return static_cast<std::uint32_t>(::crc32_z(::crc32_z(0, nullptr, 0), data, bytes.size()));
 }
 
-inline std::string deflate_block(std::span<const std::byte> bytes, int level)
+OVERMOUNT_LAZY inline std::string deflate_block(std::span<const std::byte> bytes, int level)
 {
     z_stream stream{};
     if (::deflateInit2(&stream, level, Z_DEFLATED, -15, 8, Z_DEFAULT_STRATEGY) != Z_OK)
@@ -35,7 +35,7 @@ inline std::string deflate_block(std::span<const std::byte> bytes, int level)
     return out;
 }
 
-inline std::string zstd_frame(std::span<const std::byte> bytes, int level)
+OVERMOUNT_LAZY inline std::string zstd_frame(std::span<const std::byte> bytes, int level)
 {
     struct release
     {
@@ -54,13 +54,13 @@ inline std::string zstd_frame(std::span<const std::byte> bytes, int level)
     return out;
 }
 
-OVERMOUNT_DECL std::string block_encoder::begin() const
+OVERMOUNT_LAZY_BODY std::string block_encoder::begin() const
 {
     // Deflate, no flags, no time, nothing on the level, unix. See RFC 1952, section 2.3.
     return how_.kind() == compression::gzip ? std::string("\x1f\x8b\x08\0\0\0\0\0\0\x03", 10) : std::string();
 }
 
-OVERMOUNT_DECL encoded_block block_encoder::encode(std::span<const std::byte> bytes) const
+OVERMOUNT_LAZY_BODY encoded_block block_encoder::encode(std::span<const std::byte> bytes) const
 {
     encoded_block out;
     out.size = bytes.size();
@@ -73,14 +73,14 @@ OVERMOUNT_DECL encoded_block block_encoder::encode(std::span<const std::byte> by
     return out;
 }
 
-OVERMOUNT_DECL void block_encoder::note(const encoded_block& block)
+OVERMOUNT_LAZY_BODY void block_encoder::note(const encoded_block& block)
 {
     if (how_.kind() == compression::gzip)
         crc_ = static_cast<std::uint32_t>(::crc32_combine(crc_, block.crc, static_cast<z_off_t>(block.size)));
     size_ += block.size;
 }
 
-OVERMOUNT_DECL std::string block_encoder::end() const
+OVERMOUNT_LAZY_BODY std::string block_encoder::end() const
 {
     if (how_.kind() == compression::zstd)
         return size_ == 0 ? zstd_frame({}, how_.level()) : std::string(); // no bytes are a frame as well

@@ -3,14 +3,17 @@
 
 #include <overmount/byte_sink.hpp>
 #include <overmount/detail/fs.hpp>
+#include <overmount/detail/new_shared.hpp>
 #include <overmount/detail/run_on.hpp>
 
 namespace overmount::inline OVERMOUNT_ABI {
 
+// A template, as its virtual function would be compiled for everybody.
+template <class File>
 class byte_sink::file_target final : public target
 {
 public:
-    explicit file_target(detail::unique_fd owned) : file_(std::move(owned)) {}
+    explicit file_target(File owned) : file_(std::move(owned)) {}
     boost::asio::awaitable<void> write(std::shared_ptr<target> self, worker_pool pool,
                                        boost::asio::const_buffer bytes) override
     {
@@ -26,10 +29,13 @@ public:
     }
 
 private:
-    detail::unique_fd file_;
+    File file_;
 };
 
-OVERMOUNT_DECL byte_sink::byte_sink(detail::unique_fd file) : target_(std::make_shared<file_target>(std::move(file))) {}
+OVERMOUNT_LAZY_BODY byte_sink::byte_sink(detail::unique_fd file)
+    : target_(detail::new_shared<file_target<detail::unique_fd>>(std::move(file)))
+{
+}
 
 } // namespace overmount::inline OVERMOUNT_ABI
 

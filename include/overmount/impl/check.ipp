@@ -5,7 +5,7 @@
 
 namespace overmount::inline OVERMOUNT_ABI {
 
-OVERMOUNT_DECL std::string_view to_string(finding_kind value) noexcept
+OVERMOUNT_LAZY_BODY std::string_view to_string(finding_kind value) noexcept
 {
     switch (value) {
     case finding_kind::config_changed: return "config_changed";

@@ -8,8 +8,8 @@
 
 namespace overmount::inline OVERMOUNT_ABI::detail {
 
-inline void check_layer(const listed_records& all, const chain_id& chain, const layer_record& layer,
-                        std::vector<finding>& out)
+OVERMOUNT_LAZY inline void check_layer(const listed_records& all, const chain_id& chain, const layer_record& layer,
+                                       std::vector<finding>& out)
 {
     const auto tell = [&](finding_kind kind, std::string detail) {
         out.push_back({kind, chain.string(), "", std::move(detail)});
@@ -23,8 +23,8 @@ inline void check_layer(const listed_records& all, const chain_id& chain, const 
         tell(finding_kind::diff_missing, "its diff " + layer.diff.string() + " is missing");
 }
 
-inline void check_image(const listed_records& all, const digest& id, const std::vector<diff_id>& diffs,
-                        std::vector<finding>& out)
+OVERMOUNT_LAZY inline void check_image(const listed_records& all, const digest& id, const std::vector<diff_id>& diffs,
+                                       std::vector<finding>& out)
 {
     std::optional<chain_id> chain;
     for (const diff_id& diff : diffs) {
@@ -36,7 +36,7 @@ inline void check_image(const listed_records& all, const digest& id, const std::
     }
 }
 
-inline void check_tag(const listed_records& all, const tag_record& tag, std::vector<finding>& out)
+OVERMOUNT_LAZY inline void check_tag(const listed_records& all, const tag_record& tag, std::vector<finding>& out)
 {
     if (!all.images.contains(tag.image))
         out.push_back(
@@ -50,7 +50,7 @@ inline void check_tag(const listed_records& all, const tag_record& tag, std::vec
     check_document("index", tag.index);
 }
 
-OVERMOUNT_DECL std::vector<finding> broken_references(const listed_records& all)
+OVERMOUNT_LAZY_BODY std::vector<finding> broken_references(const listed_records& all)
 {
     std::vector<finding> out;
     for (const auto& [id, diffs] : all.images)
@@ -64,7 +64,7 @@ OVERMOUNT_DECL std::vector<finding> broken_references(const listed_records& all)
     return out;
 }
 
-OVERMOUNT_DECL bool is_damage(const error& failure)
+OVERMOUNT_LAZY_BODY bool is_damage(const error& failure)
 {
     const auto code = failure.code();
     if (code.category() == error_category() || code.category() == archive_category())

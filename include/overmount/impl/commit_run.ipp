@@ -1,6 +1,7 @@
 #ifndef OVERMOUNT_IMPL_COMMIT_RUN_IPP
 #define OVERMOUNT_IMPL_COMMIT_RUN_IPP
 
+#include <overmount/detail/new_shared.hpp>
 #include <overmount/repository/commit_run.hpp>
 
 namespace overmount::inline OVERMOUNT_ABI::detail {
@@ -11,7 +12,7 @@ asio::awaitable<image_config> commit_upper(std::shared_ptr<repository_state<Stor
 {
     if (!owner)
         throw error(errc::mount_not_found).at(stage::mount).subject(record.target).detail("it is not this object's any more");
-    auto run = std::make_shared<commit_run<Storage>>(owner, std::move(record), std::move(options));
+    auto run = new_shared<commit_run<Storage>>(owner, std::move(record), std::move(options));
     auto work = commit_run<Storage>::run(run);
     auto clean = [run](const stop_flag&) { run->clean(); };
     co_await run_then_clean(owner->pool, std::move(work), std::move(clean));

@@ -17,7 +17,7 @@
 
 namespace overmount::inline OVERMOUNT_ABI::detail {
 
-inline bool is_opaque(int layer, const std::string& path)
+OVERMOUNT_LAZY inline bool is_opaque(int layer, const std::string& path)
 {
     const std::string name = "/proc/self/fd/" + std::to_string(layer) + "/" + path;
     char value = 0;
@@ -28,7 +28,7 @@ inline bool is_opaque(int layer, const std::string& path)
 }
 
 // Whether the layer has it; what cannot be told is a failure, and not a layer without it.
-inline bool stat_in(int layer, const char* path, struct stat& status)
+OVERMOUNT_LAZY inline bool stat_in(int layer, const char* path, struct stat& status)
 {
     if (::fstatat(layer, path, &status, AT_SYMLINK_NOFOLLOW) == 0)
         return true;
@@ -37,18 +37,18 @@ inline bool stat_in(int layer, const char* path, struct stat& status)
     return false;
 }
 
-inline bool is_within(std::string_view path, std::string_view directory)
+OVERMOUNT_LAZY inline bool is_within(std::string_view path, std::string_view directory)
 {
     return path.starts_with(directory) && (path.size() == directory.size() || path[directory.size()] == '/');
 }
 
-OVERMOUNT_DECL shown_layers::shown_layers(const std::vector<stacked_layer>& stack) : stack_(&stack)
+OVERMOUNT_LAZY_BODY shown_layers::shown_layers(const std::vector<stacked_layer>& stack) : stack_(&stack)
 {
     root_.showing.resize(stack.size());
     std::iota(root_.showing.begin(), root_.showing.end(), std::size_t{0});
 }
 
-OVERMOUNT_DECL void shown_layers::list(answer& directory) const
+OVERMOUNT_LAZY_BODY void shown_layers::list(answer& directory) const
 {
     constexpr std::size_t most = 256;
     for (const std::size_t layer : directory.showing) {
@@ -59,7 +59,7 @@ OVERMOUNT_DECL void shown_layers::list(answer& directory) const
 }
 
 // Of the layers that show the parent, those that show `path` as a directory.
-OVERMOUNT_DECL shown_layers::answer shown_layers::ask(std::string path)
+OVERMOUNT_LAZY_BODY shown_layers::answer shown_layers::ask(std::string path)
 {
     constexpr std::size_t few = 6; // a list takes about as many calls
     answer& parent = parents_.empty() ? root_ : parents_.back();
@@ -87,7 +87,7 @@ OVERMOUNT_DECL shown_layers::answer shown_layers::ask(std::string path)
     return out;
 }
 
-OVERMOUNT_DECL const std::vector<std::size_t>& shown_layers::of(const std::string& path)
+OVERMOUNT_LAZY_BODY const std::vector<std::size_t>& shown_layers::of(const std::string& path)
 {
     if (path.empty())
         return root_.showing;
@@ -100,7 +100,7 @@ OVERMOUNT_DECL const std::vector<std::size_t>& shown_layers::of(const std::strin
     return parents_.back().showing;
 }
 
-OVERMOUNT_DECL std::span<const std::size_t> shown_layers::hidden(const std::string& path)
+OVERMOUNT_LAZY_BODY std::span<const std::size_t> shown_layers::hidden(const std::string& path)
 {
     if (path.empty())
         return {};
@@ -109,7 +109,7 @@ OVERMOUNT_DECL std::span<const std::size_t> shown_layers::hidden(const std::stri
     return std::span(above).subspan(parents_.back().asked);
 }
 
-OVERMOUNT_DECL correction::correction(const std::vector<stacked_layer>& stack) : stack_(stack), shown_(stack)
+OVERMOUNT_LAZY_BODY correction::correction(const std::vector<stacked_layer>& stack) : stack_(stack), shown_(stack)
 {
     // In the order of their paths: neighbours have their parents in common.
     std::set<std::string_view> implied;
@@ -136,18 +136,18 @@ OVERMOUNT_DECL correction::correction(const std::vector<stacked_layer>& stack) :
     }
 }
 
-OVERMOUNT_DECL void correction::add(const std::string& path)
+OVERMOUNT_LAZY_BODY void correction::add(const std::string& path)
 {
     for (std::string part = path; !part.empty() && !directories_.contains(part); part = tar::parent_of(part))
         directories_.emplace(part, source_of(part));
 }
 
-OVERMOUNT_DECL bool correction::implies(std::size_t layer, const std::string& path) const
+OVERMOUNT_LAZY_BODY bool correction::implies(std::size_t layer, const std::string& path) const
 {
     return path.empty() ? stack_[layer].record.implied_root : implied_[layer].contains(path);
 }
 
-OVERMOUNT_DECL std::optional<std::size_t> correction::attributes_of(const std::string& path)
+OVERMOUNT_LAZY_BODY std::optional<std::size_t> correction::attributes_of(const std::string& path)
 {
     for (const std::size_t layer : shown_.of(path))
         if (!implies(layer, path))
@@ -164,14 +164,14 @@ OVERMOUNT_DECL std::optional<std::size_t> correction::attributes_of(const std::s
     return std::nullopt;
 }
 
-OVERMOUNT_DECL std::size_t correction::source_of(const std::string& path)
+OVERMOUNT_LAZY_BODY std::size_t correction::source_of(const std::string& path)
 {
     // No layer may have an entry for it: then all show what an implied directory shows.
     const auto source = attributes_of(path);
     return source ? *source : shown_.of(path).front();
 }
 
-inline void copy_xattrs(int from, int to)
+OVERMOUNT_LAZY inline void copy_xattrs(int from, int to)
 {
     std::vector<char> names(65536), value(65536);
     const ssize_t size = ::flistxattr(from, names.data(), names.size());
@@ -188,7 +188,7 @@ inline void copy_xattrs(int from, int to)
     }
 }
 
-OVERMOUNT_DECL void copy_directory_attributes(int from, int to)
+OVERMOUNT_LAZY_BODY void copy_directory_attributes(int from, int to)
 {
     struct stat status;
     check(::fstat(from, &status), "stat");
@@ -199,7 +199,7 @@ OVERMOUNT_DECL void copy_directory_attributes(int from, int to)
     check(::futimens(to, times.data()), "utimens");
 }
 
-inline void copy_directory(const stacked_layer& from, int target, const std::string& path)
+OVERMOUNT_LAZY inline void copy_directory(const stacked_layer& from, int target, const std::string& path)
 {
     constexpr int flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
     const char* name = path.empty() ? "." : path.c_str();
@@ -208,7 +208,7 @@ inline void copy_directory(const stacked_layer& from, int target, const std::str
     copy_directory_attributes(source.get(), to.get());
 }
 
-OVERMOUNT_DECL void correction::write(int target)
+OVERMOUNT_LAZY_BODY void correction::write(int target)
 {
     for (const auto& [path, source] : directories_)
         check(::mkdirat(target, path.c_str(), 0700), "mkdir", path);

@@ -9,7 +9,7 @@
 
 namespace overmount::inline OVERMOUNT_ABI::detail {
 
-OVERMOUNT_DECL compression detect_compression(std::span<const std::byte> head)
+OVERMOUNT_LAZY_BODY compression detect_compression(std::span<const std::byte> head)
 {
     const std::string_view text(reinterpret_cast<const char*>(head.data()), head.size());
     if (text.starts_with("\x1f\x8b"))
@@ -27,8 +27,8 @@ OVERMOUNT_DECL compression detect_compression(std::span<const std::byte> head)
     return compression::none;
 }
 
-OVERMOUNT_DECL decode_result decoder::copy_decoder::step(std::span<const std::byte> input,
-                                                         std::span<std::byte> output)
+OVERMOUNT_LAZY_BODY decode_result decoder::copy_decoder::step(std::span<const std::byte> input,
+                                                              std::span<std::byte> output)
 {
     decode_result done;
     done.consumed = done.produced = std::min(input.size(), output.size());
@@ -36,7 +36,7 @@ OVERMOUNT_DECL decode_result decoder::copy_decoder::step(std::span<const std::by
     return done;
 }
 
-OVERMOUNT_DECL decoder::any decoder::make(compression kind, const limits& bounds)
+OVERMOUNT_LAZY_BODY decoder::any decoder::make(compression kind, const limits& bounds)
 {
     switch (kind) {
     case compression::gzip:
@@ -53,11 +53,11 @@ OVERMOUNT_DECL decoder::any decoder::make(compression kind, const limits& bounds
     return copy_decoder();
 }
 
-OVERMOUNT_DECL decoder::decoder(compression kind, const limits& bounds)
+OVERMOUNT_LAZY_BODY decoder::decoder(compression kind, const limits& bounds)
     : kind_(make(kind, bounds)), ratio_(bounds.ratio), ratio_from_(bounds.ratio_from)
 {}
 
-OVERMOUNT_DECL decode_result decoder::step(std::span<const std::byte> input, std::span<std::byte> output)
+OVERMOUNT_LAZY_BODY decode_result decoder::step(std::span<const std::byte> input, std::span<std::byte> output)
 {
     const decode_result done = std::visit([&](auto& kind) { return kind.step(input, output); }, kind_);
     consumed_ += done.consumed;
@@ -69,7 +69,7 @@ OVERMOUNT_DECL decode_result decoder::step(std::span<const std::byte> input, std
     return done;
 }
 
-OVERMOUNT_DECL void decoder::finish() const
+OVERMOUNT_LAZY_BODY void decoder::finish() const
 {
     std::visit([](const auto& kind) { kind.finish(); }, kind_);
 }

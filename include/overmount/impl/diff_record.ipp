@@ -3,16 +3,15 @@
 
 #include <overmount/detail/fs.hpp>
 #include <overmount/detail/json.hpp>
+#include <overmount/detail/json_writer.hpp>
 #include <overmount/digest.hpp>
 #include <overmount/storage/diff_record.hpp>
-
-#include <nlohmann/json.hpp>
 
 #include <optional>
 
 namespace overmount::inline OVERMOUNT_ABI {
 
-OVERMOUNT_DECL std::string_view to_string(durability value) noexcept
+OVERMOUNT_LAZY_BODY std::string_view to_string(durability value) noexcept
 {
     switch (value) {
     case durability::none:
@@ -29,7 +28,7 @@ namespace detail {
 
 // The records of a repository are its owner's own: as long as they are, and read as strictly as foreign
 // documents.
-inline void read_record(std::string_view json, const json_field& root)
+OVERMOUNT_LAZY inline void read_record(std::string_view json, const json_field& root)
 {
     limits open;
     open.json_bytes = open.json_values = ~std::uint64_t{0};
@@ -43,54 +42,55 @@ inline void read_record(std::string_view json, const json_field& root)
     }
 }
 
-inline nlohmann::json encoded_paths(const std::vector<std::string>& paths)
+OVERMOUNT_LAZY inline std::vector<std::string> encoded_paths(const std::vector<std::string>& paths)
 {
-    auto out = nlohmann::json::array();
+    std::vector<std::string> out;
     for (const std::string& path : paths)
         out.push_back(percent_encode(path));
     return out;
 }
 
 // Text that may be any bytes.
-[[nodiscard]] inline json_field json_encoded(std::string& out)
+OVERMOUNT_LAZY [[nodiscard]] inline json_field json_encoded(std::string& out)
 {
     return json_text([&out](const std::string& value) { out = percent_decode(value); });
 }
-[[nodiscard]] inline json_field json_encoded_list(std::vector<std::string>& out)
+OVERMOUNT_LAZY [[nodiscard]] inline json_field json_encoded_list(std::vector<std::string>& out)
 {
     return json_list(json_text([&out](const std::string& value) { out.push_back(percent_decode(value)); }));
 }
-[[nodiscard]] inline json_field json_digest(std::optional<digest>& out)
+OVERMOUNT_LAZY [[nodiscard]] inline json_field json_digest(std::optional<digest>& out)
 {
     return json_text([&out](const std::string& value) { out = digest::parse(value); });
 }
 
-inline durability parse_durability(const std::string& name)
+OVERMOUNT_LAZY inline durability parse_durability(const std::string& name)
 {
     return name == "full" ? durability::full : name == "batch" ? durability::batch : durability::none;
 }
 
 } // namespace detail
 
-OVERMOUNT_DECL std::string diff_record::to_json() const
+OVERMOUNT_LAZY_BODY std::string diff_record::to_json() const
 {
-    return nlohmann::json{{"version", 1},
-                          {"form", form},
-                          {"xattrs", xattrs},
-                          {"owners", owners},
-                          {"sync", to_string(sync)},
-                          {"boot_id", boot},
-                          {"entries", entries},
-                          {"bytes", bytes},
-                          {"implied_root", implied_root},
-                          {"opaque_root", opaque_root},
-                          {"skipped_xattrs", skipped_xattrs},
-                          {"implied", detail::encoded_paths(implied)},
-                          {"whiteout_directories", detail::encoded_paths(whiteout_directories)}}
-        .dump();
+    return detail::json_writer()
+        .text("boot_id", boot)
+        .number("bytes", bytes)
+        .number("entries", entries)
+        .text("form", form)
+        .texts("implied", detail::encoded_paths(implied))
+        .flag("implied_root", implied_root)
+        .flag("opaque_root", opaque_root)
+        .text("owners", owners)
+        .flag("skipped_xattrs", skipped_xattrs)
+        .text("sync", to_string(sync))
+        .number("version", 1)
+        .texts("whiteout_directories", detail::encoded_paths(whiteout_directories))
+        .text("xattrs", xattrs)
+        .string();
 }
 
-OVERMOUNT_DECL diff_record diff_record::parse(std::string_view json)
+OVERMOUNT_LAZY_BODY diff_record diff_record::parse(std::string_view json)
 {
     using detail::json_text, detail::json_number, detail::json_flag, detail::json_encoded_list;
     diff_record out;

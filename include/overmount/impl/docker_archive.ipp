@@ -1,6 +1,7 @@
 #ifndef OVERMOUNT_IMPL_DOCKER_ARCHIVE_IPP
 #define OVERMOUNT_IMPL_DOCKER_ARCHIVE_IPP
 
+#include <overmount/detail/new_shared.hpp>
 #include <overmount/detail/run_on.hpp>
 #include <overmount/importer/discover.hpp>
 #include <overmount/importer/docker_archive.hpp>
@@ -14,7 +15,7 @@
 namespace overmount::inline OVERMOUNT_ABI {
 namespace detail {
 
-inline std::string full_name(const std::string& tag)
+OVERMOUNT_LAZY inline std::string full_name(const std::string& tag)
 {
     return reference::parse(tag).with_default_tag().string();
 }
@@ -24,7 +25,7 @@ inline std::string full_name(const std::string& tag)
 class layout_manifests
 {
 public:
-    explicit layout_manifests(image_files& files, const limits& bounds) : files_(files), bounds_(bounds)
+    OVERMOUNT_LAZY explicit layout_manifests(image_files& files, const limits& bounds) : files_(files), bounds_(bounds)
     {
         if (!files.find("index.json"))
             return;
@@ -35,7 +36,7 @@ public:
     }
 
     // Adds to an image what belongs to it: a manifest of the same config and layers.
-    void complete(found_image& image) const
+    OVERMOUNT_LAZY void complete(found_image& image) const
     {
         const auto fits = [&image](const found& candidate) {
             return candidate.value.config().digest() == image.config.id() &&
@@ -61,7 +62,7 @@ private:
         std::shared_ptr<const std::string> outermost; // index
     };
 
-    void collect(const descriptor& what, std::shared_ptr<const std::string> outermost, unsigned depth)
+    OVERMOUNT_LAZY void collect(const descriptor& what, std::shared_ptr<const std::string> outermost, unsigned depth)
     {
         const std::string path = blob_path(what.digest());
         const bool is_index = is_index_media_type(what.media_type());
@@ -76,13 +77,13 @@ private:
                 throw error(errc::invalid_index).at(stage::manifest).detail("indexes nest too deep");
             const index value = index::parse(std::move(text), bounds_);
             if (!outermost)
-                outermost = std::make_shared<const std::string>(value.bytes());
+                outermost = new_shared<const std::string>(value.bytes());
             for (const descriptor& entry : value.entries())
                 collect(entry, outermost, depth + 1);
         });
     }
 
-    void collect_manifest(std::string text, std::shared_ptr<const std::string> outermost)
+    OVERMOUNT_LAZY void collect_manifest(std::string text, std::shared_ptr<const std::string> outermost)
     {
         try {
             manifests_.push_back({manifest::parse(std::move(text), bounds_), std::move(outermost)});
@@ -99,8 +100,8 @@ private:
     std::vector<found> manifests_;
 };
 
-inline found_image read_docker_image(image_files& files, const docker_archive_image& image,
-                                     const limits& bounds)
+OVERMOUNT_LAZY inline found_image read_docker_image(image_files& files, const docker_archive_image& image,
+                                                    const limits& bounds)
 {
     std::string text = files.document(image.config);
     const std::string config = resolve_link({}, image.config);
@@ -122,9 +123,9 @@ inline found_image read_docker_image(image_files& files, const docker_archive_im
     return out;
 }
 
-OVERMOUNT_DECL std::vector<found_image> discover_docker_archive(image_files& files, const std::string& path,
-                                                                const std::string& wanted,
-                                                                const import_context& context, const stop_flag& stop)
+OVERMOUNT_LAZY_BODY std::vector<found_image> discover_docker_archive(image_files& files, const std::string& path,
+                                                                     const std::string& wanted,
+                                                                     const import_context& context, const stop_flag& stop)
 {
     const limits& bounds = context.bounds();
     if (!files.find("manifest.json"))
@@ -161,7 +162,7 @@ OVERMOUNT_DECL std::vector<found_image> discover_docker_archive(image_files& fil
     return out;
 }
 
-inline boost::asio::awaitable<std::vector<found_image>>
+OVERMOUNT_LAZY inline boost::asio::awaitable<std::vector<found_image>>
 discover_docker_on_worker(std::string path, std::string name, import_context context)
 {
     auto work = [path, name, context](const stop_flag& stop) {
@@ -173,7 +174,7 @@ discover_docker_on_worker(std::string path, std::string name, import_context con
 
 } // namespace detail
 
-OVERMOUNT_DECL boost::asio::awaitable<std::vector<found_image>>
+OVERMOUNT_LAZY_BODY boost::asio::awaitable<std::vector<found_image>>
 docker_archive::discover(import_context context) const
 {
     return detail::discover_docker_on_worker(path_, name_, std::move(context));

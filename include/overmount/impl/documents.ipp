@@ -11,23 +11,26 @@
 
 namespace overmount::inline OVERMOUNT_ABI::detail {
 
+// What works on documents is a template of their type, which compilers look into only when it is used. The type keeps the
+// order of members.
 using ordered_json = nlohmann::ordered_json;
 
 inline constexpr const char* manifest_media_type = "application/vnd.oci.image.manifest.v1+json";
 
-inline ordered_json describe(const std::string& media_type, const digest& id, std::uint64_t size)
+template <class Json>
+Json describe(const std::string& media_type, const digest& id, std::uint64_t size)
 {
     return {{"mediaType", media_type}, {"digest", id.string()}, {"size", size}};
 }
 
-inline const char* layer_media_type(compression kind)
+OVERMOUNT_LAZY inline const char* layer_media_type(compression kind)
 {
     return kind == compression::gzip   ? "application/vnd.oci.image.layer.v1.tar+gzip"
            : kind == compression::zstd ? "application/vnd.oci.image.layer.v1.tar+zstd"
                                        : "application/vnd.oci.image.layer.v1.tar";
 }
 
-OVERMOUNT_DECL std::vector<offered_layer> distinct_layers(const std::vector<offered_image>& images)
+OVERMOUNT_LAZY_BODY std::vector<offered_layer> distinct_layers(const std::vector<offered_image>& images)
 {
     std::vector<offered_layer> out;
     std::set<diff_id> seen;
@@ -38,7 +41,7 @@ OVERMOUNT_DECL std::vector<offered_layer> distinct_layers(const std::vector<offe
     return out;
 }
 
-OVERMOUNT_DECL std::vector<kept_blob> distinct_blobs(const std::vector<offered_image>& images)
+OVERMOUNT_LAZY_BODY std::vector<kept_blob> distinct_blobs(const std::vector<offered_image>& images)
 {
     std::vector<kept_blob> out;
     std::set<digest> seen;
@@ -50,27 +53,29 @@ OVERMOUNT_DECL std::vector<kept_blob> distinct_blobs(const std::vector<offered_i
     return out;
 }
 
-OVERMOUNT_DECL std::string make_manifest(const offered_image& image, const blob_table& blobs)
+template <class Json>
+std::string manifest_as(const offered_image& image, const blob_table& blobs)
 {
     if (image.kept)
         return image.kept->bytes;
-    ordered_json out{{"schemaVersion", 2}, {"mediaType", manifest_media_type}};
+    Json out{{"schemaVersion", 2}, {"mediaType", manifest_media_type}};
     out["config"] =
-        describe("application/vnd.oci.image.config.v1+json", image.config.id(), image.config.bytes().size());
-    ordered_json layers = ordered_json::array();
+        describe<Json>("application/vnd.oci.image.config.v1+json", image.config.id(), image.config.bytes().size());
+    Json layers = Json::array();
     for (const offered_layer& layer : image.layers) {
         const written_blob& blob = blobs.at(layer.diff);
-        layers.push_back(describe(layer_media_type(blob.kind), blob.id, blob.size));
+        layers.push_back(describe<Json>(layer_media_type(blob.kind), blob.id, blob.size));
     }
     out["layers"] = std::move(layers);
     return out.dump();
 }
 
-inline std::string annotation(const ordered_json& entry, const char* name)
+template <class Json>
+std::string annotation(const Json& entry, const char* name)
 {
     const auto found = entry.find("annotations");
     return found != entry.end() && found->is_object() && found->contains(name) && (*found)[name].is_string()
-               ? (*found)[name].get<std::string>()
+               ? (*found)[name].template get<std::string>()
                : std::string();
 }
 
@@ -78,7 +83,8 @@ inline constexpr const char* ref_name_annotation = "org.opencontainers.image.ref
 inline constexpr const char* image_name_annotation = "io.containerd.image.name";
 
 // Whether `later` takes the place of `entry`: it has its name, or is the same without one.
-inline bool replaces(const ordered_json& later, const ordered_json& entry)
+template <class Json>
+bool replaces(const Json& later, const Json& entry)
 {
     const auto text = [&](const char* name) { return std::pair(annotation(later, name), annotation(entry, name)); };
     const auto [image, old_image] = text(image_name_annotation);
@@ -90,13 +96,14 @@ inline bool replaces(const ordered_json& later, const ordered_json& entry)
     return image == old_image && later["digest"] == entry["digest"];
 }
 
-OVERMOUNT_DECL std::string make_index(const std::vector<offered_image>& images,
-                                      const std::vector<std::string>& manifests, const std::string& old)
+template <class Json>
+std::string index_as(const std::vector<offered_image>& images, const std::vector<std::string>& manifests,
+                     const std::string& old)
 {
-    ordered_json out{{"schemaVersion", 2}, {"mediaType", "application/vnd.oci.image.index.v1+json"}};
-    ordered_json entries = ordered_json::array();
+    Json out{{"schemaVersion", 2}, {"mediaType", "application/vnd.oci.image.index.v1+json"}};
+    Json entries = Json::array();
     for (std::size_t i = 0; i < images.size(); ++i) {
-        ordered_json entry = describe(images[i].kept ? images[i].kept->media_type : manifest_media_type,
+        Json entry = describe<Json>(images[i].kept ? images[i].kept->media_type : manifest_media_type,
                                       digest::of(manifests[i]), manifests[i].size());
         if (const platform& on = images[i].config.platform(); !on.os().empty() && !on.architecture().empty()) {
             entry["platform"] = {{"architecture", on.architecture()}, {"os", on.os()}};
@@ -106,8 +113,8 @@ OVERMOUNT_DECL std::string make_index(const std::vector<offered_image>& images,
         if (images[i].names.empty())
             entries.push_back(entry);
         for (const offered_name& name : images[i].names) {
-            ordered_json named = entry;
-            named["annotations"] = ordered_json::object();
+            Json named = entry;
+            named["annotations"] = Json::object();
             if (!name.image_name.empty())
                 named["annotations"][image_name_annotation] = name.image_name;
             named["annotations"][ref_name_annotation] = name.ref_name;
@@ -116,12 +123,12 @@ OVERMOUNT_DECL std::string make_index(const std::vector<offered_image>& images,
     }
     if (!old.empty()) {
         static_cast<void>(index::parse(old, limits())); // within limits, and an index
-        out = ordered_json::parse(old);
-        ordered_json kept = ordered_json::array();
-        for (ordered_json& entry : out["manifests"])
+        out = Json::parse(old);
+        Json kept = Json::array();
+        for (Json& entry : out["manifests"])
             if (std::ranges::none_of(entries, [&](const auto& later) { return replaces(later, entry); }))
                 kept.push_back(std::move(entry));
-        for (ordered_json& entry : entries)
+        for (Json& entry : entries)
             kept.push_back(std::move(entry));
         entries = std::move(kept);
     }
@@ -130,16 +137,17 @@ OVERMOUNT_DECL std::string make_index(const std::vector<offered_image>& images,
 }
 
 // As docker takes it.
-inline reference docker_name(const offered_name& name)
+OVERMOUNT_LAZY inline reference docker_name(const offered_name& name)
 {
     return reference::parse(name.image_name.empty() ? name.ref_name : name.image_name).with_default_tag();
 }
 
-OVERMOUNT_DECL std::string make_docker_manifest(const std::vector<offered_image>& images, const blob_table& blobs)
+template <class Json>
+std::string docker_manifest_as(const std::vector<offered_image>& images, const blob_table& blobs)
 {
-    ordered_json out = ordered_json::array();
+    Json out = Json::array();
     for (const offered_image& image : images) {
-        ordered_json tags, layers = ordered_json::array();
+        Json tags, layers = Json::array();
         for (const offered_name& name : image.names)
             if (const reference full = docker_name(name); full.tag())
                 tags.push_back(full.string()); // in full: podman takes docker's short names for names of its own
@@ -150,9 +158,10 @@ OVERMOUNT_DECL std::string make_docker_manifest(const std::vector<offered_image>
     return out.dump();
 }
 
-OVERMOUNT_DECL std::string make_repositories(const std::vector<offered_image>& images, const blob_table& blobs)
+template <class Json>
+std::string repositories_as(const std::vector<offered_image>& images, const blob_table& blobs)
 {
-    ordered_json out = ordered_json::object();
+    Json out = Json::object();
     for (const offered_image& image : images) {
         if (image.layers.empty())
             continue;
@@ -165,6 +174,27 @@ OVERMOUNT_DECL std::string make_repositories(const std::vector<offered_image>& i
         }
     }
     return out.dump();
+}
+
+OVERMOUNT_LAZY_BODY std::string make_manifest(const offered_image& image, const blob_table& blobs)
+{
+    return manifest_as<ordered_json>(image, blobs);
+}
+
+OVERMOUNT_LAZY_BODY std::string make_index(const std::vector<offered_image>& images,
+                                           const std::vector<std::string>& manifests, const std::string& old)
+{
+    return index_as<ordered_json>(images, manifests, old);
+}
+
+OVERMOUNT_LAZY_BODY std::string make_docker_manifest(const std::vector<offered_image>& images, const blob_table& blobs)
+{
+    return docker_manifest_as<ordered_json>(images, blobs);
+}
+
+OVERMOUNT_LAZY_BODY std::string make_repositories(const std::vector<offered_image>& images, const blob_table& blobs)
+{
+    return repositories_as<ordered_json>(images, blobs);
 }
 
 } // namespace overmount::inline OVERMOUNT_ABI::detail

@@ -176,35 +176,35 @@ public:
 
 } // namespace detail
 
-OVERMOUNT_DECL const boost::system::error_category& error_category() noexcept
+OVERMOUNT_LAZY_BODY const boost::system::error_category& error_category() noexcept
 {
     static constexpr detail::errc_category category;
     return category;
 }
 
-OVERMOUNT_DECL const boost::system::error_category& condition_category() noexcept
+OVERMOUNT_LAZY_BODY const boost::system::error_category& condition_category() noexcept
 {
     static constexpr detail::condition_category_type category;
     return category;
 }
 
-OVERMOUNT_DECL const boost::system::error_category& archive_category() noexcept
+OVERMOUNT_LAZY_BODY const boost::system::error_category& archive_category() noexcept
 {
     static constexpr detail::archive_category_type category;
     return category;
 }
 
-OVERMOUNT_DECL boost::system::error_code make_error_code(errc value) noexcept
+OVERMOUNT_LAZY_BODY boost::system::error_code make_error_code(errc value) noexcept
 {
     return {static_cast<int>(value), error_category()};
 }
 
-OVERMOUNT_DECL boost::system::error_condition make_error_condition(condition value) noexcept
+OVERMOUNT_LAZY_BODY boost::system::error_condition make_error_condition(condition value) noexcept
 {
     return {static_cast<int>(value), condition_category()};
 }
 
-OVERMOUNT_DECL std::string_view to_string(stage value) noexcept
+OVERMOUNT_LAZY_BODY std::string_view to_string(stage value) noexcept
 {
     switch (value) {
     case stage::none: return "";
@@ -221,57 +221,57 @@ OVERMOUNT_DECL std::string_view to_string(stage value) noexcept
     return "";
 }
 
-OVERMOUNT_DECL error::error(boost::system::error_code code) : system_error(code) { compose(); }
-OVERMOUNT_DECL error::error(errc code) : error(make_error_code(code)) {}
+OVERMOUNT_LAZY_BODY error::error(boost::system::error_code code) : system_error(code) { compose(); }
+OVERMOUNT_LAZY_BODY error::error(errc code) : error(make_error_code(code)) {}
 
-OVERMOUNT_DECL error error::from_errno(int number)
+OVERMOUNT_LAZY_BODY error error::from_errno(int number)
 {
     return error(boost::system::error_code(number, boost::system::system_category()));
 }
 
-OVERMOUNT_DECL error& error::at(overmount::stage value)
+OVERMOUNT_LAZY_BODY error& error::at(overmount::stage value)
 {
     stage_ = value;
     compose();
     return *this;
 }
 
-OVERMOUNT_DECL error& error::layer(std::string_view name)
+OVERMOUNT_LAZY_BODY error& error::layer(std::string_view name)
 {
     layer_ = name;
     compose();
     return *this;
 }
 
-OVERMOUNT_DECL error& error::entry(std::string_view path)
+OVERMOUNT_LAZY_BODY error& error::entry(std::string_view path)
 {
     entry_ = path;
     compose();
     return *this;
 }
 
-OVERMOUNT_DECL error& error::operation(std::string_view name)
+OVERMOUNT_LAZY_BODY error& error::operation(std::string_view name)
 {
     operation_ = name;
     compose();
     return *this;
 }
 
-OVERMOUNT_DECL error& error::detail(std::string_view words)
+OVERMOUNT_LAZY_BODY error& error::detail(std::string_view words)
 {
     detail_ = words;
     compose();
     return *this;
 }
 
-OVERMOUNT_DECL error& error::subject(std::string_view text)
+OVERMOUNT_LAZY_BODY error& error::subject(std::string_view text)
 {
     subject_ = text;
     compose();
     return *this;
 }
 
-OVERMOUNT_DECL void error::compose()
+OVERMOUNT_LAZY_BODY void error::compose()
 {
     std::string text;
     const auto part = [&text](std::string_view label, std::string_view value) {
@@ -292,7 +292,7 @@ OVERMOUNT_DECL void error::compose()
     what_ = std::move(text);
 }
 
-OVERMOUNT_DECL std::string escape(std::string_view bytes, std::size_t limit)
+OVERMOUNT_LAZY_BODY std::string escape(std::string_view bytes, std::size_t limit)
 {
     static constexpr char hex[] = "0123456789abcdef";
     std::string out;

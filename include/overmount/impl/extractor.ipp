@@ -30,7 +30,7 @@ inline std::array<timespec, 2> times_of(const tar::timestamp& time) noexcept
     return {value, value};
 }
 
-OVERMOUNT_DECL extractor::extractor(int root, int beside, const limits& bounds, bool sync_files)
+OVERMOUNT_LAZY_BODY extractor::extractor(int root, int beside, const limits& bounds, bool sync_files)
     : root_(root), beside_(beside), bounds_(bounds), sync_files_(sync_files), our_uid_(::geteuid()),
       our_gid_(::getegid())
 {
@@ -45,13 +45,13 @@ OVERMOUNT_DECL extractor::extractor(int root, int beside, const limits& bounds, 
     directories_[root_inode_];
 }
 
-inline std::string path_in(const std::string& directory, const std::string& name)
+OVERMOUNT_LAZY inline std::string path_in(const std::string& directory, const std::string& name)
 {
     return directory.empty() ? name : directory + "/" + name;
 }
 
 // The path of a directory, without links: those on the way may be replaced later.
-OVERMOUNT_DECL std::string extractor::path_below(ino_t above, const std::string& name)
+OVERMOUNT_LAZY_BODY std::string extractor::path_below(ino_t above, const std::string& name)
 {
     std::string path = path_in(directories_.at(above).path, name);
     if (path.size() > bounds_.path_bytes)
@@ -61,7 +61,7 @@ OVERMOUNT_DECL std::string extractor::path_below(ino_t above, const std::string&
     return path;
 }
 
-inline ino_t inode_of(int fd)
+OVERMOUNT_LAZY inline ino_t inode_of(int fd)
 {
     struct stat status;
     check(::fstat(fd, &status), "stat");
@@ -69,20 +69,20 @@ inline ino_t inode_of(int fd)
 }
 
 // After a path could not be opened: that is so because of what the layer holds, or it is another failure.
-inline void check_is_missing()
+OVERMOUNT_LAZY inline void check_is_missing()
 {
     if (errno != ENOENT && errno != ENOTDIR && errno != ELOOP && errno != EXDEV)
         throw_errno("open directory");
 }
 
 // A directory that something cannot be in: a file, or a link that leads to none.
-[[noreturn]] inline void no_directory()
+OVERMOUNT_LAZY [[noreturn]] inline void no_directory()
 {
     check_is_missing();
     throw error(errc::entry_escapes_layer).operation("open directory").detail("what is above it is no directory");
 }
 
-OVERMOUNT_DECL extractor::cached_parent* extractor::known_parent(const std::string& path) noexcept
+OVERMOUNT_LAZY_BODY extractor::cached_parent* extractor::known_parent(const std::string& path) noexcept
 {
     ++clock_;
     const auto found = std::ranges::find(parents_, path, &cached_parent::path);
@@ -93,7 +93,7 @@ OVERMOUNT_DECL extractor::cached_parent* extractor::known_parent(const std::stri
 }
 
 // The descriptor of the directory `path`, from a small cache. It stays valid until the next call.
-OVERMOUNT_DECL int extractor::parent(const std::string& path)
+OVERMOUNT_LAZY_BODY int extractor::parent(const std::string& path)
 {
     above_ = root_inode_;
     if (path.empty())
@@ -117,7 +117,7 @@ OVERMOUNT_DECL int extractor::parent(const std::string& path)
 }
 
 // Makes what is missing of `path`, one component after the other.
-OVERMOUNT_DECL unique_fd extractor::make_parents(const std::string& path)
+OVERMOUNT_LAZY_BODY unique_fd extractor::make_parents(const std::string& path)
 {
     if (errno != ENOENT && errno != ENOTDIR)
         no_directory();
@@ -138,7 +138,7 @@ OVERMOUNT_DECL unique_fd extractor::make_parents(const std::string& path)
     return above;
 }
 
-OVERMOUNT_DECL unique_fd extractor::make_implied(int above, const std::string& name)
+OVERMOUNT_LAZY_BODY unique_fd extractor::make_implied(int above, const std::string& name)
 {
     struct stat status;
     const bool there = ::fstatat(above, name.c_str(), &status, AT_SYMLINK_NOFOLLOW) == 0;
@@ -163,7 +163,7 @@ OVERMOUNT_DECL unique_fd extractor::make_implied(int above, const std::string& n
 }
 
 // What the first component of a path that is no ordinary name is.
-inline tar::whiteout_kind whiteout_above(std::string_view path)
+OVERMOUNT_LAZY inline tar::whiteout_kind whiteout_above(std::string_view path)
 {
     for (std::size_t begin = 0; begin < path.size();) {
         const std::size_t end = std::min(path.find('/', begin), path.size());
@@ -175,7 +175,7 @@ inline tar::whiteout_kind whiteout_above(std::string_view path)
     return tar::whiteout_kind::none;
 }
 
-OVERMOUNT_DECL void extractor::begin(const tar::entry& entry)
+OVERMOUNT_LAZY_BODY void extractor::begin(const tar::entry& entry)
 {
     entry_ = &entry;
     const std::string path = tar::normalise(entry.path, bounds_);
@@ -226,12 +226,12 @@ void extractor::replace(int above, const std::string& name, Make make)
     check(make(), "create");
 }
 
-OVERMOUNT_DECL void extractor::keep_replaced(std::function<void(std::string_view)> on_aside)
+OVERMOUNT_LAZY_BODY void extractor::keep_replaced(std::function<void(std::string_view)> on_aside)
 {
     on_aside_ = std::move(on_aside);
 }
 
-OVERMOUNT_DECL void extractor::make_room(int above, const std::string& name)
+OVERMOUNT_LAZY_BODY void extractor::make_room(int above, const std::string& name)
 {
     std::vector<ino_t> inodes; // of the directories that go
     if (!on_aside_ || !look_through(above, name, inodes)) {
@@ -253,7 +253,7 @@ OVERMOUNT_DECL void extractor::make_room(int above, const std::string& name)
 }
 
 // Whether there is a file with data in it.
-OVERMOUNT_DECL bool extractor::look_through(int above, const std::string& name, std::vector<ino_t>& inodes) const
+OVERMOUNT_LAZY_BODY bool extractor::look_through(int above, const std::string& name, std::vector<ino_t>& inodes) const
 {
     struct stat status;
     check(::fstatat(above, name.c_str(), &status, AT_SYMLINK_NOFOLLOW), "stat");
@@ -278,7 +278,7 @@ OVERMOUNT_DECL bool extractor::look_through(int above, const std::string& name, 
     return found;
 }
 
-OVERMOUNT_DECL void extractor::put_directory(int above, const std::string& name, bool root)
+OVERMOUNT_LAZY_BODY void extractor::put_directory(int above, const std::string& name, bool root)
 {
     struct stat status;
     bool cut = false;
@@ -301,7 +301,7 @@ OVERMOUNT_DECL void extractor::put_directory(int above, const std::string& name,
     noted.shown = {entry_->mode, entry_->uid, entry_->gid, entry_->mtime, entry_->xattrs};
 }
 
-OVERMOUNT_DECL void extractor::put_file(int above, const std::string& name)
+OVERMOUNT_LAZY_BODY void extractor::put_file(int above, const std::string& name)
 {
     // Nobody else can enter the directories above: the mode may be there before the owner and the data are.
     has_mode_ = exact_modes::now() && (entry_->mode & ~0777u) == 0;
@@ -313,7 +313,7 @@ OVERMOUNT_DECL void extractor::put_file(int above, const std::string& name)
     file_path_ = path_in(directories_.at(above_).path, name);
 }
 
-OVERMOUNT_DECL void extractor::data(std::uint64_t offset, std::span<const std::byte> bytes)
+OVERMOUNT_LAZY_BODY void extractor::data(std::uint64_t offset, std::span<const std::byte> bytes)
 {
     if (!file_) // of a whiteout
         return;
@@ -328,7 +328,7 @@ OVERMOUNT_DECL void extractor::data(std::uint64_t offset, std::span<const std::b
     }
 }
 
-OVERMOUNT_DECL void extractor::end()
+OVERMOUNT_LAZY_BODY void extractor::end()
 {
     if (!file_)
         return;
@@ -346,7 +346,7 @@ OVERMOUNT_DECL void extractor::end()
     file_.reset();
 }
 
-OVERMOUNT_DECL void extractor::put_symbolic_link(int above, const std::string& name)
+OVERMOUNT_LAZY_BODY void extractor::put_symbolic_link(int above, const std::string& name)
 {
     const std::string& target = entry_->link_target;
     if (target.empty() || target.find('\0') != std::string::npos)
@@ -357,7 +357,7 @@ OVERMOUNT_DECL void extractor::put_symbolic_link(int above, const std::string& n
     set_owner_and_times(above, name);
 }
 
-OVERMOUNT_DECL void extractor::put_hard_link(int above, const std::string& name)
+OVERMOUNT_LAZY_BODY void extractor::put_hard_link(int above, const std::string& name)
 {
     const std::string target = tar::normalise(entry_->link_target, bounds_);
     const std::string target_name(tar::name_of(target));
@@ -392,7 +392,7 @@ OVERMOUNT_DECL void extractor::put_hard_link(int above, const std::string& name)
     });
 }
 
-OVERMOUNT_DECL void extractor::put_node(int above, const std::string& name)
+OVERMOUNT_LAZY_BODY void extractor::put_node(int above, const std::string& name)
 {
     mode_t kind = S_IFIFO;
     dev_t device = 0;
@@ -412,7 +412,7 @@ OVERMOUNT_DECL void extractor::put_node(int above, const std::string& name)
 
 // Mode and attributes, by the descriptor of what was just made: fchmodat follows links, and fchmodat2 and setxattrat
 // are too new to rely on.
-OVERMOUNT_DECL void extractor::finish_node(int above, const std::string& name)
+OVERMOUNT_LAZY_BODY void extractor::finish_node(int above, const std::string& name)
 {
     const unique_fd fd(check(::openat(above, name.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC), "open"));
     struct stat status;
@@ -426,7 +426,7 @@ OVERMOUNT_DECL void extractor::finish_node(int above, const std::string& name)
     });
 }
 
-OVERMOUNT_DECL void extractor::set_owner_and_times(int above, const std::string& name)
+OVERMOUNT_LAZY_BODY void extractor::set_owner_and_times(int above, const std::string& name)
 {
     if (entry_->type == tar::entry_type::symbolic_link && (entry_->uid != our_uid_ || entry_->gid != our_gid_))
         check(::fchownat(above, name.c_str(), entry_->uid, entry_->gid, AT_SYMLINK_NOFOLLOW), "chown");
@@ -449,7 +449,7 @@ void extractor::set_xattrs(const std::vector<tar::xattr>& xattrs, tar::entry_typ
     }
 }
 
-OVERMOUNT_DECL void extractor::set_xattrs(int fd, const std::vector<tar::xattr>& xattrs, tar::entry_type type)
+OVERMOUNT_LAZY_BODY void extractor::set_xattrs(int fd, const std::vector<tar::xattr>& xattrs, tar::entry_type type)
 {
     set_xattrs(xattrs, type, [fd](const tar::xattr& one) {
         return ::fsetxattr(fd, one.name.c_str(), one.value.data(), one.value.size(), 0);
@@ -457,7 +457,7 @@ OVERMOUNT_DECL void extractor::set_xattrs(int fd, const std::vector<tar::xattr>&
 }
 
 // What the file system or the user namespace has no place for is left out, and that is noted.
-OVERMOUNT_DECL void extractor::xattr_refused(const tar::xattr& attribute)
+OVERMOUNT_LAZY_BODY void extractor::xattr_refused(const tar::xattr& attribute)
 {
     const bool acl = attribute.name.starts_with("system.");
     const bool capability = attribute.name == "security.capability";
@@ -469,7 +469,7 @@ OVERMOUNT_DECL void extractor::xattr_refused(const tar::xattr& attribute)
         throw_errno("setxattr", attribute.name);
 }
 
-OVERMOUNT_DECL void extractor::put_whiteout(int above, const std::string& name)
+OVERMOUNT_LAZY_BODY void extractor::put_whiteout(int above, const std::string& name)
 {
     if (::mknodat(above, name.c_str(), S_IFCHR, 0) == 0) {
         directories_.at(above_).whiteouts = whiteouts_ = true;
@@ -486,11 +486,11 @@ OVERMOUNT_DECL void extractor::put_whiteout(int above, const std::string& name)
     }
 }
 
-OVERMOUNT_DECL void extractor::put_opaque() { directories_.at(above_).opaque = true; }
+OVERMOUNT_LAZY_BODY void extractor::put_opaque() { directories_.at(above_).opaque = true; }
 
 // The kernel lists whiteouts of directories that it does not merge: where nothing of the layers below can show,
 // in an opaque directory and below one, they delete nothing and must not be there.
-OVERMOUNT_DECL void extractor::drop_needless_whiteouts()
+OVERMOUNT_LAZY_BODY void extractor::drop_needless_whiteouts()
 {
     std::unordered_set<std::string_view> opaque;
     for (const auto& [inode, made] : directories_)
@@ -515,7 +515,7 @@ OVERMOUNT_DECL void extractor::drop_needless_whiteouts()
     }
 }
 
-OVERMOUNT_DECL void extractor::finish_directory(ino_t inode, const directory& made)
+OVERMOUNT_LAZY_BODY void extractor::finish_directory(ino_t inode, const directory& made)
 {
     const unique_fd fd = open_in_root(root_, made.path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
     if (!fd)
@@ -535,7 +535,7 @@ OVERMOUNT_DECL void extractor::finish_directory(ino_t inode, const directory& ma
         check(::fsync(fd.get()), "fsync");
 }
 
-OVERMOUNT_DECL tree_notes extractor::finish()
+OVERMOUNT_LAZY_BODY tree_notes extractor::finish()
 {
     parents_.clear();
     if (aside_ && sync_files_)

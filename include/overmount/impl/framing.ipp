@@ -14,13 +14,13 @@ inline constexpr std::uint64_t largest_size = std::uint64_t{1} << 62;
 
 inline std::uint64_t padding_of(std::uint64_t size) noexcept { return (block_size - size % block_size) % block_size; }
 
-OVERMOUNT_DECL void framing::fail(errc code, std::string_view words) const
+OVERMOUNT_LAZY_BODY void framing::fail(errc code, std::string_view words) const
 {
     throw error(code).at(stage::framing).entry(entry_.path).detail(words);
 }
 
 // Makes `block_` the next 512 bytes; copies only where they come in pieces.
-OVERMOUNT_DECL bool framing::take_block(std::span<const std::byte>& input)
+OVERMOUNT_LAZY_BODY bool framing::take_block(std::span<const std::byte>& input)
 {
     if (partial_.size() == block_size)
         partial_.clear();
@@ -41,7 +41,7 @@ OVERMOUNT_DECL bool framing::take_block(std::span<const std::byte>& input)
     return true;
 }
 
-OVERMOUNT_DECL event framing::next(std::span<const std::byte>& input)
+OVERMOUNT_LAZY_BODY event framing::next(std::span<const std::byte>& input)
 {
     for (;;) {
         switch (state_) {
@@ -90,7 +90,7 @@ OVERMOUNT_DECL event framing::next(std::span<const std::byte>& input)
     }
 }
 
-OVERMOUNT_DECL void framing::read_header()
+OVERMOUNT_LAZY_BODY void framing::read_header()
 {
     if (std::exchange(fresh_, false)) {
         blocks_.clear();
@@ -113,7 +113,7 @@ OVERMOUNT_DECL void framing::read_header()
     }
 }
 
-OVERMOUNT_DECL void framing::begin_extension(const header& block, char type)
+OVERMOUNT_LAZY_BODY void framing::begin_extension(const header& block, char type)
 {
     const auto size = block.number(124, 12);
     if (!size || *size < 0)
@@ -129,7 +129,7 @@ OVERMOUNT_DECL void framing::begin_extension(const header& block, char type)
         end_extension();
 }
 
-OVERMOUNT_DECL bool framing::read_extension(std::span<const std::byte>& input)
+OVERMOUNT_LAZY_BODY bool framing::read_extension(std::span<const std::byte>& input)
 {
     const auto take = [&](std::uint64_t& left) {
         const auto piece = input.first(static_cast<std::size_t>(std::min<std::uint64_t>(input.size(), left)));
@@ -148,7 +148,7 @@ OVERMOUNT_DECL bool framing::read_extension(std::span<const std::byte>& input)
     return true;
 }
 
-OVERMOUNT_DECL void framing::end_extension()
+OVERMOUNT_LAZY_BODY void framing::end_extension()
 {
     state_ = state::header;
     const auto only = [this](bool& there) {
@@ -174,7 +174,7 @@ OVERMOUNT_DECL void framing::end_extension()
 
 // Records are `<length> <key>=<value>\n`, the length counting all of it. Those of a global header are checked and
 // have no effect: no layer has any that mean something.
-OVERMOUNT_DECL void framing::read_records(bool global)
+OVERMOUNT_LAZY_BODY void framing::read_records(bool global)
 {
     std::string_view text = extension_;
     while (!text.empty()) {
@@ -194,7 +194,7 @@ OVERMOUNT_DECL void framing::read_records(bool global)
     }
 }
 
-OVERMOUNT_DECL void framing::read_entry(const header& block)
+OVERMOUNT_LAZY_BODY void framing::read_entry(const header& block)
 {
     entry_.path.clear();
     entry_.link_target.clear();
@@ -236,7 +236,7 @@ OVERMOUNT_DECL void framing::read_entry(const header& block)
 }
 
 // A field that a PAX record replaces need not be a number.
-OVERMOUNT_DECL void framing::read_numbers(const header& block)
+OVERMOUNT_LAZY_BODY void framing::read_numbers(const header& block)
 {
     const auto number = [&](std::size_t offset, std::size_t size, std::int64_t most, const char* what) {
         const auto value = block.number(offset, size);
@@ -265,7 +265,7 @@ OVERMOUNT_DECL void framing::read_numbers(const header& block)
     }
 }
 
-OVERMOUNT_DECL void framing::read_type(const header& block)
+OVERMOUNT_LAZY_BODY void framing::read_type(const header& block)
 {
     entry_.size = entry_.stored_size;
     state_ = state::announce;
@@ -307,7 +307,7 @@ OVERMOUNT_DECL void framing::read_type(const header& block)
         state_ = state::sparse_map;
 }
 
-OVERMOUNT_DECL std::uint64_t framing::unsigned_value(const std::string& text) const
+OVERMOUNT_LAZY_BODY std::uint64_t framing::unsigned_value(const std::string& text) const
 {
     const auto value = parse_decimal(text);
     if (!value || *value > largest_size)
@@ -315,7 +315,7 @@ OVERMOUNT_DECL std::uint64_t framing::unsigned_value(const std::string& text) co
     return *value;
 }
 
-OVERMOUNT_DECL std::uint32_t framing::id_value(const std::string& text) const
+OVERMOUNT_LAZY_BODY std::uint32_t framing::id_value(const std::string& text) const
 {
     const std::uint64_t number = unsigned_value(text);
     if (number > 0xfffffffe)
@@ -323,7 +323,7 @@ OVERMOUNT_DECL std::uint32_t framing::id_value(const std::string& text) const
     return static_cast<std::uint32_t>(number);
 }
 
-OVERMOUNT_DECL void framing::apply(const record& item)
+OVERMOUNT_LAZY_BODY void framing::apply(const record& item)
 {
     const auto& [key, value] = item;
     const auto set = [&](auto& field, auto&& read) {
@@ -360,7 +360,7 @@ OVERMOUNT_DECL void framing::apply(const record& item)
         apply_sparse(key.substr(11), value);
 }
 
-OVERMOUNT_DECL void framing::add_xattr(std::string name, std::string value)
+OVERMOUNT_LAZY_BODY void framing::add_xattr(std::string name, std::string value)
 {
     if (name.empty())
         fail(errc::malformed_tar, "an attribute without a name");
@@ -370,7 +370,7 @@ OVERMOUNT_DECL void framing::add_xattr(std::string name, std::string value)
 }
 
 // The name is URL-encoded, the value in base64. See libarchive, tar(5), "LIBARCHIVE.xattr".
-OVERMOUNT_DECL void framing::add_libarchive_xattr(std::string_view name, std::string_view value)
+OVERMOUNT_LAZY_BODY void framing::add_libarchive_xattr(std::string_view name, std::string_view value)
 {
     auto plain_name = decode_percent(name);
     auto plain_value = decode_base64(value);
@@ -382,7 +382,7 @@ OVERMOUNT_DECL void framing::add_libarchive_xattr(std::string_view name, std::st
 }
 
 // Of equal names the last counts, and the spelling that all tools know before that of libarchive.
-OVERMOUNT_DECL void framing::merge_xattrs()
+OVERMOUNT_LAZY_BODY void framing::merge_xattrs()
 {
     std::map<std::string, std::string> merged;
     for (auto* list : {&libarchive_xattrs_, &entry_.xattrs}) {
@@ -398,7 +398,7 @@ OVERMOUNT_DECL void framing::merge_xattrs()
 }
 
 // Seconds with a fraction; of a negative time the fraction counts downwards.
-OVERMOUNT_DECL timestamp framing::time_value(const std::string& text) const
+OVERMOUNT_LAZY_BODY timestamp framing::time_value(const std::string& text) const
 {
     const bool negative = text.starts_with('-');
     const std::size_t point = std::min(text.find('.'), text.size());
@@ -415,7 +415,7 @@ OVERMOUNT_DECL timestamp framing::time_value(const std::string& text) const
     return nanoseconds == 0 ? timestamp{-whole, 0} : timestamp{-whole - 1, 1'000'000'000 - nanoseconds};
 }
 
-OVERMOUNT_DECL void framing::apply_sparse(const std::string& key, const std::string& value)
+OVERMOUNT_LAZY_BODY void framing::apply_sparse(const std::string& key, const std::string& value)
 {
     entry_.sparse = true;
     if (key == "major") {
@@ -437,7 +437,7 @@ OVERMOUNT_DECL void framing::apply_sparse(const std::string& key, const std::str
     }
 }
 
-OVERMOUNT_DECL void framing::read_sparse_01(const std::string& map)
+OVERMOUNT_LAZY_BODY void framing::read_sparse_01(const std::string& map)
 {
     entry_.segments.clear();
     for (std::size_t begin = 0; begin < map.size();) {
@@ -453,7 +453,7 @@ OVERMOUNT_DECL void framing::read_sparse_01(const std::string& map)
     }
 }
 
-OVERMOUNT_DECL void framing::add_segment(std::uint64_t offset, std::uint64_t size)
+OVERMOUNT_LAZY_BODY void framing::add_segment(std::uint64_t offset, std::uint64_t size)
 {
     if (entry_.segments.size() >= bounds_.segments)
         fail(errc::too_many_segments);
@@ -464,7 +464,7 @@ OVERMOUNT_DECL void framing::add_segment(std::uint64_t offset, std::uint64_t siz
     entry_.segments.push_back({offset, size});
 }
 
-OVERMOUNT_DECL void framing::read_gnu_map(const header& block, std::size_t begin, std::size_t count)
+OVERMOUNT_LAZY_BODY void framing::read_gnu_map(const header& block, std::size_t begin, std::size_t count)
 {
     for (std::size_t i = 0; i < count && block.at(begin + i * 24) != '\0'; ++i) {
         const auto offset = block.number(begin + i * 24, 12), size = block.number(begin + i * 24 + 12, 12);
@@ -474,7 +474,7 @@ OVERMOUNT_DECL void framing::read_gnu_map(const header& block, std::size_t begin
     }
 }
 
-OVERMOUNT_DECL void framing::read_sparse_blocks()
+OVERMOUNT_LAZY_BODY void framing::read_sparse_blocks()
 {
     blocks_.insert(blocks_.end(), block_.begin(), block_.end());
     const header block(block_);
@@ -487,7 +487,7 @@ OVERMOUNT_DECL void framing::read_sparse_blocks()
 }
 
 // PAX 1.0: the number of segments, then offset and size of each, in decimal lines; padded to a block.
-OVERMOUNT_DECL void framing::read_sparse_map()
+OVERMOUNT_LAZY_BODY void framing::read_sparse_map()
 {
     if (stored_left_ < block_size)
         fail(errc::malformed_tar, "a sparse map without an end");
@@ -514,7 +514,7 @@ OVERMOUNT_DECL void framing::read_sparse_map()
     state_ = state::announce;
 }
 
-OVERMOUNT_DECL void framing::check_entry()
+OVERMOUNT_LAZY_BODY void framing::check_entry()
 {
     if (entry_.path.size() > bounds_.path_bytes + 4 || entry_.link_target.size() > bounds_.path_bytes)
         fail(errc::path_too_long);
@@ -538,7 +538,7 @@ OVERMOUNT_DECL void framing::check_entry()
         fail(errc::layer_too_large);
 }
 
-OVERMOUNT_DECL event framing::read_data(std::span<const std::byte>& input)
+OVERMOUNT_LAZY_BODY event framing::read_data(std::span<const std::byte>& input)
 {
     if (stored_left_ == 0 && padding_left_ == 0) {
         state_ = state::header;
@@ -568,7 +568,7 @@ OVERMOUNT_DECL event framing::read_data(std::span<const std::byte>& input)
 }
 
 // So many bytes of the data are over.
-OVERMOUNT_DECL void framing::advance(std::uint64_t count)
+OVERMOUNT_LAZY_BODY void framing::advance(std::uint64_t count)
 {
     stored_left_ -= count;
     file_offset_ += count;
@@ -583,7 +583,7 @@ OVERMOUNT_DECL void framing::advance(std::uint64_t count)
     }
 }
 
-OVERMOUNT_DECL void framing::skip(std::uint64_t count)
+OVERMOUNT_LAZY_BODY void framing::skip(std::uint64_t count)
 {
     count = std::min(count, skippable());
     offset_ += count;
@@ -592,7 +592,7 @@ OVERMOUNT_DECL void framing::skip(std::uint64_t count)
     advance(data);
 }
 
-OVERMOUNT_DECL void framing::finish() const
+OVERMOUNT_LAZY_BODY void framing::finish() const
 {
     const bool between = (state_ == state::header || state_ == state::marker) && !waiting() &&
                          (partial_.empty() || partial_.size() == block_size);

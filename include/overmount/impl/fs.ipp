@@ -19,18 +19,18 @@
 
 namespace overmount::inline OVERMOUNT_ABI::detail {
 
-OVERMOUNT_DECL void throw_errno(const char* operation, std::string_view subject)
+OVERMOUNT_LAZY_BODY void throw_errno(const char* operation, std::string_view subject)
 {
     throw error::from_errno(errno).operation(operation).subject(subject);
 }
 
-OVERMOUNT_DECL unique_fd open_directory(int parent, const std::string& name)
+OVERMOUNT_LAZY_BODY unique_fd open_directory(int parent, const std::string& name)
 {
     return unique_fd(check(::openat(parent, name.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW),
                            "open directory", name));
 }
 
-OVERMOUNT_DECL unique_fd open_in_root(int root, const std::string& path, int flags)
+OVERMOUNT_LAZY_BODY unique_fd open_in_root(int root, const std::string& path, int flags)
 {
     open_how how{};
     how.flags = static_cast<unsigned>(flags | O_CLOEXEC);
@@ -53,7 +53,7 @@ class root_walk
 public:
     explicit root_walk(int root) : root_(root) {}
 
-    unique_fd open(std::string path, int flags)
+    OVERMOUNT_LAZY unique_fd open(std::string path, int flags)
     {
         if (!enter_root() || ::fstat(here_.get(), &top_) != 0)
             return {};
@@ -68,7 +68,7 @@ public:
 
 private:
     // The next component that is no dot; empty at the end.
-    std::string next()
+    OVERMOUNT_LAZY std::string next()
     {
         for (;;) {
             rest_.erase(0, rest_.find_first_not_of('/'));
@@ -80,7 +80,7 @@ private:
     }
 
     // False when the walk is over: `result_` has what came of it.
-    bool enter(const std::string& name, int flags)
+    OVERMOUNT_LAZY bool enter(const std::string& name, int flags)
     {
         const bool last = rest_.empty(); // a slash behind it asks for a directory
         unique_fd found = opened(::openat(here_.get(), name.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC));
@@ -99,7 +99,7 @@ private:
         return true;
     }
 
-    bool follow(int link)
+    OVERMOUNT_LAZY bool follow(int link)
     {
         std::array<char, PATH_MAX> target;
         const ssize_t size = ::readlinkat(link, "", target.data(), target.size());
@@ -115,7 +115,7 @@ private:
     }
 
     // Goes down again from the root: the parent of a directory that was moved may lie outside.
-    bool leave()
+    OVERMOUNT_LAZY bool leave()
     {
         if (above_.empty())
             return true;
@@ -130,14 +130,14 @@ private:
         return true;
     }
 
-    bool enter_root()
+    OVERMOUNT_LAZY bool enter_root()
     {
         here_.reset(::openat(root_, ".", O_PATH | O_DIRECTORY | O_CLOEXEC));
         return static_cast<bool>(here_);
     }
 
     // Only what lies on the root's own file system. The steps are bounded: links may make them many.
-    unique_fd opened(int fd)
+    OVERMOUNT_LAZY unique_fd opened(int fd)
     {
         unique_fd out(fd);
         if (!out || ::fstat(out.get(), &status_) != 0)
@@ -149,7 +149,7 @@ private:
         return out;
     }
 
-    static bool fail(int number)
+    OVERMOUNT_LAZY static bool fail(int number)
     {
         errno = number;
         return false;
@@ -163,18 +163,18 @@ private:
     int links_ = 0, steps_ = 0;
 };
 
-OVERMOUNT_DECL unique_fd walk_in_root(int root, const std::string& path, int flags)
+OVERMOUNT_LAZY_BODY unique_fd walk_in_root(int root, const std::string& path, int flags)
 {
     return root_walk(root).open(path, flags);
 }
 
-OVERMOUNT_DECL void make_directory(int parent, const std::string& name, mode_t mode)
+OVERMOUNT_LAZY_BODY void make_directory(int parent, const std::string& name, mode_t mode)
 {
     if (::mkdirat(parent, name.c_str(), mode) != 0 && errno != EEXIST)
         throw_errno("mkdir", name);
 }
 
-OVERMOUNT_DECL bool exists(int parent, const std::string& name)
+OVERMOUNT_LAZY_BODY bool exists(int parent, const std::string& name)
 {
     struct stat status;
     if (::fstatat(parent, name.c_str(), &status, AT_SYMLINK_NOFOLLOW) == 0)
@@ -190,7 +190,7 @@ struct close_directory
 };
 using directory_stream = std::unique_ptr<DIR, close_directory>;
 
-inline directory_stream stream_of(unique_fd fd)
+OVERMOUNT_LAZY inline directory_stream stream_of(unique_fd fd)
 {
     directory_stream stream(::fdopendir(fd.get()));
     if (!stream)
@@ -200,7 +200,7 @@ inline directory_stream stream_of(unique_fd fd)
 }
 
 // The next entry that is neither `.` nor `..`; null at the end.
-inline const dirent* next_entry(DIR* stream)
+OVERMOUNT_LAZY inline const dirent* next_entry(DIR* stream)
 {
     for (;;) {
         errno = 0;
@@ -215,7 +215,7 @@ inline const dirent* next_entry(DIR* stream)
     }
 }
 
-OVERMOUNT_DECL std::vector<std::string> list_directory(int parent, const std::string& name)
+OVERMOUNT_LAZY_BODY std::vector<std::string> list_directory(int parent, const std::string& name)
 {
     std::vector<std::string> names;
     const directory_stream stream = stream_of(open_directory(parent, name));
@@ -224,8 +224,8 @@ OVERMOUNT_DECL std::vector<std::string> list_directory(int parent, const std::st
     return names;
 }
 
-OVERMOUNT_DECL std::optional<std::vector<std::string>> list_small_directory(int parent, const std::string& name,
-                                                                            std::size_t most)
+OVERMOUNT_LAZY_BODY std::optional<std::vector<std::string>> list_small_directory(int parent, const std::string& name,
+                                                                                 std::size_t most)
 {
     unique_fd fd(::openat(parent, name.empty() ? "." : name.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW));
     if (!fd)
@@ -240,7 +240,7 @@ OVERMOUNT_DECL std::optional<std::vector<std::string>> list_small_directory(int 
     return names;
 }
 
-OVERMOUNT_DECL void write_all(int fd, std::span<const std::byte> bytes, const char* operation)
+OVERMOUNT_LAZY_BODY void write_all(int fd, std::span<const std::byte> bytes, const char* operation)
 {
     while (!bytes.empty()) {
         const ssize_t written = ::write(fd, bytes.data(), bytes.size());
@@ -252,7 +252,7 @@ OVERMOUNT_DECL void write_all(int fd, std::span<const std::byte> bytes, const ch
     }
 }
 
-OVERMOUNT_DECL std::optional<std::string> read_file(int parent, const std::string& name, std::uint64_t limit)
+OVERMOUNT_LAZY_BODY std::optional<std::string> read_file(int parent, const std::string& name, std::uint64_t limit)
 {
     const unique_fd fd(::openat(parent, name.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
     if (!fd && errno == ENOENT)
@@ -276,7 +276,7 @@ OVERMOUNT_DECL std::optional<std::string> read_file(int parent, const std::strin
     }
 }
 
-OVERMOUNT_DECL void write_file(int parent, const std::string& name, std::string_view content)
+OVERMOUNT_LAZY_BODY void write_file(int parent, const std::string& name, std::string_view content)
 {
     const unique_fd fd(check(
         ::openat(parent, name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600), "create", name));
@@ -301,7 +301,7 @@ OVERMOUNT_DECL exact_modes::~exact_modes()
     ::umask(before_);
 }
 
-OVERMOUNT_DECL std::string from_working_directory(const std::string& path)
+OVERMOUNT_LAZY_BODY std::string from_working_directory(const std::string& path)
 {
     if (path.empty() || path.starts_with('/'))
         return path;
@@ -313,7 +313,7 @@ OVERMOUNT_DECL std::string from_working_directory(const std::string& path)
     return std::string(directory.data(), static_cast<std::size_t>(size)) + "/" + path;
 }
 
-OVERMOUNT_DECL bool rename_into_place(int from, const std::string& name, int to, const std::string& new_name)
+OVERMOUNT_LAZY_BODY bool rename_into_place(int from, const std::string& name, int to, const std::string& new_name)
 {
     if (::renameat2(from, name.c_str(), to, new_name.c_str(), RENAME_NOREPLACE) == 0)
         return true;
@@ -322,16 +322,16 @@ OVERMOUNT_DECL bool rename_into_place(int from, const std::string& name, int to,
     return false;
 }
 
-OVERMOUNT_DECL void rename_over(int from, const std::string& name, int to, const std::string& new_name)
+OVERMOUNT_LAZY_BODY void rename_over(int from, const std::string& name, int to, const std::string& new_name)
 {
     check(::renameat(from, name.c_str(), to, new_name.c_str()), "rename", new_name);
 }
 
-OVERMOUNT_DECL void sync_directory(int fd) { check(::fsync(fd), "fsync directory"); }
+OVERMOUNT_LAZY_BODY void sync_directory(int fd) { check(::fsync(fd), "fsync directory"); }
 
 // One level of a tree that goes: files are unlinked, directories that are not empty move into `trash`.
-inline void empty_directory(int directory, int trash, std::vector<std::string>& moved,
-                            const std::function<void(ino_t)>& on_directory)
+OVERMOUNT_LAZY inline void empty_directory(int directory, int trash, std::vector<std::string>& moved,
+                                           const std::function<void(ino_t)>& on_directory)
 {
     const directory_stream stream = stream_of(open_directory(directory, "."));
     while (const dirent* found = next_entry(stream.get())) {
@@ -353,8 +353,8 @@ inline void empty_directory(int directory, int trash, std::vector<std::string>& 
     }
 }
 
-OVERMOUNT_DECL void remove_tree(int parent, const std::string& name, int trash,
-                                const std::function<void(ino_t)>& on_directory)
+OVERMOUNT_LAZY_BODY void remove_tree(int parent, const std::string& name, int trash,
+                                     const std::function<void(ino_t)>& on_directory)
 {
     if (::unlinkat(parent, name.c_str(), 0) == 0 || errno == ENOENT)
         return;
@@ -398,7 +398,7 @@ OVERMOUNT_DECL draft::~draft()
     }
 }
 
-inline bool lock_file(int fd, short type, bool wait)
+OVERMOUNT_LAZY inline bool lock_file(int fd, short type, bool wait)
 {
     struct flock request{};
     request.l_type = type;
@@ -413,20 +413,20 @@ inline bool lock_file(int fd, short type, bool wait)
     }
 }
 
-inline unique_fd open_lock(int parent, const std::string& name)
+OVERMOUNT_LAZY inline unique_fd open_lock(int parent, const std::string& name)
 {
     return unique_fd(
         check(::openat(parent, name.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600), "open", name));
 }
 
-OVERMOUNT_DECL file_lock file_lock::wait(int parent, const std::string& name, kind how)
+OVERMOUNT_LAZY_BODY file_lock file_lock::wait(int parent, const std::string& name, kind how)
 {
     unique_fd fd = open_lock(parent, name);
     lock_file(fd.get(), how == kind::shared ? F_RDLCK : F_WRLCK, true);
     return file_lock(std::move(fd));
 }
 
-OVERMOUNT_DECL std::optional<file_lock> file_lock::try_exclusive(int parent, const std::string& name)
+OVERMOUNT_LAZY_BODY std::optional<file_lock> file_lock::try_exclusive(int parent, const std::string& name)
 {
     for (;;) {
         unique_fd fd = open_lock(parent, name);
@@ -440,7 +440,7 @@ OVERMOUNT_DECL std::optional<file_lock> file_lock::try_exclusive(int parent, con
     }
 }
 
-OVERMOUNT_DECL std::string random_id()
+OVERMOUNT_LAZY_BODY std::string random_id()
 {
     std::array<unsigned char, 16> bytes;
     if (::getrandom(bytes.data(), bytes.size(), 0) != static_cast<ssize_t>(bytes.size()))
@@ -452,7 +452,7 @@ OVERMOUNT_DECL std::string random_id()
     return out;
 }
 
-OVERMOUNT_DECL std::string boot_id()
+OVERMOUNT_LAZY_BODY std::string boot_id()
 {
     auto text = read_file(AT_FDCWD, "/proc/sys/kernel/random/boot_id", 100).value_or("");
     while (!text.empty() && text.back() == '\n')
@@ -460,7 +460,7 @@ OVERMOUNT_DECL std::string boot_id()
     return text;
 }
 
-OVERMOUNT_DECL std::string percent_encode(std::string_view bytes)
+OVERMOUNT_LAZY_BODY std::string percent_encode(std::string_view bytes)
 {
     static constexpr char digits[] = "0123456789abcdef";
     std::string out;
@@ -474,7 +474,7 @@ OVERMOUNT_DECL std::string percent_encode(std::string_view bytes)
     return out;
 }
 
-OVERMOUNT_DECL std::string percent_decode(std::string_view text)
+OVERMOUNT_LAZY_BODY std::string percent_decode(std::string_view text)
 {
     const auto value = [](char c) { return c <= '9' ? c - '0' : c - 'a' + 10; };
     std::string out;

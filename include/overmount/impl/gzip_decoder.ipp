@@ -21,13 +21,13 @@ OVERMOUNT_DECL void gzip_codec::release::operator()(inflate_state* state) const 
     delete state;
 }
 
-OVERMOUNT_DECL gzip_codec::gzip_codec() : state_(new inflate_state)
+OVERMOUNT_LAZY_BODY gzip_codec::gzip_codec() : state_(new inflate_state)
 {
     ::isal_inflate_init(state_.get());
     state_->crc_flag = ISAL_GZIP_NO_HDR_VER;
 }
 
-OVERMOUNT_DECL void gzip_codec::reset() noexcept
+OVERMOUNT_LAZY_BODY void gzip_codec::reset() noexcept
 {
     ::isal_inflate_reset(state_.get());
     state_->crc_flag = ISAL_GZIP_NO_HDR_VER;
@@ -36,7 +36,7 @@ OVERMOUNT_DECL void gzip_codec::reset() noexcept
     at_ = size_ = crc_ = told_ = 0;
 }
 
-OVERMOUNT_DECL void gzip_codec::take_header_byte(std::byte byte)
+OVERMOUNT_LAZY_BODY void gzip_codec::take_header_byte(std::byte byte)
 {
     const auto value = std::to_integer<std::uint8_t>(byte);
     if (field_ != field::crc)
@@ -82,7 +82,7 @@ OVERMOUNT_DECL void gzip_codec::take_header_byte(std::byte byte)
 }
 
 // Goes to the next field that the flags announce and that is not empty.
-OVERMOUNT_DECL void gzip_codec::next_field()
+OVERMOUNT_LAZY_BODY void gzip_codec::next_field()
 {
     constexpr std::uint8_t has_crc = 2, has_extra = 4, has_name = 8, has_comment = 16;
     at_ = 0;
@@ -116,7 +116,7 @@ OVERMOUNT_DECL void gzip_codec::next_field()
     }
 }
 
-OVERMOUNT_DECL codec_result gzip_codec::run(std::span<const std::byte> in, std::span<std::byte> out)
+OVERMOUNT_LAZY_BODY codec_result gzip_codec::run(std::span<const std::byte> in, std::span<std::byte> out)
 {
     std::size_t header = 0;
     while (field_ != field::data && header < in.size())
@@ -154,7 +154,7 @@ OVERMOUNT_DECL void gzip_codec::release::operator()(z_stream_s* stream) const no
     delete stream;
 }
 
-OVERMOUNT_DECL gzip_codec::gzip_codec()
+OVERMOUNT_LAZY_BODY gzip_codec::gzip_codec()
 {
     auto stream = std::make_unique<z_stream>();
     // 15 bits of window, which is the largest; 16 more: gzip only.
@@ -163,13 +163,13 @@ OVERMOUNT_DECL gzip_codec::gzip_codec()
     stream_.reset(stream.release());
 }
 
-OVERMOUNT_DECL void gzip_codec::reset() noexcept
+OVERMOUNT_LAZY_BODY void gzip_codec::reset() noexcept
 {
     ::inflateReset(stream_.get());
     later_ = true;
 }
 
-OVERMOUNT_DECL codec_result gzip_codec::run(std::span<const std::byte> in, std::span<std::byte> out)
+OVERMOUNT_LAZY_BODY codec_result gzip_codec::run(std::span<const std::byte> in, std::span<std::byte> out)
 {
     z_stream& stream = *stream_;
     // zlib does not write to its input; its type lacks the const.

@@ -28,7 +28,7 @@ inline std::optional<std::int64_t> base_256(std::string_view field) noexcept
 
 } // namespace detail
 
-OVERMOUNT_DECL std::optional<std::int64_t> header::number(std::size_t offset, std::size_t size) const noexcept
+OVERMOUNT_LAZY_BODY std::optional<std::int64_t> header::number(std::size_t offset, std::size_t size) const noexcept
 {
     std::string_view field = text_.substr(offset, size);
     if ((static_cast<unsigned char>(field[0]) & 0x80) != 0)
@@ -48,7 +48,7 @@ OVERMOUNT_DECL std::optional<std::int64_t> header::number(std::size_t offset, st
     return value;
 }
 
-OVERMOUNT_DECL bool header::checksum_matches() const noexcept
+OVERMOUNT_LAZY_BODY bool header::checksum_matches() const noexcept
 {
     constexpr std::size_t field = 148, field_end = 156; // counts as blanks
     const auto wanted = number(field, field_end - field);
@@ -69,7 +69,7 @@ OVERMOUNT_DECL bool header::checksum_matches() const noexcept
     return *wanted == std::int64_t{sum} || *wanted == std::int64_t{sum} - 256 * std::int64_t{negative};
 }
 
-OVERMOUNT_DECL std::optional<std::uint64_t> parse_decimal(std::string_view text) noexcept
+OVERMOUNT_LAZY_BODY std::optional<std::uint64_t> parse_decimal(std::string_view text) noexcept
 {
     std::uint64_t value = 0;
     const auto [end, problem] = std::from_chars(text.data(), text.data() + text.size(), value, 10);
@@ -79,7 +79,7 @@ OVERMOUNT_DECL std::optional<std::uint64_t> parse_decimal(std::string_view text)
     return value;
 }
 
-OVERMOUNT_DECL std::optional<std::string> decode_percent(std::string_view text)
+OVERMOUNT_LAZY_BODY std::optional<std::string> decode_percent(std::string_view text)
 {
     std::string out;
     for (std::size_t i = 0; i < text.size(); ++i) {
@@ -98,7 +98,7 @@ OVERMOUNT_DECL std::optional<std::string> decode_percent(std::string_view text)
     return out;
 }
 
-OVERMOUNT_DECL std::optional<std::string> decode_base64(std::string_view text)
+OVERMOUNT_LAZY_BODY std::optional<std::string> decode_base64(std::string_view text)
 {
     constexpr std::string_view digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     if (text.size() % 4 == 0)

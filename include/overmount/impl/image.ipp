@@ -2,6 +2,7 @@
 #ifndef OVERMOUNT_IMPL_IMAGE_IPP
 #define OVERMOUNT_IMPL_IMAGE_IPP
 
+#include <overmount/detail/new_shared.hpp>
 #include <overmount/image.hpp>
 #include <overmount/mount/mount_table.hpp>
 #include <overmount/repository/commit_run.hpp>
@@ -64,7 +65,7 @@ asio::awaitable<void> basic_mount<Storage, Mount>::unmount_record(std::shared_pt
 
 template <storage_policy Storage, optional_mount_policy Mount>
 basic_image<Storage, Mount>::basic_image(std::shared_ptr<state> owner, image_config config)
-    : state_(std::move(owner)), config_(std::make_shared<const image_config>(std::move(config)))
+    : state_(std::move(owner)), config_(detail::new_shared<const image_config>(std::move(config)))
 {
 }
 
@@ -130,7 +131,7 @@ asio::awaitable<void> detail::export_all(std::shared_ptr<repository_state<Storag
                                          std::vector<std::shared_ptr<const image_config>> images, any_exporter target,
                                          export_options options)
 {
-    auto run = std::make_shared<export_run<Storage>>(owner, std::move(images), std::move(options));
+    auto run = detail::new_shared<export_run<Storage>>(owner, std::move(images), std::move(options));
     auto work = run->run(run, std::move(target));
     auto clean = [run](const stop_flag&) { run->clean(); };
     co_await run_then_clean(owner->pool, std::move(work), std::move(clean));

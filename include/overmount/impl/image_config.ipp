@@ -6,7 +6,7 @@
 
 namespace overmount::inline OVERMOUNT_ABI {
 
-OVERMOUNT_DECL image_config image_config::parse(std::string bytes, const limits& bounds)
+OVERMOUNT_LAZY_BODY image_config image_config::parse(std::string bytes, const limits& bounds)
 {
     using detail::json_object, detail::json_text, detail::json_texts;
     const digest id = digest::of(bytes);

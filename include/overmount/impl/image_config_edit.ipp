@@ -12,13 +12,13 @@
 
 namespace overmount::inline OVERMOUNT_ABI {
 
-OVERMOUNT_DECL image_config_edit::image_config_edit(const image_config& from)
+OVERMOUNT_LAZY_BODY image_config_edit::image_config_edit(const image_config& from)
     : base_(from.bytes()), old_environment_(from.environment()), old_labels_(from.labels()),
       old_ports_(from.exposed_ports()), layers_(from.diff_ids())
 {
 }
 
-OVERMOUNT_DECL image_config_edit& image_config_edit::set_environment(std::string_view name, std::string_view value)
+OVERMOUNT_LAZY_BODY image_config_edit& image_config_edit::set_environment(std::string_view name, std::string_view value)
 {
     if (name.empty() || name.find('=') != std::string_view::npos)
         throw error(errc::invalid_config).subject(name).detail("not the name of a variable");
@@ -31,7 +31,7 @@ OVERMOUNT_DECL image_config_edit& image_config_edit::set_environment(std::string
     return environment(std::move(all));
 }
 
-OVERMOUNT_DECL image_config_edit& image_config_edit::label(std::string name, std::string value)
+OVERMOUNT_LAZY_BODY image_config_edit& image_config_edit::label(std::string name, std::string value)
 {
     if (!labels_)
         labels_ = old_labels_;
@@ -39,7 +39,7 @@ OVERMOUNT_DECL image_config_edit& image_config_edit::label(std::string name, std
     return *this;
 }
 
-OVERMOUNT_DECL image_config_edit& image_config_edit::remove_label(std::string name)
+OVERMOUNT_LAZY_BODY image_config_edit& image_config_edit::remove_label(std::string name)
 {
     if (!labels_)
         labels_ = old_labels_;
@@ -47,7 +47,7 @@ OVERMOUNT_DECL image_config_edit& image_config_edit::remove_label(std::string na
     return *this;
 }
 
-OVERMOUNT_DECL image_config_edit& image_config_edit::expose(std::string port)
+OVERMOUNT_LAZY_BODY image_config_edit& image_config_edit::expose(std::string port)
 {
     if (!ports_)
         ports_ = old_ports_;
@@ -55,7 +55,7 @@ OVERMOUNT_DECL image_config_edit& image_config_edit::expose(std::string port)
     return *this;
 }
 
-OVERMOUNT_DECL image_config_edit& image_config_edit::append_layer(const diff_id& diff, history_entry step)
+OVERMOUNT_LAZY_BODY image_config_edit& image_config_edit::append_layer(const diff_id& diff, history_entry step)
 {
     touches_layers_ = true;
     step.empty_layer = false;
@@ -64,7 +64,7 @@ OVERMOUNT_DECL image_config_edit& image_config_edit::append_layer(const diff_id&
     return *this;
 }
 
-OVERMOUNT_DECL image_config_edit& image_config_edit::append_empty(history_entry step)
+OVERMOUNT_LAZY_BODY image_config_edit& image_config_edit::append_empty(history_entry step)
 {
     touches_layers_ = true;
     step.empty_layer = true;
@@ -72,15 +72,15 @@ OVERMOUNT_DECL image_config_edit& image_config_edit::append_empty(history_entry 
     return *this;
 }
 
-OVERMOUNT_DECL image_config_edit& image_config_edit::replace_layers(std::vector<diff_id> layers)
+OVERMOUNT_LAZY_BODY image_config_edit& image_config_edit::replace_layers(std::vector<diff_id> layers)
 {
     touches_layers_ = true;
     layers_ = std::move(layers);
     return *this;
 }
 
-OVERMOUNT_DECL image_config_edit& image_config_edit::replace_layers(std::vector<diff_id> layers,
-                                                                    std::vector<history_entry> history)
+OVERMOUNT_LAZY_BODY image_config_edit& image_config_edit::replace_layers(std::vector<diff_id> layers,
+                                                                         std::vector<history_entry> history)
 {
     replaces_history_ = true;
     steps_ = std::move(history);
@@ -89,10 +89,7 @@ OVERMOUNT_DECL image_config_edit& image_config_edit::replace_layers(std::vector<
 
 namespace detail {
 
-// A document that keeps the order of its members.
-using config_json = nlohmann::ordered_json;
-
-inline bool is_rfc3339(std::string_view text)
+OVERMOUNT_LAZY inline bool is_rfc3339(std::string_view text)
 {
     constexpr std::string_view date_and_time = "0000-00-00T00:00:00";
     // Digits where the model has zeros.
@@ -118,7 +115,7 @@ inline bool is_rfc3339(std::string_view text)
     return text == "Z" || ((fits(text, "+00:00") || fits(text, "-00:00")) && number(1) <= 23 && number(4) <= 59);
 }
 
-inline const std::string& checked_time(const std::string& text, const char* what)
+OVERMOUNT_LAZY inline const std::string& checked_time(const std::string& text, const char* what)
 {
     if (!text.empty() && !is_rfc3339(text))
         throw error(errc::invalid_config).subject(what).detail("its time is not one of RFC 3339");
@@ -126,16 +123,17 @@ inline const std::string& checked_time(const std::string& text, const char* what
 }
 
 // Go writes null for what is not there, as well.
-inline config_json& object_at(config_json& in, const std::string& name)
+template <class Json>
+Json& object_at(Json& in, const std::string& name)
 {
-    config_json& out = in[name];
+    Json& out = in[name];
     if (!out.is_object())
-        out = config_json::object();
+        out = Json::object();
     return out;
 }
 
-template <class Value>
-void assign(config_json& into, const char* name, const std::optional<Value>& value)
+template <class Json, class Value>
+void assign(Json& into, const char* name, const std::optional<Value>& value)
 {
     if (!value)
         return;
@@ -146,13 +144,13 @@ void assign(config_json& into, const char* name, const std::optional<Value>& val
 }
 
 // An object whose members have names of their own: what stays keeps its place.
-template <class Names, class Assign>
-void assign_members(config_json& into, const char* name, const std::optional<Names>& wanted, const Assign& assign_one)
+template <class Json, class Names, class Assign>
+void assign_members(Json& into, const char* name, const std::optional<Names>& wanted, const Assign& assign_one)
 {
     if (!wanted)
         return;
-    config_json& members = object_at(into, name);
-    const config_json old = std::exchange(members, config_json::object());
+    Json& members = object_at(into, name);
+    const Json old = std::exchange(members, Json::object());
     for (const auto& [key, value] : old.items())
         if (wanted->contains(key))
             members[key] = value;
@@ -163,20 +161,22 @@ void assign_members(config_json& into, const char* name, const std::optional<Nam
 }
 
 // Names, each with an object that has nothing to say; what old ones say stays.
-inline void assign_names(config_json& into, const char* name, const std::optional<std::set<std::string>>& wanted)
+template <class Json>
+void assign_names(Json& into, const char* name, const std::optional<std::set<std::string>>& wanted)
 {
-    assign_members(into, name, wanted, [](config_json& members, const std::string& one) { object_at(members, one); });
+    assign_members(into, name, wanted, [](Json& members, const std::string& one) { object_at(members, one); });
 }
 
-inline void assign_texts(config_json& into, const char* name,
-                         const std::optional<std::map<std::string, std::string>>& wanted)
+template <class Json>
+void assign_texts(Json& into, const char* name, const std::optional<std::map<std::string, std::string>>& wanted)
 {
-    assign_members(into, name, wanted, [](config_json& members, const auto& one) { members[one.first] = one.second; });
+    assign_members(into, name, wanted, [](Json& members, const auto& one) { members[one.first] = one.second; });
 }
 
-inline config_json step_of(const history_entry& from)
+template <class Json>
+Json step_of(const history_entry& from)
 {
-    config_json out = config_json::object();
+    Json out = Json::object();
     const auto put = [&](const char* name, const std::string& value) {
         if (!value.empty())
             out[name] = value;
@@ -190,16 +190,18 @@ inline config_json step_of(const history_entry& from)
     return out;
 }
 
-inline std::size_t layers_of(const config_json& history)
+template <class Json>
+std::size_t layers_of(const Json& history)
 {
-    return static_cast<std::size_t>(std::ranges::count_if(history, [](const config_json& step) {
+    return static_cast<std::size_t>(std::ranges::count_if(history, [](const Json& step) {
         const auto empty = step.find("empty_layer");
         return empty == step.end() || !empty->is_boolean() || !empty->template get<bool>();
     }));
 }
 
 // As many steps that made a layer as there are layers.
-inline void fit_history(config_json& history, std::size_t layers)
+template <class Json>
+void fit_history(Json& history, std::size_t layers)
 {
     for (std::size_t have = layers_of(history); have < layers; ++have)
         history.push_back({{"comment", "how this layer was made is not recorded"}});
@@ -207,10 +209,12 @@ inline void fit_history(config_json& history, std::size_t layers)
 
 } // namespace detail
 
-OVERMOUNT_DECL image_config image_config_edit::build(const limits& bounds) const
+// A template of the document's type, which compilers look into only when it is used.
+template <class Json>
+std::string image_config_edit::document() const
 {
-    using detail::config_json, detail::assign;
-    config_json out = base_.empty() ? config_json::object() : config_json::parse(base_);
+    using detail::assign;
+    Json out = base_.empty() ? Json::object() : Json::parse(base_);
     if (created_)
         detail::checked_time(*created_, "created");
     assign(out, "created", created_);
@@ -223,7 +227,7 @@ OVERMOUNT_DECL image_config image_config_edit::build(const limits& bounds) const
 
     if (working_directory_ || user_ || stop_signal_ || environment_ || entrypoint_ || command_ || labels_ || ports_ ||
         volumes_) {
-        config_json& config = detail::object_at(out, "config");
+        Json& config = detail::object_at(out, "config");
         assign(config, "User", user_);
         detail::assign_names(config, "ExposedPorts", ports_);
         assign(config, "Env", environment_);
@@ -236,24 +240,24 @@ OVERMOUNT_DECL image_config image_config_edit::build(const limits& bounds) const
     }
 
     if (touches_layers_ || base_.empty()) {
-        config_json& rootfs = detail::object_at(out, "rootfs");
+        Json& rootfs = detail::object_at(out, "rootfs");
         rootfs["type"] = "layers";
-        rootfs["diff_ids"] = config_json::array();
+        rootfs["diff_ids"] = Json::array();
         for (const diff_id& layer : layers_)
             rootfs["diff_ids"].push_back(layer.string());
     }
     if (touches_layers_) {
-        config_json history = config_json::array();
+        Json history = Json::array();
         if (const auto old = out.find("history"); !replaces_history_ && old != out.end() && old->is_array())
             history = std::move(*old);
-        config_json steps = config_json::array();
+        Json steps = Json::array();
         for (const history_entry& step : steps_)
-            steps.push_back(detail::step_of(step));
+            steps.push_back(detail::step_of<Json>(step));
         if (!replaces_history_ && !(history.empty() && steps.empty())) {
             const std::size_t later = detail::layers_of(steps);
             detail::fit_history(history, layers_.size() - std::min(later, layers_.size()));
         }
-        for (config_json& step : steps)
+        for (Json& step : steps)
             history.push_back(std::move(step));
         if (!history.empty() && detail::layers_of(history) != layers_.size())
             throw error(errc::invalid_config).subject("history").detail("it has not one step for each layer");
@@ -263,13 +267,16 @@ OVERMOUNT_DECL image_config image_config_edit::build(const limits& bounds) const
             out["history"] = std::move(history);
     }
 
-    std::string text;
     try {
-        text = out.dump();
-    } catch (const nlohmann::json::type_error&) {
+        return out.dump();
+    } catch (const typename Json::type_error&) {
         throw error(errc::invalid_config).detail("a text that was set is not UTF-8");
     }
-    return image_config::parse(std::move(text), bounds);
+}
+
+OVERMOUNT_LAZY_BODY image_config image_config_edit::build(const limits& bounds) const
+{
+    return image_config::parse(document<nlohmann::ordered_json>(), bounds); // which keeps the order of members
 }
 
 } // namespace overmount::inline OVERMOUNT_ABI

@@ -1,6 +1,7 @@
 #ifndef OVERMOUNT_IMPL_IMAGE_FILES_IPP
 #define OVERMOUNT_IMPL_IMAGE_FILES_IPP
 
+#include <overmount/detail/new_shared.hpp>
 #include <overmount/importer/image_files.hpp>
 #include <overmount/tar/framing.hpp>
 #include <overmount/tar/path.hpp>
@@ -10,16 +11,16 @@
 
 namespace overmount::inline OVERMOUNT_ABI::detail {
 
-inline std::shared_ptr<const unique_fd> open_source(int parent, const std::string& path, int flags)
+OVERMOUNT_LAZY inline std::shared_ptr<const unique_fd> open_source(int parent, const std::string& path, int flags)
 {
     const std::string where = parent == AT_FDCWD ? from_working_directory(path) : path;
-    auto fd = std::make_shared<const unique_fd>(::openat(parent, where.c_str(), flags | O_RDONLY | O_CLOEXEC));
+    auto fd = new_shared<const unique_fd>(::openat(parent, where.c_str(), flags | O_RDONLY | O_CLOEXEC));
     if (!*fd)
         throw error::from_errno(errno).at(stage::source).operation("open").subject(path);
     return fd;
 }
 
-inline file_range whole_file(std::shared_ptr<const unique_fd> fd, const std::string& path)
+OVERMOUNT_LAZY inline file_range whole_file(std::shared_ptr<const unique_fd> fd, const std::string& path)
 {
     struct stat status;
     check(::fstat(fd->get(), &status), "stat", path);
@@ -31,12 +32,12 @@ inline file_range whole_file(std::shared_ptr<const unique_fd> fd, const std::str
     return {std::move(fd), 0, static_cast<std::uint64_t>(status.st_size)};
 }
 
-OVERMOUNT_DECL file_range whole_file(const std::string& path)
+OVERMOUNT_LAZY_BODY file_range whole_file(const std::string& path)
 {
     return whole_file(open_source(AT_FDCWD, path, O_NONBLOCK), path);
 }
 
-OVERMOUNT_DECL std::string resolve_link(std::string_view directory, std::string_view target)
+OVERMOUNT_LAZY_BODY std::string resolve_link(std::string_view directory, std::string_view target)
 {
     std::string path = target.starts_with('/') ? std::string() : std::string(directory);
     for (std::size_t begin = 0; begin <= target.size();) {
@@ -51,7 +52,7 @@ OVERMOUNT_DECL std::string resolve_link(std::string_view directory, std::string_
     return path;
 }
 
-OVERMOUNT_DECL std::optional<digest> digest_of_name(std::string_view path)
+OVERMOUNT_LAZY_BODY std::optional<digest> digest_of_name(std::string_view path)
 {
     if (path.ends_with(".json"))
         path.remove_suffix(5);
@@ -64,12 +65,12 @@ OVERMOUNT_DECL std::optional<digest> digest_of_name(std::string_view path)
                              std::string(path.substr(slash + 1)));
 }
 
-OVERMOUNT_DECL std::string blob_path(const digest& id)
+OVERMOUNT_LAZY_BODY std::string blob_path(const digest& id)
 {
     return "blobs/" + std::string(to_string(id.algorithm())) + "/" + id.hex();
 }
 
-OVERMOUNT_DECL image_files::image_files(const std::string& path, const limits& bounds)
+OVERMOUNT_LAZY_BODY image_files::image_files(const std::string& path, const limits& bounds)
     : root_(open_source(AT_FDCWD, path, O_NONBLOCK)), bounds_(bounds), bytes_left_(bounds.all_json_bytes)
 {
     struct stat status;
@@ -85,7 +86,7 @@ OVERMOUNT_DECL image_files::image_files(const std::string& path, const limits& b
     }
 }
 
-OVERMOUNT_DECL void image_files::note_members(const std::string& path)
+OVERMOUNT_LAZY_BODY void image_files::note_members(const std::string& path)
 {
     const file_range archive = whole_file(root_, path);
     limits outer = bounds_;
@@ -117,7 +118,7 @@ OVERMOUNT_DECL void image_files::note_members(const std::string& path)
     frames.finish();
 }
 
-OVERMOUNT_DECL void image_files::note(const tar::entry& entry, file_range bytes)
+OVERMOUNT_LAZY_BODY void image_files::note(const tar::entry& entry, file_range bytes)
 {
     std::string name = tar::normalise(entry.path, bounds_);
     const bool there = members_.erase(name) + links_.erase(name) != 0;
@@ -132,7 +133,7 @@ OVERMOUNT_DECL void image_files::note(const tar::entry& entry, file_range bytes)
         links_.emplace(std::move(name), tar::normalise(entry.link_target, bounds_));
 }
 
-OVERMOUNT_DECL std::optional<file_range> image_files::find(std::string_view name) const
+OVERMOUNT_LAZY_BODY std::optional<file_range> image_files::find(std::string_view name) const
 {
     std::string path = resolve_link({}, name);
     if (directory_) {
@@ -151,14 +152,14 @@ OVERMOUNT_DECL std::optional<file_range> image_files::find(std::string_view name
     return std::nullopt;
 }
 
-OVERMOUNT_DECL file_range image_files::layer(std::string_view name, const diff_id& id) const
+OVERMOUNT_LAZY_BODY file_range image_files::layer(std::string_view name, const diff_id& id) const
 {
     if (auto found = find(name))
         return *found;
     throw error(errc::missing_blob).at(stage::source).layer(id.string()).subject(name);
 }
 
-OVERMOUNT_DECL std::string image_files::document(std::string_view name)
+OVERMOUNT_LAZY_BODY std::string image_files::document(std::string_view name)
 {
     const auto found = find(name);
     if (!found)
@@ -171,7 +172,7 @@ OVERMOUNT_DECL std::string image_files::document(std::string_view name)
     return found->text();
 }
 
-OVERMOUNT_DECL std::string image_files::document(const descriptor& what)
+OVERMOUNT_LAZY_BODY std::string image_files::document(const descriptor& what)
 {
     const std::string path = blob_path(what.digest());
     std::string text = document(path);

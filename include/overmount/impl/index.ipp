@@ -20,7 +20,7 @@ void put(std::string& out, Number value)
         out += static_cast<char>(static_cast<std::uint64_t>(value) >> (8 * i) & 0xff);
 }
 
-inline void put(std::string& out, const std::string& text)
+OVERMOUNT_LAZY inline void put(std::string& out, const std::string& text)
 {
     put(out, static_cast<std::uint32_t>(text.size()));
     out += text;
@@ -45,7 +45,7 @@ public:
     [[nodiscard]] bool empty() const noexcept { return left_.empty(); }
 
 private:
-    std::string_view take(std::size_t count)
+    OVERMOUNT_LAZY std::string_view take(std::size_t count)
     {
         if (count > left_.size())
             throw error(errc::invalid_asset).at(stage::storage).detail("an entry of the index is cut");
@@ -58,12 +58,12 @@ private:
 
 } // namespace index_form
 
-OVERMOUNT_DECL index_writer::index_writer(int fd)
+OVERMOUNT_LAZY_BODY index_writer::index_writer(int fd)
     : fd_(fd), text_(index_form::magic), sum_(digest_algorithm::sha256)
 {
 }
 
-OVERMOUNT_DECL void index_writer::add(const located_entry& one)
+OVERMOUNT_LAZY_BODY void index_writer::add(const located_entry& one)
 {
     using index_form::put;
     const entry& from = one.entry;
@@ -89,7 +89,7 @@ OVERMOUNT_DECL void index_writer::add(const located_entry& one)
         flush();
 }
 
-OVERMOUNT_DECL void index_writer::finish(std::uint64_t tar_size)
+OVERMOUNT_LAZY_BODY void index_writer::finish(std::uint64_t tar_size)
 {
     index_form::put(text_, std::uint32_t{0});
     index_form::put(text_, tar_size);
@@ -98,7 +98,7 @@ OVERMOUNT_DECL void index_writer::finish(std::uint64_t tar_size)
     overmount::detail::write_all(fd_, sum.bytes());
 }
 
-OVERMOUNT_DECL void index_writer::flush()
+OVERMOUNT_LAZY_BODY void index_writer::flush()
 {
     const auto bytes = std::as_bytes(std::span(text_));
     sum_.update(bytes);
@@ -106,8 +106,8 @@ OVERMOUNT_DECL void index_writer::flush()
     text_.clear();
 }
 
-OVERMOUNT_DECL std::optional<index_reader> index_reader::open(const overmount::detail::file_range& bytes,
-                                                              std::uint64_t tar_size)
+OVERMOUNT_LAZY_BODY std::optional<index_reader> index_reader::open(const overmount::detail::file_range& bytes,
+                                                                   std::uint64_t tar_size)
 {
     using index_form::magic, index_form::trailer;
     if (bytes.size() < magic.size() + trailer)
@@ -134,7 +134,7 @@ OVERMOUNT_DECL std::optional<index_reader> index_reader::open(const overmount::d
 }
 
 // Whether there are `count` bytes at the front of the buffer; reads more where it has fewer.
-OVERMOUNT_DECL bool index_reader::fill(std::size_t count)
+OVERMOUNT_LAZY_BODY bool index_reader::fill(std::size_t count)
 {
     const std::size_t have = buffer_.size() - begin_;
     if (have >= count)
@@ -154,7 +154,7 @@ OVERMOUNT_DECL bool index_reader::fill(std::size_t count)
     return true;
 }
 
-OVERMOUNT_DECL bool index_reader::next(located_entry& into)
+OVERMOUNT_LAZY_BODY bool index_reader::next(located_entry& into)
 {
     const auto text = [this](std::size_t count) {
         if (!fill(count))

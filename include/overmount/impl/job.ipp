@@ -10,13 +10,13 @@
 
 namespace overmount::inline OVERMOUNT_ABI::detail {
 
-OVERMOUNT_DECL asio::awaitable<void> async_job::wait_for(std::shared_ptr<async_job> job)
+OVERMOUNT_LAZY_BODY asio::awaitable<void> async_job::wait_for(std::shared_ptr<async_job> job)
 {
     // A plain initiating function object: GCC 12 destroys a capturing lambda in a co_await twice.
     return asio::async_initiate<asio::use_awaitable_t<>, void(std::exception_ptr)>(initiation(), token(), std::move(job));
 }
 
-OVERMOUNT_DECL void async_job::begin(handler resume)
+OVERMOUNT_LAZY_BODY void async_job::begin(handler resume)
 {
     const auto self = shared_from_this();
     const auto executor = asio::get_associated_executor(resume);
@@ -44,7 +44,7 @@ OVERMOUNT_DECL void async_job::begin(handler resume)
     }
 }
 
-OVERMOUNT_DECL void async_job::complete(std::exception_ptr failure) noexcept
+OVERMOUNT_LAZY_BODY void async_job::complete(std::exception_ptr failure) noexcept
 {
     const auto self = shared_from_this();
     std::unique_ptr<suspended> waiting;
@@ -79,7 +79,7 @@ OVERMOUNT_DECL void async_job::complete(std::exception_ptr failure) noexcept
 
 // Two rounds: destroying one coroutine may join workers that are busy for another one. Nothing that may be the last
 // owner goes under the lock.
-OVERMOUNT_DECL void async_job::shared::shut_down() noexcept
+OVERMOUNT_LAZY_BODY void async_job::shared::shut_down() noexcept
 {
     std::unique_lock lock(mutex);
     closed = true;

@@ -60,7 +60,7 @@ struct checker::state
     }
 };
 
-OVERMOUNT_DECL checker::checker() : state_(std::make_unique<state>()) {}
+OVERMOUNT_LAZY_BODY checker::checker() : state_(std::make_unique<state>()) {}
 OVERMOUNT_DECL checker::checker(checker&&) noexcept = default;
 OVERMOUNT_DECL checker& checker::operator=(checker&&) noexcept = default;
 OVERMOUNT_DECL checker::~checker() = default;
@@ -79,14 +79,14 @@ inline mode_t mode_of(entry_type type) noexcept
     }
 }
 
-[[noreturn]] inline void disagree(const entry& expected, const char* what)
+OVERMOUNT_LAZY [[noreturn]] inline void disagree(const entry& expected, const char* what)
 {
     throw error(errc::tar_disagreement).at(stage::framing).entry(expected.path).detail(what);
 }
 
 } // namespace detail
 
-OVERMOUNT_DECL void checker::check(const entry& expected, std::span<const std::byte> blocks, std::uint64_t data_bytes)
+OVERMOUNT_LAZY_BODY void checker::check(const entry& expected, std::span<const std::byte> blocks, std::uint64_t data_bytes)
 {
     state& mine = *state_;
     mine.blocks = blocks;
@@ -157,7 +157,7 @@ inline timestamp as_libarchive_writes(timestamp time) noexcept
     return {time.seconds == -1 ? -1 : time.seconds + 1, 1'000'000'000 - time.nanoseconds};
 }
 
-inline std::string pax_record(std::string_view key, std::string_view value)
+OVERMOUNT_LAZY inline std::string pax_record(std::string_view key, std::string_view value)
 {
     const std::size_t rest = key.size() + value.size() + 3; // a blank, a sign, a line's end
     std::size_t size = rest + 1;
@@ -168,7 +168,7 @@ inline std::string pax_record(std::string_view key, std::string_view value)
 
 // What libarchive writes otherwise than it is: names of xattrs, which it encodes in a way of its own, and the sign of a
 // time in the last second before 1970. `headers` begins with a PAX header, whose records are made anew.
-inline std::string corrected(const std::string& headers, const entry& made)
+OVERMOUNT_LAZY inline std::string corrected(const std::string& headers, const entry& made)
 {
     const std::span<const std::byte> block = std::as_bytes(std::span(headers).first(block_size));
     const auto size = static_cast<std::size_t>(header(block).number(124, 12).value_or(0));
@@ -207,7 +207,7 @@ inline std::string corrected(const std::string& headers, const entry& made)
 
 } // namespace detail
 
-OVERMOUNT_DECL std::string make_header(const entry& made)
+OVERMOUNT_LAZY_BODY std::string make_header(const entry& made)
 {
     struct release
     {

@@ -15,7 +15,7 @@ struct descriptor_parts
     std::optional<overmount::platform> platform;
     std::uint64_t size = 0;
 
-    [[nodiscard]] json_field field(json_field::action done)
+    OVERMOUNT_LAZY [[nodiscard]] json_field field(json_field::action done)
     {
         return json_object(
             {{"mediaType", json_text(media_type)},
@@ -29,7 +29,7 @@ struct descriptor_parts
                                        {"io.containerd.image.name", json_text(image_name)}})}},
             std::move(done));
     }
-    [[nodiscard]] descriptor take()
+    OVERMOUNT_LAZY [[nodiscard]] descriptor take()
     {
         descriptor out(std::move(media_type), *id, size);
         if (platform)
@@ -41,7 +41,7 @@ struct descriptor_parts
 };
 
 // What a media type of a layer promises of its bytes.
-inline std::optional<compression> promised_by(std::string_view type)
+OVERMOUNT_LAZY inline std::optional<compression> promised_by(std::string_view type)
 {
     for (const std::string_view start : {"application/vnd.oci.image.layer.v1.tar",
                                          "application/vnd.oci.image.layer.nondistributable.v1.tar"}) {
@@ -63,19 +63,19 @@ inline std::optional<compression> promised_by(std::string_view type)
 
 } // namespace detail
 
-OVERMOUNT_DECL bool is_index_media_type(std::string_view type) noexcept
+OVERMOUNT_LAZY_BODY bool is_index_media_type(std::string_view type) noexcept
 {
     return type == "application/vnd.oci.image.index.v1+json" ||
            type == "application/vnd.docker.distribution.manifest.list.v2+json";
 }
 
-OVERMOUNT_DECL bool is_manifest_media_type(std::string_view type) noexcept
+OVERMOUNT_LAZY_BODY bool is_manifest_media_type(std::string_view type) noexcept
 {
     return type == "application/vnd.oci.image.manifest.v1+json" ||
            type == "application/vnd.docker.distribution.manifest.v2+json";
 }
 
-OVERMOUNT_DECL manifest manifest::parse(std::string bytes, const limits& bounds)
+OVERMOUNT_LAZY_BODY manifest manifest::parse(std::string bytes, const limits& bounds)
 {
     std::optional<descriptor> config;
     std::vector<layer_descriptor> layers;
@@ -122,7 +122,7 @@ OVERMOUNT_DECL manifest manifest::parse(std::string bytes, const limits& bounds)
     return out;
 }
 
-OVERMOUNT_DECL index index::parse(std::string bytes, const limits& bounds)
+OVERMOUNT_LAZY_BODY index index::parse(std::string bytes, const limits& bounds)
 {
     index out;
     detail::descriptor_parts entry;
@@ -147,8 +147,8 @@ OVERMOUNT_DECL index index::parse(std::string bytes, const limits& bounds)
     return out;
 }
 
-OVERMOUNT_DECL const descriptor& index::select_from(const std::vector<descriptor>& entries,
-                                                    const platform& wanted)
+OVERMOUNT_LAZY_BODY const descriptor& index::select_from(const std::vector<descriptor>& entries,
+                                                         const platform& wanted)
 {
     const descriptor* best = nullptr;
     unsigned best_fit = 0;
@@ -171,8 +171,8 @@ OVERMOUNT_DECL const descriptor& index::select_from(const std::vector<descriptor
     return *best;
 }
 
-OVERMOUNT_DECL std::vector<docker_archive_image> parse_docker_archive_manifest(std::string_view bytes,
-                                                                               const limits& bounds)
+OVERMOUNT_LAZY_BODY std::vector<docker_archive_image> parse_docker_archive_manifest(std::string_view bytes,
+                                                                                    const limits& bounds)
 {
     std::vector<docker_archive_image> out;
     docker_archive_image image;

@@ -15,7 +15,7 @@ namespace overmount::inline OVERMOUNT_ABI::tar {
 
 namespace detail {
 
-inline std::string joined(std::string_view above, std::string_view name)
+OVERMOUNT_LAZY inline std::string joined(std::string_view above, std::string_view name)
 {
     std::string out(above);
     if (!out.empty())
@@ -33,7 +33,7 @@ void erase_below(Paths& from, const std::string& path)
         from.erase(from.lower_bound(path + '/'), from.lower_bound(path + '0'));
 }
 
-inline std::uint64_t text_bytes(const entry& one)
+OVERMOUNT_LAZY inline std::uint64_t text_bytes(const entry& one)
 {
     std::uint64_t out = one.path.size() + one.link_target.size();
     for (const xattr& attribute : one.xattrs)
@@ -41,25 +41,25 @@ inline std::uint64_t text_bytes(const entry& one)
     return out;
 }
 
-[[noreturn]] inline void no_directory()
+OVERMOUNT_LAZY [[noreturn]] inline void no_directory()
 {
     throw error(errc::entry_escapes_layer).operation("open directory").detail("what is above it is no directory");
 }
 
-[[noreturn]] inline void no_target(const entry& link)
+OVERMOUNT_LAZY [[noreturn]] inline void no_target(const entry& link)
 {
     throw error(errc::missing_hard_link_target).operation("link").subject(link.link_target);
 }
 
 } // namespace detail
 
-OVERMOUNT_DECL merged_tree::merged_tree(const limits& bounds) : bounds_(bounds)
+OVERMOUNT_LAZY_BODY merged_tree::merged_tree(const limits& bounds) : bounds_(bounds)
 {
     begin_layer();
     shown_.emplace("", make_implied());
 }
 
-OVERMOUNT_DECL void merged_tree::begin_layer()
+OVERMOUNT_LAZY_BODY void merged_tree::begin_layer()
 {
     layer_.clear();
     layer_bytes_ = 0;
@@ -68,14 +68,14 @@ OVERMOUNT_DECL void merged_tree::begin_layer()
     layer_[""].what = make_implied();
 }
 
-OVERMOUNT_DECL void merged_tree::count(std::uint64_t bytes)
+OVERMOUNT_LAZY_BODY void merged_tree::count(std::uint64_t bytes)
 {
     layer_bytes_ += bytes;
     if (layer_.size() + shown_.size() > bounds_.entries || layer_bytes_ + shown_bytes_ > bounds_.tree_bytes)
         throw error(errc::too_many_entries).detail("the merged view is too large");
 }
 
-OVERMOUNT_DECL merged_tree::node merged_tree::make_implied() const
+OVERMOUNT_LAZY_BODY merged_tree::node merged_tree::make_implied() const
 {
     auto out = std::make_shared<merged_node>();
     out->entry.type = entry_type::directory;
@@ -85,7 +85,7 @@ OVERMOUNT_DECL merged_tree::node merged_tree::make_implied() const
     return out;
 }
 
-OVERMOUNT_DECL merged_tree::node merged_tree::make_node(const located_entry& one)
+OVERMOUNT_LAZY_BODY merged_tree::node merged_tree::make_node(const located_entry& one)
 {
     auto out = std::make_shared<merged_node>();
     out->entry = one.entry;
@@ -104,7 +104,7 @@ OVERMOUNT_DECL merged_tree::node merged_tree::make_node(const located_entry& one
     return out;
 }
 
-OVERMOUNT_DECL void merged_tree::add(const located_entry& one)
+OVERMOUNT_LAZY_BODY void merged_tree::add(const located_entry& one)
 {
     try {
         apply(one);
@@ -117,7 +117,7 @@ OVERMOUNT_DECL void merged_tree::add(const located_entry& one)
     }
 }
 
-OVERMOUNT_DECL void merged_tree::apply(const located_entry& one)
+OVERMOUNT_LAZY_BODY void merged_tree::apply(const located_entry& one)
 {
     const std::string path = normalise(one.entry.path, bounds_);
     if (path.empty() && one.entry.type != entry_type::directory)
@@ -153,7 +153,7 @@ OVERMOUNT_DECL void merged_tree::apply(const located_entry& one)
 
 // The directory that `path` leads to, by its own path: links of this layer are followed as in a root of its own. With
 // `make`, what is missing is made.
-OVERMOUNT_DECL std::string merged_tree::parent(std::string_view path, bool make)
+OVERMOUNT_LAZY_BODY std::string merged_tree::parent(std::string_view path, bool make)
 {
     if (path == known_path_)
         return known_parent_;
@@ -210,21 +210,21 @@ OVERMOUNT_DECL std::string merged_tree::parent(std::string_view path, bool make)
     return here;
 }
 
-OVERMOUNT_DECL void merged_tree::make_room(const std::string& path)
+OVERMOUNT_LAZY_BODY void merged_tree::make_room(const std::string& path)
 {
     detail::erase_below(layer_, path);
     known_path_.clear();
     known_parent_.clear();
 }
 
-OVERMOUNT_DECL void merged_tree::put(const std::string& path, const located_entry& one)
+OVERMOUNT_LAZY_BODY void merged_tree::put(const std::string& path, const located_entry& one)
 {
     make_room(path);
     layer_[path] = {make_node(one)};
     count(path.size());
 }
 
-OVERMOUNT_DECL void merged_tree::put_directory(const std::string& path, const located_entry& one)
+OVERMOUNT_LAZY_BODY void merged_tree::put_directory(const std::string& path, const located_entry& one)
 {
     const auto [at, fresh] = layer_.try_emplace(path);
     if (!fresh && (!at->second.what || at->second.what->entry.type != entry_type::directory)) {
@@ -235,7 +235,7 @@ OVERMOUNT_DECL void merged_tree::put_directory(const std::string& path, const lo
     count(path.size());
 }
 
-OVERMOUNT_DECL void merged_tree::put_hard_link(const std::string& path, const entry& link)
+OVERMOUNT_LAZY_BODY void merged_tree::put_hard_link(const std::string& path, const entry& link)
 {
     const std::string wanted = normalise(link.link_target, bounds_);
     if (wanted.empty())
@@ -259,7 +259,7 @@ OVERMOUNT_DECL void merged_tree::put_hard_link(const std::string& path, const en
     count(path.size());
 }
 
-OVERMOUNT_DECL void merged_tree::put_whiteout(const std::string& path)
+OVERMOUNT_LAZY_BODY void merged_tree::put_whiteout(const std::string& path)
 {
     const auto [at, fresh] = layer_.try_emplace(path);
     if (fresh)
@@ -269,7 +269,7 @@ OVERMOUNT_DECL void merged_tree::put_whiteout(const std::string& path)
         at->second.opaque = at->second.cut = true;
 }
 
-OVERMOUNT_DECL void merged_tree::end_layer()
+OVERMOUNT_LAZY_BODY void merged_tree::end_layer()
 {
     for (auto& [path, own] : layer_) { // parents first: what is hidden goes before this layer's names come
         const bool directory = own.what && own.what->entry.type == entry_type::directory;

@@ -13,12 +13,12 @@ inline constexpr std::size_t legacy_options_max = 4095;
 // SET_STRING of fsconfig takes no more.
 inline constexpr std::size_t fsconfig_string_max = 255;
 
-[[noreturn]] inline void refuse_spec(std::string_view why, std::string_view subject = {})
+OVERMOUNT_LAZY [[noreturn]] inline void refuse_spec(std::string_view why, std::string_view subject = {})
 {
     throw error(errc::mount_cannot_proceed).at(stage::mount).subject(subject).detail(why);
 }
 
-inline void check_directory(const mount_directory& directory, std::string_view what)
+OVERMOUNT_LAZY inline void check_directory(const mount_directory& directory, std::string_view what)
 {
     if (directory.fd() < 0 && directory.path().empty())
         refuse_spec(std::string(what).append(" has neither a descriptor nor a path"));
@@ -27,7 +27,7 @@ inline void check_directory(const mount_directory& directory, std::string_view w
 }
 
 // mount(2) splits at commas, lower directories are split at colons; a backslash takes the meaning of both.
-inline std::string escape_option(std::string_view path)
+OVERMOUNT_LAZY inline std::string escape_option(std::string_view path)
 {
     std::string out;
     for (const char byte : path) {
@@ -40,12 +40,12 @@ inline std::string escape_option(std::string_view path)
 
 } // namespace detail
 
-OVERMOUNT_DECL std::string mount_directory::name() const
+OVERMOUNT_LAZY_BODY std::string mount_directory::name() const
 {
     return path_.empty() ? "/proc/self/fd/" + std::to_string(fd()) : path_;
 }
 
-OVERMOUNT_DECL void mount_spec::validate() const
+OVERMOUNT_LAZY_BODY void mount_spec::validate() const
 {
     if (lowers_.size() > max_lowers)
         throw error(errc::too_many_layers)
@@ -71,7 +71,7 @@ OVERMOUNT_DECL void mount_spec::validate() const
         detail::refuse_spec("the source is empty, longer than 255 bytes, or holds a NUL", source_);
 }
 
-OVERMOUNT_DECL std::vector<mount_option> option_list(const mount_spec& spec)
+OVERMOUNT_LAZY_BODY std::vector<mount_option> option_list(const mount_spec& spec)
 {
     std::vector<mount_option> out{{"source", spec.source()}};
     for (const lower& directory : spec.lowers())
@@ -93,7 +93,7 @@ OVERMOUNT_DECL std::vector<mount_option> option_list(const mount_spec& spec)
     return out;
 }
 
-OVERMOUNT_DECL std::string legacy_options(const mount_spec& spec)
+OVERMOUNT_LAZY_BODY std::string legacy_options(const mount_spec& spec)
 {
     std::string out = "lowerdir=";
     bool first = true;

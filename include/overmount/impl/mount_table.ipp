@@ -10,7 +10,7 @@
 
 namespace overmount::inline OVERMOUNT_ABI::detail {
 
-inline std::uint64_t mount_namespace()
+OVERMOUNT_LAZY inline std::uint64_t mount_namespace()
 {
     struct stat status;
     return ::stat("/proc/self/ns/mnt", &status) == 0 ? status.st_ino : 0;
@@ -18,7 +18,7 @@ inline std::uint64_t mount_namespace()
 
 // mountinfo leaves out what lies outside of the root of its reader: in a chroot it tells of some mounts only. There
 // the root is no mount, or one that the first process sees in another place.
-inline bool shows_all(const mountinfo& now)
+OVERMOUNT_LAZY inline bool shows_all(const mountinfo& now)
 {
     const mountinfo_entry* root = now.find_by_target("/");
     if (root == nullptr)
@@ -29,7 +29,7 @@ inline bool shows_all(const mountinfo& now)
     });
 }
 
-OVERMOUNT_DECL mount_record mount_table::add(const digest& image, const std::string& target, bool writable)
+OVERMOUNT_LAZY_BODY mount_record mount_table::add(const digest& image, const std::string& target, bool writable)
 {
     mount_record record{random_id(), image, target, writable, boot_id(), mount_namespace()};
     if (record.target.empty())
@@ -42,19 +42,20 @@ OVERMOUNT_DECL mount_record mount_table::add(const digest& image, const std::str
     for (const char* part : {"target", "upper", "work", "empty"})
         make_directory(made.get(), part, 0755);
     write_file(made.get(), "record.json",
-               nlohmann::json{{"id", record.id},
-                              {"image", record.image.string()},
-                              {"target", percent_encode(record.target)},
-                              {"writable", record.writable},
-                              {"boot_id", record.boot},
-                              {"mount_namespace", record.mount_namespace}}
-                   .dump());
+               json_writer()
+                   .text("boot_id", record.boot)
+                   .text("id", record.id)
+                   .text("image", record.image.string())
+                   .number("mount_namespace", record.mount_namespace)
+                   .text("target", percent_encode(record.target))
+                   .flag("writable", record.writable)
+                   .string());
     rename_over(store_->staging(), whole.name(), store_->mounts(), record.id);
     whole.moved();
     return record;
 }
 
-OVERMOUNT_DECL void mount_table::remove(const mount_record& record)
+OVERMOUNT_LAZY_BODY void mount_table::remove(const mount_record& record)
 {
     const std::string gone = "trash-" + record.id;
     if (::renameat(store_->mounts(), record.id.c_str(), store_->staging(), gone.c_str()) != 0) {
@@ -65,7 +66,7 @@ OVERMOUNT_DECL void mount_table::remove(const mount_record& record)
     remove_tree(store_->staging(), gone, store_->staging());
 }
 
-OVERMOUNT_DECL std::vector<mount_record> mount_table::list() const
+OVERMOUNT_LAZY_BODY std::vector<mount_record> mount_table::list() const
 {
     std::vector<mount_record> out;
     for (const std::string& id : list_directory(store_->mounts(), ".")) {
@@ -87,7 +88,7 @@ OVERMOUNT_DECL std::vector<mount_record> mount_table::list() const
     return out;
 }
 
-OVERMOUNT_DECL bool mount_table::alive(const mount_record& record, const mountinfo& now)
+OVERMOUNT_LAZY_BODY bool mount_table::alive(const mount_record& record, const mountinfo& now)
 {
     if (record.boot != boot_id())
         return false;
@@ -95,7 +96,7 @@ OVERMOUNT_DECL bool mount_table::alive(const mount_record& record, const mountin
            !shows_all(now);
 }
 
-OVERMOUNT_DECL void mount_table::sweep()
+OVERMOUNT_LAZY_BODY void mount_table::sweep()
 {
     std::vector<std::string> gone;
     {
@@ -114,7 +115,7 @@ OVERMOUNT_DECL void mount_table::sweep()
 }
 
 // Whether the chain needs a correction, as its note says; nothing without a note.
-inline std::optional<bool> noted_correction(int layer)
+OVERMOUNT_LAZY inline std::optional<bool> noted_correction(int layer)
 {
     const auto known = read_file(layer, "correction.json", 4096);
     if (!known)
@@ -124,12 +125,12 @@ inline std::optional<bool> noted_correction(int layer)
     return needed;
 }
 
-OVERMOUNT_DECL bool mount_table::has_correction_note(const chain_id& top) const
+OVERMOUNT_LAZY_BODY bool mount_table::has_correction_note(const chain_id& top) const
 {
     return noted_correction(open_directory(store_->base_fd(), store_->layer_path(top)).get()).has_value();
 }
 
-OVERMOUNT_DECL bool mount_table::lost_correction(const chain_id& top, const std::vector<stacked_layer>& stack) const
+OVERMOUNT_LAZY_BODY bool mount_table::lost_correction(const chain_id& top, const std::vector<stacked_layer>& stack) const
 {
     const unique_fd layer = open_directory(store_->base_fd(), store_->layer_path(top));
     const auto noted = noted_correction(layer.get());
@@ -138,7 +139,7 @@ OVERMOUNT_DECL bool mount_table::lost_correction(const chain_id& top, const std:
     return *noted ? !exists(layer.get(), "correction") : correction(stack).needed();
 }
 
-OVERMOUNT_DECL bool mount_table::ensure_correction(const chain_id& top, const std::vector<stacked_layer>& stack)
+OVERMOUNT_LAZY_BODY bool mount_table::ensure_correction(const chain_id& top, const std::vector<stacked_layer>& stack)
 {
     const unique_fd layer = open_directory(store_->base_fd(), store_->layer_path(top));
     if (const auto known = noted_correction(layer.get()))
@@ -151,7 +152,7 @@ OVERMOUNT_DECL bool mount_table::ensure_correction(const chain_id& top, const st
             wanted.write(open_directory(staging.fd.get(), "correction").get());
             rename_into_place(staging.fd.get(), "correction", layer.get(), "correction");
         }
-        write_file(staging.fd.get(), "correction.json", nlohmann::json{{"needed", wanted.needed()}}.dump());
+        write_file(staging.fd.get(), "correction.json", json_writer().flag("needed", wanted.needed()).string());
         rename_over(staging.fd.get(), "correction.json", layer.get(), "correction.json");
     } catch (...) {
         try {
@@ -164,8 +165,8 @@ OVERMOUNT_DECL bool mount_table::ensure_correction(const chain_id& top, const st
     return wanted.needed();
 }
 
-OVERMOUNT_DECL unique_fd mount_table::root_below(const mount_record& record, const std::optional<chain_id>& top,
-                                                 const std::vector<stacked_layer>& stack)
+OVERMOUNT_LAZY_BODY unique_fd mount_table::root_below(const mount_record& record, const std::optional<chain_id>& top,
+                                                      const std::vector<stacked_layer>& stack)
 {
     if (top && ensure_correction(*top, stack))
         return open_directory(store_->base_fd(), store_->layer_path(*top) + "/correction");
@@ -174,8 +175,8 @@ OVERMOUNT_DECL unique_fd mount_table::root_below(const mount_record& record, con
     return open_directory(store_->mounts(), record.id + "/empty");
 }
 
-OVERMOUNT_DECL mount_spec mount_table::spec_of(const mount_record& record, const std::optional<chain_id>& top,
-                                               const std::vector<stacked_layer>& stack)
+OVERMOUNT_LAZY_BODY mount_spec mount_table::spec_of(const mount_record& record, const std::optional<chain_id>& top,
+                                                    const std::vector<stacked_layer>& stack)
 {
     mount_spec spec;
     const std::filesystem::path base = store_->base(), own = base / "mounts" / record.id;

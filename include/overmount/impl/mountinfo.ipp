@@ -16,7 +16,7 @@ namespace overmount::inline OVERMOUNT_ABI {
 namespace detail {
 
 // The kernel writes blanks and the like as a backslash and three octal digits; anything else stays as it is.
-inline std::string decode_octal(std::string_view text)
+OVERMOUNT_LAZY inline std::string decode_octal(std::string_view text)
 {
     const auto octal = [](char c) { return c >= '0' && c <= '7'; };
     std::string out;
@@ -44,7 +44,7 @@ inline std::string_view cut(std::string_view& rest, char separator) noexcept
 }
 
 // Splits before it decodes: a comma that is part of a path is written in octal.
-inline std::vector<std::string> split_options(std::string_view text)
+OVERMOUNT_LAZY inline std::vector<std::string> split_options(std::string_view text)
 {
     std::vector<std::string> out;
     while (!text.empty())
@@ -58,7 +58,7 @@ inline bool parse_id(std::string_view text, std::uint64_t& out) noexcept
     return code == std::errc() && end == text.data() + text.size();
 }
 
-inline std::optional<mountinfo_entry> parse_mountinfo_line(std::string_view line)
+OVERMOUNT_LAZY inline std::optional<mountinfo_entry> parse_mountinfo_line(std::string_view line)
 {
     mountinfo_entry out;
     if (!parse_id(cut(line, ' '), out.id) || !parse_id(cut(line, ' '), out.parent_id))
@@ -91,7 +91,7 @@ const mountinfo_entry* find_last(const Entries& entries, Predicate matches) noex
 
 } // namespace detail
 
-OVERMOUNT_DECL mountinfo mountinfo::parse(std::string_view text)
+OVERMOUNT_LAZY_BODY mountinfo mountinfo::parse(std::string_view text)
 {
     mountinfo out;
     while (!text.empty())
@@ -100,7 +100,7 @@ OVERMOUNT_DECL mountinfo mountinfo::parse(std::string_view text)
     return out;
 }
 
-OVERMOUNT_DECL mountinfo mountinfo::read()
+OVERMOUNT_LAZY_BODY mountinfo mountinfo::read()
 {
     static constexpr std::size_t limit = 256u << 20;
     static constexpr const char* file = "/proc/self/mountinfo";
@@ -129,12 +129,12 @@ OVERMOUNT_DECL mountinfo mountinfo::read()
     return parse(std::string_view(text).substr(0, used));
 }
 
-OVERMOUNT_DECL const mountinfo_entry* mountinfo::find_by_source(std::string_view source) const noexcept
+OVERMOUNT_LAZY_BODY const mountinfo_entry* mountinfo::find_by_source(std::string_view source) const noexcept
 {
     return detail::find_last(entries_, [=](const mountinfo_entry& entry) { return entry.source == source; });
 }
 
-OVERMOUNT_DECL const mountinfo_entry* mountinfo::find_by_target(std::string_view path) const noexcept
+OVERMOUNT_LAZY_BODY const mountinfo_entry* mountinfo::find_by_target(std::string_view path) const noexcept
 {
     return detail::find_last(entries_,
                              [=](const mountinfo_entry& entry) { return entry.mount_point == path; });

@@ -20,7 +20,7 @@ struct found_manifest
     std::optional<std::string> index;
 };
 
-inline found_manifest find_manifest(image_files& files, descriptor what, const import_context& context)
+OVERMOUNT_LAZY inline found_manifest find_manifest(image_files& files, descriptor what, const import_context& context)
 {
     std::optional<std::string> outermost;
     for (unsigned depth = 0; depth < context.bounds().index_depth; ++depth) {
@@ -41,7 +41,7 @@ inline found_manifest find_manifest(image_files& files, descriptor what, const i
     throw error(errc::invalid_index).at(stage::manifest).detail("indexes nest too deep");
 }
 
-inline found_image read_image(image_files& files, found_manifest found, const limits& bounds)
+OVERMOUNT_LAZY inline found_image read_image(image_files& files, found_manifest found, const limits& bounds)
 {
     const descriptor& described = found.value.config();
     const std::string path = blob_path(described.digest());
@@ -67,7 +67,7 @@ inline found_image read_image(image_files& files, found_manifest found, const li
 }
 
 // A name with a slash or a colon is an image's: its full form. A bare `latest` says nothing of the image.
-inline std::optional<std::string> full_image_name(const std::string& name)
+OVERMOUNT_LAZY inline std::optional<std::string> full_image_name(const std::string& name)
 {
     if (name.find_first_of("/:") == std::string::npos)
         return std::nullopt;
@@ -79,12 +79,12 @@ inline std::optional<std::string> full_image_name(const std::string& name)
 }
 
 // What an entry of index.json is called: by containerd in full, by the spec's annotation in any way.
-inline const std::string& name_of(const descriptor& entry)
+OVERMOUNT_LAZY inline const std::string& name_of(const descriptor& entry)
 {
     return entry.image_name().empty() ? entry.ref_name() : entry.image_name();
 }
 
-inline bool is_named(const descriptor& entry, const std::string& name)
+OVERMOUNT_LAZY inline bool is_named(const descriptor& entry, const std::string& name)
 {
     const auto full = full_image_name(name);
     return entry.ref_name() == name || entry.image_name() == name ||
@@ -94,8 +94,8 @@ inline bool is_named(const descriptor& entry, const std::string& name)
 
 // The entries that are one image each, on several platforms: those of one name. Of those without a name, the
 // ones that name a platform.
-inline std::vector<std::vector<descriptor>> group_by_image(const std::vector<descriptor>& entries,
-                                                           const std::string& wanted)
+OVERMOUNT_LAZY inline std::vector<std::vector<descriptor>> group_by_image(const std::vector<descriptor>& entries,
+                                                                          const std::string& wanted)
 {
     std::vector<std::vector<descriptor>> out;
     for (const descriptor& entry : entries) {
@@ -113,7 +113,7 @@ inline std::vector<std::vector<descriptor>> group_by_image(const std::vector<des
     return out;
 }
 
-inline const descriptor& choose(const std::vector<descriptor>& group, const platform& wanted)
+OVERMOUNT_LAZY inline const descriptor& choose(const std::vector<descriptor>& group, const platform& wanted)
 {
     if (group.size() == 1)
         return group.front();
@@ -126,7 +126,7 @@ inline const descriptor& choose(const std::vector<descriptor>& group, const plat
     return chosen;
 }
 
-inline void check_layout_version(image_files& files, const std::string& path, const limits& bounds)
+OVERMOUNT_LAZY inline void check_layout_version(image_files& files, const std::string& path, const limits& bounds)
 {
     const auto refuse = [&path](std::string_view why) {
         return error(errc::unknown_archive_format).at(stage::source).subject(path).detail(why);
@@ -142,9 +142,9 @@ inline void check_layout_version(image_files& files, const std::string& path, co
         throw refuse("it is an OCI layout of another version than 1.0.0");
 }
 
-OVERMOUNT_DECL std::vector<found_image> discover_layout(image_files& files, const std::string& path,
-                                                        const std::string& wanted, const import_context& context,
-                                                        const stop_flag& stop)
+OVERMOUNT_LAZY_BODY std::vector<found_image> discover_layout(image_files& files, const std::string& path,
+                                                             const std::string& wanted, const import_context& context,
+                                                             const stop_flag& stop)
 {
     check_layout_version(files, path, context.bounds());
     std::string text = files.document("index.json");
@@ -175,7 +175,7 @@ OVERMOUNT_DECL std::vector<found_image> discover_layout(image_files& files, cons
     return out;
 }
 
-inline boost::asio::awaitable<std::vector<found_image>>
+OVERMOUNT_LAZY inline boost::asio::awaitable<std::vector<found_image>>
 discover_layout_on_worker(std::string path, std::string name, import_context context)
 {
     auto work = [path, name, context](const stop_flag& stop) {
@@ -187,7 +187,7 @@ discover_layout_on_worker(std::string path, std::string name, import_context con
 
 } // namespace detail
 
-OVERMOUNT_DECL boost::asio::awaitable<std::vector<found_image>>
+OVERMOUNT_LAZY_BODY boost::asio::awaitable<std::vector<found_image>>
 oci_layout::discover(import_context context) const
 {
     return detail::discover_layout_on_worker(path_, name_, std::move(context));

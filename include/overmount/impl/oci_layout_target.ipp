@@ -1,6 +1,7 @@
 #ifndef OVERMOUNT_IMPL_OCI_LAYOUT_TARGET_IPP
 #define OVERMOUNT_IMPL_OCI_LAYOUT_TARGET_IPP
 
+#include <overmount/detail/new_shared.hpp>
 #include <overmount/exporter/documents.hpp>
 #include <overmount/exporter/layer_encode.hpp>
 #include <overmount/exporter/oci_layout_target.hpp>
@@ -31,7 +32,7 @@ public:
             ::unlinkat(one->directory->get(), one->name.c_str(), one->flags);
     }
 
-    static asio::awaitable<void> run(pointer self)
+    OVERMOUNT_LAZY static asio::awaitable<void> run(pointer self)
     {
         auto begin = [self](const stop_flag&) { self->begin(); };
         co_await run_on(self->context_.pool(), std::move(begin));
@@ -42,7 +43,7 @@ public:
         }
         const auto layers = distinct_layers(self->images_);
         for (const offered_layer& layer : layers) {
-            auto encode = std::make_shared<layer_encode>(layer, self->context_.encoding(), self->folder(layer),
+            auto encode = new_shared<layer_encode>(layer, self->context_.encoding(), self->folder(layer),
                                                          layer_encode::file::draft);
             co_await layer_encode::run(encode, self->context_.pool());
             auto keep = [self, encode, id = layer.diff](const stop_flag&) { self->keep(id, *encode); };
@@ -60,16 +61,17 @@ private:
         int flags;
     };
 
-    [[nodiscard]] digest_algorithm algorithm_of(const offered_layer& layer) const
+    OVERMOUNT_LAZY [[nodiscard]] digest_algorithm algorithm_of(const offered_layer& layer) const
     {
         return context_.encoding().kind() == compression::none ? layer.diff.value().algorithm()
                                                                : digest_algorithm::sha256;
     }
-    [[nodiscard]] const std::shared_ptr<const unique_fd>& folder(const offered_layer& layer) const
+    OVERMOUNT_LAZY [[nodiscard]] const std::shared_ptr<const unique_fd>& folder(const offered_layer& layer) const
     {
         return folders_.at(algorithm_of(layer));
     }
 
+    OVERMOUNT_LAZY
     std::shared_ptr<const unique_fd> open_folder(std::shared_ptr<const unique_fd> parent, const std::string& name)
     {
         if (::mkdirat(parent->get(), name.c_str(), 0777) == 0)
@@ -77,10 +79,10 @@ private:
         else if (errno != EEXIST)
             throw_errno("mkdir", name);
         const int fd = ::openat(parent->get(), name.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        return std::make_shared<unique_fd>(check(fd, "open directory", name));
+        return new_shared<unique_fd>(check(fd, "open directory", name));
     }
 
-    void begin()
+    OVERMOUNT_LAZY void begin()
     {
         std::filesystem::path path =
             std::filesystem::absolute(from_working_directory(directory_.string())).lexically_normal();
@@ -88,7 +90,7 @@ private:
             path = path.parent_path();
         const int fd = ::open(path.parent_path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         const auto parent =
-            std::make_shared<unique_fd>(check(fd, "open directory", path.parent_path().string()));
+            new_shared<unique_fd>(check(fd, "open directory", path.parent_path().string()));
         top_ = open_folder(parent, path.filename().string());
         const std::vector<std::string> there = list_directory(top_->get(), ".");
         if (!there.empty() && !exists(top_->get(), "oci-layout"))
@@ -108,7 +110,7 @@ private:
             need(blob.id.algorithm());
     }
 
-    void place(draft_file& draft, const std::shared_ptr<const unique_fd>& directory, const std::string& name)
+    OVERMOUNT_LAZY void place(draft_file& draft, const std::shared_ptr<const unique_fd>& directory, const std::string& name)
     {
         const bool is_new = !exists(directory->get(), name);
         draft.place(name, context_.sync());
@@ -116,7 +118,7 @@ private:
             made_.push_back({directory, name, 0});
     }
 
-    void copy(const kept_blob& blob, const stop_flag& stop)
+    OVERMOUNT_LAZY void copy(const kept_blob& blob, const stop_flag& stop)
     {
         const auto& directory = folders_.at(blob.id.algorithm());
         draft_file draft(directory);
@@ -130,12 +132,13 @@ private:
         place(draft, directory, blob.id.hex());
     }
 
-    void keep(const diff_id& id, layer_encode& encoded)
+    OVERMOUNT_LAZY void keep(const diff_id& id, layer_encode& encoded)
     {
         place(*encoded.draft(), folders_.at(encoded.id().algorithm()), encoded.id().hex());
         blobs_.insert({id, {encoded.id(), encoded.size(), context_.encoding().kind()}});
     }
 
+    OVERMOUNT_LAZY
     void put(const std::shared_ptr<const unique_fd>& directory, const std::string& name, const std::string& text)
     {
         draft_file draft(directory);
@@ -143,7 +146,7 @@ private:
         place(draft, directory, name);
     }
 
-    void end()
+    OVERMOUNT_LAZY void end()
     {
         std::vector<std::string> manifests;
         const auto& folder = folders_.at(digest_algorithm::sha256);
@@ -169,18 +172,18 @@ private:
     std::vector<made_thing> made_; // what a failure removes, last first
 };
 
-inline asio::awaitable<void> write_layout(std::filesystem::path directory, std::vector<offered_image> images,
-                                          export_context context)
+OVERMOUNT_LAZY inline asio::awaitable<void> write_layout(std::filesystem::path directory, std::vector<offered_image> images,
+                                                         export_context context)
 {
     std::string name = directory.string();
-    auto run = std::make_shared<layout_run>(std::move(directory), std::move(images), std::move(context));
+    auto run = new_shared<layout_run>(std::move(directory), std::move(images), std::move(context));
     return for_output(std::move(name), layout_run::run(std::move(run)));
 }
 
 } // namespace detail
 
-OVERMOUNT_DECL boost::asio::awaitable<void> oci_layout_target::write(std::vector<offered_image> images,
-                                                                     export_context context) const
+OVERMOUNT_LAZY_BODY boost::asio::awaitable<void> oci_layout_target::write(std::vector<offered_image> images,
+                                                                          export_context context) const
 {
     return detail::write_layout(directory_, std::move(images), std::move(context));
 }

@@ -19,7 +19,7 @@
 namespace overmount::inline OVERMOUNT_ABI {
 namespace detail {
 
-inline std::size_t read_some(int fd, std::span<std::byte> into, const char* operation)
+OVERMOUNT_LAZY inline std::size_t read_some(int fd, std::span<std::byte> into, const char* operation)
 {
     for (;;) {
         const ssize_t count = ::read(fd, into.data(), into.size());
@@ -35,7 +35,7 @@ class moved_files
 {
 public:
     // Reads a recipe to its end. What it says was moved must be there, so that it is no more than the disk holds.
-    void read(tar::recipe_reader recipe, int aside)
+    OVERMOUNT_LAZY void read(tar::recipe_reader recipe, int aside)
     {
         std::uint64_t files = 0;
         for (auto step = recipe.next(); step != tar::recipe_step::end; step = recipe.next()) {
@@ -50,7 +50,7 @@ public:
     }
 
     // Where below `aside` the file is that was the `file`th of the recipe; empty when it has not moved.
-    [[nodiscard]] std::string find(const std::string& path, std::uint64_t file) const
+    OVERMOUNT_LAZY [[nodiscard]] std::string find(const std::string& path, std::uint64_t file) const
     {
         const move* first = nullptr;
         std::size_t end_of_first = 0;
@@ -81,22 +81,22 @@ private:
 
 struct on_disk_storage::reader::state
 {
-    state(int diffs, const std::string& path, const diff_id& id);
+    OVERMOUNT_LAZY state(int diffs, const std::string& path, const diff_id& id);
 
-    [[nodiscard]] tar::recipe_reader read_recipe() const
+    OVERMOUNT_LAZY [[nodiscard]] tar::recipe_reader read_recipe() const
     {
         return tar::recipe_reader([fd = recipe_file.get()](std::span<std::byte> into) {
             return detail::read_some(fd, into, "read recipe");
         });
     }
-    [[noreturn]] void changed(const char* how) const
+    OVERMOUNT_LAZY [[noreturn]] void changed(const char* how) const
     {
         throw error(errc::diff_changed).at(stage::storage).layer(layer).entry(recipe->path()).detail(how);
     }
-    bool advance();
-    std::size_t take(std::span<std::byte> into);
-    void open_parent(int top, const std::string& path);
-    void open_file();
+    OVERMOUNT_LAZY bool advance();
+    OVERMOUNT_LAZY std::size_t take(std::span<std::byte> into);
+    OVERMOUNT_LAZY void open_parent(int top, const std::string& path);
+    OVERMOUNT_LAZY void open_file();
 
     std::string layer;
     detail::unique_fd directory, rootfs, aside, recipe_file;
@@ -116,7 +116,7 @@ struct on_disk_storage::reader::state
     std::span<const std::byte> bytes;   // or these
 };
 
-OVERMOUNT_DECL on_disk_storage::reader::state::state(int diffs, const std::string& path, const diff_id& id)
+OVERMOUNT_LAZY_BODY on_disk_storage::reader::state::state(int diffs, const std::string& path, const diff_id& id)
     : layer(id.string())
 {
     constexpr int directory_flags = O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
@@ -140,7 +140,7 @@ OVERMOUNT_DECL on_disk_storage::reader::state::state(int diffs, const std::strin
     recipe.emplace(read_recipe());
 }
 
-OVERMOUNT_DECL void on_disk_storage::reader::state::open_parent(int top, const std::string& path)
+OVERMOUNT_LAZY_BODY void on_disk_storage::reader::state::open_parent(int top, const std::string& path)
 {
     if (parent && parent_top == top && parent_path == path)
         return;
@@ -152,7 +152,7 @@ OVERMOUNT_DECL void on_disk_storage::reader::state::open_parent(int top, const s
     parent_path = path;
 }
 
-OVERMOUNT_DECL void on_disk_storage::reader::state::open_file()
+OVERMOUNT_LAZY_BODY void on_disk_storage::reader::state::open_file()
 {
     in_file = true;
     sum = detail::crc32c();
@@ -179,7 +179,7 @@ OVERMOUNT_DECL void on_disk_storage::reader::state::open_file()
 }
 
 // Makes bytes ready to be taken; false at the end.
-OVERMOUNT_DECL bool on_disk_storage::reader::state::advance()
+OVERMOUNT_LAZY_BODY bool on_disk_storage::reader::state::advance()
 {
     while (!over && bytes.empty() && left == 0) {
         switch (recipe->next()) {
@@ -202,7 +202,7 @@ OVERMOUNT_DECL bool on_disk_storage::reader::state::advance()
     return !over;
 }
 
-OVERMOUNT_DECL std::size_t on_disk_storage::reader::state::take(std::span<std::byte> into)
+OVERMOUNT_LAZY_BODY std::size_t on_disk_storage::reader::state::take(std::span<std::byte> into)
 {
     if (left == 0) {
         const auto part = bytes.first(std::min(bytes.size(), into.size()));
@@ -224,7 +224,7 @@ OVERMOUNT_DECL std::size_t on_disk_storage::reader::state::take(std::span<std::b
     return size;
 }
 
-OVERMOUNT_DECL on_disk_storage::reader::reader(std::unique_ptr<state> implementation) noexcept
+OVERMOUNT_LAZY_BODY on_disk_storage::reader::reader(std::unique_ptr<state> implementation) noexcept
     : state_(std::move(implementation))
 {
 }
@@ -232,7 +232,7 @@ OVERMOUNT_DECL on_disk_storage::reader::reader(reader&&) noexcept = default;
 OVERMOUNT_DECL on_disk_storage::reader& on_disk_storage::reader::operator=(reader&&) noexcept = default;
 OVERMOUNT_DECL on_disk_storage::reader::~reader() = default;
 
-OVERMOUNT_DECL std::size_t on_disk_storage::reader::read(std::span<std::byte> into)
+OVERMOUNT_LAZY_BODY std::size_t on_disk_storage::reader::read(std::span<std::byte> into)
 {
     std::size_t done = 0;
     try {
@@ -247,7 +247,7 @@ OVERMOUNT_DECL std::size_t on_disk_storage::reader::read(std::span<std::byte> in
     return done;
 }
 
-OVERMOUNT_DECL on_disk_storage::reader on_disk_storage::pack(const diff_id& id) const
+OVERMOUNT_LAZY_BODY on_disk_storage::reader on_disk_storage::pack(const diff_id& id) const
 {
     try {
         return reader(std::make_unique<reader::state>(diffs_.place().diffs(), detail::directory_of(id), id));

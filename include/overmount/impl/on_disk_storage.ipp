@@ -2,6 +2,7 @@
 #define OVERMOUNT_IMPL_ON_DISK_STORAGE_IPP
 
 #include <overmount/detail/crc32c.hpp>
+#include <overmount/detail/new_shared.hpp>
 #include <overmount/storage/on_disk_storage.hpp>
 #include <overmount/tar/checker.hpp>
 #include <overmount/tar/framing.hpp>
@@ -16,7 +17,7 @@
 namespace overmount::inline OVERMOUNT_ABI {
 namespace detail {
 
-inline int create_file(int directory, const char* name)
+OVERMOUNT_LAZY inline int create_file(int directory, const char* name)
 {
     constexpr int flags = O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW;
     return check(::openat(directory, name, flags, 0600), "create", name);
@@ -27,7 +28,7 @@ inline int create_file(int directory, const char* name)
 // `<staging>/<name>/` holds `rootfs`, `recipe`, `aside` where something was replaced and, when done, `diff.json`.
 struct on_disk_storage::writer::state
 {
-    state(const detail::diff_directory& diffs, const write_context& context)
+    OVERMOUNT_LAZY state(const detail::diff_directory& diffs, const write_context& context)
         : place(diffs.place()), staging(context.staging()), name(context.name()), boot_id(diffs.boot()),
           frames(context.bounds())
     {
@@ -41,10 +42,10 @@ struct on_disk_storage::writer::state
         files->keep_replaced([this](std::string_view path) { recipe->moved(path); });
     }
 
-    void take(tar::event event, std::span<const std::byte> consumed);
-    void begin();
-    void take_data();
-    void finish_recipe();
+    OVERMOUNT_LAZY void take(tar::event event, std::span<const std::byte> consumed);
+    OVERMOUNT_LAZY void begin();
+    OVERMOUNT_LAZY void take_data();
+    OVERMOUNT_LAZY void finish_recipe();
 
     storage_place place;
     int staging;
@@ -58,7 +59,7 @@ struct on_disk_storage::writer::state
     detail::crc32c data_sum;
 };
 
-OVERMOUNT_DECL on_disk_storage::writer::writer(std::unique_ptr<state> implementation) noexcept
+OVERMOUNT_LAZY_BODY on_disk_storage::writer::writer(std::unique_ptr<state> implementation) noexcept
     : state_(std::move(implementation))
 {
 }
@@ -66,7 +67,7 @@ OVERMOUNT_DECL on_disk_storage::writer::writer(writer&&) noexcept = default;
 OVERMOUNT_DECL on_disk_storage::writer& on_disk_storage::writer::operator=(writer&&) noexcept = default;
 OVERMOUNT_DECL on_disk_storage::writer::~writer() = default;
 
-OVERMOUNT_DECL void on_disk_storage::writer::state::begin()
+OVERMOUNT_LAZY_BODY void on_disk_storage::writer::state::begin()
 {
     check.check(frames.entry(), frames.header_blocks(), frames.skippable());
     files->begin(frames.entry());
@@ -76,7 +77,7 @@ OVERMOUNT_DECL void on_disk_storage::writer::state::begin()
         recipe->file(files->file_path(), frames.entry().size);
 }
 
-OVERMOUNT_DECL void on_disk_storage::writer::state::take_data()
+OVERMOUNT_LAZY_BODY void on_disk_storage::writer::state::take_data()
 {
     const auto data = frames.data();
     files->data(frames.data_offset(), data);
@@ -89,7 +90,7 @@ OVERMOUNT_DECL void on_disk_storage::writer::state::take_data()
 }
 
 // `consumed` is what led to the event: data of a file, or anything else.
-OVERMOUNT_DECL void on_disk_storage::writer::state::take(tar::event event, std::span<const std::byte> consumed)
+OVERMOUNT_LAZY_BODY void on_disk_storage::writer::state::take(tar::event event, std::span<const std::byte> consumed)
 {
     try {
         if (event != tar::event::data)
@@ -109,7 +110,7 @@ OVERMOUNT_DECL void on_disk_storage::writer::state::take(tar::event event, std::
     }
 }
 
-OVERMOUNT_DECL void on_disk_storage::writer::write(std::span<const std::byte> bytes)
+OVERMOUNT_LAZY_BODY void on_disk_storage::writer::write(std::span<const std::byte> bytes)
 {
     const detail::exact_modes of_entries; // a file needs no chmod then
     for (;;) {
@@ -121,7 +122,7 @@ OVERMOUNT_DECL void on_disk_storage::writer::write(std::span<const std::byte> by
     }
 }
 
-OVERMOUNT_DECL void on_disk_storage::writer::state::finish_recipe()
+OVERMOUNT_LAZY_BODY void on_disk_storage::writer::state::finish_recipe()
 {
     recipe->finish();
     recipe.reset();
@@ -130,7 +131,7 @@ OVERMOUNT_DECL void on_disk_storage::writer::state::finish_recipe()
     recipe_file.reset();
 }
 
-OVERMOUNT_DECL diff_record on_disk_storage::writer::finish()
+OVERMOUNT_LAZY_BODY diff_record on_disk_storage::writer::finish()
 {
     state_->frames.finish();
     detail::tree_notes notes;
@@ -162,20 +163,20 @@ OVERMOUNT_DECL diff_record on_disk_storage::writer::finish()
     return record;
 }
 
-OVERMOUNT_DECL bool on_disk_storage::writer::publish(const diff_id& id)
+OVERMOUNT_LAZY_BODY bool on_disk_storage::writer::publish(const diff_id& id)
 {
     return detail::diff_directory::publish(state_->place, state_->staging, state_->name, id);
 }
 
-OVERMOUNT_DECL on_disk_storage::writer on_disk_storage::create(const write_context& context)
+OVERMOUNT_LAZY_BODY on_disk_storage::writer on_disk_storage::create(const write_context& context)
 {
     return writer(std::make_unique<writer::state>(diffs_, context));
 }
 
-OVERMOUNT_DECL lower_directory on_disk_storage::lower(const diff_id& id) const
+OVERMOUNT_LAZY_BODY lower_directory on_disk_storage::lower(const diff_id& id) const
 {
     const std::string path = detail::directory_of(id) + "/rootfs";
-    auto fd = std::make_shared<detail::unique_fd>(
+    auto fd = detail::new_shared<detail::unique_fd>(
         ::openat(diffs_.place().diffs(), path.c_str(), O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
     if (!*fd)
         throw error(errc::layer_not_found).at(stage::storage).layer(id.string());

@@ -33,7 +33,7 @@ public:
     [[nodiscard]] int rootfs() const noexcept { return rootfs_.get(); }
     void remove() const { remove_tree(staging_, name_, staging_); }
 
-    void unpack(tar::recipe_reader recipe, const verify_context& context)
+    OVERMOUNT_LAZY void unpack(tar::recipe_reader recipe, const verify_context& context)
     {
         for (auto step = recipe.next(); step != tar::recipe_step::end; step = recipe.next()) {
             context.poll();
@@ -47,7 +47,7 @@ public:
     }
 
 private:
-    void take_zeros(std::uint64_t count, const verify_context& context)
+    OVERMOUNT_LAZY void take_zeros(std::uint64_t count, const verify_context& context)
     {
         static constexpr std::array<std::byte, 64 << 10> zeros{};
         while (count != 0) {
@@ -59,7 +59,7 @@ private:
         }
     }
 
-    void take(std::span<const std::byte> bytes)
+    OVERMOUNT_LAZY void take(std::span<const std::byte> bytes)
     {
         for (;;) {
             switch (frames_.next(bytes)) {
@@ -89,7 +89,7 @@ class told_paths
 {
 public:
     void add(std::string_view path) { paths_.emplace(path); }
-    [[nodiscard]] bool covers(std::string_view path) const
+    OVERMOUNT_LAZY [[nodiscard]] bool covers(std::string_view path) const
     {
         while (!path.empty() && !paths_.contains(path))
             path = tar::parent_of(path);
@@ -103,7 +103,7 @@ private:
 } // namespace detail
 
 // The rest of the file at hand is left out.
-OVERMOUNT_DECL void on_disk_storage::reader::leave_file()
+OVERMOUNT_LAZY_BODY void on_disk_storage::reader::leave_file()
 {
     state_->file.reset();
     state_->left = 0;
@@ -111,7 +111,7 @@ OVERMOUNT_DECL void on_disk_storage::reader::leave_file()
         state_->in_file = state_->recipe->next() != tar::recipe_step::end_file;
 }
 
-OVERMOUNT_DECL void on_disk_storage::verify(const diff_id& id, const verify_context& context) const
+OVERMOUNT_LAZY_BODY void on_disk_storage::verify(const diff_id& id, const verify_context& context) const
 {
     detail::told_paths told;
     const auto tell = [&](std::string_view path, std::string_view how) {
@@ -149,7 +149,7 @@ OVERMOUNT_DECL void on_disk_storage::verify(const diff_id& id, const verify_cont
         context.changed("", "its tar has " + found.string());
 }
 
-OVERMOUNT_DECL void on_disk_storage::compare_with_recipe(const diff_id& id, const verify_context& context) const
+OVERMOUNT_LAZY_BODY void on_disk_storage::compare_with_recipe(const diff_id& id, const verify_context& context) const
 {
     const detail::unique_fd file = diffs_.open(id, "recipe");
     const auto found = lower(id);

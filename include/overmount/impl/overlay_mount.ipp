@@ -34,7 +34,7 @@ inline bool lies_on_overlayfs(const mount_directory& directory) noexcept
 }
 
 // ELOOP says only that something overlaps.
-inline std::string explain_overlap(const mount_spec& spec)
+OVERMOUNT_LAZY inline std::string explain_overlap(const mount_spec& spec)
 {
     std::map<std::pair<dev_t, ino_t>, std::size_t> seen;
     for (std::size_t i = 0; i < spec.lowers().size(); ++i) {
@@ -50,7 +50,7 @@ inline std::string explain_overlap(const mount_spec& spec)
 }
 
 // EINVAL stands for a dozen rules; these are the ones that a correct spec can break.
-inline std::string explain_invalid(const mount_spec& spec)
+OVERMOUNT_LAZY inline std::string explain_invalid(const mount_spec& spec)
 {
     if (spec.upper()) {
         struct ::stat upper{}, work{};
@@ -75,7 +75,7 @@ inline std::string explain_invalid(const mount_spec& spec)
                : "the kernel log may tell why";
 }
 
-inline std::string explain(int number, const mount_spec& spec)
+OVERMOUNT_LAZY inline std::string explain(int number, const mount_spec& spec)
 {
     switch (number) {
     case ENODEV:
@@ -108,8 +108,8 @@ inline std::string explain(int number, const mount_spec& spec)
 }
 
 // `likely` are words of our own; `log` is the kernel's and may quote paths.
-inline error mount_error(int number, std::string_view step, std::string_view subject, std::string_view likely,
-                         std::string_view log = {})
+OVERMOUNT_LAZY inline error mount_error(int number, std::string_view step, std::string_view subject, std::string_view likely,
+                                        std::string_view log = {})
 {
     const boost::system::error_code code(number, boost::system::system_category());
     const bool keep = number == EPERM || number == EACCES || number == ENOSYS;
@@ -131,15 +131,15 @@ class overlay_context
 public:
     overlay_context(const mount_spec& spec, directory_form form) : spec_(spec), form_(form) {}
 
-    void open();
-    void give(const mount_option& option);
-    void give(const char* key, const mount_directory& directory, const std::string& what);
-    [[nodiscard]] unique_fd finish();
+    OVERMOUNT_LAZY void open();
+    OVERMOUNT_LAZY void give(const mount_option& option);
+    OVERMOUNT_LAZY void give(const char* key, const mount_directory& directory, const std::string& what);
+    OVERMOUNT_LAZY [[nodiscard]] unique_fd finish();
 
 private:
-    [[nodiscard]] std::string read_log() const;
-    void give_text(const char* key, const mount_directory& directory, int fd, const std::string& what);
-    [[nodiscard]] error refusal(int number, std::string_view step, std::string_view subject = {}) const
+    OVERMOUNT_LAZY [[nodiscard]] std::string read_log() const;
+    OVERMOUNT_LAZY void give_text(const char* key, const mount_directory& directory, int fd, const std::string& what);
+    OVERMOUNT_LAZY [[nodiscard]] error refusal(int number, std::string_view step, std::string_view subject = {}) const
     {
         return mount_error(number, step, subject, explain(number, spec_), read_log());
     }
@@ -149,7 +149,7 @@ private:
     unique_fd fd_;
 };
 
-OVERMOUNT_DECL void overlay_context::open()
+OVERMOUNT_LAZY_BODY void overlay_context::open()
 {
     fd_.reset(::fsopen("overlay", FSOPEN_CLOEXEC));
     if (const int number = errno; !fd_)
@@ -157,7 +157,7 @@ OVERMOUNT_DECL void overlay_context::open()
 }
 
 // One message a read; ENODATA ends them. Errors and warnings are kept without their mark.
-OVERMOUNT_DECL std::string overlay_context::read_log() const
+OVERMOUNT_LAZY_BODY std::string overlay_context::read_log() const
 {
     std::string out;
     std::array<char, 8192> buffer{};
@@ -175,7 +175,7 @@ OVERMOUNT_DECL std::string overlay_context::read_log() const
     return out;
 }
 
-OVERMOUNT_DECL void overlay_context::give(const mount_option& option)
+OVERMOUNT_LAZY_BODY void overlay_context::give(const mount_option& option)
 {
     const int done = option.value ? ::fsconfig(fd_.get(), FSCONFIG_SET_STRING, option.key.c_str(),
                                                option.value->c_str(), 0)
@@ -184,8 +184,8 @@ OVERMOUNT_DECL void overlay_context::give(const mount_option& option)
         throw mount_error(number, "fsconfig", option.key, "the kernel may not know the option", read_log());
 }
 
-OVERMOUNT_DECL void overlay_context::give(const char* key, const mount_directory& directory,
-                                          const std::string& what)
+OVERMOUNT_LAZY_BODY void overlay_context::give(const char* key, const mount_directory& directory,
+                                               const std::string& what)
 {
     unique_fd opened;
     if (directory.fd() < 0) {
@@ -212,8 +212,8 @@ OVERMOUNT_DECL void overlay_context::give(const char* key, const mount_directory
 }
 
 // A backslash has a meaning in upper paths of some kernels.
-OVERMOUNT_DECL void overlay_context::give_text(const char* key, const mount_directory& directory, int fd,
-                                               const std::string& what)
+OVERMOUNT_LAZY_BODY void overlay_context::give_text(const char* key, const mount_directory& directory, int fd,
+                                                    const std::string& what)
 {
     const std::string& path = directory.path();
     const bool plain =
@@ -223,7 +223,7 @@ OVERMOUNT_DECL void overlay_context::give_text(const char* key, const mount_dire
         throw refusal(errno, "fsconfig " + what, directory.name());
 }
 
-OVERMOUNT_DECL unique_fd overlay_context::finish()
+OVERMOUNT_LAZY_BODY unique_fd overlay_context::finish()
 {
     if (::fsconfig(fd_.get(), FSCONFIG_CMD_CREATE, nullptr, nullptr, 0) != 0)
         throw refusal(errno, "fsconfig create");
@@ -236,7 +236,7 @@ OVERMOUNT_DECL unique_fd overlay_context::finish()
     return out;
 }
 
-OVERMOUNT_DECL descriptor_refusal read_refusal(int number, std::string_view log) noexcept
+OVERMOUNT_LAZY_BODY descriptor_refusal read_refusal(int number, std::string_view log) noexcept
 {
     const auto says = [log](std::string_view words) { return log.find(words) != std::string_view::npos; };
     if (number != EINVAL)
@@ -247,7 +247,7 @@ OVERMOUNT_DECL descriptor_refusal read_refusal(int number, std::string_view log)
     return log.empty() || says("Bad value") ? descriptor_refusal::no_fd : descriptor_refusal::final;
 }
 
-OVERMOUNT_DECL unique_fd create_overlay(const mount_spec& spec, directory_form form)
+OVERMOUNT_LAZY_BODY unique_fd create_overlay(const mount_spec& spec, directory_form form)
 {
     spec.validate();
     overlay_context context(spec, form);
@@ -268,7 +268,7 @@ OVERMOUNT_DECL unique_fd create_overlay(const mount_spec& spec, directory_form f
     return context.finish();
 }
 
-inline unique_fd open_target(const std::string& target)
+OVERMOUNT_LAZY inline unique_fd open_target(const std::string& target)
 {
     unique_fd out(::open(target.c_str(), O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
     if (!out)
@@ -278,17 +278,17 @@ inline unique_fd open_target(const std::string& target)
 
 } // namespace detail
 
-OVERMOUNT_DECL detail::unique_fd overlay_mount::create(const mount_spec& spec)
+OVERMOUNT_LAZY_BODY detail::unique_fd overlay_mount::create(const mount_spec& spec)
 {
     return detail::create_overlay(spec, detail::directory_form::descriptor);
 }
 
-OVERMOUNT_DECL void overlay_mount::attach(int mount_fd, const std::string& target)
+OVERMOUNT_LAZY_BODY void overlay_mount::attach(int mount_fd, const std::string& target)
 {
     attach(mount_fd, detail::open_target(target).get());
 }
 
-OVERMOUNT_DECL void overlay_mount::attach(int mount_fd, int target_fd)
+OVERMOUNT_LAZY_BODY void overlay_mount::attach(int mount_fd, int target_fd)
 {
     if (::move_mount(mount_fd, "", target_fd, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) != 0)
         throw detail::mount_error(errno, "move_mount", {},
@@ -303,7 +303,7 @@ OVERMOUNT_DECL void overlay_mount::attach(int mount_fd, int target_fd)
     }
 }
 
-OVERMOUNT_DECL void overlay_mount::mount_at(const mount_spec& spec, const std::string& target)
+OVERMOUNT_LAZY_BODY void overlay_mount::mount_at(const mount_spec& spec, const std::string& target)
 {
     spec.validate();
     const std::string options = legacy_options(spec);
@@ -324,7 +324,7 @@ OVERMOUNT_DECL void overlay_mount::mount_at(const mount_spec& spec, const std::s
     }
 }
 
-OVERMOUNT_DECL void overlay_mount::mount(const mount_spec& spec, const std::string& target)
+OVERMOUNT_LAZY_BODY void overlay_mount::mount(const mount_spec& spec, const std::string& target)
 {
     detail::unique_fd created;
     try {
@@ -343,7 +343,7 @@ OVERMOUNT_DECL void overlay_mount::mount(const mount_spec& spec, const std::stri
         mount_at(spec, target);
 }
 
-OVERMOUNT_DECL void overlay_mount::unmount(const std::string& target, bool detach)
+OVERMOUNT_LAZY_BODY void overlay_mount::unmount(const std::string& target, bool detach)
 {
     if (::umount2(target.c_str(), UMOUNT_NOFOLLOW | (detach ? MNT_DETACH : 0)) == 0)
         return;

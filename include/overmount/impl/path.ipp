@@ -5,7 +5,7 @@
 
 namespace overmount::inline OVERMOUNT_ABI::tar {
 
-OVERMOUNT_DECL std::string normalise(std::string_view path, const limits& bounds)
+OVERMOUNT_LAZY_BODY std::string normalise(std::string_view path, const limits& bounds)
 {
     const auto fail = [path](errc code) { return error(code).at(stage::framing).entry(path); };
     if (path.find('\0') != std::string_view::npos)

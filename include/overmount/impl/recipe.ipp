@@ -35,12 +35,12 @@ enum class recipe_code : unsigned char
     moved,
 };
 
-[[noreturn]] inline void bad_recipe(const char* words)
+OVERMOUNT_LAZY [[noreturn]] inline void bad_recipe(const char* words)
 {
     throw error(errc::invalid_asset).at(stage::storage).operation("read recipe").detail(words);
 }
 
-inline void check_zstd(std::size_t code)
+OVERMOUNT_LAZY inline void check_zstd(std::size_t code)
 {
     if (::ZSTD_isError(code))
         bad_recipe(::ZSTD_getErrorName(code));
@@ -55,13 +55,13 @@ OVERMOUNT_DECL void recipe_writer::release::operator()(ZSTD_CCtx_s* context) con
 
 // What zstd works with is some hundred KiB of tables and buffers: to make it for each of many small layers costs more
 // than to pack their recipes. A thread keeps one between two recipes.
-OVERMOUNT_DECL recipe_writer::packer& recipe_writer::spare() noexcept
+OVERMOUNT_LAZY_BODY recipe_writer::packer& recipe_writer::spare() noexcept
 {
     thread_local packer mine;
     return mine;
 }
 
-OVERMOUNT_DECL recipe_writer::packer recipe_writer::make_packer()
+OVERMOUNT_LAZY_BODY recipe_writer::packer recipe_writer::make_packer()
 {
     packer out(::ZSTD_createCCtx());
     if (!out)
@@ -74,7 +74,7 @@ OVERMOUNT_DECL recipe_writer::packer recipe_writer::make_packer()
     return out;
 }
 
-OVERMOUNT_DECL recipe_writer::recipe_writer(std::function<void(std::span<const std::byte>)> output)
+OVERMOUNT_LAZY_BODY recipe_writer::recipe_writer(std::function<void(std::span<const std::byte>)> output)
     : output_(std::move(output))
 {
     plain_.reserve(detail::recipe_buffer + detail::recipe_path);
@@ -83,14 +83,14 @@ OVERMOUNT_DECL recipe_writer::recipe_writer(std::function<void(std::span<const s
 }
 
 // Base 128, the lowest seven bits first.
-OVERMOUNT_DECL void recipe_writer::number(std::uint64_t value)
+OVERMOUNT_LAZY_BODY void recipe_writer::number(std::uint64_t value)
 {
     for (; value >= 0x80; value >>= 7)
         plain_.push_back(static_cast<std::byte>(value | 0x80));
     plain_.push_back(static_cast<std::byte>(value));
 }
 
-OVERMOUNT_DECL void recipe_writer::text(std::string_view value)
+OVERMOUNT_LAZY_BODY void recipe_writer::text(std::string_view value)
 {
     if (value.size() > detail::recipe_path)
         throw error(errc::path_too_long);
@@ -99,7 +99,7 @@ OVERMOUNT_DECL void recipe_writer::text(std::string_view value)
     plain_.insert(plain_.end(), bytes.begin(), bytes.end());
 }
 
-OVERMOUNT_DECL void recipe_writer::begin(char what)
+OVERMOUNT_LAZY_BODY void recipe_writer::begin(char what)
 {
     run_ = 0;
     // Where it is cut depends only on what was said before, so that the compressed bytes do, too.
@@ -108,7 +108,7 @@ OVERMOUNT_DECL void recipe_writer::begin(char what)
     plain_.push_back(static_cast<std::byte>(what));
 }
 
-OVERMOUNT_DECL void recipe_writer::bytes(std::span<const std::byte> bytes)
+OVERMOUNT_LAZY_BODY void recipe_writer::bytes(std::span<const std::byte> bytes)
 {
     total_ += bytes.size();
     while (!bytes.empty()) {
@@ -131,7 +131,7 @@ OVERMOUNT_DECL void recipe_writer::bytes(std::span<const std::byte> bytes)
     }
 }
 
-OVERMOUNT_DECL void recipe_writer::file(std::string_view path, std::uint64_t size)
+OVERMOUNT_LAZY_BODY void recipe_writer::file(std::string_view path, std::uint64_t size)
 {
     begin(static_cast<char>(detail::recipe_code::file));
     text(path);
@@ -140,7 +140,7 @@ OVERMOUNT_DECL void recipe_writer::file(std::string_view path, std::uint64_t siz
 }
 
 // Pieces that touch become one: how they came depends on how the tar was cut.
-OVERMOUNT_DECL void recipe_writer::piece(std::uint64_t offset, std::uint64_t count)
+OVERMOUNT_LAZY_BODY void recipe_writer::piece(std::uint64_t offset, std::uint64_t count)
 {
     total_ += count;
     if (piece_size_ != 0 && offset != piece_offset_ + piece_size_)
@@ -150,7 +150,7 @@ OVERMOUNT_DECL void recipe_writer::piece(std::uint64_t offset, std::uint64_t cou
     piece_size_ += count;
 }
 
-OVERMOUNT_DECL void recipe_writer::flush_piece()
+OVERMOUNT_LAZY_BODY void recipe_writer::flush_piece()
 {
     begin(static_cast<char>(detail::recipe_code::piece));
     number(piece_offset_ - piece_end_);
@@ -158,7 +158,7 @@ OVERMOUNT_DECL void recipe_writer::flush_piece()
     piece_end_ = piece_offset_ + std::exchange(piece_size_, 0);
 }
 
-OVERMOUNT_DECL void recipe_writer::end_file(std::uint32_t crc)
+OVERMOUNT_LAZY_BODY void recipe_writer::end_file(std::uint32_t crc)
 {
     flush_piece();
     begin(static_cast<char>(detail::recipe_code::end_file));
@@ -166,20 +166,20 @@ OVERMOUNT_DECL void recipe_writer::end_file(std::uint32_t crc)
         plain_.push_back(static_cast<std::byte>(crc >> shift));
 }
 
-OVERMOUNT_DECL void recipe_writer::moved(std::string_view path)
+OVERMOUNT_LAZY_BODY void recipe_writer::moved(std::string_view path)
 {
     begin(static_cast<char>(detail::recipe_code::moved));
     text(path);
 }
 
-OVERMOUNT_DECL void recipe_writer::finish()
+OVERMOUNT_LAZY_BODY void recipe_writer::finish()
 {
     begin(static_cast<char>(detail::recipe_code::end));
     number(total_);
     compress(true);
 }
 
-OVERMOUNT_DECL void recipe_writer::compress(bool last)
+OVERMOUNT_LAZY_BODY void recipe_writer::compress(bool last)
 {
     if (!context_)
         context_ = spare() ? std::move(spare()) : make_packer();
@@ -209,7 +209,7 @@ OVERMOUNT_DECL void recipe_reader::release::operator()(ZSTD_DCtx_s* context) con
     ::ZSTD_freeDCtx(context);
 }
 
-OVERMOUNT_DECL recipe_reader::recipe_reader(std::function<std::size_t(std::span<std::byte>)> input)
+OVERMOUNT_LAZY_BODY recipe_reader::recipe_reader(std::function<std::size_t(std::span<std::byte>)> input)
     : input_(std::move(input)), context_(::ZSTD_createDCtx()), packed_(detail::recipe_buffer),
       plain_(2 * detail::recipe_buffer)
 {
@@ -217,7 +217,7 @@ OVERMOUNT_DECL recipe_reader::recipe_reader(std::function<std::size_t(std::span<
         throw std::bad_alloc();
 }
 
-OVERMOUNT_DECL void recipe_reader::read_head()
+OVERMOUNT_LAZY_BODY void recipe_reader::read_head()
 {
     while (packed_end_ < detail::recipe_head.size()) {
         const std::size_t count = input_(std::span(packed_).subspan(packed_end_));
@@ -236,7 +236,7 @@ OVERMOUNT_DECL void recipe_reader::read_head()
 }
 
 // More of the plain bytes, behind those that are not used yet; false at the end of the frame.
-OVERMOUNT_DECL bool recipe_reader::decompress()
+OVERMOUNT_LAZY_BODY bool recipe_reader::decompress()
 {
     if (plain_at_ != 0) {
         std::memmove(plain_.data(), plain_.data() + plain_at_, plain_end_ - plain_at_);
@@ -263,20 +263,20 @@ OVERMOUNT_DECL bool recipe_reader::decompress()
     return plain_end_ != before;
 }
 
-OVERMOUNT_DECL void recipe_reader::need(std::size_t count)
+OVERMOUNT_LAZY_BODY void recipe_reader::need(std::size_t count)
 {
     while (plain_end_ - plain_at_ < count)
         if (!decompress())
             detail::bad_recipe("it ends too early");
 }
 
-OVERMOUNT_DECL std::byte recipe_reader::byte()
+OVERMOUNT_LAZY_BODY std::byte recipe_reader::byte()
 {
     need(1);
     return plain_[plain_at_++];
 }
 
-OVERMOUNT_DECL std::uint64_t recipe_reader::number()
+OVERMOUNT_LAZY_BODY std::uint64_t recipe_reader::number()
 {
     std::uint64_t value = 0;
     for (unsigned shift = 0; shift < 63; shift += 7) {
@@ -288,7 +288,7 @@ OVERMOUNT_DECL std::uint64_t recipe_reader::number()
     detail::bad_recipe("a number is too large");
 }
 
-OVERMOUNT_DECL void recipe_reader::read_path()
+OVERMOUNT_LAZY_BODY void recipe_reader::read_path()
 {
     const std::uint64_t size = number();
     if (size == 0 || size > detail::recipe_path)
@@ -307,14 +307,14 @@ OVERMOUNT_DECL void recipe_reader::read_path()
     }
 }
 
-OVERMOUNT_DECL void recipe_reader::add(std::uint64_t count)
+OVERMOUNT_LAZY_BODY void recipe_reader::add(std::uint64_t count)
 {
     if (count > detail::recipe_total - total_)
         detail::bad_recipe("the tar is too large");
     total_ += count;
 }
 
-OVERMOUNT_DECL recipe_step recipe_reader::read_bytes()
+OVERMOUNT_LAZY_BODY recipe_step recipe_reader::read_bytes()
 {
     need(1);
     bytes_ = std::span<const std::byte>(plain_).subspan(plain_at_, std::min(run_left_, plain_end_ - plain_at_));
@@ -323,7 +323,7 @@ OVERMOUNT_DECL recipe_step recipe_reader::read_bytes()
     return recipe_step::bytes;
 }
 
-OVERMOUNT_DECL void recipe_reader::read_piece()
+OVERMOUNT_LAZY_BODY void recipe_reader::read_piece()
 {
     const std::uint64_t gap = number();
     count_ = number();
@@ -335,7 +335,7 @@ OVERMOUNT_DECL void recipe_reader::read_piece()
     add(count_);
 }
 
-OVERMOUNT_DECL recipe_step recipe_reader::next()
+OVERMOUNT_LAZY_BODY recipe_step recipe_reader::next()
 {
     if (place_ == place::over)
         return recipe_step::end;
@@ -382,7 +382,7 @@ OVERMOUNT_DECL recipe_step recipe_reader::next()
     return recipe_step::end;
 }
 
-OVERMOUNT_DECL void recipe_reader::finish()
+OVERMOUNT_LAZY_BODY void recipe_reader::finish()
 {
     if (number() != total_)
         detail::bad_recipe("the tar has another size");

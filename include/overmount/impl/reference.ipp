@@ -87,7 +87,7 @@ inline bool is_tag(std::string_view text) noexcept
 
 } // namespace detail
 
-OVERMOUNT_DECL reference reference::parse(std::string_view text)
+OVERMOUNT_LAZY_BODY reference reference::parse(std::string_view text)
 {
     const auto refuse = [text](const char* why) {
         return error(errc::invalid_reference).subject(text).detail(why);
@@ -132,7 +132,7 @@ OVERMOUNT_DECL reference reference::parse(std::string_view text)
     return out;
 }
 
-OVERMOUNT_DECL reference reference::with_default_tag() const
+OVERMOUNT_LAZY_BODY reference reference::with_default_tag() const
 {
     reference out = *this;
     if (!tag_ && !digest_)
@@ -140,7 +140,7 @@ OVERMOUNT_DECL reference reference::with_default_tag() const
     return out;
 }
 
-OVERMOUNT_DECL std::string reference::string() const
+OVERMOUNT_LAZY_BODY std::string reference::string() const
 {
     std::string out = domain_ + "/" + path_;
     if (tag_)
@@ -150,7 +150,7 @@ OVERMOUNT_DECL std::string reference::string() const
     return out;
 }
 
-OVERMOUNT_DECL std::string reference::familiar() const
+OVERMOUNT_LAZY_BODY std::string reference::familiar() const
 {
     const std::string full = string();
     if (domain_ != "docker.io")

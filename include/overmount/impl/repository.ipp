@@ -2,6 +2,8 @@
 #ifndef OVERMOUNT_IMPL_REPOSITORY_IPP
 #define OVERMOUNT_IMPL_REPOSITORY_IPP
 
+#include <overmount/detail/new_shared.hpp>
+#include <overmount/detail/task_group.hpp>
 #include <overmount/repository.hpp>
 #include <overmount/repository/asset_read.hpp>
 #include <overmount/repository/check_run.hpp>
@@ -11,8 +13,6 @@
 #include <overmount/repository/import_run.hpp>
 #include <overmount/repository/merged_view.hpp>
 #include <overmount/repository/stream_run.hpp>
-
-#include <boost/asio/co_spawn.hpp>
 
 namespace overmount::inline OVERMOUNT_ABI {
 
@@ -39,12 +39,12 @@ basic_repository<Storage, Mount>::open_at(std::filesystem::path base, repository
     worker_pool pool = options.pool() ? *options.pool()
                                       : worker_pool::of(asio::query(executor, asio::execution::context));
     auto work = [base, options, pool](const detail::stop_flag&) {
-        auto records = std::make_shared<detail::store>(base, Storage::form(), options.open_to_others());
-        return std::make_shared<state>(std::move(records), options, pool);
+        auto records = detail::new_shared<detail::store>(base, Storage::form(), options.open_to_others());
+        return detail::new_shared<state>(std::move(records), options, pool);
     };
     auto opened = co_await detail::run_on(pool, std::move(work));
     // Nobody waits for the sweep; what it cannot remove, the next one will try.
-    asio::co_spawn(executor, sweep(opened), [](std::exception_ptr) {});
+    detail::task_group::spawn(executor, sweep(opened), {}, [](std::exception_ptr) {});
     co_return basic_repository(std::move(opened));
 }
 
@@ -52,7 +52,7 @@ template <storage_policy Storage, optional_mount_policy Mount>
 asio::awaitable<std::vector<basic_image<Storage, Mount>>>
 basic_repository<Storage, Mount>::finish_import(std::shared_ptr<state> owner, std::vector<found_image> found, import_options options)
 {
-    auto run = std::make_shared<detail::import_run<Storage>>(owner, std::move(found), std::move(options));
+    auto run = detail::new_shared<detail::import_run<Storage>>(owner, std::move(found), std::move(options));
     auto work = run->run(run);
     co_return co_await finish_run(std::move(owner), std::move(run), std::move(work));
 }
@@ -61,8 +61,8 @@ template <storage_policy Storage, optional_mount_policy Mount>
 asio::awaitable<std::vector<basic_image<Storage, Mount>>>
 basic_repository<Storage, Mount>::import_stream(std::shared_ptr<state> owner, archive_stream source, import_options options)
 {
-    auto feed = std::make_shared<detail::stream_feed>();
-    auto run = std::make_shared<detail::stream_run<Storage, detail::stream_input>>(
+    auto feed = detail::new_shared<detail::stream_feed>();
+    auto run = detail::new_shared<detail::stream_run<Storage, detail::stream_input>>(
         owner, detail::stream_input(feed), source.name(), std::move(options));
     auto work = run->run(run, std::move(feed), source.bytes());
     co_return co_await finish_run(std::move(owner), std::move(run), std::move(work));
@@ -74,7 +74,7 @@ basic_repository<Storage, Mount>::import_file(std::shared_ptr<state> owner, arch
 {
     auto open = [source](const detail::stop_flag&) { return detail::whole_file(source.path()); };
     detail::file_source archive(co_await detail::run_on(owner->pool, std::move(open)));
-    auto run = std::make_shared<detail::stream_run<Storage, detail::file_source>>(
+    auto run = detail::new_shared<detail::stream_run<Storage, detail::file_source>>(
         owner, std::move(archive), source.name(), std::move(options));
     auto work = run->run(run, nullptr, std::nullopt);
     co_return co_await finish_run(std::move(owner), std::move(run), std::move(work));
@@ -106,7 +106,7 @@ template <storage_policy Storage, optional_mount_policy Mount>
 asio::awaitable<check_report>
 basic_repository<Storage, Mount>::check_all(std::shared_ptr<state> owner, check_options options)
 {
-    auto run = std::make_shared<detail::check_run<Storage>>(owner, options);
+    auto run = detail::new_shared<detail::check_run<Storage>>(owner, options);
     auto work = run->run(run);
     auto clean = [run](const detail::stop_flag&) { run->clean(); };
     co_await detail::run_then_clean(owner->pool, std::move(work), std::move(clean));
@@ -141,7 +141,7 @@ basic_repository<Storage, Mount>::flatten_chain(std::shared_ptr<state> owner, st
     requires packable_storage<Storage>
 {
     auto work = [owner, top](const detail::stop_flag& stop) {
-        auto tar = std::make_shared<detail::flat_tar<Storage>>(owner, detail::load_view(*owner, top, stop));
+        auto tar = detail::new_shared<detail::flat_tar<Storage>>(owner, detail::load_view(*owner, top, stop));
         const std::uint64_t size = tar->size(stop);
         return asset_stream(std::move(tar), owner->pool, size);
     };
@@ -153,10 +153,10 @@ asio::awaitable<basic_image<Storage, Mount>>
 basic_repository<Storage, Mount>::squash_image(std::shared_ptr<state> owner, image from, import_options options)
     requires packable_storage<Storage>
 {
-    auto run = std::make_shared<create_run>(owner, std::nullopt);
+    auto run = detail::new_shared<create_run>(owner, std::nullopt);
     auto open = [owner, top = top_of(from)] {
         auto view = detail::load_view(*owner, top, detail::stop_flag());
-        return detail::asset_input(std::make_shared<detail::flat_tar<Storage>>(owner, std::move(view)));
+        return detail::asset_input(detail::new_shared<detail::flat_tar<Storage>>(owner, std::move(view)));
     };
     auto work = create_run::from_input(run, std::move(open));
     const chain_id made = co_await finish_layer(std::move(run), std::move(work));
@@ -262,7 +262,7 @@ void basic_repository<Storage, Mount>::remove_tag(std::string_view name) const
 template <storage_policy Storage, optional_mount_policy Mount>
 asio::awaitable<chain_id> basic_repository<Storage, Mount>::create_layer(std::filesystem::path file, std::optional<chain_id> parent) const
 {
-    auto run = std::make_shared<create_run>(state_, std::move(parent));
+    auto run = detail::new_shared<create_run>(state_, std::move(parent));
     auto work = create_run::from_file(run, std::move(file));
     return finish_layer(std::move(run), std::move(work));
 }
@@ -270,7 +270,7 @@ asio::awaitable<chain_id> basic_repository<Storage, Mount>::create_layer(std::fi
 template <storage_policy Storage, optional_mount_policy Mount>
 asio::awaitable<chain_id> basic_repository<Storage, Mount>::create_layer(byte_stream stream, std::optional<chain_id> parent) const
 {
-    auto run = std::make_shared<create_run>(state_, std::move(parent));
+    auto run = detail::new_shared<create_run>(state_, std::move(parent));
     auto work = create_run::from_stream(run, std::move(stream));
     return finish_layer(std::move(run), std::move(work));
 }
@@ -338,7 +338,7 @@ asio::awaitable<chain_id> basic_repository<Storage, Mount>::import_tar(std::shar
                                              std::function<std::shared_ptr<asset_stream::source>()> open,
                                              std::optional<chain_id> parent)
 {
-    auto run = std::make_shared<create_run>(std::move(owner), std::move(parent), id);
+    auto run = detail::new_shared<create_run>(std::move(owner), std::move(parent), id);
     auto input = [open = std::move(open)] { return detail::asset_input(open()); };
     auto work = create_run::from_input(run, std::move(input));
     return finish_layer(std::move(run), std::move(work));

@@ -1,6 +1,7 @@
 #ifndef OVERMOUNT_IMPL_SEMAPHORE_IPP
 #define OVERMOUNT_IMPL_SEMAPHORE_IPP
 
+#include <overmount/detail/new_shared.hpp>
 #include <overmount/detail/semaphore.hpp>
 
 #include <boost/asio/error.hpp>
@@ -18,7 +19,7 @@ public:
         if (granted_ && !taken_)
             owner_->release();
     }
-    void grant()
+    OVERMOUNT_LAZY void grant()
     {
         granted_ = true;
         complete();
@@ -54,7 +55,7 @@ private:
     bool granted_ = false, taken_ = false;
 };
 
-OVERMOUNT_DECL void semaphore::state::release()
+OVERMOUNT_LAZY_BODY void semaphore::state::release()
 {
     std::shared_ptr<waiter> next;
     {
@@ -69,9 +70,9 @@ OVERMOUNT_DECL void semaphore::state::release()
     next->grant();
 }
 
-OVERMOUNT_DECL asio::awaitable<semaphore::permit> semaphore::acquire_from(std::shared_ptr<state> owner)
+OVERMOUNT_LAZY_BODY asio::awaitable<semaphore::permit> semaphore::acquire_from(std::shared_ptr<state> owner)
 {
-    auto mine = std::make_shared<waiter>(owner);
+    auto mine = new_shared<waiter>(owner);
     std::shared_ptr<async_job> base = mine;
     co_await async_job::wait_for(std::move(base));
     mine->take();

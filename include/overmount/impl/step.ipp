@@ -5,7 +5,7 @@
 
 namespace overmount::inline OVERMOUNT_ABI::detail {
 
-OVERMOUNT_DECL void step::notify() noexcept
+OVERMOUNT_LAZY_BODY void step::notify() noexcept
 {
     for (place now = place_.load();;) {
         if (now == place::idle) {
@@ -22,7 +22,7 @@ OVERMOUNT_DECL void step::notify() noexcept
     }
 }
 
-OVERMOUNT_DECL void step::run() noexcept
+OVERMOUNT_LAZY_BODY void step::run() noexcept
 {
     step_group& group = *group_;
     auto state = step_state::done;
@@ -52,7 +52,7 @@ OVERMOUNT_DECL void step::run() noexcept
     group.post(this);
 }
 
-OVERMOUNT_DECL asio::awaitable<void> run_steps(worker_pool pool, std::shared_ptr<step_group> group)
+OVERMOUNT_LAZY_BODY asio::awaitable<void> run_steps(worker_pool pool, std::shared_ptr<step_group> group)
 {
     group->pool_ = &pool;
     co_await async_job::wait_for(std::move(group));

@@ -6,7 +6,6 @@
 
 #include <fcntl.h>
 
-#include <nlohmann/json.hpp>
 
 #include <algorithm>
 #include <list>
@@ -16,11 +15,13 @@ namespace overmount::inline OVERMOUNT_ABI::detail {
 
 inline constexpr std::uint64_t record_limit = 64ull << 20;
 
+OVERMOUNT_LAZY
 inline std::string digest_path(const digest& id) { return std::string(to_string(id.algorithm())) + "/" + id.hex(); }
+OVERMOUNT_LAZY
 inline std::string digest_name(const digest& id) { return std::string(to_string(id.algorithm())) + "-" + id.hex(); }
 
 // Names in `<directory>/<algorithm>/` that are digests.
-inline std::vector<digest> listed_digests(int directory)
+OVERMOUNT_LAZY inline std::vector<digest> listed_digests(int directory)
 {
     std::vector<digest> out;
     for (const char* algorithm : {"sha256", "sha512"}) {
@@ -34,18 +35,18 @@ inline std::vector<digest> listed_digests(int directory)
     return out;
 }
 
-inline unique_fd open_part(int base, const char* name)
+OVERMOUNT_LAZY inline unique_fd open_part(int base, const char* name)
 {
     make_directory(base, name, 0700);
     return open_directory(base, name);
 }
 
-inline unique_fd make_digest_directory(int directory, const digest& id)
+OVERMOUNT_LAZY inline unique_fd make_digest_directory(int directory, const digest& id)
 {
     return open_part(directory, std::string(to_string(id.algorithm())).c_str());
 }
 
-OVERMOUNT_DECL store::store(const std::filesystem::path& base, std::string_view form, bool allow_others)
+OVERMOUNT_LAZY_BODY store::store(const std::filesystem::path& base, std::string_view form, bool allow_others)
     : base_(std::filesystem::absolute(from_working_directory(base.string())))
 {
     try {
@@ -79,7 +80,7 @@ OVERMOUNT_DECL store::store(const std::filesystem::path& base, std::string_view 
 }
 
 // repository.json: what a reader must know before it believes anything else.
-OVERMOUNT_DECL void store::check_header(std::string_view form)
+OVERMOUNT_LAZY_BODY void store::check_header(std::string_view form)
 {
     auto text = read_file(base_fd_.get(), "repository.json", record_limit);
     if (!text) {
@@ -88,15 +89,12 @@ OVERMOUNT_DECL void store::check_header(std::string_view form)
                 throw error(errc::not_a_repository)
                     .subject(base_.string())
                     .detail("the directory is not empty and has no repository.json");
-        const nlohmann::json header{{"version", 1},
-                                    {"features",
-                                     {{"compatible", nlohmann::json::array()},
-                                      {"read_only_compatible", nlohmann::json::array()},
-                                      {"incompatible", nlohmann::json::array()}}},
-                                    {"forms", {form}}};
+        json_writer features, header;
+        features.texts("compatible", {}).texts("incompatible", {}).texts("read_only_compatible", {});
+        header.object("features", features).texts("forms", {std::string(form)}).number("version", 1);
         // Two processes may make it at the same time: both write the same, and one rename wins.
         draft mine(base_fd_.get(), "repository.json.");
-        write_file(base_fd_.get(), mine.name(), header.dump());
+        write_file(base_fd_.get(), mine.name(), header.string());
         if (rename_into_place(base_fd_.get(), mine.name(), base_fd_.get(), "repository.json"))
             mine.moved();
         text = read_file(base_fd_.get(), "repository.json", record_limit);
@@ -125,7 +123,7 @@ OVERMOUNT_DECL void store::check_header(std::string_view form)
     }
 }
 
-OVERMOUNT_DECL file_lock store::lock(file_lock::kind how) const
+OVERMOUNT_LAZY_BODY file_lock store::lock(file_lock::kind how) const
 {
     if (read_only_)
         throw error(errc::unsupported_repository)
@@ -135,22 +133,22 @@ OVERMOUNT_DECL file_lock store::lock(file_lock::kind how) const
     return file_lock::wait(base_fd_.get(), "repository.lock", how);
 }
 
-OVERMOUNT_DECL file_lock store::lock_shared() const { return lock(file_lock::kind::shared); }
-OVERMOUNT_DECL file_lock store::lock_exclusive() const { return lock(file_lock::kind::exclusive); }
-OVERMOUNT_DECL file_lock store::lock_replacement() const
+OVERMOUNT_LAZY_BODY file_lock store::lock_shared() const { return lock(file_lock::kind::shared); }
+OVERMOUNT_LAZY_BODY file_lock store::lock_exclusive() const { return lock(file_lock::kind::exclusive); }
+OVERMOUNT_LAZY_BODY file_lock store::lock_replacement() const
 {
     return file_lock::wait(base_fd_.get(), "replace.lock", file_lock::kind::exclusive);
 }
 
-inline void sync_file(int parent, const std::string& name)
+OVERMOUNT_LAZY inline void sync_file(int parent, const std::string& name)
 {
     const unique_fd fd(check(::openat(parent, name.c_str(), O_RDONLY | O_CLOEXEC), "open", name));
     check(::fsync(fd.get()), "fsync", name);
 }
 
 // Writes a file beside its place and renames it there.
-OVERMOUNT_DECL void store::put_record(int directory, const std::string& name, std::string_view content,
-                                      durability sync, bool replace) const
+OVERMOUNT_LAZY_BODY void store::put_record(int directory, const std::string& name, std::string_view content,
+                                           durability sync, bool replace) const
 {
     draft record(tmp_.get(), "record-");
     write_file(tmp_.get(), record.name(), content);
@@ -167,8 +165,8 @@ OVERMOUNT_DECL void store::put_record(int directory, const std::string& name, st
         sync_directory(directory);
 }
 
-OVERMOUNT_DECL void store::put_directories(int directory, const char* file,
-                                           std::span<const directory_record> records, durability sync)
+OVERMOUNT_LAZY_BODY void store::put_directories(int directory, const char* file,
+                                                std::span<const directory_record> records, durability sync)
 {
     struct written
     {
@@ -205,30 +203,33 @@ OVERMOUNT_DECL void store::put_directories(int directory, const char* file,
             sync_directory(parent.get());
 }
 
-OVERMOUNT_DECL std::string store::layer_path(const chain_id& chain) const
+OVERMOUNT_LAZY_BODY std::string store::layer_path(const chain_id& chain) const
 {
     return "layers/" + digest_path(chain.value());
 }
 
-OVERMOUNT_DECL void store::put_layers(std::span<const std::pair<chain_id, layer_record>> layers, durability sync)
+OVERMOUNT_LAZY_BODY void store::put_layers(std::span<const std::pair<chain_id, layer_record>> layers, durability sync)
 {
     std::vector<directory_record> records;
     for (const auto& [chain, layer] : layers) {
-        nlohmann::json content{{"diff_id", layer.diff.string()}, {"parent", nullptr}};
+        json_writer content;
+        content.text("diff_id", layer.diff.string());
         if (layer.parent)
-            content["parent"] = layer.parent->string();
-        records.push_back({chain.value(), content.dump()});
+            content.text("parent", layer.parent->string());
+        else
+            content.null("parent");
+        records.push_back({chain.value(), content.string()});
     }
     put_directories(layers_.get(), "layer.json", records, sync);
 }
 
-OVERMOUNT_DECL void store::put_layer(const chain_id& chain, const layer_record& record, durability sync)
+OVERMOUNT_LAZY_BODY void store::put_layer(const chain_id& chain, const layer_record& record, durability sync)
 {
     const std::pair one(chain, record);
     put_layers({&one, 1}, sync);
 }
 
-OVERMOUNT_DECL std::optional<layer_record> store::layer(const chain_id& chain) const
+OVERMOUNT_LAZY_BODY std::optional<layer_record> store::layer(const chain_id& chain) const
 {
     const auto text = read_file(layers_.get(), digest_path(chain.value()) + "/layer.json", record_limit);
     if (!text)
@@ -242,7 +243,7 @@ OVERMOUNT_DECL std::optional<layer_record> store::layer(const chain_id& chain) c
     return out;
 }
 
-OVERMOUNT_DECL std::vector<layer_record> store::chain(const chain_id& top) const
+OVERMOUNT_LAZY_BODY std::vector<layer_record> store::chain(const chain_id& top) const
 {
     std::vector<layer_record> out;
     for (std::optional<chain_id> next = top; next;) {
@@ -257,7 +258,7 @@ OVERMOUNT_DECL std::vector<layer_record> store::chain(const chain_id& top) const
     return out;
 }
 
-OVERMOUNT_DECL std::vector<chain_id> store::layers() const
+OVERMOUNT_LAZY_BODY std::vector<chain_id> store::layers() const
 {
     std::vector<chain_id> out;
     for (const digest& id : listed_digests(layers_.get()))
@@ -265,20 +266,20 @@ OVERMOUNT_DECL std::vector<chain_id> store::layers() const
     return out;
 }
 
-OVERMOUNT_DECL void store::put_image(const digest& id, std::string_view config, durability sync)
+OVERMOUNT_LAZY_BODY void store::put_image(const digest& id, std::string_view config, durability sync)
 {
     const directory_record record{id, std::string(config)};
     put_directories(images_.get(), "config.json", {&record, 1}, sync);
 }
 
-OVERMOUNT_DECL std::optional<std::string> store::image(const digest& id) const
+OVERMOUNT_LAZY_BODY std::optional<std::string> store::image(const digest& id) const
 {
     return read_file(images_.get(), digest_path(id) + "/config.json", record_limit);
 }
 
-OVERMOUNT_DECL std::vector<digest> store::images() const { return listed_digests(images_.get()); }
+OVERMOUNT_LAZY_BODY std::vector<digest> store::images() const { return listed_digests(images_.get()); }
 
-OVERMOUNT_DECL bool store::remove_image(const digest& id)
+OVERMOUNT_LAZY_BODY bool store::remove_image(const digest& id)
 {
     const std::string gone = "trash-" + random_id();
     if (::renameat(images_.get(), digest_path(id).c_str(), tmp_.get(), gone.c_str()) != 0) {
@@ -290,17 +291,17 @@ OVERMOUNT_DECL bool store::remove_image(const digest& id)
     return true;
 }
 
-OVERMOUNT_DECL void store::put_manifest(const digest& id, std::string_view manifest, durability sync)
+OVERMOUNT_LAZY_BODY void store::put_manifest(const digest& id, std::string_view manifest, durability sync)
 {
     put_record(manifests_.get(), digest_name(id) + ".json", manifest, sync, false);
 }
 
-OVERMOUNT_DECL std::optional<std::string> store::manifest(const digest& id) const
+OVERMOUNT_LAZY_BODY std::optional<std::string> store::manifest(const digest& id) const
 {
     return read_file(manifests_.get(), digest_name(id) + ".json", record_limit);
 }
 
-OVERMOUNT_DECL std::vector<digest> store::manifests() const
+OVERMOUNT_LAZY_BODY std::vector<digest> store::manifests() const
 {
     std::vector<digest> out;
     for (std::string name : list_directory(manifests_.get(), ".")) {
@@ -316,9 +317,9 @@ OVERMOUNT_DECL std::vector<digest> store::manifests() const
     return out;
 }
 
-OVERMOUNT_DECL std::vector<digest> store::kept_diffs() const { return listed_digests(diffs_.get()); }
+OVERMOUNT_LAZY_BODY std::vector<digest> store::kept_diffs() const { return listed_digests(diffs_.get()); }
 
-OVERMOUNT_DECL void store::sync_diffs() const
+OVERMOUNT_LAZY_BODY void store::sync_diffs() const
 {
     sync_directory(diffs_.get());
     for (const std::string& name : list_directory(diffs_.get(), ".")) {
@@ -331,7 +332,7 @@ OVERMOUNT_DECL void store::sync_diffs() const
     }
 }
 
-OVERMOUNT_DECL unique_fd store::blob(const digest& id) const
+OVERMOUNT_LAZY_BODY unique_fd store::blob(const digest& id) const
 {
     unique_fd fd(::openat(blobs_.get(), digest_path(id).c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
     if (!fd && errno != ENOENT)
@@ -339,45 +340,46 @@ OVERMOUNT_DECL unique_fd store::blob(const digest& id) const
     return fd;
 }
 
-OVERMOUNT_DECL std::vector<digest> store::blobs() const { return listed_digests(blobs_.get()); }
+OVERMOUNT_LAZY_BODY std::vector<digest> store::blobs() const { return listed_digests(blobs_.get()); }
 
-OVERMOUNT_DECL bool store::contains_blob(const digest& id, std::uint64_t size) const
+OVERMOUNT_LAZY_BODY bool store::contains_blob(const digest& id, std::uint64_t size) const
 {
     struct stat status;
     return ::fstatat(blobs_.get(), digest_path(id).c_str(), &status, AT_SYMLINK_NOFOLLOW) == 0 &&
            S_ISREG(status.st_mode) && static_cast<std::uint64_t>(status.st_size) == size;
 }
 
-OVERMOUNT_DECL void store::put_blob(const digest& id, std::string_view content, durability sync)
+OVERMOUNT_LAZY_BODY void store::put_blob(const digest& id, std::string_view content, durability sync)
 {
     put_record(make_digest_directory(blobs_.get(), id).get(), id.hex(), content, sync, false);
 }
 
-OVERMOUNT_DECL void store::publish_blob(int staging, const std::string& name, const digest& id, durability sync)
+OVERMOUNT_LAZY_BODY void store::publish_blob(int staging, const std::string& name, const digest& id, durability sync)
 {
     const unique_fd parent = make_digest_directory(blobs_.get(), id);
     if (rename_into_place(staging, name, parent.get(), id.hex()) && sync != durability::none)
         sync_directory(parent.get());
 }
 
-inline std::string tag_file(std::string_view name) { return digest::of(name).hex() + ".json"; }
+OVERMOUNT_LAZY inline std::string tag_file(std::string_view name) { return digest::of(name).hex() + ".json"; }
 
-OVERMOUNT_DECL void store::put_tag(const tag_record& record, durability sync)
+OVERMOUNT_LAZY_BODY void store::put_tag(const tag_record& record, durability sync)
 {
-    nlohmann::json content{{"name", record.name},
-                           {"image", record.image.string()},
-                           {"manifest", nullptr},
-                           {"index", nullptr},
-                           {"source", percent_encode(record.source)},
-                           {"time", record.time}};
-    if (record.manifest)
-        content["manifest"] = record.manifest->string();
-    if (record.index)
-        content["index"] = record.index->string();
-    put_record(tags_.get(), tag_file(record.name), content.dump(), sync, true);
+    json_writer content;
+    const auto add = [&content](std::string_view name, const std::optional<digest>& id) {
+        if (id)
+            content.text(name, id->string());
+        else
+            content.null(name);
+    };
+    add("image", record.image);
+    add("index", record.index);
+    add("manifest", record.manifest);
+    content.text("name", record.name).text("source", percent_encode(record.source)).text("time", record.time);
+    put_record(tags_.get(), tag_file(record.name), content.string(), sync, true);
 }
 
-inline tag_record parse_tag(std::string_view text)
+OVERMOUNT_LAZY inline tag_record parse_tag(std::string_view text)
 {
     std::string name, source, time;
     std::optional<digest> image, manifest, index;
@@ -390,7 +392,7 @@ inline tag_record parse_tag(std::string_view text)
     return {std::move(name), *image, manifest, std::move(source), std::move(time), index};
 }
 
-OVERMOUNT_DECL std::optional<tag_record> store::tag(std::string_view name) const
+OVERMOUNT_LAZY_BODY std::optional<tag_record> store::tag(std::string_view name) const
 {
     const auto text = read_file(tags_.get(), tag_file(name), record_limit);
     if (!text)
@@ -398,7 +400,7 @@ OVERMOUNT_DECL std::optional<tag_record> store::tag(std::string_view name) const
     return parse_tag(*text);
 }
 
-OVERMOUNT_DECL std::vector<tag_record> store::tags() const
+OVERMOUNT_LAZY_BODY std::vector<tag_record> store::tags() const
 {
     std::vector<tag_record> out;
     for (const std::string& name : tag_files())
@@ -408,9 +410,9 @@ OVERMOUNT_DECL std::vector<tag_record> store::tags() const
     return out;
 }
 
-OVERMOUNT_DECL std::vector<std::string> store::tag_files() const { return list_directory(tags_.get(), "."); }
+OVERMOUNT_LAZY_BODY std::vector<std::string> store::tag_files() const { return list_directory(tags_.get(), "."); }
 
-OVERMOUNT_DECL std::optional<tag_record> store::tag_in(const std::string& file) const
+OVERMOUNT_LAZY_BODY std::optional<tag_record> store::tag_in(const std::string& file) const
 {
     const auto text = read_file(tags_.get(), file, record_limit);
     if (!text)
@@ -424,7 +426,7 @@ OVERMOUNT_DECL std::optional<tag_record> store::tag_in(const std::string& file) 
     return out;
 }
 
-OVERMOUNT_DECL bool store::remove_tag(std::string_view name)
+OVERMOUNT_LAZY_BODY bool store::remove_tag(std::string_view name)
 {
     if (::unlinkat(tags_.get(), tag_file(name).c_str(), 0) == 0)
         return true;
@@ -433,7 +435,7 @@ OVERMOUNT_DECL bool store::remove_tag(std::string_view name)
     return false;
 }
 
-OVERMOUNT_DECL store::staging_directory store::make_staging()
+OVERMOUNT_LAZY_BODY store::staging_directory store::make_staging()
 {
     // The sweep takes the lock exclusively: it never sees the directory before its owner has locked it.
     const file_lock guard = lock_shared();
@@ -446,20 +448,20 @@ OVERMOUNT_DECL store::staging_directory store::make_staging()
     return {std::move(name), std::move(fd), std::move(*lock)};
 }
 
-OVERMOUNT_DECL void store::remove_staging(staging_directory& mine)
+OVERMOUNT_LAZY_BODY void store::remove_staging(staging_directory& mine)
 {
     remove_tree(tmp_.get(), mine.name, tmp_.get());
 }
 
 // Removes each file of `directory` whose lock can be had: its owner is dead.
-OVERMOUNT_DECL void store::remove_dead(int directory)
+OVERMOUNT_LAZY_BODY void store::remove_dead(int directory)
 {
     for (const std::string& name : list_directory(directory, "."))
         if (const auto lock = file_lock::try_exclusive(directory, name))
             check(::unlinkat(directory, name.c_str(), 0), "unlink", name);
 }
 
-OVERMOUNT_DECL void store::sweep()
+OVERMOUNT_LAZY_BODY void store::sweep()
 {
     {
         // Drafts of records are made and renamed under the shared lock: what is there now has no owner.
@@ -482,7 +484,7 @@ OVERMOUNT_DECL void store::sweep()
             remove_tree(tmp_.get(), name, tmp_.get());
 }
 
-OVERMOUNT_DECL file_lock store::lease(const std::vector<diff_id>& diffs, std::string& name)
+OVERMOUNT_LAZY_BODY file_lock store::lease(const std::vector<diff_id>& diffs, std::string& name)
 {
     name = random_id();
     auto lock = file_lock::try_exclusive(leases_.get(), name);
@@ -495,7 +497,7 @@ OVERMOUNT_DECL file_lock store::lease(const std::vector<diff_id>& diffs, std::st
     return std::move(*lock);
 }
 
-OVERMOUNT_DECL void store::end_lease(const std::string& name)
+OVERMOUNT_LAZY_BODY void store::end_lease(const std::string& name)
 {
     if (::unlinkat(leases_.get(), name.c_str(), 0) != 0 && errno != ENOENT)
         throw_errno("unlink", name);
@@ -509,9 +511,9 @@ OVERMOUNT_DECL store::claim::~claim()
         ::unlinkat(directory_, name_.c_str(), 0);
 }
 
-OVERMOUNT_DECL void store::claim::beat() const { check(::futimens(lock_.fd(), nullptr), "utimens"); }
+OVERMOUNT_LAZY_BODY void store::claim::beat() const { check(::futimens(lock_.fd(), nullptr), "utimens"); }
 
-OVERMOUNT_DECL std::optional<store::claim> store::try_claim(const diff_id& id)
+OVERMOUNT_LAZY_BODY std::optional<store::claim> store::try_claim(const diff_id& id)
 {
     const std::string name = digest_name(id.value());
     if (auto lock = file_lock::try_exclusive(claims_.get(), name))
@@ -519,7 +521,7 @@ OVERMOUNT_DECL std::optional<store::claim> store::try_claim(const diff_id& id)
     return std::nullopt;
 }
 
-OVERMOUNT_DECL std::int64_t store::claim_time(const diff_id& id) const
+OVERMOUNT_LAZY_BODY std::int64_t store::claim_time(const diff_id& id) const
 {
     struct stat status;
     if (::fstatat(claims_.get(), digest_name(id.value()).c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0)

@@ -10,7 +10,7 @@
 
 namespace overmount::inline OVERMOUNT_ABI::detail {
 
-OVERMOUNT_DECL asio::awaitable<void> task_group::join(std::shared_ptr<task_group> group)
+OVERMOUNT_LAZY_BODY asio::awaitable<void> task_group::join(std::shared_ptr<task_group> group)
 {
     std::shared_ptr<async_job> base = std::move(group);
     return async_job::wait_for(std::move(base));
@@ -21,15 +21,19 @@ OVERMOUNT_DECL void task_group::start()
     asio::dispatch(strand_, [self = self()] { self->spawn_all(); });
 }
 
-OVERMOUNT_DECL void task_group::spawn_all()
+OVERMOUNT_LAZY_BODY void task_group::spawn(const asio::any_io_executor& executor, asio::awaitable<void> work,
+                                           asio::cancellation_slot slot, std::function<void(std::exception_ptr)> ended)
+{
+    asio::co_spawn(executor, std::move(work), asio::bind_cancellation_slot(slot, std::move(ended)));
+}
+
+OVERMOUNT_LAZY_BODY void task_group::spawn_all()
 {
     left_ = children_.size() + 1;
     for (auto& child : children_) {
         asio::cancellation_signal& signal = signals_.emplace_back();
-        asio::co_spawn(strand_, std::move(child),
-                       asio::bind_cancellation_slot(signal.slot(), [self = self()](std::exception_ptr failure) {
-                           self->one_ended(std::move(failure));
-                       }));
+        spawn(strand_, std::move(child), signal.slot(),
+              [self = self()](std::exception_ptr failure) { self->one_ended(std::move(failure)); });
     }
     children_.clear();
     if (cancelled_)
@@ -37,7 +41,7 @@ OVERMOUNT_DECL void task_group::spawn_all()
     one_ended({});
 }
 
-OVERMOUNT_DECL void task_group::one_ended(std::exception_ptr failure)
+OVERMOUNT_LAZY_BODY void task_group::one_ended(std::exception_ptr failure)
 {
     if (failure && !failure_) {
         failure_ = std::move(failure);
@@ -55,7 +59,7 @@ OVERMOUNT_DECL void task_group::cancel() noexcept
         self->cancel_children();
     });
 }
-OVERMOUNT_DECL void task_group::cancel_children()
+OVERMOUNT_LAZY_BODY void task_group::cancel_children()
 {
     for (asio::cancellation_signal& signal : signals_)
         signal.emit(asio::cancellation_type::terminal);

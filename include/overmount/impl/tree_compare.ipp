@@ -15,7 +15,7 @@
 
 namespace overmount::inline OVERMOUNT_ABI::detail {
 
-inline const char* name_of_type(const struct stat& status)
+OVERMOUNT_LAZY inline const char* name_of_type(const struct stat& status)
 {
     switch (status.st_mode & S_IFMT) {
     case S_IFREG: return "a regular file";
@@ -28,7 +28,7 @@ inline const char* name_of_type(const struct stat& status)
     }
 }
 
-inline std::string octal(mode_t mode)
+OVERMOUNT_LAZY inline std::string octal(mode_t mode)
 {
     std::string out;
     for (int shift = 9; shift >= 0; shift -= 3)
@@ -36,18 +36,18 @@ inline std::string octal(mode_t mode)
     return out;
 }
 
-inline std::string owner_of(const struct stat& status)
+OVERMOUNT_LAZY inline std::string owner_of(const struct stat& status)
 {
     return std::to_string(status.st_uid) + ":" + std::to_string(status.st_gid);
 }
 
-inline std::string device_of(const struct stat& status)
+OVERMOUNT_LAZY inline std::string device_of(const struct stat& status)
 {
     return std::to_string(major(status.st_rdev)) + ":" + std::to_string(minor(status.st_rdev));
 }
 
 // The target of a link; one that was cut, and its size, differ from a whole one.
-inline std::string link_target(int directory, const std::string& name)
+OVERMOUNT_LAZY inline std::string link_target(int directory, const std::string& name)
 {
     std::string out(8192, '\0');
     const ssize_t size = ::readlinkat(directory, name.c_str(), out.data(), out.size());
@@ -57,7 +57,7 @@ inline std::string link_target(int directory, const std::string& name)
 }
 
 // The attributes that a layer may have, and overlayfs' own mark. A label that the host gives is none of them.
-inline std::map<std::string, std::string> attributes_of(int directory, const std::string& name)
+OVERMOUNT_LAZY inline std::map<std::string, std::string> attributes_of(int directory, const std::string& name)
 {
     // There is no call that takes a descriptor and a name before Linux 6.13.
     const std::string path = "/proc/self/fd/" + std::to_string(directory) + "/" + name;
@@ -96,7 +96,7 @@ class tree_comparison
 public:
     explicit tree_comparison(const verify_context& context) : context_(context) {}
 
-    void run(int wanted, int found)
+    OVERMOUNT_LAZY void run(int wanted, int found)
     {
         compare_one(wanted, found, ".", "");
         for (todo_.emplace_back(); !todo_.empty();) {
@@ -108,14 +108,14 @@ public:
     }
 
 private:
-    static unique_fd open(int top, const std::string& path)
+    OVERMOUNT_LAZY static unique_fd open(int top, const std::string& path)
     {
         unique_fd fd = open_in_root(top, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
         check(fd.get(), "open directory", path);
         return fd;
     }
 
-    void compare_names(int wanted, int found, const std::string& path)
+    OVERMOUNT_LAZY void compare_names(int wanted, int found, const std::string& path)
     {
         auto left = list_directory(wanted, "."), right = list_directory(found, ".");
         std::ranges::sort(left);
@@ -136,7 +136,7 @@ private:
         }
     }
 
-    void compare_one(int wanted, int found, const std::string& name, const std::string& path)
+    OVERMOUNT_LAZY void compare_one(int wanted, int found, const std::string& name, const std::string& path)
     {
         struct stat left, right;
         check(::fstatat(wanted, name.c_str(), &left, AT_SYMLINK_NOFOLLOW), "stat", path);
@@ -173,7 +173,7 @@ private:
     }
 
     // Names that are one file on one side are one on the other.
-    bool same_links(const struct stat& left, const struct stat& right)
+    OVERMOUNT_LAZY bool same_links(const struct stat& left, const struct stat& right)
     {
         if (left.st_nlink != right.st_nlink)
             return false;
@@ -185,7 +185,7 @@ private:
     std::map<ino_t, ino_t> links_;
 };
 
-OVERMOUNT_DECL void compare_trees(int wanted, int found, const verify_context& context)
+OVERMOUNT_LAZY_BODY void compare_trees(int wanted, int found, const verify_context& context)
 {
     tree_comparison(context).run(wanted, found);
 }

@@ -19,19 +19,19 @@
 namespace overmount::inline OVERMOUNT_ABI {
 namespace detail {
 
-[[noreturn]] inline void upper_error(errc code, const std::string& path, const char* why)
+OVERMOUNT_LAZY [[noreturn]] inline void upper_error(errc code, const std::string& path, const char* why)
 {
     throw error(code).at(stage::mount).entry(path).detail(why);
 }
 
 // By its path and not by a descriptor: a fifo or a device must not be opened.
-inline std::string by_descriptor(int directory, const std::string& name)
+OVERMOUNT_LAZY inline std::string by_descriptor(int directory, const std::string& name)
 {
     return "/proc/self/fd/" + std::to_string(directory) + "/" + name;
 }
 
 // Nothing when it has no such attribute. Most files have none: the size is asked for first, and room made then.
-inline std::optional<std::string> xattr_of(const std::string& file, const char* name)
+OVERMOUNT_LAZY inline std::optional<std::string> xattr_of(const std::string& file, const char* name)
 {
     ssize_t size = ::lgetxattr(file.c_str(), name, nullptr, 0);
     if (size < 0 && (errno == ENODATA || errno == EOPNOTSUPP))
@@ -44,6 +44,7 @@ inline std::optional<std::string> xattr_of(const std::string& file, const char* 
 }
 
 // Those that a layer holds, by name. The bounds are those of the extension header in which they go.
+OVERMOUNT_LAZY
 inline std::vector<tar::xattr> layer_xattrs(const std::string& file, tar::entry_type type, const limits& bounds)
 {
     ssize_t size = ::llistxattr(file.c_str(), nullptr, 0);
@@ -67,7 +68,7 @@ inline std::vector<tar::xattr> layer_xattrs(const std::string& file, tar::entry_
 }
 
 // What a header says of a file; nothing for a socket, which no tar can hold.
-inline std::optional<tar::entry> entry_of(std::string path, const struct stat& status)
+OVERMOUNT_LAZY inline std::optional<tar::entry> entry_of(std::string path, const struct stat& status)
 {
     tar::entry out;
     out.path = std::move(path);
@@ -93,7 +94,7 @@ inline std::optional<tar::entry> entry_of(std::string path, const struct stat& s
     return out;
 }
 
-inline bool same_state(const struct stat& a, const struct stat& b)
+OVERMOUNT_LAZY inline bool same_state(const struct stat& a, const struct stat& b)
 {
     const auto facts = [](const struct stat& of) {
         return std::tuple(of.st_dev, of.st_ino, of.st_mode, of.st_size, of.st_mtim.tv_sec, of.st_mtim.tv_nsec,
@@ -102,7 +103,7 @@ inline bool same_state(const struct stat& a, const struct stat& b)
     return facts(a) == facts(b);
 }
 
-inline struct stat status_of(int fd)
+OVERMOUNT_LAZY inline struct stat status_of(int fd)
 {
     struct stat out;
     check(::fstat(fd, &out), "stat");
@@ -111,12 +112,12 @@ inline struct stat status_of(int fd)
 
 } // namespace detail
 
-OVERMOUNT_DECL upper_reader::upper_reader(detail::unique_fd upper, upper_options options)
+OVERMOUNT_LAZY_BODY upper_reader::upper_reader(detail::unique_fd upper, upper_options options)
     : directory_(std::move(upper)), options_(std::move(options))
 {
 }
 
-OVERMOUNT_DECL std::size_t upper_reader::read(std::span<std::byte> into)
+OVERMOUNT_LAZY_BODY std::size_t upper_reader::read(std::span<std::byte> into)
 {
     try {
         while (given_ == pending_.size() && left_ == 0) {
@@ -139,7 +140,7 @@ OVERMOUNT_DECL std::size_t upper_reader::read(std::span<std::byte> into)
     }
 }
 
-OVERMOUNT_DECL void upper_reader::advance()
+OVERMOUNT_LAZY_BODY void upper_reader::advance()
 {
     if (!begun_) {
         begun_ = true;
@@ -159,7 +160,7 @@ OVERMOUNT_DECL void upper_reader::advance()
     add(one);
 }
 
-OVERMOUNT_DECL void upper_reader::add(const item& one)
+OVERMOUNT_LAZY_BODY void upper_reader::add(const item& one)
 {
     if (one.name.starts_with(".wh."))
         detail::upper_error(errc::invalid_whiteout, path_, "a layer cannot hold a file of that name");
@@ -217,14 +218,14 @@ OVERMOUNT_DECL void upper_reader::add(const item& one)
     write(*made);
 }
 
-OVERMOUNT_DECL void upper_reader::add_whiteout(const std::string& path)
+OVERMOUNT_LAZY_BODY void upper_reader::add_whiteout(const std::string& path)
 {
     tar::entry made;
     made.path = path;
     write(made);
 }
 
-OVERMOUNT_DECL void upper_reader::add_directory(detail::unique_fd opened, const std::string& path)
+OVERMOUNT_LAZY_BODY void upper_reader::add_directory(detail::unique_fd opened, const std::string& path)
 {
     const std::string name = detail::by_descriptor(opened.get(), ".");
     if (detail::xattr_of(name, "trusted.overlay.redirect"))
@@ -248,8 +249,8 @@ OVERMOUNT_DECL void upper_reader::add_directory(detail::unique_fd opened, const 
     std::ranges::sort(levels_.back().items);
 }
 
-OVERMOUNT_DECL std::vector<upper_reader::item> upper_reader::list(const std::string& path,
-                                                                  const std::string& opaque)
+OVERMOUNT_LAZY_BODY std::vector<upper_reader::item> upper_reader::list(const std::string& path,
+                                                                       const std::string& opaque)
 {
     const detail::directory_stream stream = detail::stream_of(detail::open_directory(directory_.get(), "."));
     std::vector<item> out;
@@ -262,8 +263,8 @@ OVERMOUNT_DECL std::vector<upper_reader::item> upper_reader::list(const std::str
     return out;
 }
 
-OVERMOUNT_DECL bool upper_reader::is_whiteout(const std::string& name, unsigned char type,
-                                              const std::string& opaque) const
+OVERMOUNT_LAZY_BODY bool upper_reader::is_whiteout(const std::string& name, unsigned char type,
+                                                   const std::string& opaque) const
 {
     // Overlays that could not make a device mark an empty file, in a directory that says so.
     const bool by_xattr = opaque == "x" && (type == DT_REG || type == DT_UNKNOWN);
@@ -278,8 +279,8 @@ OVERMOUNT_DECL bool upper_reader::is_whiteout(const std::string& name, unsigned 
            detail::xattr_of(detail::by_descriptor(directory_.get(), name), "trusted.overlay.whiteout");
 }
 
-OVERMOUNT_DECL void upper_reader::add_file(detail::unique_fd opened, const struct stat& status, const std::string& path,
-                                           tar::entry made)
+OVERMOUNT_LAZY_BODY void upper_reader::add_file(detail::unique_fd opened, const struct stat& status, const std::string& path,
+                                                tar::entry made)
 {
     const std::string name = detail::by_descriptor(directory_.get(), std::string(tar::name_of(path)));
     if (detail::xattr_of(name, "trusted.overlay.metacopy"))
@@ -299,7 +300,7 @@ OVERMOUNT_DECL void upper_reader::add_file(detail::unique_fd opened, const struc
         file_ = std::move(opened);
 }
 
-OVERMOUNT_DECL std::size_t upper_reader::read_file(std::span<std::byte> into)
+OVERMOUNT_LAZY_BODY std::size_t upper_reader::read_file(std::span<std::byte> into)
 {
     if (into.size() > left_)
         into = into.first(static_cast<std::size_t>(left_));
@@ -320,7 +321,7 @@ OVERMOUNT_DECL std::size_t upper_reader::read_file(std::span<std::byte> into)
     return static_cast<std::size_t>(count);
 }
 
-OVERMOUNT_DECL void upper_reader::leave()
+OVERMOUNT_LAZY_BODY void upper_reader::leave()
 {
     path_ = levels_.back().path;
     if (!detail::same_state(detail::status_of(directory_.get()), levels_.back().status))
@@ -337,7 +338,7 @@ OVERMOUNT_DECL void upper_reader::leave()
         detail::upper_error(errc::upper_changed, path_, "the directory was moved meanwhile");
 }
 
-OVERMOUNT_DECL void upper_reader::write(const tar::entry& made)
+OVERMOUNT_LAZY_BODY void upper_reader::write(const tar::entry& made)
 {
     if (++entries_ > options_.bounds().entries)
         detail::upper_error(errc::too_many_entries, made.path, "");
@@ -350,7 +351,7 @@ OVERMOUNT_DECL void upper_reader::write(const tar::entry& made)
     pending_ += tar::make_header(made);
 }
 
-OVERMOUNT_DECL bool is_unchanged(int upper, int shown)
+OVERMOUNT_LAZY_BODY bool is_unchanged(int upper, int shown)
 {
     if (detail::next_entry(detail::stream_of(detail::open_directory(upper, ".")).get()) != nullptr)
         return false;

@@ -1,6 +1,7 @@
 #ifndef OVERMOUNT_IMPL_VIRTUAL_STORAGE_IPP
 #define OVERMOUNT_IMPL_VIRTUAL_STORAGE_IPP
 
+#include <overmount/detail/new_shared.hpp>
 #include <overmount/storage/virtual_storage.hpp>
 #include <overmount/tar/checker.hpp>
 #include <overmount/tar/path.hpp>
@@ -12,15 +13,15 @@
 namespace overmount::inline OVERMOUNT_ABI {
 namespace detail {
 
-inline file_range kept_file(unique_fd fd)
+OVERMOUNT_LAZY inline file_range kept_file(unique_fd fd)
 {
     struct stat status;
     check(::fstat(fd.get(), &status), "stat");
-    return {std::make_shared<const unique_fd>(std::move(fd)), 0, static_cast<std::uint64_t>(status.st_size)};
+    return {new_shared<const unique_fd>(std::move(fd)), 0, static_cast<std::uint64_t>(status.st_size)};
 }
 
 // Whether the entry is a whiteout, a mark, or something of aufs, which no storage keeps as a name of its own.
-inline bool is_whiteout_entry(std::string_view path)
+OVERMOUNT_LAZY inline bool is_whiteout_entry(std::string_view path)
 {
     const auto own = tar::whiteout::of(tar::name_of(path)).kind;
     if (own == tar::whiteout_kind::malformed)
@@ -42,7 +43,7 @@ inline bool is_whiteout_entry(std::string_view path)
 // `<staging>/<name>/` holds `layer.tar` and `index`; when done, also `diff.json`.
 struct virtual_storage::writer::state
 {
-    state(const detail::diff_directory& diffs, const write_context& context)
+    OVERMOUNT_LAZY state(const detail::diff_directory& diffs, const write_context& context)
         : place(diffs.place()), staging(context.staging()), name(context.name()), bounds(context.bounds()),
           frames(bounds)
     {
@@ -56,15 +57,15 @@ struct virtual_storage::writer::state
         record.boot = diffs.boot();
     }
 
-    [[nodiscard]] detail::unique_fd make(const char* file) const
+    OVERMOUNT_LAZY [[nodiscard]] detail::unique_fd make(const char* file) const
     {
         return detail::unique_fd(detail::check(
             ::openat(directory.get(), file, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600), "create",
             file));
     }
-    void take_entry();
-    void check_entry(const tar::entry& entry);
-    void close(detail::unique_fd& file) const;
+    OVERMOUNT_LAZY void take_entry();
+    OVERMOUNT_LAZY void check_entry(const tar::entry& entry);
+    OVERMOUNT_LAZY void close(detail::unique_fd& file) const;
 
     storage_place place;
     int staging;
@@ -77,7 +78,7 @@ struct virtual_storage::writer::state
     diff_record record;
 };
 
-OVERMOUNT_DECL virtual_storage::writer::writer(std::unique_ptr<state> implementation) noexcept
+OVERMOUNT_LAZY_BODY virtual_storage::writer::writer(std::unique_ptr<state> implementation) noexcept
     : state_(std::move(implementation))
 {
 }
@@ -86,7 +87,7 @@ OVERMOUNT_DECL virtual_storage::writer& virtual_storage::writer::operator=(write
 OVERMOUNT_DECL virtual_storage::writer::~writer() = default;
 
 // What can be said of an entry without the others, as where it is unpacked. Whoever reads the tar relies on it.
-OVERMOUNT_DECL void virtual_storage::writer::state::check_entry(const tar::entry& entry)
+OVERMOUNT_LAZY_BODY void virtual_storage::writer::state::check_entry(const tar::entry& entry)
 {
     const std::string path = tar::normalise(entry.path, bounds);
     if (path.empty() && entry.type != tar::entry_type::directory)
@@ -108,7 +109,7 @@ OVERMOUNT_DECL void virtual_storage::writer::state::check_entry(const tar::entry
         throw error(errc::unsupported_entry_type).operation("mknod").detail("a character device 0:0");
 }
 
-OVERMOUNT_DECL void virtual_storage::writer::state::take_entry()
+OVERMOUNT_LAZY_BODY void virtual_storage::writer::state::take_entry()
 {
     const tar::entry& entry = frames.entry();
     try {
@@ -127,7 +128,7 @@ OVERMOUNT_DECL void virtual_storage::writer::state::take_entry()
     }
 }
 
-OVERMOUNT_DECL void virtual_storage::writer::write(std::span<const std::byte> bytes)
+OVERMOUNT_LAZY_BODY void virtual_storage::writer::write(std::span<const std::byte> bytes)
 {
     // First whether it is a tar, then onto the disk: what is refused takes no room.
     std::span<const std::byte> rest = bytes;
@@ -139,14 +140,14 @@ OVERMOUNT_DECL void virtual_storage::writer::write(std::span<const std::byte> by
     detail::write_all(state_->tar.get(), bytes);
 }
 
-OVERMOUNT_DECL void virtual_storage::writer::state::close(detail::unique_fd& file) const
+OVERMOUNT_LAZY_BODY void virtual_storage::writer::state::close(detail::unique_fd& file) const
 {
     if (place.sync() == durability::full)
         detail::check(::fsync(file.get()), "fsync");
     file.reset();
 }
 
-OVERMOUNT_DECL diff_record virtual_storage::writer::finish()
+OVERMOUNT_LAZY_BODY diff_record virtual_storage::writer::finish()
 {
     state& mine = *state_;
     mine.frames.finish();
@@ -160,22 +161,22 @@ OVERMOUNT_DECL diff_record virtual_storage::writer::finish()
     return mine.record;
 }
 
-OVERMOUNT_DECL bool virtual_storage::writer::publish(const diff_id& id)
+OVERMOUNT_LAZY_BODY bool virtual_storage::writer::publish(const diff_id& id)
 {
     return detail::diff_directory::publish(state_->place, state_->staging, state_->name, id);
 }
 
-OVERMOUNT_DECL virtual_storage::writer virtual_storage::create(const write_context& context)
+OVERMOUNT_LAZY_BODY virtual_storage::writer virtual_storage::create(const write_context& context)
 {
     return writer(std::make_unique<writer::state>(diffs_, context));
 }
 
-OVERMOUNT_DECL virtual_storage::reader virtual_storage::pack(const diff_id& id) const
+OVERMOUNT_LAZY_BODY virtual_storage::reader virtual_storage::pack(const diff_id& id) const
 {
     return reader(detail::kept_file(diffs_.open(id, "layer.tar")));
 }
 
-OVERMOUNT_DECL virtual_storage::entry_reader virtual_storage::entries(const diff_id& id) const
+OVERMOUNT_LAZY_BODY virtual_storage::entry_reader virtual_storage::entries(const diff_id& id) const
 {
     reader whole = pack(id);
     try {

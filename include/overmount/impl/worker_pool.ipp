@@ -3,6 +3,7 @@
 
 #include <overmount/detail/fs.hpp>
 #include <overmount/detail/job.hpp>
+#include <overmount/detail/new_shared.hpp>
 #include <overmount/worker_pool.hpp>
 
 #include <pthread.h>
@@ -21,7 +22,7 @@ namespace overmount::inline OVERMOUNT_ABI {
 // What the threads share; it outlives the handles where the last one goes on a worker.
 struct worker_pool::queue
 {
-    void run() noexcept
+    OVERMOUNT_LAZY void run() noexcept
     {
         std::unique_lock lock(mutex);
         for (;;) {
@@ -57,7 +58,7 @@ struct worker_pool::queue
 
 struct worker_pool::state
 {
-    explicit state(unsigned workers)
+    OVERMOUNT_LAZY explicit state(unsigned workers)
     {
         try {
             for (unsigned i = 0; i < std::max(workers, 1u); ++i) {
@@ -76,7 +77,7 @@ struct worker_pool::state
     state(const state&) = delete;
     state& operator=(const state&) = delete;
 
-    void end() noexcept
+    OVERMOUNT_LAZY void end() noexcept
     {
         {
             const std::lock_guard guard(work->mutex);
@@ -91,7 +92,7 @@ struct worker_pool::state
         }
     }
 
-    std::shared_ptr<queue> work = std::make_shared<queue>();
+    std::shared_ptr<queue> work = detail::new_shared<queue>();
     std::vector<std::thread> threads;
 };
 
@@ -101,10 +102,10 @@ public:
     using key_type = service;
     inline static boost::asio::execution_context::id id;
 
-    explicit service(boost::asio::execution_context& context)
+    OVERMOUNT_LAZY explicit service(boost::asio::execution_context& context)
         : boost::asio::execution_context::service(context),
           jobs_(boost::asio::use_service<detail::async_job::registry>(context)),
-          state_(std::make_shared<state>(std::thread::hardware_concurrency()))
+          state_(detail::new_shared<state>(std::thread::hardware_concurrency()))
     {
     }
     [[nodiscard]] worker_pool pool() const { return worker_pool(state_); }
@@ -119,16 +120,16 @@ private:
     std::shared_ptr<state> state_;
 };
 
-OVERMOUNT_DECL worker_pool::worker_pool(unsigned workers) : state_(std::make_shared<state>(workers)) {}
+OVERMOUNT_LAZY_BODY worker_pool::worker_pool(unsigned workers) : state_(detail::new_shared<state>(workers)) {}
 
-OVERMOUNT_DECL worker_pool worker_pool::of(boost::asio::execution_context& context)
+OVERMOUNT_LAZY_BODY worker_pool worker_pool::of(boost::asio::execution_context& context)
 {
     return boost::asio::use_service<service>(context).pool();
 }
 
-OVERMOUNT_DECL unsigned worker_pool::workers() const noexcept { return static_cast<unsigned>(state_->threads.size()); }
+OVERMOUNT_LAZY_BODY unsigned worker_pool::workers() const noexcept { return static_cast<unsigned>(state_->threads.size()); }
 
-OVERMOUNT_DECL void worker_pool::post(std::function<void()> job) const
+OVERMOUNT_LAZY_BODY void worker_pool::post(std::function<void()> job) const
 {
     const auto work = state_->work; // the job may end, and this handle with it, before we return
     {
@@ -139,7 +140,7 @@ OVERMOUNT_DECL void worker_pool::post(std::function<void()> job) const
     work->wake.notify_one();
 }
 
-OVERMOUNT_DECL bool worker_pool::has_jobs() const noexcept
+OVERMOUNT_LAZY_BODY bool worker_pool::has_jobs() const noexcept
 {
     return state_->work->waiting.load(std::memory_order_relaxed) != 0;
 }

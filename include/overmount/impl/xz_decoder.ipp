@@ -20,19 +20,19 @@ OVERMOUNT_DECL void xz_codec::release::operator()(state* stream) const noexcept
     delete stream;
 }
 
-OVERMOUNT_DECL xz_codec::xz_codec(std::uint64_t memory) : state_(new state), memory_(memory)
+OVERMOUNT_LAZY_BODY xz_codec::xz_codec(std::uint64_t memory) : state_(new state), memory_(memory)
 {
     reset();
 }
 
-OVERMOUNT_DECL void xz_codec::reset()
+OVERMOUNT_LAZY_BODY void xz_codec::reset()
 {
     // Memory of the stream before is used again.
     if (::lzma_stream_decoder(&state_->stream, memory_, LZMA_TELL_UNSUPPORTED_CHECK) != LZMA_OK)
         throw std::bad_alloc();
 }
 
-OVERMOUNT_DECL codec_result xz_codec::run(std::span<const std::byte> in, std::span<std::byte> out)
+OVERMOUNT_LAZY_BODY codec_result xz_codec::run(std::span<const std::byte> in, std::span<std::byte> out)
 {
     ::lzma_stream& stream = state_->stream;
     stream.next_in = reinterpret_cast<const std::uint8_t*>(in.data());

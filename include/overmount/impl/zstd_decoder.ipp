@@ -12,7 +12,7 @@
 
 namespace overmount::inline OVERMOUNT_ABI::detail {
 
-OVERMOUNT_DECL bool begins_zstd(std::span<const std::byte> head) noexcept
+OVERMOUNT_LAZY_BODY bool begins_zstd(std::span<const std::byte> head) noexcept
 {
     static constexpr unsigned char frame[] = {0x28, 0xb5, 0x2f, 0xfd}, skippable[] = {0x50, 0x2a, 0x4d, 0x18};
     bool is_frame = true, is_skippable = true;
@@ -62,7 +62,7 @@ inline std::uint64_t zstd_window_of(std::span<const std::byte> head) noexcept
     return size;
 }
 
-[[noreturn]] inline void throw_zstd(std::size_t code)
+OVERMOUNT_LAZY [[noreturn]] inline void throw_zstd(std::size_t code)
 {
     const std::string words = std::string("zstd: ") + ::ZSTD_getErrorName(code);
     switch (::ZSTD_getErrorCode(code)) {
@@ -82,7 +82,7 @@ OVERMOUNT_DECL void zstd_decoder::release::operator()(ZSTD_DCtx_s* context) cons
     ::ZSTD_freeDCtx(context);
 }
 
-OVERMOUNT_DECL zstd_decoder::zstd_decoder(std::uint64_t window)
+OVERMOUNT_LAZY_BODY zstd_decoder::zstd_decoder(std::uint64_t window)
     : window_(window), context_(::ZSTD_createDCtx())
 {
     if (!context_)
@@ -95,7 +95,7 @@ OVERMOUNT_DECL zstd_decoder::zstd_decoder(std::uint64_t window)
         throw_zstd(code);
 }
 
-OVERMOUNT_DECL void zstd_decoder::add_to_head(std::byte byte)
+OVERMOUNT_LAZY_BODY void zstd_decoder::add_to_head(std::byte byte)
 {
     head_[head_size_++] = byte;
     const auto head = std::span<const std::byte>(head_).first(head_size_);
@@ -121,7 +121,7 @@ OVERMOUNT_DECL void zstd_decoder::add_to_head(std::byte byte)
     place_ = place::inside;
 }
 
-OVERMOUNT_DECL decode_result zstd_decoder::step(std::span<const std::byte> input, std::span<std::byte> output)
+OVERMOUNT_LAZY_BODY decode_result zstd_decoder::step(std::span<const std::byte> input, std::span<std::byte> output)
 {
     decode_result done;
     while (done.produced < output.size() && (done.consumed < input.size() || more_)) {
@@ -145,7 +145,7 @@ OVERMOUNT_DECL decode_result zstd_decoder::step(std::span<const std::byte> input
     return done;
 }
 
-OVERMOUNT_DECL void zstd_decoder::finish() const
+OVERMOUNT_LAZY_BODY void zstd_decoder::finish() const
 {
     if (place_ != place::between || head_size_ != 0)
         throw decode_error(errc::truncated_stream, "zstd");

@@ -3,6 +3,7 @@
 #define OVERMOUNT_IMPORTER_ANY_IMPORTER_HPP
 
 #include <overmount/concepts/importer.hpp>
+#include <overmount/detail/new_shared.hpp>
 
 #include <concepts>
 #include <memory>
@@ -16,11 +17,11 @@ class any_importer
 public:
     template <class Importer>
         requires(!std::same_as<Importer, any_importer>) && importer<Importer>
-    explicit any_importer(Importer source) : source_(std::make_shared<model<Importer>>(std::move(source)))
+    explicit any_importer(Importer source) : source_(new_shared<model<Importer>>(std::move(source)))
     {}
 
     // Whoever awaits it keeps this.
-    [[nodiscard]] boost::asio::awaitable<std::vector<found_image>> discover(import_context context) const
+    OVERMOUNT_LAZY [[nodiscard]] boost::asio::awaitable<std::vector<found_image>> discover(import_context context) const
     {
         return source_->discover(std::move(context));
     }

@@ -2,8 +2,6 @@
 #define OVERMOUNT_IMPORTER_ARCHIVE_HPP
 
 #include <overmount/byte_stream.hpp>
-#include <overmount/importer/image_files.hpp>
-#include <overmount/unpack/decoder.hpp>
 
 #include <string>
 #include <utility>
@@ -45,13 +43,12 @@ private:
 };
 
 /// Whether a file is compressed as a whole, so that it takes an `archive_file`. *Errors*: errno values of stage source.
-[[nodiscard]] inline bool is_compressed(const std::string& path)
-{
-    std::byte head[16];
-    const std::size_t size = detail::whole_file(path).read(0, head);
-    return detail::detect_compression(std::span(head).first(size)) != compression::none;
-}
+OVERMOUNT_LAZY [[nodiscard]] bool is_compressed(const std::string& path);
 
 } // namespace overmount::inline OVERMOUNT_ABI
+
+#ifndef OVERMOUNT_SEPARATE_COMPILATION
+#include <overmount/impl/archive.ipp>
+#endif
 
 #endif

@@ -12,19 +12,19 @@ namespace overmount::inline OVERMOUNT_ABI::detail {
 
 // The images that documents describe. `source` names the archive for people, `wanted` the image, all when it
 // is empty.
-[[nodiscard]] std::vector<found_image> discover_docker_archive(image_files& files, const std::string& source,
-                                                               const std::string& wanted,
-                                                               const import_context& context,
-                                                               const stop_flag& stop);
-[[nodiscard]] std::vector<found_image> discover_layout(image_files& files, const std::string& source,
-                                                       const std::string& wanted,
-                                                       const import_context& context, const stop_flag& stop);
+OVERMOUNT_LAZY [[nodiscard]] std::vector<found_image> discover_docker_archive(image_files& files, const std::string& source,
+                                                                              const std::string& wanted,
+                                                                              const import_context& context,
+                                                                              const stop_flag& stop);
+OVERMOUNT_LAZY [[nodiscard]] std::vector<found_image> discover_layout(image_files& files, const std::string& source,
+                                                                      const std::string& wanted,
+                                                                      const import_context& context, const stop_flag& stop);
 
 // Of either form. What current docker saves is both: its `manifest.json` has the tags.
-[[nodiscard]] inline std::vector<found_image> discover_images(image_files& files, const std::string& source,
-                                                              const std::string& wanted,
-                                                              const import_context& context,
-                                                              const stop_flag& stop)
+OVERMOUNT_LAZY [[nodiscard]] inline std::vector<found_image> discover_images(image_files& files, const std::string& source,
+                                                                             const std::string& wanted,
+                                                                             const import_context& context,
+                                                                             const stop_flag& stop)
 {
     if (files.find("manifest.json"))
         return discover_docker_archive(files, source, wanted, context, stop);

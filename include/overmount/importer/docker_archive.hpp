@@ -22,7 +22,7 @@ public:
     /// *Errors*: errno values of stage source; `unknown_archive_format`, `missing_blob`, `missing_image`,
     /// `digest_mismatch`, `size_mismatch`, and those of `image_config`, `manifest` and `index`.
     /// *Cancellation*: any; takes effect between images.
-    [[nodiscard]] boost::asio::awaitable<std::vector<found_image>> discover(import_context context) const;
+    OVERMOUNT_LAZY [[nodiscard]] boost::asio::awaitable<std::vector<found_image>> discover(import_context context) const;
 
 private:
     std::string path_, name_;

@@ -20,22 +20,22 @@ class image_files
 public:
     // A directory, or an uncompressed tar, of which it is noted where the members lie, links to members
     // included. Errors of the tar have stage source and name the archive.
-    image_files(const std::string& path, const limits& bounds);
+    OVERMOUNT_LAZY image_files(const std::string& path, const limits& bounds);
     // Nothing yet: an archive that comes as a stream.
     explicit image_files(const limits& bounds) : bounds_(bounds), bytes_left_(bounds.all_json_bytes) {}
     // Notes a member of an archive. `bytes` is where its data is.
-    void note(const tar::entry& entry, file_range bytes);
+    OVERMOUNT_LAZY void note(const tar::entry& entry, file_range bytes);
 
-    [[nodiscard]] std::optional<file_range> find(std::string_view name) const;
+    OVERMOUNT_LAZY [[nodiscard]] std::optional<file_range> find(std::string_view name) const;
     // The bytes of a layer; throws `missing_blob`, which names layer and file.
-    [[nodiscard]] file_range layer(std::string_view name, const diff_id& id) const;
+    OVERMOUNT_LAZY [[nodiscard]] file_range layer(std::string_view name, const diff_id& id) const;
     // A JSON document. All documents together are bounded. Throws `missing_blob`, `json_limit_exceeded`.
-    [[nodiscard]] std::string document(std::string_view name);
+    OVERMOUNT_LAZY [[nodiscard]] std::string document(std::string_view name);
     // The one that `what` points to; throws `size_mismatch` and `digest_mismatch` as well.
-    [[nodiscard]] std::string document(const descriptor& what);
+    OVERMOUNT_LAZY [[nodiscard]] std::string document(const descriptor& what);
 
 private:
-    void note_members(const std::string& path);
+    OVERMOUNT_LAZY void note_members(const std::string& path);
 
     std::shared_ptr<const unique_fd> root_; // the directory, or the archive
     bool directory_ = false;
@@ -46,16 +46,16 @@ private:
 };
 
 // All of a regular file.
-[[nodiscard]] file_range whole_file(const std::string& path);
+OVERMOUNT_LAZY [[nodiscard]] file_range whole_file(const std::string& path);
 
 // The digest that names a file: `blobs/sha256/<hex>`, or `<hex>.json` of a config.
-[[nodiscard]] std::optional<digest> digest_of_name(std::string_view path);
+OVERMOUNT_LAZY [[nodiscard]] std::optional<digest> digest_of_name(std::string_view path);
 
 // Where a layout keeps a blob.
-[[nodiscard]] std::string blob_path(const digest& id);
+OVERMOUNT_LAZY [[nodiscard]] std::string blob_path(const digest& id);
 
 // The path that `target` leads to from `directory`, inside the archive: above its root is its root.
-[[nodiscard]] std::string resolve_link(std::string_view directory, std::string_view target);
+OVERMOUNT_LAZY [[nodiscard]] std::string resolve_link(std::string_view directory, std::string_view target);
 
 // Reads something of a document; errors name it.
 template <class Read>

@@ -22,7 +22,7 @@ public:
     /// `ambiguous_image`, `no_matching_platform`, `unsupported_media_type`, `digest_mismatch`,
     /// `size_mismatch`, and those of `index`, `manifest` and `image_config`. *Cancellation*: any; takes
     /// effect between documents.
-    [[nodiscard]] boost::asio::awaitable<std::vector<found_image>> discover(import_context context) const;
+    OVERMOUNT_LAZY [[nodiscard]] boost::asio::awaitable<std::vector<found_image>> discover(import_context context) const;
 
 private:
     std::string path_, name_;

@@ -22,7 +22,7 @@ struct stacked_layer
 };
 
 // Gives the directory `to` the owner, mode, times and xattrs of the directory `from`; overlayfs' own stay out.
-void copy_directory_attributes(int from, int to);
+OVERMOUNT_LAZY void copy_directory_attributes(int from, int to);
 
 // Which layers show a path as a directory in a mount of a stack. The answer is overlayfs' own rule, by single look-ups;
 // those of the parents of the path that was asked last are kept, so that sorted questions cost one look-up a layer each.
@@ -32,12 +32,12 @@ class shown_layers
 {
 public:
     // `stack` is topmost first, and outlives this.
-    explicit shown_layers(const std::vector<stacked_layer>& stack);
+    OVERMOUNT_LAZY explicit shown_layers(const std::vector<stacked_layer>& stack);
 
     // Topmost first; none where something else shows or nothing. Holds until the next question.
-    [[nodiscard]] const std::vector<std::size_t>& of(const std::string& path);
+    OVERMOUNT_LAZY [[nodiscard]] const std::vector<std::size_t>& of(const std::string& path);
     // Those that show the parent and lie below an opaque one of `of(path)`. Not asked yet whether they have the path.
-    [[nodiscard]] std::span<const std::size_t> hidden(const std::string& path);
+    OVERMOUNT_LAZY [[nodiscard]] std::span<const std::size_t> hidden(const std::string& path);
 
 private:
     using names = std::optional<std::unordered_set<std::string>>; // nothing where they are many
@@ -49,8 +49,8 @@ private:
         std::size_t children = 0; // that were asked for
         std::vector<names> listed = {}; // what the directory holds in each of `showing`; empty while few were asked for
     };
-    [[nodiscard]] answer ask(std::string path);
-    void list(answer& directory) const;
+    OVERMOUNT_LAZY [[nodiscard]] answer ask(std::string path);
+    OVERMOUNT_LAZY void list(answer& directory) const;
 
     const std::vector<stacked_layer>* stack_;
     answer root_;
@@ -66,19 +66,19 @@ class correction
 {
 public:
     // `stack` is topmost first, has no layer twice, and ends at an opaque root.
-    explicit correction(const std::vector<stacked_layer>& stack);
+    OVERMOUNT_LAZY explicit correction(const std::vector<stacked_layer>& stack);
 
     [[nodiscard]] bool needed() const noexcept { return root_ || !directories_.empty(); }
     // Makes the tree in the empty directory `target`.
-    void write(int target);
+    OVERMOUNT_LAZY void write(int target);
 
 private:
     // The layer whose attributes the directory has; nothing when no layer has an entry for it.
-    [[nodiscard]] std::optional<std::size_t> attributes_of(const std::string& path);
-    [[nodiscard]] bool implies(std::size_t layer, const std::string& path) const;
+    OVERMOUNT_LAZY [[nodiscard]] std::optional<std::size_t> attributes_of(const std::string& path);
+    OVERMOUNT_LAZY [[nodiscard]] bool implies(std::size_t layer, const std::string& path) const;
     // The layer that the directory is copied from.
-    [[nodiscard]] std::size_t source_of(const std::string& path);
-    void add(const std::string& path);
+    OVERMOUNT_LAZY [[nodiscard]] std::size_t source_of(const std::string& path);
+    OVERMOUNT_LAZY void add(const std::string& path);
 
     const std::vector<stacked_layer>& stack_;
     shown_layers shown_;

@@ -1,6 +1,7 @@
 #ifndef OVERMOUNT_MOUNT_MOUNT_SPEC_HPP
 #define OVERMOUNT_MOUNT_MOUNT_SPEC_HPP
 
+#include <overmount/detail/new_shared.hpp>
 #include <overmount/detail/unique_fd.hpp>
 #include <overmount/error.hpp>
 
@@ -23,7 +24,7 @@ public:
     explicit mount_directory(std::string path) : path_(std::move(path)) {}
     /// Owns `fd`. One that is not open counts as none.
     explicit mount_directory(detail::unique_fd fd, std::string path = {})
-        : owned_(std::make_shared<const detail::unique_fd>(std::move(fd))), path_(std::move(path))
+        : owned_(detail::new_shared<const detail::unique_fd>(std::move(fd))), path_(std::move(path))
     {}
     /// Shares a descriptor with others.
     explicit mount_directory(std::shared_ptr<const detail::unique_fd> fd, std::string path = {})
@@ -41,7 +42,7 @@ public:
     [[nodiscard]] int fd() const noexcept { return owned_ ? owned_->get() : borrowed_; }
     [[nodiscard]] const std::string& path() const noexcept { return path_; }
     /// What a system call of this process finds it by: the path, or `/proc/self/fd/N` where there is none.
-    [[nodiscard]] std::string name() const;
+    OVERMOUNT_LAZY [[nodiscard]] std::string name() const;
 
 private:
     std::shared_ptr<const detail::unique_fd> owned_;
@@ -117,7 +118,7 @@ public:
     /// *Errors*: `errc::too_many_layers` for more than `max_lowers`; `errc::mount_cannot_proceed` for no
     /// lower, for an upper without a work directory or the reverse, for one lower without an upper (add an
     /// empty directory at the bottom), and for names that are empty, too long or hold a NUL.
-    void validate() const;
+    OVERMOUNT_LAZY void validate() const;
 
 private:
     mount_spec& set(bool& option, bool on) noexcept
@@ -144,13 +145,13 @@ struct mount_option
 /// The options in the order in which fsconfig is given them: the source, lower directories topmost first,
 /// upper, work, features. What overlayfs takes from module defaults elsewhere is always given, so that a
 /// mount means the same on every machine.
-[[nodiscard]] std::vector<mount_option> option_list(const mount_spec& spec);
+OVERMOUNT_LAZY [[nodiscard]] std::vector<mount_option> option_list(const mount_spec& spec);
 
 /// The options as one string for mount(2), which takes the source and the flags by themselves.
 ///
 /// *Errors*: `errc::mount_cannot_proceed` where they are longer than the 4095 bytes that the kernel reads: it
 /// would cut the string without a word and mount something else.
-[[nodiscard]] std::string legacy_options(const mount_spec& spec);
+OVERMOUNT_LAZY [[nodiscard]] std::string legacy_options(const mount_spec& spec);
 
 } // namespace overmount::inline OVERMOUNT_ABI
 

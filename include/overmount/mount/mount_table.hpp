@@ -22,28 +22,28 @@ public:
     explicit mount_table(std::shared_ptr<store> owner) : store_(std::move(owner)) {}
 
     // Makes a record and its directories. `target` is empty for one of the repository's own.
-    [[nodiscard]] mount_record add(const digest& image, const std::string& target, bool writable);
-    void remove(const mount_record& record);
-    [[nodiscard]] std::vector<mount_record> list() const;
+    OVERMOUNT_LAZY [[nodiscard]] mount_record add(const digest& image, const std::string& target, bool writable);
+    OVERMOUNT_LAZY void remove(const mount_record& record);
+    OVERMOUNT_LAZY [[nodiscard]] std::vector<mount_record> list() const;
     // A mount of another namespace counts as alive: nobody here can tell.
-    [[nodiscard]] static bool alive(const mount_record& record, const mountinfo& now);
+    OVERMOUNT_LAZY [[nodiscard]] static bool alive(const mount_record& record, const mountinfo& now);
     // Removes the records whose mount is gone. What was written in an earlier boot stays for its owner.
-    void sweep();
+    OVERMOUNT_LAZY void sweep();
 
     // What to mount for a stack of layers, topmost first; makes the chain's correction if it is not there yet.
     // Without layers the root is empty.
-    [[nodiscard]] mount_spec spec_of(const mount_record& record, const std::optional<chain_id>& top,
-                                     const std::vector<stacked_layer>& stack);
+    OVERMOUNT_LAZY [[nodiscard]] mount_spec spec_of(const mount_record& record, const std::optional<chain_id>& top,
+                                                    const std::vector<stacked_layer>& stack);
     // The directory that shows as the root of a mount that is read-only.
-    [[nodiscard]] unique_fd root_below(const mount_record& record, const std::optional<chain_id>& top,
-                                       const std::vector<stacked_layer>& stack);
+    OVERMOUNT_LAZY [[nodiscard]] unique_fd root_below(const mount_record& record, const std::optional<chain_id>& top,
+                                                      const std::vector<stacked_layer>& stack);
     // Whether the chain's correction was made, or found not to be needed.
-    [[nodiscard]] bool has_correction_note(const chain_id& top) const;
+    OVERMOUNT_LAZY [[nodiscard]] bool has_correction_note(const chain_id& top) const;
     // Makes `layers/<chain>/correction` and says whether there is anything in it.
-    bool ensure_correction(const chain_id& top, const std::vector<stacked_layer>& stack);
+    OVERMOUNT_LAZY bool ensure_correction(const chain_id& top, const std::vector<stacked_layer>& stack);
     // Whether a mount would do without a correction that the chain needs. One that was never made is no loss: the
     // next mount makes it.
-    [[nodiscard]] bool lost_correction(const chain_id& top, const std::vector<stacked_layer>& stack) const;
+    OVERMOUNT_LAZY [[nodiscard]] bool lost_correction(const chain_id& top, const std::vector<stacked_layer>& stack) const;
 
 private:
     std::shared_ptr<store> store_;

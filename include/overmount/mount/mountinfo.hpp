@@ -29,17 +29,17 @@ class mountinfo
 {
 public:
     /// Reads the text of a mountinfo file. Lines that are not understood are left out.
-    [[nodiscard]] static mountinfo parse(std::string_view text);
+    OVERMOUNT_LAZY [[nodiscard]] static mountinfo parse(std::string_view text);
     /// The mounts that this process sees. *Errors*: errno values; `EFBIG` for more than 256 MiB of text.
-    [[nodiscard]] static mountinfo read();
+    OVERMOUNT_LAZY [[nodiscard]] static mountinfo read();
 
     /// In the kernel's order.
     [[nodiscard]] const std::vector<mountinfo_entry>& entries() const noexcept { return entries_; }
     /// The latest mount with that source; nullptr where there is none. Valid as long as this object.
-    [[nodiscard]] const mountinfo_entry* find_by_source(std::string_view source) const noexcept;
+    OVERMOUNT_LAZY [[nodiscard]] const mountinfo_entry* find_by_source(std::string_view source) const noexcept;
     /// The latest, and so the topmost, mount at that path; nullptr where there is none.
     /// \param path absolute, without symbolic links, `.`, `..` and trailing slashes
-    [[nodiscard]] const mountinfo_entry* find_by_target(std::string_view path) const noexcept;
+    OVERMOUNT_LAZY [[nodiscard]] const mountinfo_entry* find_by_target(std::string_view path) const noexcept;
 
 private:
     std::vector<mountinfo_entry> entries_;

@@ -22,24 +22,24 @@ struct overlay_mount
     ///
     /// Directories are given by descriptor (Linux 6.13), or else by name (6.7).
     /// *Errors*: ENOSYS, as an error of the system, where the kernel is older: `mount_at` is left.
-    [[nodiscard]] static detail::unique_fd create(const mount_spec& spec);
+    OVERMOUNT_LAZY [[nodiscard]] static detail::unique_fd create(const mount_spec& spec);
 
     /// Shows a detached mount at a directory, and makes it private. The path's last part is no symbolic link.
     /// As long as `mount_fd` is open the mount is in use: close it before `unmount`.
-    static void attach(int mount_fd, const std::string& target);
-    static void attach(int mount_fd, int target_fd);
+    OVERMOUNT_LAZY static void attach(int mount_fd, const std::string& target);
+    OVERMOUNT_LAZY static void attach(int mount_fd, int target_fd);
 
     /// The same as create and attach, by mount(2): for kernels before 6.7. All directories need short paths.
-    static void mount_at(const mount_spec& spec, const std::string& target);
+    OVERMOUNT_LAZY static void mount_at(const mount_spec& spec, const std::string& target);
 
     /// `create` and `attach`, or else `mount_at`.
-    static void mount(const mount_spec& spec, const std::string& target);
+    OVERMOUNT_LAZY static void mount(const mount_spec& spec, const std::string& target);
 
     /// \param detach take the mount out of sight at once, even if it is in use
     ///
     /// *Errors*: EBUSY, as an error of the system (`condition::conflict`), where it is in use;
     /// `errc::mount_not_found` where nothing is mounted there; `errc::unmount_failed`.
-    static void unmount(const std::string& target, bool detach);
+    OVERMOUNT_LAZY static void unmount(const std::string& target, bool detach);
 };
 
 namespace detail {
@@ -51,7 +51,7 @@ enum class directory_form
     text,
 };
 
-[[nodiscard]] unique_fd create_overlay(const mount_spec& spec, directory_form form);
+OVERMOUNT_LAZY [[nodiscard]] unique_fd create_overlay(const mount_spec& spec, directory_form form);
 
 // What a refused descriptor means.
 enum class descriptor_refusal
@@ -61,7 +61,7 @@ enum class descriptor_refusal
     no_lowerdir, // before 6.7
 };
 
-[[nodiscard]] descriptor_refusal read_refusal(int number, std::string_view log) noexcept;
+OVERMOUNT_LAZY [[nodiscard]] descriptor_refusal read_refusal(int number, std::string_view log) noexcept;
 
 } // namespace detail
 

@@ -68,10 +68,10 @@ class upper_reader
 {
 public:
     /// \param upper the upper directory, open for reading
-    upper_reader(detail::unique_fd upper, upper_options options);
+    OVERMOUNT_LAZY upper_reader(detail::unique_fd upper, upper_options options);
 
     /// At least one byte; 0 at the end and from then on.
-    [[nodiscard]] std::size_t read(std::span<std::byte> into);
+    OVERMOUNT_LAZY [[nodiscard]] std::size_t read(std::span<std::byte> into);
 
 private:
     using inode = std::pair<dev_t, ino_t>;
@@ -90,16 +90,18 @@ private:
         std::size_t next = 0;
     };
 
-    void advance();
-    void add(const item& one);
-    void add_whiteout(const std::string& path);
-    void add_directory(detail::unique_fd opened, const std::string& path);
+    OVERMOUNT_LAZY void advance();
+    OVERMOUNT_LAZY void add(const item& one);
+    OVERMOUNT_LAZY void add_whiteout(const std::string& path);
+    OVERMOUNT_LAZY void add_directory(detail::unique_fd opened, const std::string& path);
+    OVERMOUNT_LAZY
     void add_file(detail::unique_fd opened, const struct stat& status, const std::string& path, tar::entry made);
-    [[nodiscard]] std::vector<item> list(const std::string& path, const std::string& opaque);
+    OVERMOUNT_LAZY [[nodiscard]] std::vector<item> list(const std::string& path, const std::string& opaque);
+    OVERMOUNT_LAZY
     [[nodiscard]] bool is_whiteout(const std::string& name, unsigned char type, const std::string& opaque) const;
-    void leave();
-    void write(const tar::entry& made);
-    [[nodiscard]] std::size_t read_file(std::span<std::byte> into);
+    OVERMOUNT_LAZY void leave();
+    OVERMOUNT_LAZY void write(const tar::entry& made);
+    OVERMOUNT_LAZY [[nodiscard]] std::size_t read_file(std::span<std::byte> into);
 
     detail::unique_fd directory_; // of the last level
     upper_options options_;
@@ -118,7 +120,7 @@ private:
 
 /// Whether an upper directory holds nothing, and has the attributes of `shown`, the directory that would be the root
 /// without it.
-[[nodiscard]] bool is_unchanged(int upper, int shown);
+OVERMOUNT_LAZY [[nodiscard]] bool is_unchanged(int upper, int shown);
 
 } // namespace overmount::inline OVERMOUNT_ABI
 

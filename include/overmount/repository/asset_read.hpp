@@ -3,6 +3,7 @@
 #define OVERMOUNT_REPOSITORY_ASSET_READ_HPP
 
 #include <overmount/asset_stream.hpp>
+#include <overmount/detail/new_shared.hpp>
 #include <overmount/detail/step.hpp>
 #include <overmount/repository/state.hpp>
 #include <overmount/tar/entry_walk.hpp>
@@ -172,7 +173,7 @@ open_file(std::shared_ptr<repository_state<Storage>> owner, const diff_id& id, c
             continue;
         if (walk.entry().path != file.entry.path || walk.entry().size != file.entry.size)
             break;
-        return std::make_shared<member_source<Storage>>(std::move(owner), std::move(walk));
+        return new_shared<member_source<Storage>>(std::move(owner), std::move(walk));
     }
     throw error(errc::invalid_asset).at(stage::storage).layer(id.string()).entry(file.entry.path);
 }

@@ -18,7 +18,7 @@
 namespace overmount::inline OVERMOUNT_ABI::detail {
 
 // Whether all blobs of the image are known by their digests: only then there is something that can go out as it came.
-[[nodiscard]] inline bool has_blobs(const found_image& image)
+OVERMOUNT_LAZY [[nodiscard]] inline bool has_blobs(const found_image& image)
 {
     return image.manifest &&
            std::ranges::all_of(image.layers, [](const found_layer& layer) { return layer.blob.has_value(); });
@@ -28,20 +28,20 @@ namespace overmount::inline OVERMOUNT_ABI::detail {
 class blob_draft
 {
 public:
-    blob_draft(int staging, std::string name) : staging_(staging), name_(std::move(name))
+    OVERMOUNT_LAZY blob_draft(int staging, std::string name) : staging_(staging), name_(std::move(name))
     {
         constexpr int flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
         file_.reset(check(::openat(staging_, name_.c_str(), flags, 0600), "create", name_));
     }
     void write(std::span<const std::byte> bytes) { write_all(file_.get(), bytes); }
     // All of it was written, and has its digest.
-    void finish(durability sync)
+    OVERMOUNT_LAZY void finish(durability sync)
     {
         if (sync == durability::full)
             check(::fsync(file_.get()), "fsync", name_);
         file_.reset();
     }
-    void publish(store& records, const digest& id, durability sync) const
+    OVERMOUNT_LAZY void publish(store& records, const digest& id, durability sync) const
     {
         records.publish_blob(staging_, name_, id, sync);
     }
@@ -83,7 +83,7 @@ public:
 static_assert(diff_writer<null_writer>);
 
 // Shows the documents of an image whose layers' blobs are shown. The manifest comes last: where it is, all are.
-inline void keep_documents(store& records, const found_image& image, durability sync)
+OVERMOUNT_LAZY inline void keep_documents(store& records, const found_image& image, durability sync)
 {
     records.put_blob(image.config.id(), image.config.bytes(), sync);
     records.put_blob(digest::of(*image.manifest), *image.manifest, sync);

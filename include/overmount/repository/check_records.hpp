@@ -24,11 +24,11 @@ struct listed_records
 };
 
 // Every reference that leads nowhere, and every layer that is not what its name says. Pure.
-[[nodiscard]] std::vector<finding> broken_references(const listed_records& all);
+OVERMOUNT_LAZY [[nodiscard]] std::vector<finding> broken_references(const listed_records& all);
 
 // Whether the failure to read something of a repository says that this is damaged; others are of the machine, and say
 // nothing of it. Pure.
-[[nodiscard]] bool is_damage(const error& failure);
+OVERMOUNT_LAZY [[nodiscard]] bool is_damage(const error& failure);
 
 } // namespace overmount::inline OVERMOUNT_ABI::detail
 

@@ -2,6 +2,7 @@
 #define OVERMOUNT_REPOSITORY_CHECK_RUN_HPP
 
 #include <overmount/detail/hasher.hpp>
+#include <overmount/detail/new_shared.hpp>
 #include <overmount/detail/task_group.hpp>
 #include <overmount/image_config.hpp>
 #include <overmount/repository/check_records.hpp>
@@ -40,7 +41,7 @@ public:
     {
         auto look = [self](const stop_flag& stop) { self->look(stop); };
         co_await run_on(self->repository_->pool, std::move(look));
-        auto group = std::make_shared<task_group>(co_await asio::this_coro::executor);
+        auto group = new_shared<task_group>(co_await asio::this_coro::executor);
         for (int i = 0; i < 2; ++i) // each has one after the other
             group->add(verify_some(self));
         co_await task_group::join(std::move(group));

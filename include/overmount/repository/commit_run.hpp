@@ -1,6 +1,7 @@
 #ifndef OVERMOUNT_REPOSITORY_COMMIT_RUN_HPP
 #define OVERMOUNT_REPOSITORY_COMMIT_RUN_HPP
 
+#include <overmount/detail/new_shared.hpp>
 #include <overmount/image_config_edit.hpp>
 #include <overmount/mount/upper_reader.hpp>
 #include <overmount/repository/create_run.hpp>
@@ -22,7 +23,7 @@ class upper_input
 public:
     explicit upper_input(upper_reader from) : from_(std::move(from)) {}
     void wakes(const std::weak_ptr<step>&) noexcept {} // it never lacks anything
-    [[nodiscard]] std::optional<std::size_t> read(std::span<std::byte> into) { return from_.read(into); }
+    OVERMOUNT_LAZY [[nodiscard]] std::optional<std::size_t> read(std::span<std::byte> into) { return from_.read(into); }
 
 private:
     upper_reader from_;
@@ -90,7 +91,7 @@ private:
         upper_ = open_directory(records.mounts(), record_.id + "/upper");
         if (is_unchanged(upper_.get(), mount_table(repository_->records).root_below(record_, top_, stack()).get()))
             return false;
-        layer_ = std::make_shared<create_run<Storage>>(repository_, top_);
+        layer_ = new_shared<create_run<Storage>>(repository_, top_);
         layer_->when_made([this](const diff_id& diff) { make_config(diff); }, [this] { check_upper(); }, [this] { show(); });
         return true;
     }
@@ -105,7 +106,7 @@ private:
     {
         upper_options options;
         options.bounds(repository_->bounds).latest(options_.source_date_epoch());
-        auto layers = std::make_shared<const std::vector<stacked_layer>>(stack());
+        auto layers = new_shared<const std::vector<stacked_layer>>(stack());
         options.shown_below([layers, shown = shown_layers(*layers)](const std::string& path) mutable {
             return !shown.of(path).empty();
         });

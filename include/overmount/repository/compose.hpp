@@ -12,8 +12,8 @@
 namespace overmount::inline OVERMOUNT_ABI::detail {
 
 // The config with the layers of a chain, lowest first.
-[[nodiscard]] inline image_config with_layers(const image_config& config, const std::vector<diff_id>& chain,
-                                              const limits& bounds)
+OVERMOUNT_LAZY [[nodiscard]] inline image_config with_layers(const image_config& config, const std::vector<diff_id>& chain,
+                                                             const limits& bounds)
 {
     const auto fail = [](std::string_view why) {
         return error(errc::image_cannot_be_composed).at(stage::repository).detail(why);

@@ -1,6 +1,7 @@
 #ifndef OVERMOUNT_REPOSITORY_CREATE_RUN_HPP
 #define OVERMOUNT_REPOSITORY_CREATE_RUN_HPP
 
+#include <overmount/detail/new_shared.hpp>
 #include <overmount/detail/task_group.hpp>
 #include <overmount/importer/image_files.hpp>
 #include <overmount/repository/state.hpp>
@@ -68,8 +69,8 @@ public:
     {
         auto begin = [self](const stop_flag&) { self->begin(); };
         co_await run_on(self->pool(), std::move(begin));
-        auto feed = std::make_shared<stream_feed>();
-        auto group = std::make_shared<task_group>(co_await asio::this_coro::executor);
+        auto feed = new_shared<stream_feed>();
+        auto group = new_shared<task_group>(co_await asio::this_coro::executor);
         group->add(stream_feed::run(feed, std::move(stream)));
         group->add(unpack_layer(self->pool(), self->work_, stream_input(feed)));
         co_await task_group::join(std::move(group));
@@ -99,7 +100,7 @@ private:
                 below.push_back(std::move(layer.diff));
         lease_ = records.lease(below, lease_name_);
         staging_.emplace(records.make_staging());
-        work_ = std::make_shared<layer_work<typename Storage::writer>>(
+        work_ = new_shared<layer_work<typename Storage::writer>>(
             repository_->storage.create(write_context(staging_->fd.get(), "layer", repository_->bounds)),
             facts(), repository_->bounds);
     }

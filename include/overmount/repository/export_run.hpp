@@ -1,6 +1,7 @@
 #ifndef OVERMOUNT_REPOSITORY_EXPORT_RUN_HPP
 #define OVERMOUNT_REPOSITORY_EXPORT_RUN_HPP
 
+#include <overmount/detail/new_shared.hpp>
 #include <overmount/exporter/any_exporter.hpp>
 #include <overmount/manifest.hpp>
 #include <overmount/reference.hpp>
@@ -19,7 +20,7 @@
 namespace overmount::inline OVERMOUNT_ABI::detail {
 
 // A name that was asked for. A text such as `latest`, with neither slash nor colon, is none of an image.
-[[nodiscard]] inline offered_name name_as_given(const std::string& text)
+OVERMOUNT_LAZY [[nodiscard]] inline offered_name name_as_given(const std::string& text)
 {
     if (text.empty() || !std::ranges::all_of(text, [](unsigned char c) { return c > 0x20 && c < 0x7f; }))
         throw error(errc::invalid_reference).at(stage::target).subject(text);
@@ -34,7 +35,7 @@ namespace overmount::inline OVERMOUNT_ABI::detail {
 }
 
 // A name that the repository has for the image, as containerd writes it: the tag alone, and all of it.
-[[nodiscard]] inline offered_name name_of_tag(const std::string& full)
+OVERMOUNT_LAZY [[nodiscard]] inline offered_name name_of_tag(const std::string& full)
 {
     const reference parsed = reference::parse(full);
     return {parsed.tag() ? *parsed.tag() : full, full};
@@ -44,7 +45,7 @@ namespace overmount::inline OVERMOUNT_ABI::detail {
 class stored_blob final : public layer_reader
 {
 public:
-    stored_blob(const store& records, const digest& id) : fd_(records.blob(id))
+    OVERMOUNT_LAZY stored_blob(const store& records, const digest& id) : fd_(records.blob(id))
     {
         if (!fd_)
             throw error(errc::missing_blob).at(stage::storage).subject(id.string());
@@ -66,6 +67,7 @@ private:
 
 // The manifests that an image may go out with: those of the tags that it is asked for by, of its other tags, and all
 // others; each once.
+OVERMOUNT_LAZY
 [[nodiscard]] inline std::vector<digest> manifests_to_try(const digest& image, const std::vector<offered_name>& names,
                                                           const std::vector<tag_record>& tags,
                                                           const std::vector<digest>& all)
@@ -121,7 +123,7 @@ private:
     {
         store& records = *repository_->records;
         const file_lock guard = records.lock_shared();
-        scratch_ = std::make_shared<unique_fd>(open_directory(records.staging(), "."));
+        scratch_ = new_shared<unique_fd>(open_directory(records.staging(), "."));
         const std::vector<tag_record> tags = records.tags();
         std::vector<offered_image> out;
         std::vector<diff_id> diffs;

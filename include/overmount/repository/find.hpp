@@ -30,7 +30,7 @@ template <class Id>
 }
 
 // The image of an ID, the beginning of one, or a tag; nothing where there is none.
-[[nodiscard]] inline std::optional<digest> find_image_id(const store& records, std::string_view name)
+OVERMOUNT_LAZY [[nodiscard]] inline std::optional<digest> find_image_id(const store& records, std::string_view name)
 {
     const auto out = unique_prefix(records.images(), name, errc::ambiguous_image_id);
     if (out || name.starts_with("sha256:"))

@@ -1,6 +1,7 @@
 #ifndef OVERMOUNT_REPOSITORY_IMPORT_RUN_HPP
 #define OVERMOUNT_REPOSITORY_IMPORT_RUN_HPP
 
+#include <overmount/detail/new_shared.hpp>
 #include <overmount/detail/run_on.hpp>
 #include <overmount/detail/task_group.hpp>
 #include <overmount/repository/blob_keep.hpp>
@@ -136,7 +137,7 @@ private:
 
     static asio::awaitable<void> one_round(pointer self)
     {
-        auto group = std::make_shared<task_group>(co_await asio::this_coro::executor);
+        auto group = new_shared<task_group>(co_await asio::this_coro::executor);
         for (job& j : self->todo_)
             group->add(one_layer(self, &j));
         co_await task_group::join(std::move(group));
@@ -187,13 +188,13 @@ private:
     {
         const digest& id = *blob.layer->blob;
         if (!repository_->records->contains_blob(id, blob.layer->bytes.size()))
-            blob.draft = std::make_shared<blob_draft>(staging_->fd.get(), "blob-" + random_id());
+            blob.draft = new_shared<blob_draft>(staging_->fd.get(), "blob-" + random_id());
     }
 
     // Blobs of layers that were not unpacked now are only compared.
     static asio::awaitable<void> keep_blobs(pointer self)
     {
-        auto group = std::make_shared<task_group>(co_await asio::this_coro::executor);
+        auto group = new_shared<task_group>(co_await asio::this_coro::executor);
         for (auto& [key, blob] : self->blobs_)
             if (!blob.compared)
                 group->add(compare_blob(self, &blob));
@@ -209,7 +210,7 @@ private:
             auto begin = [self, blob](const stop_flag&) {
                 self->begin_blob(*blob);
                 const found_layer& layer = *blob->layer;
-                return std::make_shared<layer_work<null_writer>>(
+                return new_shared<layer_work<null_writer>>(
                     null_writer(), layer_facts{layer.diff, layer.blob, layer.promised}, self->repository_->bounds);
             };
             auto started = co_await run_on(self->repository_->pool, std::move(begin));
@@ -258,7 +259,7 @@ private:
             return nullptr;
         if (kept* blob = blob_of(*j.layer); blob != nullptr && !blob->draft)
             begin_blob(*blob);
-        auto out = std::make_shared<work>(
+        auto out = new_shared<work>(
             repository_->storage.create(write_context(staging_->fd.get(), j.name, repository_->bounds)),
             layer_facts{j.layer->diff, j.layer->blob, j.layer->promised}, repository_->bounds);
         out->progress = [this, &j, beat = std::chrono::steady_clock::now()](std::uint64_t read) mutable {

@@ -3,6 +3,7 @@
 
 #include <overmount/asset_stream.hpp>
 #include <overmount/change.hpp>
+#include <overmount/detail/new_shared.hpp>
 #include <overmount/repository/asset_read.hpp>
 #include <overmount/tar/merged_tree.hpp>
 #include <overmount/tar/writer.hpp>
@@ -62,7 +63,7 @@ template <packable_storage Storage>
 class unpacked_file final : public asset_stream::source
 {
 public:
-    unpacked_file(const lower_directory& in, const diff_id& id, const std::string& path, std::uint64_t size)
+    OVERMOUNT_LAZY unpacked_file(const lower_directory& in, const diff_id& id, const std::string& path, std::uint64_t size)
         : layer_(id.string()), path_(path), left_(size)
     {
         file_ = open_in_root(in.fd->get(), path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
@@ -91,7 +92,7 @@ public:
     }
 
 private:
-    [[noreturn]] void changed() const
+    OVERMOUNT_LAZY [[noreturn]] void changed() const
     {
         throw error(errc::diff_changed).at(stage::storage).layer(layer_).entry(path_);
     }
@@ -109,7 +110,7 @@ open_merged(std::shared_ptr<repository_state<Storage>> owner, const merged_view&
 {
     const diff_id& id = view.diffs[file.layer];
     if constexpr (mountable_storage<Storage>) {
-        return std::make_shared<unpacked_file>(owner->storage.lower(id), id, path, file.entry.size);
+        return new_shared<unpacked_file>(owner->storage.lower(id), id, path, file.entry.size);
     } else {
         tar::located_entry found;
         found.entry = file.entry;
@@ -118,7 +119,7 @@ open_merged(std::shared_ptr<repository_state<Storage>> owner, const merged_view&
     }
 }
 
-[[nodiscard]] inline bool same_attributes(const tar::entry& one, const tar::entry& two)
+OVERMOUNT_LAZY [[nodiscard]] inline bool same_attributes(const tar::entry& one, const tar::entry& two)
 {
     using tar::entry_type;
     if (one.type != two.type || one.mode != two.mode || one.uid != two.uid || one.gid != two.gid ||
@@ -134,6 +135,7 @@ open_merged(std::shared_ptr<repository_state<Storage>> owner, const merged_view&
     }
 }
 
+OVERMOUNT_LAZY
 [[nodiscard]] inline bool same_bytes(asset_stream::source& one, asset_stream::source& two, const stop_flag& stop)
 {
     constexpr std::size_t size = 64 << 10;

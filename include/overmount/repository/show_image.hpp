@@ -11,7 +11,7 @@
 namespace overmount::inline OVERMOUNT_ABI::detail {
 
 // A time by RFC 3339, to the second.
-[[nodiscard]] inline std::string timestamp_of(std::time_t seconds)
+OVERMOUNT_LAZY [[nodiscard]] inline std::string timestamp_of(std::time_t seconds)
 {
     std::tm parts{};
     if (::gmtime_r(&seconds, &parts) == nullptr)
@@ -19,7 +19,7 @@ namespace overmount::inline OVERMOUNT_ABI::detail {
     char text[32];
     return {text, std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &parts)};
 }
-[[nodiscard]] inline std::string timestamp_now() { return timestamp_of(std::time(nullptr)); }
+OVERMOUNT_LAZY [[nodiscard]] inline std::string timestamp_now() { return timestamp_of(std::time(nullptr)); }
 
 // Makes an image visible whose diffs are, and the blobs that are to be kept: children before parents, the tag last. On a worker.
 template <storage_policy Storage>

@@ -1,6 +1,7 @@
 #ifndef OVERMOUNT_REPOSITORY_STREAM_RUN_HPP
 #define OVERMOUNT_REPOSITORY_STREAM_RUN_HPP
 
+#include <overmount/detail/new_shared.hpp>
 #include <overmount/detail/task_group.hpp>
 #include <overmount/importer/archive_reader.hpp>
 #include <overmount/importer/discover.hpp>
@@ -22,7 +23,7 @@ class file_source
 public:
     explicit file_source(file_range bytes) : bytes_(std::move(bytes)) {}
     void wakes(const std::weak_ptr<step>&) noexcept {} // it never lacks anything
-    [[nodiscard]] std::optional<std::span<const std::byte>> front()
+    OVERMOUNT_LAZY [[nodiscard]] std::optional<std::span<const std::byte>> front()
     {
         if (front_.empty()) {
             const std::size_t count = bytes_.read(position_, {buffer_.get(), size});
@@ -54,7 +55,7 @@ public:
     stream_run(std::shared_ptr<state> owner, Source source, std::string name, import_options options)
         : repository_(std::move(owner)), options_(std::move(options)), name_(std::move(name)),
           files_(repository_->bounds),
-          reader_(std::make_shared<reader>(std::move(source), repository_->bounds))
+          reader_(new_shared<reader>(std::move(source), repository_->bounds))
     {}
 
     [[nodiscard]] const worker_pool& pool() const noexcept { return repository_->pool; }
@@ -66,7 +67,7 @@ public:
     {
         auto begin = [self](const stop_flag&) { self->begin(); };
         co_await run_on(self->pool(), std::move(begin));
-        auto group = std::make_shared<task_group>(co_await asio::this_coro::executor);
+        auto group = new_shared<task_group>(co_await asio::this_coro::executor);
         if (feed)
             group->add(stream_feed::run(std::move(feed), std::move(*from)));
         group->add(read_members(self));
@@ -131,15 +132,15 @@ private:
     {
         const file_lock guard = repository_->records->lock_shared();
         staging_.emplace(repository_->records->make_staging());
-        documents_ = std::make_shared<const unique_fd>(::memfd_create("overmount documents", MFD_CLOEXEC));
+        documents_ = new_shared<const unique_fd>(::memfd_create("overmount documents", MFD_CLOEXEC));
         check(documents_->get(), "memfd_create");
     }
 
     static asio::awaitable<void> read_members(pointer self)
     {
         for (;;) {
-            auto group = std::make_shared<step_group>();
-            auto search = std::make_shared<search_step>(self);
+            auto group = new_shared<step_group>();
+            auto search = new_shared<search_step>(self);
             self->reader_->source().wakes(search);
             group->add(std::move(search));
             co_await run_steps(self->pool(), std::move(group));
@@ -238,13 +239,13 @@ private:
     {
         auto writer = repository_->storage.create(
             write_context(staging_->fd.get(), "layer-" + std::to_string(layers_++), repository_->bounds));
-        work_ = std::make_shared<work>(
+        work_ = new_shared<work>(
             std::move(writer),
             layer_facts{std::nullopt, member_.starts_with("blobs/") ? digest_of_name(member_) : std::nullopt,
                         std::nullopt},
             repository_->bounds);
         if (options_.keeps_blobs() && work_->facts.blob)
-            draft_ = std::make_shared<blob_draft>(staging_->fd.get(), "blob-" + std::to_string(layers_));
+            draft_ = new_shared<blob_draft>(staging_->fd.get(), "blob-" + std::to_string(layers_));
         if (options_.progress())
             work_->progress = [this, size = reader_->entry().stored_size](std::uint64_t read) {
                 options_.progress()(layer_progress(member_, read, size));

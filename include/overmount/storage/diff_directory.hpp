@@ -14,7 +14,7 @@
 namespace overmount::inline OVERMOUNT_ABI::detail {
 
 // Where a diff is below `diffs/`.
-[[nodiscard]] inline std::string directory_of(const diff_id& id)
+OVERMOUNT_LAZY [[nodiscard]] inline std::string directory_of(const diff_id& id)
 {
     return std::string(to_string(id.value().algorithm())) + "/" + id.value().hex();
 }
@@ -28,9 +28,9 @@ public:
     [[nodiscard]] const std::string& boot() const noexcept { return boot_; }
 
     // A diff of an earlier boot that was never synced does not count: a power cut may have emptied its files.
-    [[nodiscard]] bool contains(const diff_id& id) const { return find(id).has_value(); }
+    OVERMOUNT_LAZY [[nodiscard]] bool contains(const diff_id& id) const { return find(id).has_value(); }
 
-    [[nodiscard]] diff_record record(const diff_id& id) const
+    OVERMOUNT_LAZY [[nodiscard]] diff_record record(const diff_id& id) const
     {
         auto found = find(id);
         if (!found)
@@ -39,7 +39,7 @@ public:
     }
 
     // A file of the diff; `layer_not_found` where there is none.
-    [[nodiscard]] unique_fd open(const diff_id& id, const char* name) const
+    OVERMOUNT_LAZY [[nodiscard]] unique_fd open(const diff_id& id, const char* name) const
     {
         unique_fd fd(
             ::openat(place_.diffs(), (directory_of(id) + "/" + name).c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC));
@@ -50,7 +50,7 @@ public:
         return fd;
     }
 
-    void erase(const diff_id& id) const
+    OVERMOUNT_LAZY void erase(const diff_id& id) const
     {
         const std::string gone = "erased-" + random_id();
         if (::renameat(place_.diffs(), directory_of(id).c_str(), place_.staging(), gone.c_str()) != 0) {
@@ -62,7 +62,7 @@ public:
     }
 
     // Writes `diff.json` into a directory that is complete but for it.
-    static void write_record(const storage_place& place, int directory, const diff_record& record)
+    OVERMOUNT_LAZY static void write_record(const storage_place& place, int directory, const diff_record& record)
     {
         write_file(directory, "diff.json", record.to_json());
         if (place.sync() != durability::full)
@@ -74,8 +74,8 @@ public:
 
     // Moves a finished directory to its place; false when one is there. With `batch`, what several
     // were moved into is synced once, by `repository_state::sync_published`.
-    [[nodiscard]] static bool publish(const storage_place& place, int staging, const std::string& name,
-                                      const diff_id& id)
+    OVERMOUNT_LAZY [[nodiscard]] static bool publish(const storage_place& place, int staging, const std::string& name,
+                                                     const diff_id& id)
     {
         const std::string algorithm(to_string(id.value().algorithm())), target = directory_of(id);
         bool made = ::renameat2(staging, name.c_str(), place.diffs(), target.c_str(), RENAME_NOREPLACE) == 0;
@@ -88,7 +88,7 @@ public:
     }
 
 private:
-    [[nodiscard]] std::optional<diff_record> find(const diff_id& id) const
+    OVERMOUNT_LAZY [[nodiscard]] std::optional<diff_record> find(const diff_id& id) const
     {
         const auto text = read_file(place_.diffs(), directory_of(id) + "/diff.json", 1ull << 30);
         if (!text)

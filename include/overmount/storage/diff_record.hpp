@@ -18,7 +18,7 @@ enum class durability : unsigned char
     full,  ///< every file by itself
 };
 
-[[nodiscard]] std::string_view to_string(durability value) noexcept;
+OVERMOUNT_LAZY [[nodiscard]] std::string_view to_string(durability value) noexcept;
 
 /// What a storage notes beside a diff (`diff.json`).
 struct diff_record
@@ -36,9 +36,9 @@ struct diff_record
     std::vector<std::string> implied; ///< directories that the tar has no entry for
     std::vector<std::string> whiteout_directories; ///< directories that hold whiteouts
 
-    [[nodiscard]] std::string to_json() const;
+    OVERMOUNT_LAZY [[nodiscard]] std::string to_json() const;
     /// Throws `errc::corrupt_repository`.
-    [[nodiscard]] static diff_record parse(std::string_view json);
+    OVERMOUNT_LAZY [[nodiscard]] static diff_record parse(std::string_view json);
 };
 
 } // namespace overmount::inline OVERMOUNT_ABI

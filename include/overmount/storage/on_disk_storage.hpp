@@ -27,20 +27,20 @@ public:
 
     [[nodiscard]] static constexpr std::string_view form() noexcept { return "directory"; }
 
-    [[nodiscard]] writer create(const write_context& context);
+    OVERMOUNT_LAZY [[nodiscard]] writer create(const write_context& context);
     /// A diff of an earlier boot that was never synced does not count: a power cut may have emptied its files.
     [[nodiscard]] bool contains(const diff_id& id) const { return diffs_.contains(id); }
     [[nodiscard]] diff_record record(const diff_id& id) const { return diffs_.record(id); }
     void erase(const diff_id& id) { diffs_.erase(id); }
-    [[nodiscard]] lower_directory lower(const diff_id& id) const;
+    OVERMOUNT_LAZY [[nodiscard]] lower_directory lower(const diff_id& id) const;
     /// The diff's tar, bit for bit. Throws `errc::layer_not_found`, or `errc::missing_recipe`.
-    [[nodiscard]] reader pack(const diff_id& id) const;
+    OVERMOUNT_LAZY [[nodiscard]] reader pack(const diff_id& id) const;
     /// Compares the tree with what the recipe says, and the tar that they make with the diff's ID. Unpacks the recipe
     /// without data for that.
-    void verify(const diff_id& id, const verify_context& context) const;
+    OVERMOUNT_LAZY void verify(const diff_id& id, const verify_context& context) const;
 
 private:
-    void compare_with_recipe(const diff_id& id, const verify_context& context) const;
+    OVERMOUNT_LAZY void compare_with_recipe(const diff_id& id, const verify_context& context) const;
 
     detail::diff_directory diffs_;
 };
@@ -53,14 +53,14 @@ public:
     writer& operator=(writer&&) noexcept;
     ~writer();
 
-    void write(std::span<const std::byte> bytes);
-    [[nodiscard]] diff_record finish();
-    bool publish(const diff_id& id);
+    OVERMOUNT_LAZY void write(std::span<const std::byte> bytes);
+    OVERMOUNT_LAZY [[nodiscard]] diff_record finish();
+    OVERMOUNT_LAZY bool publish(const diff_id& id);
 
 private:
     friend class on_disk_storage;
     struct state;
-    explicit writer(std::unique_ptr<state> implementation) noexcept;
+    OVERMOUNT_LAZY explicit writer(std::unique_ptr<state> implementation) noexcept;
     std::unique_ptr<state> state_;
 };
 
@@ -80,13 +80,13 @@ public:
     /// Each file that is read must be the one that was unpacked: `errc::diff_changed` names the layer and the path of
     /// one that is missing, or has another type, size or content. Its bytes may have been given by then. Throws
     /// `errc::invalid_asset` when the recipe is damaged. After an error it can only be destroyed.
-    [[nodiscard]] std::size_t read(std::span<std::byte> into);
+    OVERMOUNT_LAZY [[nodiscard]] std::size_t read(std::span<std::byte> into);
 
 private:
     friend class on_disk_storage;
     struct state;
-    void leave_file(); // after a failure
-    explicit reader(std::unique_ptr<state> implementation) noexcept;
+    OVERMOUNT_LAZY void leave_file(); // after a failure
+    OVERMOUNT_LAZY explicit reader(std::unique_ptr<state> implementation) noexcept;
     std::unique_ptr<state> state_;
 };
 

@@ -33,13 +33,13 @@ public:
 
     [[nodiscard]] static constexpr std::string_view form() noexcept { return "tar"; }
 
-    [[nodiscard]] writer create(const write_context& context);
+    OVERMOUNT_LAZY [[nodiscard]] writer create(const write_context& context);
     /// A diff of an earlier boot that was never synced does not count: a power cut may have emptied its files.
     [[nodiscard]] bool contains(const diff_id& id) const { return diffs_.contains(id); }
     [[nodiscard]] diff_record record(const diff_id& id) const { return diffs_.record(id); }
     void erase(const diff_id& id) { diffs_.erase(id); }
-    [[nodiscard]] reader pack(const diff_id& id) const;
-    [[nodiscard]] entry_reader entries(const diff_id& id) const;
+    OVERMOUNT_LAZY [[nodiscard]] reader pack(const diff_id& id) const;
+    OVERMOUNT_LAZY [[nodiscard]] entry_reader entries(const diff_id& id) const;
 
 private:
     detail::diff_directory diffs_;
@@ -53,14 +53,14 @@ public:
     writer& operator=(writer&&) noexcept;
     ~writer();
 
-    void write(std::span<const std::byte> bytes);
-    [[nodiscard]] diff_record finish();
-    bool publish(const diff_id& id);
+    OVERMOUNT_LAZY void write(std::span<const std::byte> bytes);
+    OVERMOUNT_LAZY [[nodiscard]] diff_record finish();
+    OVERMOUNT_LAZY bool publish(const diff_id& id);
 
 private:
     friend class virtual_storage;
     struct state;
-    explicit writer(std::unique_ptr<state> implementation) noexcept;
+    OVERMOUNT_LAZY explicit writer(std::unique_ptr<state> implementation) noexcept;
     std::unique_ptr<state> state_;
 };
 
@@ -68,7 +68,7 @@ private:
 class virtual_storage::reader
 {
 public:
-    [[nodiscard]] std::size_t read(std::span<std::byte> into)
+    OVERMOUNT_LAZY [[nodiscard]] std::size_t read(std::span<std::byte> into)
     {
         const std::size_t count = bytes_.read(position_, into);
         position_ += count;
@@ -87,7 +87,7 @@ private:
 class virtual_storage::entry_reader
 {
 public:
-    [[nodiscard]] bool next(tar::located_entry& into)
+    OVERMOUNT_LAZY [[nodiscard]] bool next(tar::located_entry& into)
     {
         return std::visit([&into](auto& from) { return from.next(into); }, from_);
     }

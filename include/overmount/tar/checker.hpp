@@ -18,7 +18,7 @@ namespace overmount::inline OVERMOUNT_ABI::tar {
 class checker
 {
 public:
-    checker();
+    OVERMOUNT_LAZY checker();
     checker(checker&&) noexcept;
     checker& operator=(checker&&) noexcept;
     ~checker();
@@ -27,7 +27,7 @@ public:
     /// header elsewhere.
     /// \param blocks     all header blocks of the entry
     /// \param data_bytes what lies between them and the next header, padding included
-    void check(const entry& expected, std::span<const std::byte> blocks, std::uint64_t data_bytes);
+    OVERMOUNT_LAZY void check(const entry& expected, std::span<const std::byte> blocks, std::uint64_t data_bytes);
 
 private:
     struct state;

@@ -40,7 +40,7 @@ public:
     explicit framing(const limits& bounds) : bounds_(bounds) {}
 
     /// Consumes from the front of `input` until something is known. Call it again with the rest.
-    [[nodiscard]] event next(std::span<const std::byte>& input);
+    OVERMOUNT_LAZY [[nodiscard]] event next(std::span<const std::byte>& input);
 
     /// The entry whose headers were read last; valid until the next `event::entry`.
     [[nodiscard]] const tar::entry& entry() const noexcept { return entry_; }
@@ -54,14 +54,14 @@ public:
     /// Bytes of data and padding still to come of this entry. The caller may leave out some of them.
     [[nodiscard]] std::uint64_t skippable() const noexcept { return stored_left_ + padding_left_; }
     /// The next `count` bytes will not be given; no more than `skippable()`.
-    void skip(std::uint64_t count);
+    OVERMOUNT_LAZY void skip(std::uint64_t count);
 
     /// Bytes of the tar so far, left out ones as well.
     [[nodiscard]] std::uint64_t stream_offset() const noexcept { return offset_; }
     [[nodiscard]] std::uint64_t entries() const noexcept { return entries_; }
 
     /// The input is over. A missing end marker is fine; `truncated_stream` inside a header or data.
-    void finish() const;
+    OVERMOUNT_LAZY void finish() const;
 
 private:
     enum class state : unsigned char
@@ -86,34 +86,34 @@ private:
         std::optional<timestamp> mtime;
     };
 
-    [[noreturn]] void fail(errc code, std::string_view words = {}) const;
-    bool take_block(std::span<const std::byte>& input);
-    void read_header();
-    void begin_extension(const header& block, char type);
-    bool read_extension(std::span<const std::byte>& input);
-    void end_extension();
-    void read_records(bool global);
-    void read_entry(const header& block);
-    void read_numbers(const header& block);
-    void read_type(const header& block);
-    void apply(const record& item);
-    void apply_sparse(const std::string& key, const std::string& value);
-    void add_xattr(std::string name, std::string value);
-    void add_libarchive_xattr(std::string_view name, std::string_view value);
-    void merge_xattrs();
-    [[nodiscard]] std::uint32_t id_value(const std::string& text) const;
-    [[nodiscard]] timestamp time_value(const std::string& text) const;
-    void read_sparse_01(const std::string& map);
-    void read_gnu_map(const header& block, std::size_t begin, std::size_t count);
-    void read_sparse_blocks();
-    void read_sparse_map();
-    void add_segment(std::uint64_t offset, std::uint64_t size);
-    void check_entry();
-    event read_data(std::span<const std::byte>& input);
-    void advance(std::uint64_t count);
+    OVERMOUNT_LAZY [[noreturn]] void fail(errc code, std::string_view words = {}) const;
+    OVERMOUNT_LAZY bool take_block(std::span<const std::byte>& input);
+    OVERMOUNT_LAZY void read_header();
+    OVERMOUNT_LAZY void begin_extension(const header& block, char type);
+    OVERMOUNT_LAZY bool read_extension(std::span<const std::byte>& input);
+    OVERMOUNT_LAZY void end_extension();
+    OVERMOUNT_LAZY void read_records(bool global);
+    OVERMOUNT_LAZY void read_entry(const header& block);
+    OVERMOUNT_LAZY void read_numbers(const header& block);
+    OVERMOUNT_LAZY void read_type(const header& block);
+    OVERMOUNT_LAZY void apply(const record& item);
+    OVERMOUNT_LAZY void apply_sparse(const std::string& key, const std::string& value);
+    OVERMOUNT_LAZY void add_xattr(std::string name, std::string value);
+    OVERMOUNT_LAZY void add_libarchive_xattr(std::string_view name, std::string_view value);
+    OVERMOUNT_LAZY void merge_xattrs();
+    OVERMOUNT_LAZY [[nodiscard]] std::uint32_t id_value(const std::string& text) const;
+    OVERMOUNT_LAZY [[nodiscard]] timestamp time_value(const std::string& text) const;
+    OVERMOUNT_LAZY void read_sparse_01(const std::string& map);
+    OVERMOUNT_LAZY void read_gnu_map(const header& block, std::size_t begin, std::size_t count);
+    OVERMOUNT_LAZY void read_sparse_blocks();
+    OVERMOUNT_LAZY void read_sparse_map();
+    OVERMOUNT_LAZY void add_segment(std::uint64_t offset, std::uint64_t size);
+    OVERMOUNT_LAZY void check_entry();
+    OVERMOUNT_LAZY event read_data(std::span<const std::byte>& input);
+    OVERMOUNT_LAZY void advance(std::uint64_t count);
     // An extension header waits for its entry.
     [[nodiscard]] bool waiting() const noexcept { return has_records_ || has_long_name_ || has_long_link_; }
-    [[nodiscard]] std::uint64_t unsigned_value(const std::string& text) const;
+    OVERMOUNT_LAZY [[nodiscard]] std::uint64_t unsigned_value(const std::string& text) const;
 
     limits bounds_;
     state state_ = state::header;

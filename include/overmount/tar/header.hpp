@@ -32,7 +32,7 @@ public:
         return field.substr(0, field.find('\0'));
     }
     /// A number, octal with blanks or NULs around it, or base-256; nothing for anything else.
-    [[nodiscard]] std::optional<std::int64_t> number(std::size_t offset, std::size_t size) const noexcept;
+    OVERMOUNT_LAZY [[nodiscard]] std::optional<std::int64_t> number(std::size_t offset, std::size_t size) const noexcept;
 
     [[nodiscard]] std::string_view name() const noexcept { return string(0, 100); }
     [[nodiscard]] std::string_view link_name() const noexcept { return string(157, 100); }
@@ -42,7 +42,7 @@ public:
     [[nodiscard]] bool gnu() const noexcept { return text_.substr(257, 8) == std::string_view("ustar  \0", 8); }
     [[nodiscard]] bool zero() const noexcept { return text_.find_first_not_of('\0') == std::string_view::npos; }
     /// Whether the checksum is right, as a sum of unsigned or of signed bytes.
-    [[nodiscard]] bool checksum_matches() const noexcept;
+    OVERMOUNT_LAZY [[nodiscard]] bool checksum_matches() const noexcept;
     [[nodiscard]] char at(std::size_t offset) const noexcept { return text_[offset]; }
 
 private:
@@ -50,11 +50,11 @@ private:
 };
 
 /// A decimal number of a PAX record; nothing unless all of `text` is one that fits.
-[[nodiscard]] std::optional<std::uint64_t> parse_decimal(std::string_view text) noexcept;
+OVERMOUNT_LAZY [[nodiscard]] std::optional<std::uint64_t> parse_decimal(std::string_view text) noexcept;
 /// The bytes of `text`, in which `%XX` stands for a byte; nothing when a `%` stands for none.
-[[nodiscard]] std::optional<std::string> decode_percent(std::string_view text);
+OVERMOUNT_LAZY [[nodiscard]] std::optional<std::string> decode_percent(std::string_view text);
 /// The bytes that `text` gives in base64, with padding or without; nothing unless all of it does.
-[[nodiscard]] std::optional<std::string> decode_base64(std::string_view text);
+OVERMOUNT_LAZY [[nodiscard]] std::optional<std::string> decode_base64(std::string_view text);
 
 } // namespace overmount::inline OVERMOUNT_ABI::tar
 

@@ -25,14 +25,14 @@ class index_writer
 {
 public:
     /// \param fd outlives this; written to by a piece at a time
-    explicit index_writer(int fd);
+    OVERMOUNT_LAZY explicit index_writer(int fd);
 
-    void add(const located_entry& one);
+    OVERMOUNT_LAZY void add(const located_entry& one);
     /// To be called once, at the end.
-    void finish(std::uint64_t tar_size);
+    OVERMOUNT_LAZY void finish(std::uint64_t tar_size);
 
 private:
-    void flush();
+    OVERMOUNT_LAZY void flush();
 
     int fd_;
     std::string text_; // not written yet
@@ -45,15 +45,15 @@ class index_reader
 public:
     /// Nothing where the bytes are no whole index of this version, of a tar of that size: all of them are read for
     /// that.
-    [[nodiscard]] static std::optional<index_reader> open(const overmount::detail::file_range& bytes,
-                                                          std::uint64_t tar_size);
+    OVERMOUNT_LAZY [[nodiscard]] static std::optional<index_reader> open(const overmount::detail::file_range& bytes,
+                                                                         std::uint64_t tar_size);
 
     /// The next entry, or false behind the last one. A sparse file has no segments here.
-    [[nodiscard]] bool next(located_entry& into);
+    OVERMOUNT_LAZY [[nodiscard]] bool next(located_entry& into);
 
 private:
     explicit index_reader(overmount::detail::file_range entries) : bytes_(std::move(entries)) {}
-    bool fill(std::size_t count);
+    OVERMOUNT_LAZY bool fill(std::size_t count);
 
     overmount::detail::file_range bytes_; // of the entries
     std::uint64_t position_ = 0;

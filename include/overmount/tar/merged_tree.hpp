@@ -37,11 +37,11 @@ public:
     /// By the bytes of the path, without a slash in front; the root is the empty one. Parents come before children.
     using paths = std::map<std::string, node, std::less<>>;
 
-    explicit merged_tree(const limits& bounds);
+    OVERMOUNT_LAZY explicit merged_tree(const limits& bounds);
 
-    void add(const located_entry& one);
+    OVERMOUNT_LAZY void add(const located_entry& one);
     /// Puts the layer whose entries were added on those before.
-    void end_layer();
+    OVERMOUNT_LAZY void end_layer();
 
     /// Of the layers that were ended.
     [[nodiscard]] const paths& items() const noexcept { return shown_; }
@@ -56,17 +56,17 @@ private:
     };
     using local_paths = std::map<std::string, local, std::less<>>;
 
-    void apply(const located_entry& one);
-    [[nodiscard]] std::string parent(std::string_view path, bool make);
-    void put(const std::string& path, const located_entry& one);
-    void put_directory(const std::string& path, const located_entry& one);
-    void put_hard_link(const std::string& path, const entry& link);
-    void put_whiteout(const std::string& path);
-    void make_room(const std::string& path);
-    [[nodiscard]] node make_node(const located_entry& one);
-    [[nodiscard]] node make_implied() const;
-    void count(std::uint64_t bytes);
-    void begin_layer();
+    OVERMOUNT_LAZY void apply(const located_entry& one);
+    OVERMOUNT_LAZY [[nodiscard]] std::string parent(std::string_view path, bool make);
+    OVERMOUNT_LAZY void put(const std::string& path, const located_entry& one);
+    OVERMOUNT_LAZY void put_directory(const std::string& path, const located_entry& one);
+    OVERMOUNT_LAZY void put_hard_link(const std::string& path, const entry& link);
+    OVERMOUNT_LAZY void put_whiteout(const std::string& path);
+    OVERMOUNT_LAZY void make_room(const std::string& path);
+    OVERMOUNT_LAZY [[nodiscard]] node make_node(const located_entry& one);
+    OVERMOUNT_LAZY [[nodiscard]] node make_implied() const;
+    OVERMOUNT_LAZY void count(std::uint64_t bytes);
+    OVERMOUNT_LAZY void begin_layer();
 
     limits bounds_;
     paths shown_;

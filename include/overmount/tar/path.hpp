@@ -14,7 +14,7 @@ namespace overmount::inline OVERMOUNT_ABI::tar {
 ///
 /// Throws `entry_escapes_layer` for a `..` or a NUL, `path_too_long`, `path_too_deep`. A name may be four bytes
 /// longer than the limit when it starts with `.wh.`: what it deletes is not.
-[[nodiscard]] std::string normalise(std::string_view path, const limits& bounds);
+OVERMOUNT_LAZY [[nodiscard]] std::string normalise(std::string_view path, const limits& bounds);
 
 /// The part in front of the last slash; empty when there is none.
 [[nodiscard]] inline std::string_view parent_of(std::string_view path) noexcept

@@ -27,36 +27,36 @@ class recipe_writer
 {
 public:
     /// \param output takes the bytes of the recipe, as they come; what it throws passes through
-    explicit recipe_writer(std::function<void(std::span<const std::byte>)> output);
+    OVERMOUNT_LAZY explicit recipe_writer(std::function<void(std::span<const std::byte>)> output);
 
     /// The next bytes of the tar, none of which are data of a file in the tree.
-    void bytes(std::span<const std::byte> bytes);
+    OVERMOUNT_LAZY void bytes(std::span<const std::byte> bytes);
     /// The bytes that follow are data of a file: pieces of it, then `end_file`.
     /// \param path where it is in the tree, without links; as it is now
     /// \param size of the whole file, holes included
-    void file(std::string_view path, std::uint64_t size);
+    OVERMOUNT_LAZY void file(std::string_view path, std::uint64_t size);
     /// The next bytes of the tar are `count` bytes of the file at hand from `offset` on. Offsets ascend.
-    void piece(std::uint64_t offset, std::uint64_t count);
+    OVERMOUNT_LAZY void piece(std::uint64_t offset, std::uint64_t count);
     /// \param crc CRC-32C of the file's pieces, one after the other
-    void end_file(std::uint32_t crc);
+    OVERMOUNT_LAZY void end_file(std::uint32_t crc);
     /// The file or directory `path` was moved out of the tree, with all in it. Of several the first is number 0.
-    void moved(std::string_view path);
+    OVERMOUNT_LAZY void moved(std::string_view path);
     /// The tar is over.
-    void finish();
+    OVERMOUNT_LAZY void finish();
 
 private:
     struct release
     {
         void operator()(ZSTD_CCtx_s* context) const noexcept;
     };
-    void number(std::uint64_t value);
-    void text(std::string_view value);
-    void begin(char what);
-    void flush_piece();
+    OVERMOUNT_LAZY void number(std::uint64_t value);
+    OVERMOUNT_LAZY void text(std::string_view value);
+    OVERMOUNT_LAZY void begin(char what);
+    OVERMOUNT_LAZY void flush_piece();
     using packer = std::unique_ptr<ZSTD_CCtx_s, release>;
-    static packer& spare() noexcept;
-    static packer make_packer();
-    void compress(bool last);
+    OVERMOUNT_LAZY static packer& spare() noexcept;
+    OVERMOUNT_LAZY static packer make_packer();
+    OVERMOUNT_LAZY void compress(bool last);
 
     std::function<void(std::span<const std::byte>)> output_;
     packer context_;
@@ -87,9 +87,9 @@ class recipe_reader
 {
 public:
     /// \param input fills a part of the buffer that it gets, at least a byte; 0 at the end of the recipe
-    explicit recipe_reader(std::function<std::size_t(std::span<std::byte>)> input);
+    OVERMOUNT_LAZY explicit recipe_reader(std::function<std::size_t(std::span<std::byte>)> input);
 
-    [[nodiscard]] recipe_step next();
+    OVERMOUNT_LAZY [[nodiscard]] recipe_step next();
 
     /// The bytes of `recipe_step::bytes`, until the next call.
     [[nodiscard]] std::span<const std::byte> bytes() const noexcept { return bytes_; }
@@ -112,16 +112,16 @@ private:
         over,
     };
 
-    void read_head();
-    bool decompress();
-    void need(std::size_t count);
-    std::byte byte();
-    std::uint64_t number();
-    void read_path();
-    recipe_step read_bytes();
-    void read_piece();
-    void add(std::uint64_t count);
-    void finish();
+    OVERMOUNT_LAZY void read_head();
+    OVERMOUNT_LAZY bool decompress();
+    OVERMOUNT_LAZY void need(std::size_t count);
+    OVERMOUNT_LAZY std::byte byte();
+    OVERMOUNT_LAZY std::uint64_t number();
+    OVERMOUNT_LAZY void read_path();
+    OVERMOUNT_LAZY recipe_step read_bytes();
+    OVERMOUNT_LAZY void read_piece();
+    OVERMOUNT_LAZY void add(std::uint64_t count);
+    OVERMOUNT_LAZY void finish();
 
     std::function<std::size_t(std::span<std::byte>)> input_;
     std::unique_ptr<ZSTD_DCtx_s, release> context_;

@@ -13,7 +13,7 @@ namespace overmount::inline OVERMOUNT_ABI::tar {
 ///
 /// Throws `malformed_tar` for an entry that no header can hold. Sparse files have no form here, nor have fractions of
 /// the last second before 1970.
-[[nodiscard]] std::string make_header(const entry& made);
+OVERMOUNT_LAZY [[nodiscard]] std::string make_header(const entry& made);
 
 /// The zeros that follow `size` bytes of data.
 [[nodiscard]] inline std::string zeros_behind(std::uint64_t size) { return std::string((512 - size % 512) % 512, '\0'); }

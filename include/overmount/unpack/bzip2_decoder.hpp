@@ -14,9 +14,9 @@ public:
     static constexpr std::string_view name = "bzip2";
     static constexpr std::byte first_byte{'B'};
 
-    bzip2_codec();
-    codec_result run(std::span<const std::byte> in, std::span<std::byte> out);
-    void reset();
+    OVERMOUNT_LAZY bzip2_codec();
+    OVERMOUNT_LAZY codec_result run(std::span<const std::byte> in, std::span<std::byte> out);
+    OVERMOUNT_LAZY void reset();
 
 private:
     struct state; // libbz2's stream is a type without a name to declare

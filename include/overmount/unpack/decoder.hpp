@@ -15,17 +15,17 @@ namespace overmount::inline OVERMOUNT_ABI::detail {
 
 // The compression that the first bytes tell: 6 of them, or the whole stream if it is shorter. What has no
 // known magic is `none`. Throws `unsupported_compression` for lz4.
-[[nodiscard]] compression detect_compression(std::span<const std::byte> head);
+OVERMOUNT_LAZY [[nodiscard]] compression detect_compression(std::span<const std::byte> head);
 
 // Decodes a stream of any kind within the limits; a `stream_decoder`.
 class decoder
 {
 public:
-    decoder(compression kind, const limits& bounds);
+    OVERMOUNT_LAZY decoder(compression kind, const limits& bounds);
 
     // A step into an empty output does nothing.
-    [[nodiscard]] decode_result step(std::span<const std::byte> input, std::span<std::byte> output);
-    void finish() const;
+    OVERMOUNT_LAZY [[nodiscard]] decode_result step(std::span<const std::byte> input, std::span<std::byte> output);
+    OVERMOUNT_LAZY void finish() const;
 
     // The output is the input: the caller may leave the decoder out.
     [[nodiscard]] bool passthrough() const noexcept { return std::holds_alternative<copy_decoder>(kind_); }
@@ -33,11 +33,11 @@ public:
 private:
     struct copy_decoder
     {
-        decode_result step(std::span<const std::byte> input, std::span<std::byte> output);
+        OVERMOUNT_LAZY decode_result step(std::span<const std::byte> input, std::span<std::byte> output);
         void finish() const {}
     };
     using any = std::variant<copy_decoder, gzip_decoder, zstd_decoder, xz_decoder, bzip2_decoder>;
-    [[nodiscard]] static any make(compression kind, const limits& bounds);
+    OVERMOUNT_LAZY [[nodiscard]] static any make(compression kind, const limits& bounds);
 
     any kind_;
     std::uint64_t ratio_, ratio_from_;

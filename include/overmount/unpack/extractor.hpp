@@ -35,21 +35,21 @@ class extractor
 public:
     // `root` is empty; `beside` is a directory on the same file system, such as the one that `root` is in: what goes
     // passes through it, under random names. Both outlive this.
-    extractor(int root, int beside, const limits& bounds, bool sync_files);
+    OVERMOUNT_LAZY extractor(int root, int beside, const limits& bounds, bool sync_files);
 
     // What has data of files and must go, because a later entry takes its place, is kept in `aside`, which is made beside
     // the root when it is needed: as `0`, `1` and so on. `on_aside` hears the path that it had.
-    void keep_replaced(std::function<void(std::string_view)> on_aside);
+    OVERMOUNT_LAZY void keep_replaced(std::function<void(std::string_view)> on_aside);
 
-    void begin(const tar::entry& entry);
-    void data(std::uint64_t offset, std::span<const std::byte> bytes);
-    void end();
+    OVERMOUNT_LAZY void begin(const tar::entry& entry);
+    OVERMOUNT_LAZY void data(std::uint64_t offset, std::span<const std::byte> bytes);
+    OVERMOUNT_LAZY void end();
     // The file in the tree that the data of the entry at hand go to, its path without links; empty when none does.
     [[nodiscard]] std::string_view file_path() const noexcept
     {
         return file_ ? std::string_view(file_path_) : std::string_view();
     }
-    [[nodiscard]] tree_notes finish();
+    OVERMOUNT_LAZY [[nodiscard]] tree_notes finish();
 
 private:
     struct attributes
@@ -75,33 +75,33 @@ private:
         std::uint64_t used = 0;
     };
 
-    int parent(const std::string& path);
-    [[nodiscard]] cached_parent* known_parent(const std::string& path) noexcept;
-    unique_fd make_parents(const std::string& path);
-    unique_fd make_implied(int above, const std::string& name);
-    [[nodiscard]] std::string path_below(ino_t above, const std::string& name);
+    OVERMOUNT_LAZY int parent(const std::string& path);
+    OVERMOUNT_LAZY [[nodiscard]] cached_parent* known_parent(const std::string& path) noexcept;
+    OVERMOUNT_LAZY unique_fd make_parents(const std::string& path);
+    OVERMOUNT_LAZY unique_fd make_implied(int above, const std::string& name);
+    OVERMOUNT_LAZY [[nodiscard]] std::string path_below(ino_t above, const std::string& name);
 
-    void put_directory(int above, const std::string& name, bool root);
-    void put_file(int above, const std::string& name);
-    void put_symbolic_link(int above, const std::string& name);
-    void put_hard_link(int above, const std::string& name);
-    void put_node(int above, const std::string& name);
-    void put_whiteout(int above, const std::string& name);
-    void put_opaque();
+    OVERMOUNT_LAZY void put_directory(int above, const std::string& name, bool root);
+    OVERMOUNT_LAZY void put_file(int above, const std::string& name);
+    OVERMOUNT_LAZY void put_symbolic_link(int above, const std::string& name);
+    OVERMOUNT_LAZY void put_hard_link(int above, const std::string& name);
+    OVERMOUNT_LAZY void put_node(int above, const std::string& name);
+    OVERMOUNT_LAZY void put_whiteout(int above, const std::string& name);
+    OVERMOUNT_LAZY void put_opaque();
 
     // Makes a thing, and room for it first where something is there.
     template <class Make>
     void replace(int above, const std::string& name, Make make);
-    void make_room(int above, const std::string& name);
-    [[nodiscard]] bool look_through(int above, const std::string& name, std::vector<ino_t>& inodes) const;
-    void set_owner_and_times(int above, const std::string& name);
-    void finish_node(int above, const std::string& name);
+    OVERMOUNT_LAZY void make_room(int above, const std::string& name);
+    OVERMOUNT_LAZY [[nodiscard]] bool look_through(int above, const std::string& name, std::vector<ino_t>& inodes) const;
+    OVERMOUNT_LAZY void set_owner_and_times(int above, const std::string& name);
+    OVERMOUNT_LAZY void finish_node(int above, const std::string& name);
     template <class Set>
     void set_xattrs(const std::vector<tar::xattr>& xattrs, tar::entry_type type, Set set);
-    void set_xattrs(int fd, const std::vector<tar::xattr>& xattrs, tar::entry_type type);
-    void xattr_refused(const tar::xattr& attribute);
-    void finish_directory(ino_t inode, const directory& made);
-    void drop_needless_whiteouts();
+    OVERMOUNT_LAZY void set_xattrs(int fd, const std::vector<tar::xattr>& xattrs, tar::entry_type type);
+    OVERMOUNT_LAZY void xattr_refused(const tar::xattr& attribute);
+    OVERMOUNT_LAZY void finish_directory(ino_t inode, const directory& made);
+    OVERMOUNT_LAZY void drop_needless_whiteouts();
 
     int root_, beside_;
     unique_fd aside_;

@@ -22,9 +22,9 @@ public:
     static constexpr std::string_view name = "gzip";
     static constexpr std::byte first_byte{0x1f};
 
-    gzip_codec();
-    codec_result run(std::span<const std::byte> in, std::span<std::byte> out);
-    void reset() noexcept;
+    OVERMOUNT_LAZY gzip_codec();
+    OVERMOUNT_LAZY codec_result run(std::span<const std::byte> in, std::span<std::byte> out);
+    OVERMOUNT_LAZY void reset() noexcept;
 
 private:
     // RFC 1952, section 2.3: ten bytes, then what the flags announce.
@@ -42,8 +42,8 @@ private:
     {
         void operator()(inflate_state* state) const noexcept;
     };
-    void take_header_byte(std::byte byte);
-    void next_field();
+    OVERMOUNT_LAZY void take_header_byte(std::byte byte);
+    OVERMOUNT_LAZY void next_field();
 
     std::unique_ptr<inflate_state, release> state_;
     field field_ = field::fixed;
@@ -64,9 +64,9 @@ public:
     static constexpr std::string_view name = "gzip";
     static constexpr std::byte first_byte{0x1f};
 
-    gzip_codec();
-    codec_result run(std::span<const std::byte> in, std::span<std::byte> out);
-    void reset() noexcept;
+    OVERMOUNT_LAZY gzip_codec();
+    OVERMOUNT_LAZY codec_result run(std::span<const std::byte> in, std::span<std::byte> out);
+    OVERMOUNT_LAZY void reset() noexcept;
 
 private:
     struct release

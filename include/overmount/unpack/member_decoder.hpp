@@ -10,7 +10,7 @@
 
 namespace overmount::inline OVERMOUNT_ABI::detail {
 
-[[nodiscard]] inline error decode_error(errc code, std::string_view words)
+OVERMOUNT_LAZY [[nodiscard]] inline error decode_error(errc code, std::string_view words)
 {
     return error(code).at(stage::decode).detail(words);
 }

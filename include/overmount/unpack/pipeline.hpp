@@ -4,6 +4,7 @@
 #include <overmount/concepts/storage_policy.hpp>
 #include <overmount/detail/file_range.hpp>
 #include <overmount/detail/hasher.hpp>
+#include <overmount/detail/new_shared.hpp>
 #include <overmount/detail/ring.hpp>
 #include <overmount/detail/step.hpp>
 #include <overmount/unpack/decoder.hpp>
@@ -29,20 +30,18 @@ struct layer_facts
     }
 };
 
-// A layer on its way into a storage, shared by the three steps and by the coroutine that waits for them.
-template <diff_writer Writer>
-struct layer_work
+// A layer on its way, whoever writes it: what is not the storage's is compiled once.
+struct layer_flow
 {
     // Who reads the tar, in this order.
     static constexpr std::size_t hashing = 1, writing = 2;
 
-    layer_work(Writer opened, layer_facts known, const limits& within)
-        : writer(std::move(opened)), facts(std::move(known)), bounds(within), diff_hash(facts.algorithm())
+    OVERMOUNT_LAZY layer_flow(layer_facts known, const limits& within)
+        : facts(std::move(known)), bounds(within), diff_hash(facts.algorithm())
     {}
 
     // Called on a worker with the number of bytes read so far, after each piece.
     std::function<void(std::uint64_t)> progress = [](std::uint64_t) {};
-    Writer writer;
     const layer_facts facts;
     const limits bounds;
     ring tar{2}; // from the decode step to the hash step and the write step
@@ -56,6 +55,17 @@ struct layer_work
     std::uint64_t bytes = 0; // of the tar
 };
 
+// The same on its way into a storage, shared by the three steps and by the coroutine that waits for them.
+template <diff_writer Writer>
+struct layer_work : layer_flow
+{
+    layer_work(Writer opened, layer_facts known, const limits& within)
+        : layer_flow(std::move(known), within), writer(std::move(opened))
+    {}
+
+    Writer writer;
+};
+
 // A blob in a file, read by offset.
 class file_input
 {
@@ -63,7 +73,7 @@ public:
     explicit file_input(file_range bytes) : bytes_(std::move(bytes)) {}
     void wakes(const std::weak_ptr<step>&) noexcept {} // it never lacks anything
     // As `file_range::read`, one piece after the other; never nothing.
-    [[nodiscard]] std::optional<std::size_t> read(std::span<std::byte> into)
+    OVERMOUNT_LAZY [[nodiscard]] std::optional<std::size_t> read(std::span<std::byte> into)
     {
         const std::size_t count = bytes_.read(position_, into);
         position_ += count;
@@ -81,11 +91,11 @@ private:
 //
 // An input's `read` gives the number of bytes read, 0 at the end, and nothing where it has to be asked again after a
 // `notify` of the step that `wakes` was told.
-template <class Input, diff_writer Writer>
+template <class Input>
 class decode_step final : public step
 {
 public:
-    decode_step(std::shared_ptr<layer_work<Writer>> work, Input input, std::shared_ptr<step> next)
+    decode_step(std::shared_ptr<layer_flow> work, Input input, std::shared_ptr<step> next)
         : work_(std::move(work)), input_(std::move(input)), next_(std::move(next))
     {}
 
@@ -213,7 +223,7 @@ private:
 
     static constexpr std::size_t piece_size = 128 << 10; // less than a buffer of the ring
 
-    std::shared_ptr<layer_work<Writer>> work_;
+    std::shared_ptr<layer_flow> work_;
     Input input_;
     std::shared_ptr<step> next_;
     std::unique_ptr<std::byte[]> piece_ = std::make_unique_for_overwrite<std::byte[]>(piece_size);
@@ -228,11 +238,10 @@ private:
 
 // Between the two: hashes the tar. A step of its own, so that whichever worker is free does it: the one that decodes
 // where writing is slower, the one that writes where decoding is.
-template <diff_writer Writer>
 class hash_step final : public step
 {
 public:
-    hash_step(std::shared_ptr<layer_work<Writer>> work, std::shared_ptr<step> next)
+    hash_step(std::shared_ptr<layer_flow> work, std::shared_ptr<step> next)
         : work_(std::move(work)), next_(std::move(next))
     {}
 
@@ -240,7 +249,7 @@ private:
     step_state resume(const stop_flag& stop) override
     {
         stop.throw_if_stopped();
-        constexpr auto me = layer_work<Writer>::hashing;
+        constexpr auto me = layer_flow::hashing;
         const auto bytes = work_->tar.front(me);
         if (bytes.empty()) {
             if (!work_->tar.at_end(me))
@@ -254,7 +263,7 @@ private:
         return step_state::again;
     }
 
-    std::shared_ptr<layer_work<Writer>> work_;
+    std::shared_ptr<layer_flow> work_;
     std::shared_ptr<step> next_;
 };
 
@@ -306,10 +315,10 @@ private:
 template <class Input, diff_writer Writer>
 [[nodiscard]] std::shared_ptr<step_group> layer_steps(std::shared_ptr<layer_work<Writer>> work, Input input)
 {
-    auto group = std::make_shared<step_group>();
-    auto last = std::make_shared<write_step<Writer>>(work);
-    auto middle = std::make_shared<hash_step<Writer>>(work, last);
-    auto first = std::make_shared<decode_step<Input, Writer>>(work, std::move(input), middle);
+    auto group = new_shared<step_group>();
+    auto last = new_shared<write_step<Writer>>(work);
+    auto middle = new_shared<hash_step>(work, last);
+    auto first = new_shared<decode_step<Input>>(work, std::move(input), middle);
     last->comes_after(first.get());
     first->input().wakes(first);
     group->add(std::move(first));

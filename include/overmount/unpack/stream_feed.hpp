@@ -21,7 +21,7 @@ public:
 
     // Reads to the end of the stream; a failure reaches the reader behind the bytes before it. To run beside
     // the reader, in one group with it.
-    static asio::awaitable<void> run(std::shared_ptr<stream_feed> self, byte_stream from)
+    OVERMOUNT_LAZY static asio::awaitable<void> run(std::shared_ptr<stream_feed> self, byte_stream from)
     {
         std::exception_ptr failure;
         std::optional<semaphore::permit> permit;
@@ -43,21 +43,21 @@ public:
     }
 
     // Whom to notify when there is more.
-    void wakes(std::weak_ptr<step> reader)
+    OVERMOUNT_LAZY void wakes(std::weak_ptr<step> reader)
     {
         const std::lock_guard guard(mutex_);
         reader_ = std::move(reader);
     }
 
     // The reader: the bytes at hand, none at the end of the stream; nothing where it has to wait.
-    [[nodiscard]] std::optional<std::span<const std::byte>> front() const
+    OVERMOUNT_LAZY [[nodiscard]] std::optional<std::span<const std::byte>> front() const
     {
         const auto bytes = ring_.front();
         if (bytes.empty() && !ring_.finished())
             return std::nullopt;
         return bytes.empty() ? bytes : bytes.subspan(taken_);
     }
-    void consume(std::size_t count) noexcept
+    OVERMOUNT_LAZY void consume(std::size_t count) noexcept
     {
         taken_ += count;
         if (count == 0 || taken_ < ring_.front().size())
@@ -66,7 +66,7 @@ public:
         auto permit = std::exchange(permits_[popped_++ % buffers], std::nullopt);
         ring_.pop();
     }
-    [[nodiscard]] std::optional<std::size_t> read(std::span<std::byte> into)
+    OVERMOUNT_LAZY [[nodiscard]] std::optional<std::size_t> read(std::span<std::byte> into)
     {
         const auto bytes = front();
         if (!bytes)
@@ -79,7 +79,7 @@ public:
 
 private:
     // The filled part of a buffer, if there is any.
-    void hand_over(std::optional<semaphore::permit>& permit, std::size_t& size)
+    OVERMOUNT_LAZY void hand_over(std::optional<semaphore::permit>& permit, std::size_t& size)
     {
         if (size == 0)
             return;
@@ -87,7 +87,7 @@ private:
         ring_.push(std::exchange(size, 0));
         wake();
     }
-    void wake()
+    OVERMOUNT_LAZY void wake()
     {
         std::shared_ptr<step> reader;
         {

@@ -16,9 +16,9 @@ public:
     static constexpr std::string_view name = "xz";
     static constexpr std::byte first_byte{0xfd};
 
-    explicit xz_codec(std::uint64_t memory);
-    codec_result run(std::span<const std::byte> in, std::span<std::byte> out);
-    void reset();
+    OVERMOUNT_LAZY explicit xz_codec(std::uint64_t memory);
+    OVERMOUNT_LAZY codec_result run(std::span<const std::byte> in, std::span<std::byte> out);
+    OVERMOUNT_LAZY void reset();
 
 private:
     struct state; // liblzma's stream is a type without a name to declare

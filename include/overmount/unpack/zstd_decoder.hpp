@@ -13,16 +13,16 @@ namespace overmount::inline OVERMOUNT_ABI::detail {
 
 // Whether up to four bytes begin a zstd frame, or a skippable one. Frames of zstd before 0.8, which the
 // library might still read, do not count.
-[[nodiscard]] bool begins_zstd(std::span<const std::byte> head) noexcept;
+OVERMOUNT_LAZY [[nodiscard]] bool begins_zstd(std::span<const std::byte> head) noexcept;
 
 // Any number of frames, skippable ones anywhere, checksums checked. Holds the window of the frame; the
 // frame's own header decides that, so a larger one than the limit is refused before anything is allocated.
 class zstd_decoder
 {
 public:
-    explicit zstd_decoder(std::uint64_t window);
-    decode_result step(std::span<const std::byte> input, std::span<std::byte> output);
-    void finish() const;
+    OVERMOUNT_LAZY explicit zstd_decoder(std::uint64_t window);
+    OVERMOUNT_LAZY decode_result step(std::span<const std::byte> input, std::span<std::byte> output);
+    OVERMOUNT_LAZY void finish() const;
 
 private:
     struct release
@@ -36,7 +36,7 @@ private:
         inside,
         between,
     };
-    void add_to_head(std::byte byte);
+    OVERMOUNT_LAZY void add_to_head(std::byte byte);
 
     place place_ = place::start;
     bool more_ = false; // the output was filled: there may be more

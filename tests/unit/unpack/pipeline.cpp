@@ -230,9 +230,9 @@ TEST_CASE("an input may have nothing for the moment")
     auto layer = std::make_shared<work>(memory_writer(&got), layer_facts(), om::limits());
     om::worker_pool pool(2);
     auto last = std::make_shared<write_step<memory_writer>>(layer);
-    auto middle = std::make_shared<hash_step<memory_writer>>(layer, last);
+    auto middle = std::make_shared<hash_step>(layer, last);
     auto first =
-        std::make_shared<decode_step<halting_input, memory_writer>>(layer, halting_input(blob), middle);
+        std::make_shared<decode_step<halting_input>>(layer, halting_input(blob), middle);
     last->comes_after(first.get());
     std::atomic<bool> ended = false;
     // Someone outside who says again and again that there may be more.
