@@ -385,9 +385,7 @@ OVERMOUNT_LAZY inline void read_json(std::string_view text, const limits& bounds
     if (text.find('\0') != std::string_view::npos || text.starts_with("\xef\xbb\xbf"))
         throw error(errc::malformed_json).at(at);
     json_reader reader(root, bounds, code, at);
-    // As nlohmann::json::sax_parse does, without the readers of binary forms that this would have compiled.
-    auto input = nlohmann::detail::input_adapter(text);
-    nlohmann::detail::parser<nlohmann::json, decltype(input)>(std::move(input)).sax_parse(&reader);
+    nlohmann::json::sax_parse(text, &reader);
 }
 
 } // namespace overmount::inline OVERMOUNT_ABI::detail

@@ -3,9 +3,10 @@
 
 #include <overmount/detail/fs.hpp>
 #include <overmount/detail/json.hpp>
-#include <overmount/detail/json_writer.hpp>
 #include <overmount/digest.hpp>
 #include <overmount/storage/diff_record.hpp>
+
+#include <nlohmann/json.hpp>
 
 #include <optional>
 
@@ -42,9 +43,9 @@ OVERMOUNT_LAZY inline void read_record(std::string_view json, const json_field& 
     }
 }
 
-OVERMOUNT_LAZY inline std::vector<std::string> encoded_paths(const std::vector<std::string>& paths)
+OVERMOUNT_LAZY inline nlohmann::json encoded_paths(const std::vector<std::string>& paths)
 {
-    std::vector<std::string> out;
+    auto out = nlohmann::json::array();
     for (const std::string& path : paths)
         out.push_back(percent_encode(path));
     return out;
@@ -73,21 +74,20 @@ OVERMOUNT_LAZY inline durability parse_durability(const std::string& name)
 
 OVERMOUNT_LAZY_BODY std::string diff_record::to_json() const
 {
-    return detail::json_writer()
-        .text("boot_id", boot)
-        .number("bytes", bytes)
-        .number("entries", entries)
-        .text("form", form)
-        .texts("implied", detail::encoded_paths(implied))
-        .flag("implied_root", implied_root)
-        .flag("opaque_root", opaque_root)
-        .text("owners", owners)
-        .flag("skipped_xattrs", skipped_xattrs)
-        .text("sync", to_string(sync))
-        .number("version", 1)
-        .texts("whiteout_directories", detail::encoded_paths(whiteout_directories))
-        .text("xattrs", xattrs)
-        .string();
+    return nlohmann::json{{"version", 1},
+                          {"form", form},
+                          {"xattrs", xattrs},
+                          {"owners", owners},
+                          {"sync", to_string(sync)},
+                          {"boot_id", boot},
+                          {"entries", entries},
+                          {"bytes", bytes},
+                          {"implied_root", implied_root},
+                          {"opaque_root", opaque_root},
+                          {"skipped_xattrs", skipped_xattrs},
+                          {"implied", detail::encoded_paths(implied)},
+                          {"whiteout_directories", detail::encoded_paths(whiteout_directories)}}
+        .dump();
 }
 
 OVERMOUNT_LAZY_BODY diff_record diff_record::parse(std::string_view json)

@@ -42,14 +42,13 @@ OVERMOUNT_LAZY_BODY mount_record mount_table::add(const digest& image, const std
     for (const char* part : {"target", "upper", "work", "empty"})
         make_directory(made.get(), part, 0755);
     write_file(made.get(), "record.json",
-               json_writer()
-                   .text("boot_id", record.boot)
-                   .text("id", record.id)
-                   .text("image", record.image.string())
-                   .number("mount_namespace", record.mount_namespace)
-                   .text("target", percent_encode(record.target))
-                   .flag("writable", record.writable)
-                   .string());
+               nlohmann::json{{"id", record.id},
+                              {"image", record.image.string()},
+                              {"target", percent_encode(record.target)},
+                              {"writable", record.writable},
+                              {"boot_id", record.boot},
+                              {"mount_namespace", record.mount_namespace}}
+                   .dump());
     rename_over(store_->staging(), whole.name(), store_->mounts(), record.id);
     whole.moved();
     return record;
@@ -152,7 +151,7 @@ OVERMOUNT_LAZY_BODY bool mount_table::ensure_correction(const chain_id& top, con
             wanted.write(open_directory(staging.fd.get(), "correction").get());
             rename_into_place(staging.fd.get(), "correction", layer.get(), "correction");
         }
-        write_file(staging.fd.get(), "correction.json", json_writer().flag("needed", wanted.needed()).string());
+        write_file(staging.fd.get(), "correction.json", nlohmann::json{{"needed", wanted.needed()}}.dump());
         rename_over(staging.fd.get(), "correction.json", layer.get(), "correction.json");
     } catch (...) {
         try {

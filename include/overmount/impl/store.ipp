@@ -6,6 +6,8 @@
 
 #include <fcntl.h>
 
+#include <nlohmann/json.hpp>
+
 
 #include <algorithm>
 #include <list>
@@ -89,12 +91,15 @@ OVERMOUNT_LAZY_BODY void store::check_header(std::string_view form)
                 throw error(errc::not_a_repository)
                     .subject(base_.string())
                     .detail("the directory is not empty and has no repository.json");
-        json_writer features, header;
-        features.texts("compatible", {}).texts("incompatible", {}).texts("read_only_compatible", {});
-        header.object("features", features).texts("forms", {std::string(form)}).number("version", 1);
+        const nlohmann::json header{{"version", 1},
+                                    {"features",
+                                     {{"compatible", nlohmann::json::array()},
+                                      {"read_only_compatible", nlohmann::json::array()},
+                                      {"incompatible", nlohmann::json::array()}}},
+                                    {"forms", {form}}};
         // Two processes may make it at the same time: both write the same, and one rename wins.
         draft mine(base_fd_.get(), "repository.json.");
-        write_file(base_fd_.get(), mine.name(), header.string());
+        write_file(base_fd_.get(), mine.name(), header.dump());
         if (rename_into_place(base_fd_.get(), mine.name(), base_fd_.get(), "repository.json"))
             mine.moved();
         text = read_file(base_fd_.get(), "repository.json", record_limit);
@@ -212,13 +217,10 @@ OVERMOUNT_LAZY_BODY void store::put_layers(std::span<const std::pair<chain_id, l
 {
     std::vector<directory_record> records;
     for (const auto& [chain, layer] : layers) {
-        json_writer content;
-        content.text("diff_id", layer.diff.string());
+        nlohmann::json content{{"diff_id", layer.diff.string()}, {"parent", nullptr}};
         if (layer.parent)
-            content.text("parent", layer.parent->string());
-        else
-            content.null("parent");
-        records.push_back({chain.value(), content.string()});
+            content["parent"] = layer.parent->string();
+        records.push_back({chain.value(), content.dump()});
     }
     put_directories(layers_.get(), "layer.json", records, sync);
 }
@@ -365,18 +367,17 @@ OVERMOUNT_LAZY inline std::string tag_file(std::string_view name) { return diges
 
 OVERMOUNT_LAZY_BODY void store::put_tag(const tag_record& record, durability sync)
 {
-    json_writer content;
-    const auto add = [&content](std::string_view name, const std::optional<digest>& id) {
-        if (id)
-            content.text(name, id->string());
-        else
-            content.null(name);
-    };
-    add("image", record.image);
-    add("index", record.index);
-    add("manifest", record.manifest);
-    content.text("name", record.name).text("source", percent_encode(record.source)).text("time", record.time);
-    put_record(tags_.get(), tag_file(record.name), content.string(), sync, true);
+    nlohmann::json content{{"name", record.name},
+                           {"image", record.image.string()},
+                           {"manifest", nullptr},
+                           {"index", nullptr},
+                           {"source", percent_encode(record.source)},
+                           {"time", record.time}};
+    if (record.manifest)
+        content["manifest"] = record.manifest->string();
+    if (record.index)
+        content["index"] = record.index->string();
+    put_record(tags_.get(), tag_file(record.name), content.dump(), sync, true);
 }
 
 OVERMOUNT_LAZY inline tag_record parse_tag(std::string_view text)
