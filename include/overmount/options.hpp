@@ -82,7 +82,8 @@ public:
         wanted_ = std::move(value);
         return *this;
     }
-    /// Hears of every piece that was read; called on workers, several at a time.
+    /// Hears of every piece that was read; called on workers, several at a time. See `worker_pool` on what a worker has
+    /// for itself.
     import_options& progress(std::function<void(const layer_progress&)> observer)
     {
         progress_ = std::move(observer);

@@ -74,6 +74,9 @@ private:
     mode_t before_ = 0;
 };
 
+// What the umask of the process leaves of a mode, whichever thread asks: for what is not of the repository.
+OVERMOUNT_LAZY [[nodiscard]] mode_t by_umask_of_process(mode_t mode);
+
 // A path that counts from the working directory of the process, whichever thread asks: workers have their own.
 OVERMOUNT_LAZY [[nodiscard]] std::string from_working_directory(const std::string& path);
 

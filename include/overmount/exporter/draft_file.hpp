@@ -20,8 +20,9 @@ public:
     OVERMOUNT_LAZY explicit draft_file(std::shared_ptr<const unique_fd> directory)
         : directory_(std::move(directory)), name_(".overmount-" + random_id()),
           fd_(new_shared<unique_fd>(check(::openat(directory_->get(), name_.c_str(),
-                                                         O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0666),
-                                                "create", name_)))
+                                                   O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW,
+                                                   by_umask_of_process(0666)),
+                                          "create", name_)))
     {
     }
     draft_file(const draft_file&) = delete;

@@ -304,13 +304,28 @@ OVERMOUNT_LAZY_BODY void extractor::put_directory(int above, const std::string& 
 OVERMOUNT_LAZY_BODY void extractor::put_file(int above, const std::string& name)
 {
     // Nobody else can enter the directories above: the mode may be there before the owner and the data are.
-    has_mode_ = exact_modes::now() && (entry_->mode & ~0777u) == 0;
+    has_mode_ = exact_modes_hold_ && exact_modes::now() && (entry_->mode & ~0777u) == 0;
     const mode_t mode = has_mode_ ? entry_->mode : 0600;
     replace(above, name, [&] {
         file_.reset(::openat(above, name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode));
         return file_ ? 0 : -1;
     });
     file_path_ = path_in(directories_.at(above_).path, name);
+    if (has_mode_)
+        look_at_mode(mode);
+}
+
+// A default ACL that this side does not see (NFSv4), or a file system in user space with a umask of its own, may give another
+// mode than was asked for. A look at the first file with each bit tells.
+OVERMOUNT_LAZY_BODY void extractor::look_at_mode(mode_t mode)
+{
+    if (mode_seen_ && (mode & ~bits_seen_) == 0)
+        return;
+    struct stat status;
+    check(::fstat(file_.get(), &status), "stat");
+    has_mode_ = exact_modes_hold_ = (status.st_mode & 07777) == mode;
+    mode_seen_ = true;
+    bits_seen_ |= mode;
 }
 
 OVERMOUNT_LAZY_BODY void extractor::data(std::uint64_t offset, std::span<const std::byte> bytes)

@@ -13,6 +13,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <charconv>
 #include <climits>
 #include <cstdio>
 #include <memory>
@@ -231,11 +232,15 @@ OVERMOUNT_LAZY_BODY std::optional<std::vector<std::string>> list_small_directory
     if (!fd)
         return std::nullopt;
     std::vector<std::string> names;
-    const directory_stream stream = stream_of(std::move(fd));
-    while (const dirent* found = next_entry(stream.get())) {
-        if (names.size() == most)
-            return std::nullopt;
-        names.emplace_back(found->d_name);
+    try {
+        const directory_stream stream = stream_of(std::move(fd));
+        while (const dirent* found = next_entry(stream.get())) {
+            if (names.size() == most)
+                return std::nullopt;
+            names.emplace_back(found->d_name);
+        }
+    } catch (const error&) { // who needs an answer asks for single names
+        return std::nullopt;
     }
     return names;
 }
@@ -301,16 +306,33 @@ OVERMOUNT_DECL exact_modes::~exact_modes()
     ::umask(before_);
 }
 
+OVERMOUNT_LAZY_BODY mode_t by_umask_of_process(mode_t mode)
+{
+    // Of its first thread. Without such a line the caller's counts, as for any file.
+    const std::string status = read_file(AT_FDCWD, "/proc/self/status", 1 << 20).value_or("");
+    constexpr std::string_view key = "\nUmask:\t";
+    unsigned umask = 0;
+    if (const auto at = status.find(key); at != std::string::npos)
+        std::from_chars(status.data() + at + key.size(), status.data() + status.size(), umask, 8);
+    return mode & ~static_cast<mode_t>(umask);
+}
+
 OVERMOUNT_LAZY_BODY std::string from_working_directory(const std::string& path)
 {
     if (path.empty() || path.starts_with('/'))
         return path;
     // /proc/self is the process, that is its first thread; where that one has ended, or without /proc, the caller's counts.
-    std::array<char, PATH_MAX> directory;
-    const ssize_t size = ::readlink("/proc/self/cwd", directory.data(), directory.size());
-    if (size <= 0 || static_cast<std::size_t>(size) == directory.size())
+    constexpr const char* link = "/proc/self/cwd";
+    struct stat there, named;
+    if (::stat(link, &there) != 0)
         return path;
-    return std::string(directory.data(), static_cast<std::size_t>(size)) + "/" + path;
+    std::array<char, PATH_MAX> text;
+    const ssize_t size = ::readlink(link, text.data(), text.size());
+    const std::string directory(text.data(), static_cast<std::size_t>(std::max<ssize_t>(size, 0)));
+    // The text of a directory that was removed, or that cannot be reached by its path, names another one or none.
+    const bool right = size > 0 && static_cast<std::size_t>(size) < text.size() && ::stat(directory.c_str(), &named) == 0 &&
+                       named.st_dev == there.st_dev && named.st_ino == there.st_ino;
+    return (right ? directory : link) + "/" + path;
 }
 
 OVERMOUNT_LAZY_BODY bool rename_into_place(int from, const std::string& name, int to, const std::string& new_name)

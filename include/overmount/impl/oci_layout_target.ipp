@@ -74,7 +74,7 @@ private:
     OVERMOUNT_LAZY
     std::shared_ptr<const unique_fd> open_folder(std::shared_ptr<const unique_fd> parent, const std::string& name)
     {
-        if (::mkdirat(parent->get(), name.c_str(), 0777) == 0)
+        if (::mkdirat(parent->get(), name.c_str(), by_umask_of_process(0777)) == 0)
             made_.push_back({parent, name, AT_REMOVEDIR});
         else if (errno != EEXIST)
             throw_errno("mkdir", name);

@@ -16,8 +16,8 @@ OVERMOUNT_LAZY_BODY void step::notify() noexcept
         } else if (now == place::running) {
             if (place_.compare_exchange_weak(now, place::notified))
                 return;
-        } else {
-            return;
+        } else if (now == place::outside || place_.compare_exchange_weak(now, now)) {
+            return; // written, though it stays the same: whoever runs the step next sees what was done before
         }
     }
 }
@@ -27,7 +27,7 @@ OVERMOUNT_LAZY_BODY void step::run() noexcept
     step_group& group = *group_;
     auto state = step_state::done;
     do {
-        place_ = place::running;
+        place_.exchange(place::running); // reads the last notification, and what was done before it
         const bool last = group.stop_.stopped();
         try {
             state = resume(group.stop_);

@@ -83,6 +83,7 @@ private:
 
     OVERMOUNT_LAZY void put_directory(int above, const std::string& name, bool root);
     OVERMOUNT_LAZY void put_file(int above, const std::string& name);
+    OVERMOUNT_LAZY void look_at_mode(mode_t mode);
     OVERMOUNT_LAZY void put_symbolic_link(int above, const std::string& name);
     OVERMOUNT_LAZY void put_hard_link(int above, const std::string& name);
     OVERMOUNT_LAZY void put_node(int above, const std::string& name);
@@ -117,7 +118,10 @@ private:
     const tar::entry* entry_ = nullptr;
     unique_fd file_;
     std::string file_path_;
-    bool has_mode_ = false; // the file, since it was made
+    bool has_mode_ = false;       // the file, since it was made
+    bool exact_modes_hold_ = true; // here: a file system may cut the mode, or add to it
+    bool mode_seen_ = false;
+    mode_t bits_seen_ = 0;        // of modes that came out as they were given
 
     std::vector<cached_parent> parents_;
     std::uint64_t clock_ = 0;

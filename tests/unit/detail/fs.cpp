@@ -227,6 +227,38 @@ TEST_CASE("a path counts from the working directory of the process, also on a th
     CHECK(empty.empty());
 }
 
+TEST_CASE("a path counts from a working directory that is gone as from one that is there: it leads to nothing", "[fs]")
+{
+    const scratch_directory scratch;
+    const fs::path before = fs::current_path();
+    fs::create_directory(scratch / "gone");
+    fs::create_directories(scratch / "gone (deleted)/sub");
+    fs::current_path(scratch / "gone");
+    fs::remove(scratch / "gone");
+    const std::string path = overmount::detail::from_working_directory("sub");
+    const bool there = fs::exists(path);
+    fs::current_path(before);
+    CHECK_FALSE(there);
+    CHECK(path == "/proc/self/cwd/sub");
+}
+
+TEST_CASE("the umask of the process counts for what is not of the repository, also on a thread that has its own", "[fs]")
+{
+    const mode_t before = ::umask(022);
+    mode_t first = 0, second = 0;
+    std::thread worker([&] {
+        overmount::detail::own_fs_attributes();
+        ::umask(0);
+        first = overmount::detail::by_umask_of_process(0666);
+    });
+    worker.join();
+    ::umask(027);
+    second = overmount::detail::by_umask_of_process(0777);
+    ::umask(before);
+    CHECK(first == 0644);
+    CHECK(second == 0750);
+}
+
 TEST_CASE("a directory is listed where it is small", "[fs]")
 {
     const scratch_directory scratch;

@@ -145,6 +145,8 @@ TEST_CASE("a diff of an earlier boot that was never synced is not contained")
         record.boot = "another boot";
         write(kept(place, tar) / "diff.json", record.to_json());
         CHECK(place.storage().contains(place.id(tar)) == (sync != om::durability::none));
+        if (sync == om::durability::none)
+            CHECK_THROWS_AS(place.storage().record(place.id(tar)), om::error);
     }
 }
 
