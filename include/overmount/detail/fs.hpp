@@ -51,6 +51,10 @@ OVERMOUNT_LAZY void write_all(int fd, std::span<const std::byte> bytes, const ch
 OVERMOUNT_LAZY [[nodiscard]] std::optional<std::string> read_file(int parent, const std::string& name, std::uint64_t limit);
 OVERMOUNT_LAZY void write_file(int parent, const std::string& name, std::string_view content);
 
+// Makes the kernel's table of this process's open files large enough for `count`, best before there are threads: where there
+// are, each time that the table grows, whoever opens a file waits for all processors (RCU), for ten milliseconds or more.
+void reserve_descriptors(int count) noexcept;
+
 // Gives the calling thread a working directory, a root and a umask of its own, unshare(2), CLONE_FS; does nothing where
 // the kernel or a filter forbids it.
 void own_fs_attributes() noexcept;

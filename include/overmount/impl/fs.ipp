@@ -288,6 +288,12 @@ OVERMOUNT_LAZY_BODY void write_file(int parent, const std::string& name, std::st
     write_all(fd.get(), std::as_bytes(std::span(content)));
 }
 
+OVERMOUNT_DECL void reserve_descriptors(int count) noexcept
+{
+    const unique_fd any(::open("/", O_PATH | O_CLOEXEC));
+    const unique_fd last(any ? ::fcntl(any.get(), F_DUPFD_CLOEXEC, count - 1) : -1); // fails above the limit of the process
+}
+
 OVERMOUNT_DECL void own_fs_attributes() noexcept { exact_modes::own_ = ::unshare(CLONE_FS) == 0; }
 
 OVERMOUNT_DECL exact_modes::exact_modes() noexcept

@@ -60,6 +60,7 @@ struct worker_pool::state
 {
     OVERMOUNT_LAZY explicit state(unsigned workers)
     {
+        detail::reserve_descriptors(1024); // two a layer of the largest image
         try {
             for (unsigned i = 0; i < std::max(workers, 1u); ++i) {
                 threads.emplace_back([work = work] {

@@ -259,6 +259,25 @@ TEST_CASE("the umask of the process counts for what is not of the repository, al
     CHECK(second == 0750);
 }
 
+TEST_CASE("room for descriptors is made without keeping any, and whether or not there may be so many", "[fs]")
+{
+    const auto open_files = [] { return std::distance(fs::directory_iterator("/proc/self/fd"), fs::directory_iterator()); };
+    const auto table = [] {
+        std::ifstream status("/proc/self/status");
+        std::string word;
+        while (status >> word && word != "FDSize:")
+            ;
+        long size = 0;
+        status >> size;
+        return size;
+    };
+    const auto before = open_files();
+    overmount::detail::reserve_descriptors(500);
+    CHECK(table() >= 500);
+    overmount::detail::reserve_descriptors(1 << 30);
+    CHECK(open_files() == before);
+}
+
 TEST_CASE("a directory is listed where it is small", "[fs]")
 {
     const scratch_directory scratch;
