@@ -395,6 +395,44 @@ TEST_CASE("a thread with a umask of its own gives each file its mode, whatever t
     CHECK(made.mode("set") == 0777);
 }
 
+TEST_CASE("a file has its mode where the file system gives another one than open is asked for")
+{
+    const scratch_directory scratch;
+    std::filesystem::create_directory(scratch / "root");
+    const unique_fd root(::open((scratch / "root").c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    const unique_fd beside(::open(scratch.path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    // user::rwx, group::r-x, other::---
+    const std::string acl("\x02\0\0\0"
+                          "\x01\0\x07\0\xff\xff\xff\xff\x04\0\x05\0\xff\xff\xff\xff\x20\0\0\0\xff\xff\xff\xff",
+                          28);
+    bool cuts = false;
+    std::thread worker([&] {
+        overmount::detail::own_fs_attributes();
+        const overmount::detail::exact_modes of_entries;
+        overmount::detail::extractor files(root.get(), beside.get(), {}, false);
+        // Behind the look at the root, as with an ACL that only the server of a network file system sees.
+        cuts = ::fsetxattr(root.get(), "system.posix_acl_default", acl.data(), acl.size(), 0) == 0;
+        tar::entry entry;
+        for (const auto& [name, mode] : {std::pair("a", 0600u), {"b", 0666u}, {"c", 0644u}}) {
+            entry.path = name;
+            entry.mode = mode;
+            entry.uid = ::geteuid();
+            entry.gid = ::getegid();
+            files.begin(entry);
+            files.end();
+        }
+    });
+    worker.join();
+    if (!cuts)
+        OVERMOUNT_SKIP("the file system has no ACLs");
+    struct stat status{};
+    for (const auto& [name, mode] : {std::pair("a", 0600u), {"b", 0666u}, {"c", 0644u}}) {
+        INFO(name);
+        REQUIRE(::fstatat(root.get(), name, &status, 0) == 0);
+        CHECK((status.st_mode & 07777) == mode);
+    }
+}
+
 TEST_CASE("links, pipes and devices have their owner, mode and time")
 {
     NEEDS_ROOT();
