@@ -30,6 +30,7 @@ LOWER = {
     "overmount/storage/diff_record.hpp": "values",
     "overmount/tar/entry.hpp": "values",
     "overmount/unpack/extractor.hpp": "tar",
+    "overmount/unpack/unfinished_files.hpp": "tar",
 }
 REPOSITORY_FILES = {"repository", "image", "asset", "options"}
 MAX_LINES = 400

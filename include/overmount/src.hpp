@@ -21,6 +21,7 @@
 #include <overmount/impl/documents.ipp>
 #include <overmount/impl/error.ipp>
 #include <overmount/impl/extractor.ipp>
+#include <overmount/impl/unfinished_files.ipp>
 #include <overmount/impl/framing.ipp>
 #include <overmount/impl/fs.ipp>
 #include <overmount/impl/gzip_decoder.ipp>

@@ -37,8 +37,9 @@ public:
 
 private:
     friend class detail::step;
-    // Whether jobs wait for a worker. A hint: it may be otherwise by now.
+    // Whether jobs wait for a worker, or a worker for jobs. Hints: it may be otherwise by now.
     OVERMOUNT_LAZY [[nodiscard]] bool has_jobs() const noexcept;
+    OVERMOUNT_LAZY [[nodiscard]] bool has_idle() const noexcept;
 
     struct queue;
     struct state;

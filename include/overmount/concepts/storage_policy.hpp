@@ -83,6 +83,23 @@ concept diff_writer = std::movable<Writer> && requires(Writer& writer, std::span
     { writer.publish(id) } -> std::same_as<bool>;          // one rename; false when the diff was there already
 };
 
+/// A writer that leaves to another worker what can be done beside its own work.
+///
+/// Guarantees:
+/// - `write_part` takes bytes from the front of `bytes`, and puts into the rest, which was empty, what is left to do for
+///   them; false where it is to be called again with what is left of them. The rest points into these bytes. `write` is
+///   the same with each rest run at once.
+/// - `run` may be called by another worker, while the writer goes on. The rests of a writer are run one after the other, in
+///   the order in which they were made, and all before `finish`. It throws what the writer would have thrown, and leaves
+///   the rest empty. A rest that is dropped does nothing.
+template <class Writer>
+concept spreading_writer =
+    diff_writer<Writer> && std::default_initializable<typename Writer::rest> &&
+    requires(Writer& writer, std::span<const std::byte>& bytes, typename Writer::rest& rest) {
+        { writer.write_part(bytes, rest) } -> std::same_as<bool>;
+        rest.run();
+    };
+
 /// What is kept of a diff, and how it is written and found again.
 ///
 /// Guarantees:

@@ -22,7 +22,7 @@ namespace overmount::inline OVERMOUNT_ABI::detail {
 class ring
 {
 public:
-    static constexpr std::size_t most_readers = 2;
+    static constexpr std::size_t most_readers = 3;
 
     explicit ring(std::size_t readers = 1, std::size_t buffers = 4, std::size_t size = 256 * 1024)
         : last_(std::clamp<std::size_t>(readers, 1, most_readers)), size_(size), fill_(buffers),

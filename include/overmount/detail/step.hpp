@@ -34,6 +34,9 @@ public:
 protected:
     step() = default;
 
+    // Whether another worker would take more work now. Not where steps run on one thread in turn.
+    OVERMOUNT_LAZY [[nodiscard]] bool has_help() const noexcept;
+
 private:
     friend class step_group;
     // On a worker. When the flag is raised, the step has this one run to leave things in order.

@@ -3,7 +3,6 @@
 
 #include <overmount/tar/path.hpp>
 #include <overmount/tar/whiteout.hpp>
-#include <overmount/tar/xattr_rules.hpp>
 #include <overmount/unpack/extractor.hpp>
 
 #include <fcntl.h>
@@ -11,7 +10,6 @@
 #include <sys/xattr.h>
 
 #include <algorithm>
-#include <array>
 #include <unordered_set>
 #include <utility>
 
@@ -22,12 +20,6 @@ inline constexpr int parent_flags = O_PATH | O_DIRECTORY;
 inline bool is_whiteout(const struct stat& status) noexcept
 {
     return S_ISCHR(status.st_mode) && status.st_rdev == 0;
-}
-
-inline std::array<timespec, 2> times_of(const tar::timestamp& time) noexcept
-{
-    const timespec value{static_cast<time_t>(time.seconds), static_cast<long>(time.nanoseconds)};
-    return {value, value};
 }
 
 OVERMOUNT_LAZY_BODY extractor::extractor(int root, int beside, const limits& bounds, bool sync_files)
@@ -252,12 +244,12 @@ OVERMOUNT_LAZY_BODY void extractor::make_room(int above, const std::string& name
     on_aside_(path);
 }
 
-// Whether there is a file with data in it.
+// Whether there may be a file with data in it: what is left to do for one may be its data, so that none has its size yet.
 OVERMOUNT_LAZY_BODY bool extractor::look_through(int above, const std::string& name, std::vector<ino_t>& inodes) const
 {
     struct stat status;
     check(::fstatat(above, name.c_str(), &status, AT_SYMLINK_NOFOLLOW), "stat");
-    bool found = S_ISREG(status.st_mode) && status.st_size != 0;
+    bool found = S_ISREG(status.st_mode);
     if (!S_ISDIR(status.st_mode))
         return found;
     const unique_fd top = open_directory(above, name);
@@ -268,7 +260,7 @@ OVERMOUNT_LAZY_BODY bool extractor::look_through(int above, const std::string& n
         inodes.push_back(inode_of(check(fd.get(), "open directory")));
         for (const std::string& below : list_directory(fd.get(), ".")) {
             check(::fstatat(fd.get(), below.c_str(), &status, AT_SYMLINK_NOFOLLOW), "stat");
-            found = found || (S_ISREG(status.st_mode) && status.st_size != 0);
+            found = found || S_ISREG(status.st_mode);
             if (S_ISDIR(status.st_mode))
                 todo.push_back(path_in(path, below));
         }
@@ -332,33 +324,25 @@ OVERMOUNT_LAZY_BODY void extractor::data(std::uint64_t offset, std::span<const s
 {
     if (!file_) // of a whiteout
         return;
-    while (!bytes.empty()) {
-        const ssize_t written = ::pwrite(file_.get(), bytes.data(), bytes.size(), static_cast<off_t>(offset));
-        if (written < 0 && errno == EINTR)
-            continue;
-        if (written < 0)
-            throw_errno("write");
-        offset += static_cast<std::uint64_t>(written);
-        bytes = bytes.subspan(static_cast<std::size_t>(written));
-    }
+    later_->data(entry_->path, file_.get(), offset, bytes);
+    if (later_ == &at_once_)
+        at_once_.run();
 }
 
 OVERMOUNT_LAZY_BODY void extractor::end()
 {
     if (!file_)
         return;
-    const int fd = file_.get();
+    file_end what;
     if (entry_->sparse)
-        check(::ftruncate(fd, static_cast<off_t>(entry_->size)), "truncate");
-    if (entry_->uid != our_uid_ || entry_->gid != our_gid_)
-        check(::fchown(fd, entry_->uid, entry_->gid), "chown");
-    if (!has_mode_)
-        check(::fchmod(fd, entry_->mode), "chmod");
-    set_xattrs(fd, entry_->xattrs, entry_->type);
-    check(::futimens(fd, times_of(entry_->mtime).data()), "utimens");
-    if (sync_files_)
-        check(::fsync(fd), "fsync");
-    file_.reset();
+        what.size = entry_->size;
+    what.has_owner = entry_->uid == our_uid_ && entry_->gid == our_gid_;
+    what.has_mode = has_mode_;
+    what.sync = sync_files_;
+    what.skipped_xattrs = &skipped_xattrs_;
+    later_->end(*entry_, std::move(file_), what);
+    if (later_ == &at_once_)
+        at_once_.run();
 }
 
 OVERMOUNT_LAZY_BODY void extractor::put_symbolic_link(int above, const std::string& name)
@@ -436,9 +420,9 @@ OVERMOUNT_LAZY_BODY void extractor::finish_node(int above, const std::string& na
         throw error(errc::entry_escapes_layer).operation("chmod");
     const std::string link = "/proc/self/fd/" + std::to_string(fd.get());
     check(::chmod(link.c_str(), entry_->mode), "chmod");
-    set_xattrs(entry_->xattrs, entry_->type, [&](const tar::xattr& one) {
+    note_skipped(set_xattrs(entry_->xattrs, entry_->type, [&](const tar::xattr& one) {
         return ::setxattr(link.c_str(), one.name.c_str(), one.value.data(), one.value.size(), 0);
-    });
+    }));
 }
 
 OVERMOUNT_LAZY_BODY void extractor::set_owner_and_times(int above, const std::string& name)
@@ -447,41 +431,7 @@ OVERMOUNT_LAZY_BODY void extractor::set_owner_and_times(int above, const std::st
         check(::fchownat(above, name.c_str(), entry_->uid, entry_->gid, AT_SYMLINK_NOFOLLOW), "chown");
     check(::utimensat(above, name.c_str(), times_of(entry_->mtime).data(), AT_SYMLINK_NOFOLLOW), "utimens");
     if (entry_->type == tar::entry_type::symbolic_link)
-        set_xattrs(entry_->xattrs, entry_->type, [](const tar::xattr&) { return 0; }); // none has a place there
-}
-
-// `set` makes the call for one of them.
-template <class Set>
-void extractor::set_xattrs(const std::vector<tar::xattr>& xattrs, tar::entry_type type, Set set)
-{
-    for (int order = 0; !xattrs.empty() && order < 3; ++order) {
-        for (const tar::xattr& attribute : xattrs) {
-            if (!tar::stores_xattr(attribute.name, type))
-                skipped_xattrs_ = true;
-            else if (tar::xattr_order(attribute.name) == order && set(attribute) != 0)
-                xattr_refused(attribute);
-        }
-    }
-}
-
-OVERMOUNT_LAZY_BODY void extractor::set_xattrs(int fd, const std::vector<tar::xattr>& xattrs, tar::entry_type type)
-{
-    set_xattrs(xattrs, type, [fd](const tar::xattr& one) {
-        return ::fsetxattr(fd, one.name.c_str(), one.value.data(), one.value.size(), 0);
-    });
-}
-
-// What the file system or the user namespace has no place for is left out, and that is noted.
-OVERMOUNT_LAZY_BODY void extractor::xattr_refused(const tar::xattr& attribute)
-{
-    const bool acl = attribute.name.starts_with("system.");
-    const bool capability = attribute.name == "security.capability";
-    if (errno == EOPNOTSUPP || (acl && attribute.value.empty()) || (capability && errno == EPERM))
-        skipped_xattrs_ = true;
-    else if (errno == ENOSPC || errno == E2BIG || errno == ERANGE)
-        throw error(errc::xattr_too_large).operation("setxattr").subject(attribute.name);
-    else
-        throw_errno("setxattr", attribute.name);
+        note_skipped(set_xattrs(entry_->xattrs, entry_->type, [](const tar::xattr&) { return 0; })); // none has a place there
 }
 
 OVERMOUNT_LAZY_BODY void extractor::put_whiteout(int above, const std::string& name)
@@ -542,7 +492,7 @@ OVERMOUNT_LAZY_BODY void extractor::finish_directory(ino_t inode, const director
     if (made.shown.uid != status.st_uid || made.shown.gid != status.st_gid)
         check(::fchown(fd.get(), made.shown.uid, made.shown.gid), "chown");
     check(::fchmod(fd.get(), made.shown.mode), "chmod");
-    set_xattrs(fd.get(), made.shown.xattrs, tar::entry_type::directory);
+    note_skipped(set_xattrs(fd.get(), made.shown.xattrs, tar::entry_type::directory));
     if (made.opaque && !made.path.empty())
         check(::fsetxattr(fd.get(), "trusted.overlay.opaque", "y", 1, 0), "setxattr", "trusted.overlay.opaque");
     check(::futimens(fd.get(), times_of(made.shown.mtime).data()), "utimens");

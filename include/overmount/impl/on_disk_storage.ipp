@@ -42,6 +42,7 @@ struct on_disk_storage::writer::state
         files->keep_replaced([this](std::string_view path) { recipe->moved(path); });
     }
 
+    OVERMOUNT_LAZY bool next(std::span<const std::byte>& bytes);
     OVERMOUNT_LAZY void take(tar::event event, std::span<const std::byte> consumed);
     OVERMOUNT_LAZY void begin();
     OVERMOUNT_LAZY void take_data();
@@ -110,16 +111,31 @@ OVERMOUNT_LAZY_BODY void on_disk_storage::writer::state::take(tar::event event, 
     }
 }
 
+// One step of the tar; false where it has no more bytes.
+OVERMOUNT_LAZY_BODY bool on_disk_storage::writer::state::next(std::span<const std::byte>& bytes)
+{
+    const auto before = bytes;
+    const tar::event event = frames.next(bytes);
+    take(event, before.first(before.size() - bytes.size()));
+    return event != tar::event::need_input;
+}
+
 OVERMOUNT_LAZY_BODY void on_disk_storage::writer::write(std::span<const std::byte> bytes)
 {
     const detail::exact_modes of_entries; // a file needs no chmod then
-    for (;;) {
-        const auto before = bytes;
-        const tar::event event = state_->frames.next(bytes);
-        state_->take(event, before.first(before.size() - bytes.size()));
-        if (event == tar::event::need_input)
-            return;
+    state_->files->do_at_once();
+    while (state_->next(bytes)) {
     }
+}
+
+OVERMOUNT_LAZY_BODY bool on_disk_storage::writer::write_part(std::span<const std::byte>& bytes, rest& left)
+{
+    const detail::exact_modes of_entries;
+    state_->files->leave_to(left);
+    while (!left.full())
+        if (!state_->next(bytes))
+            return true;
+    return false;
 }
 
 OVERMOUNT_LAZY_BODY void on_disk_storage::writer::state::finish_recipe()

@@ -22,6 +22,8 @@ OVERMOUNT_LAZY_BODY void step::notify() noexcept
     }
 }
 
+OVERMOUNT_LAZY_BODY bool step::has_help() const noexcept { return group_ != nullptr && group_->pool_->has_idle(); }
+
 OVERMOUNT_LAZY_BODY void step::run() noexcept
 {
     step_group& group = *group_;

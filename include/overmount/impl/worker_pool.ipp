@@ -45,7 +45,9 @@ struct worker_pool::queue
     // With the mutex held, after a change.
     void count() noexcept
     {
-        waiting.store(jobs.size() - std::min(jobs.size(), idle), std::memory_order_relaxed);
+        const std::size_t taken = std::min(jobs.size(), idle);
+        waiting.store(jobs.size() - taken, std::memory_order_relaxed);
+        free.store(idle - taken, std::memory_order_relaxed);
     }
 
     std::mutex mutex;
@@ -53,6 +55,7 @@ struct worker_pool::queue
     std::deque<std::function<void()>> jobs;
     std::size_t idle = 0;                 // workers without a job, or about to take one
     std::atomic<std::size_t> waiting = 0; // jobs that no idle worker takes, for `has_jobs`
+    std::atomic<std::size_t> free = 0;    // idle workers that no job waits for, for `has_idle`
     bool stopping = false;
 };
 
@@ -144,6 +147,11 @@ OVERMOUNT_LAZY_BODY void worker_pool::post(std::function<void()> job) const
 OVERMOUNT_LAZY_BODY bool worker_pool::has_jobs() const noexcept
 {
     return state_->work->waiting.load(std::memory_order_relaxed) != 0;
+}
+
+OVERMOUNT_LAZY_BODY bool worker_pool::has_idle() const noexcept
+{
+    return state_->work->free.load(std::memory_order_relaxed) != 0;
 }
 
 } // namespace overmount::inline OVERMOUNT_ABI

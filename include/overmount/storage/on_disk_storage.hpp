@@ -2,6 +2,7 @@
 #define OVERMOUNT_STORAGE_ON_DISK_STORAGE_HPP
 
 #include <overmount/storage/diff_directory.hpp>
+#include <overmount/unpack/unfinished_files.hpp>
 
 #include <cstddef>
 #include <memory>
@@ -45,15 +46,18 @@ private:
     detail::diff_directory diffs_;
 };
 
-/// Unpacks one diff. See `diff_writer`.
+/// Unpacks one diff. See `spreading_writer`: it makes the tree, and leaves the data and the attributes of files to the rest.
 class on_disk_storage::writer
 {
 public:
+    using rest = detail::unfinished_files;
+
     writer(writer&&) noexcept;
     writer& operator=(writer&&) noexcept;
     ~writer();
 
     OVERMOUNT_LAZY void write(std::span<const std::byte> bytes);
+    OVERMOUNT_LAZY [[nodiscard]] bool write_part(std::span<const std::byte>& bytes, rest& left);
     OVERMOUNT_LAZY [[nodiscard]] diff_record finish();
     OVERMOUNT_LAZY bool publish(const diff_id& id);
 

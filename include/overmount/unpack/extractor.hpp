@@ -4,7 +4,9 @@
 #include <overmount/detail/fs.hpp>
 #include <overmount/limits.hpp>
 #include <overmount/tar/entry.hpp>
+#include <overmount/unpack/unfinished_files.hpp>
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <span>
@@ -37,7 +39,12 @@ public:
     // passes through it, under random names. Both outlive this.
     OVERMOUNT_LAZY extractor(int root, int beside, const limits& bounds, bool sync_files);
 
-    // What has data of files and must go, because a later entry takes its place, is kept in `aside`, which is made beside
+    // What is left to do for files from now on is put there instead of being done; it lives until the next call. All of it is
+    // done, in this order, before `finish`, or before something is done at once again.
+    void leave_to(unfinished_files& list) noexcept { later_ = &list; }
+    void do_at_once() noexcept { later_ = &at_once_; }
+
+    // What has files in it and must go, because a later entry takes its place, is kept in `aside`, which is made beside
     // the root when it is needed: as `0`, `1` and so on. `on_aside` hears the path that it had.
     OVERMOUNT_LAZY void keep_replaced(std::function<void(std::string_view)> on_aside);
 
@@ -97,10 +104,11 @@ private:
     OVERMOUNT_LAZY [[nodiscard]] bool look_through(int above, const std::string& name, std::vector<ino_t>& inodes) const;
     OVERMOUNT_LAZY void set_owner_and_times(int above, const std::string& name);
     OVERMOUNT_LAZY void finish_node(int above, const std::string& name);
-    template <class Set>
-    void set_xattrs(const std::vector<tar::xattr>& xattrs, tar::entry_type type, Set set);
-    OVERMOUNT_LAZY void set_xattrs(int fd, const std::vector<tar::xattr>& xattrs, tar::entry_type type);
-    OVERMOUNT_LAZY void xattr_refused(const tar::xattr& attribute);
+    void note_skipped(bool skipped) noexcept
+    {
+        if (skipped)
+            skipped_xattrs_ = true;
+    }
     OVERMOUNT_LAZY void finish_directory(ino_t inode, const directory& made);
     OVERMOUNT_LAZY void drop_needless_whiteouts();
 
@@ -128,7 +136,10 @@ private:
     std::unordered_map<ino_t, directory> directories_; // all that there are, under their own paths
     std::uint64_t implied_ = 0, path_bytes_ = 0; // against their limits
     bool whiteouts_ = false; // there have been some
-    bool skipped_xattrs_ = false;
+    std::atomic<bool> skipped_xattrs_ = false;
+
+    unfinished_files at_once_;
+    unfinished_files* later_ = &at_once_;
 };
 
 } // namespace overmount::inline OVERMOUNT_ABI::detail

@@ -1,70 +1,16 @@
 #ifndef OVERMOUNT_UNPACK_PIPELINE_HPP
 #define OVERMOUNT_UNPACK_PIPELINE_HPP
 
-#include <overmount/concepts/storage_policy.hpp>
 #include <overmount/detail/file_range.hpp>
-#include <overmount/detail/hasher.hpp>
 #include <overmount/detail/new_shared.hpp>
-#include <overmount/detail/ring.hpp>
-#include <overmount/detail/step.hpp>
 #include <overmount/unpack/decoder.hpp>
+#include <overmount/unpack/write_step.hpp>
 
 #include <algorithm>
-#include <functional>
 #include <memory>
 #include <optional>
 
 namespace overmount::inline OVERMOUNT_ABI::detail {
-
-// What is known of a layer before it is read; all of it is checked.
-struct layer_facts
-{
-    std::optional<diff_id> diff;
-    std::optional<digest> blob;
-    std::optional<compression> promised;
-
-    // Of the diff ID to come.
-    [[nodiscard]] digest_algorithm algorithm() const noexcept
-    {
-        return diff ? diff->value().algorithm() : digest_algorithm::sha256;
-    }
-};
-
-// A layer on its way, whoever writes it: what is not the storage's is compiled once.
-struct layer_flow
-{
-    // Who reads the tar, in this order.
-    static constexpr std::size_t hashing = 1, writing = 2;
-
-    OVERMOUNT_LAZY layer_flow(layer_facts known, const limits& within)
-        : facts(std::move(known)), bounds(within), diff_hash(facts.algorithm())
-    {}
-
-    // Called on a worker with the number of bytes read so far, after each piece.
-    std::function<void(std::uint64_t)> progress = [](std::uint64_t) {};
-    const layer_facts facts;
-    const limits bounds;
-    ring tar{2}; // from the decode step to the hash step and the write step
-    hasher diff_hash; // the hash step's; the write step's at the end of the tar
-    // Of the blob, where it is not the tar itself. Set when the ring is closed.
-    std::optional<digest> blob;
-    // The result, when all steps are done:
-    std::optional<compression> kind;
-    std::optional<diff_id> diff;
-    std::optional<diff_record> record;
-    std::uint64_t bytes = 0; // of the tar
-};
-
-// The same on its way into a storage, shared by the three steps and by the coroutine that waits for them.
-template <diff_writer Writer>
-struct layer_work : layer_flow
-{
-    layer_work(Writer opened, layer_facts known, const limits& within)
-        : layer_flow(std::move(known), within), writer(std::move(opened))
-    {}
-
-    Writer writer;
-};
 
 // A blob in a file, read by offset.
 class file_input
@@ -267,62 +213,19 @@ private:
     std::shared_ptr<step> next_;
 };
 
-// Last part: hands the tar to the storage's writer; compares what was promised at the end.
-template <diff_writer Writer>
-class write_step final : public step
-{
-public:
-    explicit write_step(std::shared_ptr<layer_work<Writer>> work) : work_(std::move(work)) {}
-    // The decode step, which outlives no run of this one: one group owns both.
-    void comes_after(step* previous) noexcept { previous_ = previous; }
-
-private:
-    step_state resume(const stop_flag& stop) override
-    {
-        stop.throw_if_stopped();
-        constexpr auto me = layer_work<Writer>::writing;
-        const auto bytes = work_->tar.front(me);
-        if (bytes.empty()) {
-            if (!work_->tar.finished(me))
-                return step_state::wait;
-            finish();
-            return step_state::done;
-        }
-        work_->bytes += bytes.size();
-        work_->writer.write(bytes);
-        work_->tar.pop(me);
-        if (work_->tar.has_room())
-            previous_->notify();
-        return step_state::again;
-    }
-
-    void finish()
-    {
-        const layer_facts& facts = work_->facts;
-        const digest found = work_->diff_hash.finish();
-        if (facts.blob && work_->blob.value_or(found) != *facts.blob)
-            throw error(errc::digest_mismatch).at(stage::decode);
-        if (facts.diff && found != facts.diff->value())
-            throw error(errc::diff_id_mismatch).at(stage::decode).detail("the tar has " + found.string());
-        work_->record = work_->writer.finish();
-        work_->diff = diff_id(found);
-    }
-
-    std::shared_ptr<layer_work<Writer>> work_;
-    step* previous_ = nullptr;
-};
-
 template <class Input, diff_writer Writer>
 [[nodiscard]] std::shared_ptr<step_group> layer_steps(std::shared_ptr<layer_work<Writer>> work, Input input)
 {
     auto group = new_shared<step_group>();
-    auto last = new_shared<write_step<Writer>>(work);
-    auto middle = new_shared<hash_step>(work, last);
-    auto first = new_shared<decode_step<Input>>(work, std::move(input), middle);
-    last->comes_after(first.get());
+    auto last = new_shared<rest_step<Writer>>(work);
+    auto third = new_shared<write_step<Writer>>(work, last);
+    auto second = new_shared<hash_step>(work, third);
+    auto first = new_shared<decode_step<Input>>(work, std::move(input), second);
+    work->is_written_by(first.get(), third.get());
     first->input().wakes(first);
     group->add(std::move(first));
-    group->add(std::move(middle));
+    group->add(std::move(second));
+    group->add(std::move(third));
     group->add(std::move(last));
     return group;
 }

@@ -5,9 +5,12 @@
 #include "support/skip.hpp"
 #include "support/tar_writer.hpp"
 
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <csignal>
+#include <deque>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -58,15 +61,44 @@ std::string slurp(const fs::path& path)
     return {std::istreambuf_iterator<char>(in), {}};
 }
 
+void feed_late(on_disk_storage::writer& writer, const std::string& tar)
+{
+    std::deque<on_disk_storage::writer::rest> rests;
+    for (auto bytes = std::as_bytes(std::span(tar)); !bytes.empty();) {
+        auto block = bytes.first(std::min<std::size_t>(bytes.size(), 512));
+        bytes = bytes.subspan(block.size());
+        while (!writer.write_part(block, rests.emplace_back())) {
+        }
+    }
+    for (auto& rest : rests)
+        rest.run();
+}
+
+rlimit set_file_size_limit(rlim_t bytes)
+{
+    std::signal(SIGXFSZ, SIG_IGN);
+    rlimit before{};
+    REQUIRE(::getrlimit(RLIMIT_FSIZE, &before) == 0);
+    const rlimit now{bytes, before.rlim_max};
+    REQUIRE(::setrlimit(RLIMIT_FSIZE, &now) == 0);
+    return before;
+}
+
 // A diff in the storage, and its directory.
 class stored
 {
 public:
+    // As the size of pieces: a block each, and what each leaves to do is done when all are written.
+    static constexpr std::size_t all_late = 0;
+
     explicit stored(std::string tar, durability sync = durability::none, std::size_t piece = std::string::npos)
         : place_(sync), tar_(std::move(tar))
     {
         auto writer = place_.create();
-        fixture::feed(writer, tar_, piece);
+        if (piece == all_late)
+            feed_late(writer, tar_);
+        else
+            fixture::feed(writer, tar_, piece);
         (void)writer.finish();
         REQUIRE(writer.publish(id()));
     }
@@ -217,11 +249,49 @@ TEST_CASE("a file kept aside that was changed is found")
     CHECK(layer.failure() == changed("d/a"));
 }
 
-TEST_CASE("replaced without data, nothing is kept aside")
+TEST_CASE("what is left to do for a file is done, though something else took its place meanwhile")
+{
+    NEEDS_ROOT();
+    tar_writer archive;
+    archive.file("a", "first").hard_link("b", "a").file("a", "second").directory("d").file("d/e", "third").symlink("d", "a");
+    archive.file("c", "fourth", {.mode = 04755, .uid = 5, .gid = 6}).file("sparse", "12345678", {.pax = {{"GNU.sparse.size", "100000"}, {"GNU.sparse.map", "500,8"}}});
+    stored layer(archive.finish(), durability::none, stored::all_late);
+    const bool whole = layer.pack() == layer.tar();
+    CHECK(whole);
+    CHECK(slurp(layer.path("rootfs/b")) == "first");
+    CHECK(slurp(layer.path("rootfs/a")) == "second");
+    struct stat status;
+    REQUIRE(::stat(layer.path("rootfs/c").c_str(), &status) == 0);
+    CHECK((status.st_uid == 5 && status.st_gid == 6 && (status.st_mode & 07777) == 04755));
+    CHECK(fs::file_size(layer.path("rootfs/sparse")) == 100000);
+}
+
+TEST_CASE("what fails later names its entry")
+{
+    NEEDS_ROOT();
+    fixture place;
+    auto writer = place.create();
+    const std::string tar = tar_writer().file("d/large", std::string(2 << 20, 'x'), own()).file("d/b", "text", own()).finish();
+    on_disk_storage::writer::rest left;
+    auto bytes = std::as_bytes(std::span(tar));
+    REQUIRE(writer.write_part(bytes, left));
+    const rlimit before = set_file_size_limit(1 << 20);
+    std::string failed;
+    try {
+        left.run();
+    } catch (const error& failure) {
+        failed = failure.entry() + " " + failure.operation() + " " + std::string(to_string(failure.at()));
+    }
+    set_file_size_limit(before.rlim_cur);
+    CHECK(failed == "d/large write unpack");
+    left.run(); // nothing is left
+}
+
+TEST_CASE("replaced without a file, nothing is kept aside")
 {
     NEEDS_ROOT();
     stored layer(
-        tar_writer().file("a", "").fifo("a").directory("a").file("a/b", "").symlink("a", "x").finish());
+        tar_writer().symlink("a", "b").fifo("a").directory("a").fifo("a/b").symlink("a", "x").finish());
     CHECK_FALSE(fs::exists(layer.path("aside")));
     const bool whole = layer.pack() == layer.tar();
     CHECK(whole);
@@ -416,7 +486,8 @@ TEST_CASE("a layer of any entries comes back")
                 archive = more;
         }
         INFO("seed " << seed);
-        stored layer(archive.finish() + words(random() % 2 * 3000, seed));
+        stored layer(archive.finish() + words(random() % 2 * 3000, seed), durability::none,
+                     seed % 2 == 0 ? std::string::npos : stored::all_late);
         const bool whole = layer.pack() == layer.tar();
         CHECK(whole);
         aside += fs::exists(layer.path("aside"));

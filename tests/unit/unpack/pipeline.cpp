@@ -88,11 +88,76 @@ asio::awaitable<void> unpack(om::worker_pool pool, std::shared_ptr<work> layer, 
     return unpack_layer(std::move(pool), std::move(layer), file_input(in_file(blob)));
 }
 
+// A writer that leaves all to the rest, in parts of an odd size.
+class spreading_memory_writer
+{
+public:
+    struct record
+    {
+        std::string out;
+        std::size_t parts_run = 0, write_fails_at = 0, rest_fails_at = 0; // bytes
+        std::atomic<bool> finished = false;
+        std::atomic<int> running = 0;
+    };
+    struct rest
+    {
+        void run()
+        {
+            const auto bytes = std::exchange(left, {});
+            REQUIRE_FALSE(owner->finished);
+            REQUIRE(++owner->running == 1); // one after the other
+            const auto before = owner->out.size();
+            owner->out.append(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+            for (int i = ++owner->parts_run % 16 == 0 ? 100 : 0; i != 0; --i)
+                std::this_thread::yield(); // so that it is the slower one at times
+            --owner->running;
+            const auto fails_at = owner->rest_fails_at;
+            if (fails_at != 0 && before < fails_at && owner->out.size() >= fails_at)
+                throw om::error(om::errc::xattr_too_large);
+        }
+        record* owner = nullptr;
+        std::span<const std::byte> left;
+    };
+
+    explicit spreading_memory_writer(record& to) : to_(&to) {}
+    void write(std::span<const std::byte> bytes)
+    {
+        rest left;
+        for (bool taken = false; !taken; left.run())
+            taken = write_part(bytes, left);
+    }
+    bool write_part(std::span<const std::byte>& bytes, rest& left)
+    {
+        left.owner = to_;
+        const std::size_t count = std::min<std::size_t>(bytes.size(), 9973);
+        left.left = bytes.first(count);
+        bytes = bytes.subspan(count);
+        const auto before = std::exchange(taken_, taken_ + count);
+        if (to_->write_fails_at != 0 && before < to_->write_fails_at && taken_ >= to_->write_fails_at)
+            throw om::error(om::errc::invalid_whiteout);
+        return bytes.empty();
+    }
+    om::diff_record finish()
+    {
+        REQUIRE(to_->running == 0);
+        to_->finished = true;
+        return {};
+    }
+    bool publish(const om::diff_id&) { return true; }
+
+private:
+    record* to_;
+    std::size_t taken_ = 0;
+};
+static_assert(om::spreading_writer<spreading_memory_writer> && !om::spreading_writer<memory_writer>);
+using spreading_work = layer_work<spreading_memory_writer>;
+
 // An input that has nothing every second time, and comes in small pieces.
 class halting_input
 {
 public:
-    explicit halting_input(std::string bytes) : bytes_(std::move(bytes)) {}
+    halting_input(std::string bytes, std::weak_ptr<step>& reader) : bytes_(std::move(bytes)), reader_(&reader) {}
+    void wakes(const std::weak_ptr<step>& who) { *reader_ = who; }
     std::optional<std::size_t> read(std::span<std::byte> into)
     {
         if (position_ != 0 && (halt_ = !halt_))
@@ -105,6 +170,7 @@ public:
 
 private:
     std::string bytes_;
+    std::weak_ptr<step>* reader_;
     std::size_t position_ = 0;
     bool halt_ = false;
 };
@@ -229,26 +295,84 @@ TEST_CASE("an input may have nothing for the moment")
     std::string got;
     auto layer = std::make_shared<work>(memory_writer(&got), layer_facts(), om::limits());
     om::worker_pool pool(2);
-    auto last = std::make_shared<write_step<memory_writer>>(layer);
-    auto middle = std::make_shared<hash_step>(layer, last);
-    auto first =
-        std::make_shared<decode_step<halting_input>>(layer, halting_input(blob), middle);
-    last->comes_after(first.get());
+    std::weak_ptr<step> first;
+    auto group = layer_steps(layer, halting_input(blob, first));
     std::atomic<bool> ended = false;
     // Someone outside who says again and again that there may be more.
-    std::thread feeder([&, step = std::weak_ptr<step>(first)] {
+    std::thread feeder([&] {
         while (!ended) {
-            if (const auto live = step.lock())
+            if (const auto live = first.lock())
                 live->notify();
             std::this_thread::yield();
         }
     });
-    auto group = std::make_shared<step_group>();
-    group->add(std::move(first));
-    group->add(std::move(middle));
-    group->add(std::move(last));
     test::run_coroutine(run_steps(pool, std::move(group)));
     ended = true;
     feeder.join();
     REQUIRE(got == tar);
+}
+
+TEST_CASE("what a writer leaves is done in order, and before it is finished, whoever does it")
+{
+    const std::size_t size = GENERATE(0u, 1u, 9973u, 256u << 10, 5u << 20);
+    const unsigned workers = GENERATE(1u, 2u, 4u);
+    const std::string tar = sample(size), blob = gzip(tar);
+    for (int round = 0; round < 5; ++round) {
+        spreading_memory_writer::record got;
+        auto layer = std::make_shared<spreading_work>(
+            spreading_memory_writer(got), layer_facts{om::diff_id(digest_of(tar)), digest_of(blob), std::nullopt}, om::limits());
+        test::run_coroutine(unpack_layer(om::worker_pool(workers), layer, file_input(in_file(blob))));
+        const bool same = got.out == tar;
+        REQUIRE(same);
+        REQUIRE(got.finished);
+        REQUIRE(layer->record);
+        REQUIRE(layer->bytes == tar.size());
+    }
+}
+
+TEST_CASE("of two failures the one of the earlier bytes counts, whichever worker was quicker")
+{
+    const std::string tar = sample(3 << 20);
+    std::string blob = gzip(tar);
+    const auto [write_at, rest_at, expected] = GENERATE(table<std::size_t, std::size_t, om::errc>({
+        {1500000, 0, om::errc::invalid_whiteout},
+        {0, 1500000, om::errc::xattr_too_large},
+        {1500000, 1400000, om::errc::xattr_too_large},
+        {1400000, 1500000, om::errc::invalid_whiteout},
+        {0, 2500000, om::errc::xattr_too_large}, // before what the decoder says at the end
+        {0, 0, om::errc::corrupt_stream},
+    }));
+    blob[blob.size() - 5] = static_cast<char>(blob[blob.size() - 5] ^ 1); // of the CRC
+    const unsigned workers = GENERATE(1u, 2u, 3u);
+    for (int round = 0; round < 10; ++round) {
+        spreading_memory_writer::record got;
+        got.write_fails_at = write_at;
+        got.rest_fails_at = rest_at;
+        auto layer = std::make_shared<spreading_work>(spreading_memory_writer(got), layer_facts(), om::limits());
+        auto task = unpack_layer(om::worker_pool(workers), layer, file_input(in_file(blob)));
+        REQUIRE(failure_of(std::move(task)).code() == expected);
+        REQUIRE_FALSE(got.finished);
+        REQUIRE_FALSE(layer->record);
+    }
+}
+
+TEST_CASE("layers that leave work to each other's workers end together")
+{
+    om::worker_pool pool(3);
+    const std::string tar = sample(3 << 20), blob = gzip(tar);
+    std::vector<spreading_memory_writer::record> got(8);
+    test::run_coroutine([](om::worker_pool workers, std::vector<spreading_memory_writer::record>* out,
+                           const std::string* bytes) -> asio::awaitable<void> {
+        auto group = std::make_shared<task_group>(co_await asio::this_coro::executor);
+        for (auto& one : *out) {
+            auto layer = std::make_shared<spreading_work>(spreading_memory_writer(one), layer_facts(), om::limits());
+            group->add(unpack_layer(workers, std::move(layer), file_input(in_file(*bytes))));
+        }
+        co_await task_group::join(std::move(group));
+    }(pool, &got, &blob));
+    for (const auto& one : got) {
+        const bool same = one.out == tar;
+        REQUIRE(same);
+        REQUIRE(one.finished);
+    }
 }

@@ -1,0 +1,57 @@
+#ifndef OVERMOUNT_UNPACK_LAYER_FLOW_HPP
+#define OVERMOUNT_UNPACK_LAYER_FLOW_HPP
+
+#include <overmount/compression.hpp>
+#include <overmount/detail/hasher.hpp>
+#include <overmount/detail/ring.hpp>
+#include <overmount/digest.hpp>
+#include <overmount/limits.hpp>
+#include <overmount/storage/diff_record.hpp>
+
+#include <functional>
+#include <optional>
+
+namespace overmount::inline OVERMOUNT_ABI::detail {
+
+// What is known of a layer before it is read; all of it is checked.
+struct layer_facts
+{
+    std::optional<diff_id> diff;
+    std::optional<digest> blob;
+    std::optional<compression> promised;
+
+    // Of the diff ID to come.
+    [[nodiscard]] digest_algorithm algorithm() const noexcept
+    {
+        return diff ? diff->value().algorithm() : digest_algorithm::sha256;
+    }
+};
+
+// A layer on its way, whoever writes it: what is not the storage's is compiled once.
+struct layer_flow
+{
+    // Who reads the tar, in this order.
+    static constexpr std::size_t hashing = 1, writing = 2, finishing = 3;
+
+    OVERMOUNT_LAZY layer_flow(layer_facts known, const limits& within)
+        : facts(std::move(known)), bounds(within), diff_hash(facts.algorithm())
+    {}
+
+    // Called on a worker with the number of bytes read so far, after each piece.
+    std::function<void(std::uint64_t)> progress = [](std::uint64_t) {};
+    const layer_facts facts;
+    const limits bounds;
+    ring tar{3}; // from the decode step to the hash step, the write step and the rest step
+    hasher diff_hash; // the hash step's; the write step's at the end of the tar
+    // Of the blob, where it is not the tar itself. Set when the ring is closed.
+    std::optional<digest> blob;
+    // The result, when all steps are done:
+    std::optional<compression> kind;
+    std::optional<diff_id> diff;
+    std::optional<diff_record> record;
+    std::uint64_t bytes = 0; // of the tar
+};
+
+} // namespace overmount::inline OVERMOUNT_ABI::detail
+
+#endif
