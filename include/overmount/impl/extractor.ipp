@@ -15,7 +15,8 @@
 
 namespace overmount::inline OVERMOUNT_ABI::detail {
 
-inline constexpr int parent_flags = O_PATH | O_DIRECTORY;
+// Not O_PATH: what is still open at the end gets its attributes by this descriptor.
+inline constexpr int parent_flags = O_RDONLY | O_DIRECTORY;
 
 inline bool is_whiteout(const struct stat& status) noexcept
 {
@@ -98,13 +99,18 @@ OVERMOUNT_LAZY_BODY int extractor::parent(const std::string& path)
     if (!fd)
         fd = make_parents(path);
     above_ = inode_of(fd.get());
+    return keep_parent(path, above_, std::move(fd));
+}
+
+OVERMOUNT_LAZY_BODY int extractor::keep_parent(const std::string& path, ino_t inode, unique_fd fd)
+{
     constexpr std::size_t most = 8;
     if (parents_.size() < most) {
-        parents_.push_back({path, above_, std::move(fd), clock_});
+        parents_.push_back({path, inode, std::move(fd), clock_});
         return parents_.back().fd.get();
     }
     cached_parent& oldest = *std::ranges::min_element(parents_, {}, &cached_parent::used);
-    oldest = {path, above_, std::move(fd), clock_};
+    oldest = {path, inode, std::move(fd), clock_};
     return oldest.fd.get();
 }
 
@@ -174,7 +180,7 @@ OVERMOUNT_LAZY_BODY void extractor::begin(const tar::entry& entry)
     if (path.empty() && entry.type != tar::entry_type::directory)
         throw error(errc::entry_escapes_layer);
     if (path.empty())
-        return put_directory(root_, ".", true);
+        return note_directory(root_inode_, {}, false);
     const std::string name(tar::name_of(path));
     const auto what = tar::whiteout::of(name);
     if (what.kind == tar::whiteout_kind::malformed)
@@ -194,7 +200,7 @@ OVERMOUNT_LAZY_BODY void extractor::begin(const tar::entry& entry)
     if (what.kind == tar::whiteout_kind::whiteout)
         return put_whiteout(above, std::string(what.name));
     switch (entry.type) {
-    case tar::entry_type::directory: return put_directory(above, name, false);
+    case tar::entry_type::directory: return put_directory(above, name, path);
     case tar::entry_type::regular: return put_file(above, name);
     case tar::entry_type::symbolic_link: return put_symbolic_link(above, name);
     case tar::entry_type::hard_link: return put_hard_link(above, name);
@@ -270,22 +276,31 @@ OVERMOUNT_LAZY_BODY bool extractor::look_through(int above, const std::string& n
     return found;
 }
 
-OVERMOUNT_LAZY_BODY void extractor::put_directory(int above, const std::string& name, bool root)
+OVERMOUNT_LAZY_BODY void extractor::put_directory(int above, const std::string& name, const std::string& path)
 {
-    struct stat status;
     bool cut = false;
-    std::string path = root ? std::string() : path_below(above_, name);
-    if (!root && ::mkdirat(above, name.c_str(), 0700) != 0) {
+    std::string own = path_below(above_, name);
+    if (::mkdirat(above, name.c_str(), 0700) != 0) {
         if (errno != EEXIST)
             throw_errno("mkdir");
+        struct stat status;
         check(::fstatat(above, name.c_str(), &status, AT_SYMLINK_NOFOLLOW), "stat");
         // What it replaces, a whiteout or a file of this layer, has hidden all that lies below.
         cut = !S_ISDIR(status.st_mode);
         if (cut)
             replace(above, name, [&] { return ::mkdirat(above, name.c_str(), 0700); });
     }
-    check(::fstatat(above, name.c_str(), &status, AT_SYMLINK_NOFOLLOW), "stat");
-    directory& noted = directories_[status.st_ino];
+    // What is in it mostly comes next.
+    unique_fd fd(check(::openat(above, name.c_str(), parent_flags | O_NOFOLLOW | O_CLOEXEC), "open directory"));
+    const ino_t inode = inode_of(fd.get());
+    note_directory(inode, std::move(own), cut);
+    if (known_parent(path) == nullptr)
+        keep_parent(path, inode, std::move(fd));
+}
+
+OVERMOUNT_LAZY_BODY void extractor::note_directory(ino_t inode, std::string path, bool cut)
+{
+    directory& noted = directories_[inode];
     noted.path = std::move(path);
     noted.has_entry = true;
     noted.opaque = noted.opaque || cut;
@@ -482,22 +497,25 @@ OVERMOUNT_LAZY_BODY void extractor::drop_needless_whiteouts()
 
 OVERMOUNT_LAZY_BODY void extractor::finish_directory(ino_t inode, const directory& made)
 {
-    const unique_fd fd = open_in_root(root_, made.path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
-    if (!fd)
-        return check_is_missing(); // something else took its place
-    struct stat status;
-    check(::fstat(fd.get(), &status), "stat");
-    if (status.st_ino != inode)
-        return;
-    if (made.shown.uid != status.st_uid || made.shown.gid != status.st_gid)
-        check(::fchown(fd.get(), made.shown.uid, made.shown.gid), "chown");
-    check(::fchmod(fd.get(), made.shown.mode), "chmod");
-    note_skipped(set_xattrs(fd.get(), made.shown.xattrs, tar::entry_type::directory));
+    const auto known = std::ranges::find(parents_, inode, &cached_parent::inode);
+    unique_fd opened;
+    if (known == parents_.end()) {
+        opened = open_in_root(root_, made.path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+        if (!opened)
+            return check_is_missing(); // something else took its place
+        if (inode_of(opened.get()) != inode)
+            return;
+    }
+    const int fd = opened ? opened.get() : known->fd.get();
+    if (made.shown.uid != our_uid_ || made.shown.gid != our_gid_)
+        check(::fchown(fd, made.shown.uid, made.shown.gid), "chown");
+    check(::fchmod(fd, made.shown.mode), "chmod");
+    note_skipped(set_xattrs(fd, made.shown.xattrs, tar::entry_type::directory));
     if (made.opaque && !made.path.empty())
-        check(::fsetxattr(fd.get(), "trusted.overlay.opaque", "y", 1, 0), "setxattr", "trusted.overlay.opaque");
-    check(::futimens(fd.get(), times_of(made.shown.mtime).data()), "utimens");
+        check(::fsetxattr(fd, "trusted.overlay.opaque", "y", 1, 0), "setxattr", "trusted.overlay.opaque");
+    check(::futimens(fd, times_of(made.shown.mtime).data()), "utimens");
     if (sync_files_)
-        check(::fsync(fd.get()), "fsync");
+        check(::fsync(fd), "fsync");
 }
 
 OVERMOUNT_LAZY_BODY tree_notes extractor::finish()

@@ -84,11 +84,13 @@ private:
 
     OVERMOUNT_LAZY int parent(const std::string& path);
     OVERMOUNT_LAZY [[nodiscard]] cached_parent* known_parent(const std::string& path) noexcept;
+    OVERMOUNT_LAZY int keep_parent(const std::string& path, ino_t inode, unique_fd fd);
     OVERMOUNT_LAZY unique_fd make_parents(const std::string& path);
     OVERMOUNT_LAZY unique_fd make_implied(int above, const std::string& name);
     OVERMOUNT_LAZY [[nodiscard]] std::string path_below(ino_t above, const std::string& name);
 
-    OVERMOUNT_LAZY void put_directory(int above, const std::string& name, bool root);
+    OVERMOUNT_LAZY void put_directory(int above, const std::string& name, const std::string& path);
+    OVERMOUNT_LAZY void note_directory(ino_t inode, std::string path, bool cut);
     OVERMOUNT_LAZY void put_file(int above, const std::string& name);
     OVERMOUNT_LAZY void look_at_mode(mode_t mode);
     OVERMOUNT_LAZY void put_symbolic_link(int above, const std::string& name);

@@ -333,6 +333,35 @@ TEST_CASE("a directory has its mode, owner and time when its children are there"
     CHECK(made.status("d/e").st_mtim.tv_nsec == 500'000'000);
 }
 
+TEST_CASE("more directories than are held open have their modes and times, whatever came last")
+{
+    NEEDS_ROOT();
+    layer made;
+    tar_writer archive;
+    constexpr int count = 30;
+    const auto name = [](int number) { return "d" + std::to_string(number); };
+    for (int number = 0; number < count; ++number)
+        archive.directory(name(number), {.mode = 0700u + static_cast<unsigned>(number), .mtime = 1000 + number});
+    for (int number = 0; number < count; ++number)
+        archive.file(name(number) + "/a", "a").directory(name(number) + "/e", {.mode = 0711, .mtime = 7});
+    // Gone and back while it may be held open, and gone for good.
+    archive.file(name(count - 1), "no directory").file(name(count - 2), "for a while");
+    archive.directory(name(count - 2), {.mode = 0755, .mtime = 5}).file(name(count - 2) + "/b", "b");
+    made.unpack(archive);
+    for (int number = 0; number < count - 2; ++number) {
+        CHECK(made.mode(name(number)) == 0700u + static_cast<unsigned>(number));
+        CHECK(made.status(name(number)).st_mtim.tv_sec == 1000 + number);
+        CHECK(made.mode(name(number) + "/e") == 0711);
+        CHECK(made.status(name(number) + "/e").st_mtim.tv_sec == 7);
+        CHECK(made.content(name(number) + "/a") == "a");
+    }
+    CHECK(made.type(name(count - 1)) == 'f');
+    CHECK(made.mode(name(count - 2)) == 0755);
+    CHECK(made.status(name(count - 2)).st_mtim.tv_sec == 5);
+    CHECK(made.content(name(count - 2) + "/b") == "b");
+    CHECK(made.type(name(count - 2) + "/a") == '-');
+}
+
 TEST_CASE("a directory without an entry is implied until it gets one")
 {
     NEEDS_ROOT();
