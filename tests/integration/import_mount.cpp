@@ -588,6 +588,34 @@ TEST_CASE("an image that cannot be imported leaves nothing behind")
     }
 }
 
+TEST_CASE("of many small layers the broken one is named, and nothing of the others is left behind")
+{
+    constexpr int count = 60, broken = 37;
+    const scratch_directory scratch;
+    image_source image{.tags = {"example.org/test:1"}};
+    for (int number = 0; number < count; ++number)
+        image.layers.push_back({tar_writer().file("f" + std::to_string(number), "text").finish()});
+    oci_layout_writer writer;
+    writer.add(image);
+    const std::string& tar = image.layers[broken].tar;
+    auto changed = gzip(tar);
+    changed[4] = static_cast<char>(changed[4] ^ 1);
+    file_set files = writer.finish();
+    files.replace(blob_path(gzip(tar)), changed);
+    const auto source = layout_of(scratch, files);
+    const auto repo = open(scratch);
+    try {
+        static_cast<void>(get(repo.import_image(source, for_amd64())));
+        FAIL("it was imported");
+    } catch (const overmount::error& failure) {
+        CHECK(failure.code() == errc::digest_mismatch);
+        CHECK(failure.layer() == overmount::digest::of(tar).string());
+    }
+    CHECK(repo.layers().empty());
+    CHECK(fs::is_empty(scratch / "repo/diffs"));
+    CHECK(fs::is_empty(scratch / "repo/claims"));
+}
+
 TEST_CASE("a tag names the manifest and the index of its image, which are kept as they came")
 {
     const scratch_directory scratch;

@@ -12,8 +12,10 @@
 
 #include <algorithm>
 #include <chrono>
+#include <deque>
 #include <list>
 #include <map>
+#include <mutex>
 #include <set>
 
 namespace overmount::inline OVERMOUNT_ABI::detail {
@@ -86,6 +88,7 @@ private:
     {
         diff_id diff;
         typename Storage::writer writer;
+        diff_record record;
         std::optional<store::claim> claim;
     };
     // The blob of a layer; a diff may come in several.
@@ -138,8 +141,15 @@ private:
     static asio::awaitable<void> one_round(pointer self)
     {
         auto group = new_shared<task_group>(co_await asio::this_coro::executor);
-        for (job& j : self->todo_)
-            group->add(one_layer(self, &j));
+        for (job& j : self->todo_) {
+            if (j.layer->bytes.size() <= small_blob)
+                self->small_.push_back(&j);
+            else
+                group->add(one_layer(self, &j));
+        }
+        const std::size_t lanes = std::min<std::size_t>(self->small_.size(), self->repository_->pool.workers());
+        for (std::size_t lane = 0; lane < lanes; ++lane)
+            group->add(small_layers(self));
         co_await task_group::join(std::move(group));
         auto show = [self](const stop_flag&) { self->show_diffs(); };
         co_await run_on(self->repository_->pool, std::move(show));
@@ -149,26 +159,68 @@ private:
     {
         const auto permit = co_await self->repository_->slots.acquire();
         try {
-            const bool small = j->layer->bytes.size() <= small_blob;
-            auto begin = [self, j, small](const stop_flag& stop) {
-                auto out = self->begin(*j);
-                if (out && small)
-                    unpack_layer_here(out, self->input_of(*j->layer), stop);
-                return out;
-            };
+            auto begin = [self, j](const stop_flag&) { return self->begin(*j); };
             const auto started = co_await run_on(self->repository_->pool, std::move(begin));
             if (!started)
                 co_return;
-            if (!small)
-                co_await unpack_layer(self->repository_->pool, started, self->input_of(*j->layer));
-            if (kept* blob = self->blob_of(*j->layer); blob != nullptr)
-                blob->compared = true;
-            j->layer->bytes.close();
-            self->finished_.push_back({j->layer->diff, std::move(started->writer), std::move(j->claim)});
+            co_await unpack_layer(self->repository_->pool, started, self->input_of(*j->layer));
+            self->finish(*j, *started);
         } catch (error& failure) {
             failure.layer(j->layer->diff.string());
             throw;
         }
+    }
+
+    // Takes small layers until none is left. To go back and forth between a worker and this coroutine for each would take
+    // a good part of the time that it needs.
+    static asio::awaitable<void> small_layers(pointer self)
+    {
+        const auto permit = co_await self->repository_->slots.acquire();
+        for (bool more = true; more;) {
+            auto some = [self](const stop_flag& stop) { return self->unpack_small(stop); };
+            more = co_await run_on(self->repository_->pool, std::move(some));
+        }
+    }
+
+    // Some of the small layers; whether there may be more. Others who wait for a worker get their turn in between.
+    bool unpack_small(const stop_flag& stop)
+    {
+        constexpr int most = 16;
+        for (int count = 0; count < most; ++count) {
+            job* const j = next_small();
+            if (j == nullptr)
+                return false;
+            try {
+                if (const auto started = begin(*j)) {
+                    unpack_layer_here(started, input_of(*j->layer), stop);
+                    finish(*j, *started);
+                }
+            } catch (error& failure) {
+                failure.layer(j->layer->diff.string());
+                throw;
+            }
+        }
+        return true;
+    }
+
+    [[nodiscard]] job* next_small()
+    {
+        const std::lock_guard guard(mutex_);
+        if (small_.empty())
+            return nullptr;
+        job* const next = small_.front();
+        small_.pop_front();
+        return next;
+    }
+
+    // On a worker or on the strand.
+    void finish(job& j, work& unpacked)
+    {
+        if (kept* blob = blob_of(*j.layer); blob != nullptr)
+            blob->compared = true;
+        j.layer->bytes.close();
+        const std::lock_guard guard(mutex_);
+        finished_.push_back({j.layer->diff, std::move(unpacked.writer), std::move(*unpacked.record), std::move(j.claim)});
     }
 
     [[nodiscard]] kept* blob_of(const found_layer& layer)
@@ -283,6 +335,7 @@ private:
                 check(::syncfs(repository_->records->base_fd()), "syncfs");
             for (done& d : finished_) {
                 repository_->publish(d.writer, d.diff);
+                known_.emplace(d.diff, std::move(d.record));
                 ours.insert(d.diff);
             }
             finished_.clear();
@@ -295,7 +348,7 @@ private:
     void show_images()
     {
         for (const found_image& image : images_)
-            show_image(*repository_, image, options_);
+            show_image(*repository_, image, options_, known_);
     }
 
     std::shared_ptr<state> repository_;
@@ -305,7 +358,10 @@ private:
     std::optional<file_lock> lease_;
     std::string lease_name_;
     std::list<job> todo_;
-    std::vector<done> finished_; // by coroutines of one strand, as is
+    std::mutex mutex_; // of the next two
+    std::deque<job*> small_;
+    std::vector<done> finished_;
+    known_records known_; // of what was unpacked
     std::map<blob_key, kept> blobs_; // to be kept
 };
 

@@ -24,7 +24,7 @@ OVERMOUNT_LAZY [[nodiscard]] inline std::string timestamp_now() { return timesta
 // Makes an image visible whose diffs are, and the blobs that are to be kept: children before parents, the tag last. On a worker.
 template <storage_policy Storage>
 void show_image(repository_state<Storage>& repository, const found_image& image,
-                const import_options& options)
+                const import_options& options, const known_records& known = {})
 {
     store& records = *repository.records;
     const file_lock guard = records.lock_shared();
@@ -38,8 +38,10 @@ void show_image(repository_state<Storage>& repository, const found_image& image,
         parent = chain;
     }
     records.put_layers(layers, repository.sync);
-    if (parent)
-        repository.ensure_correction(*parent);
+    if (parent) {
+        const auto& diffs = image.config.diff_ids();
+        repository.ensure_correction(*parent, {diffs.rbegin(), diffs.rend()}, known);
+    }
     const auto put = [&](const std::optional<std::string>& text) -> std::optional<digest> {
         if (!text)
             return std::nullopt;

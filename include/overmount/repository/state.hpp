@@ -8,11 +8,15 @@
 #include <overmount/mount/mount_table.hpp>
 #include <overmount/options.hpp>
 
+#include <map>
 #include <memory>
 #include <set>
 #include <vector>
 
 namespace overmount::inline OVERMOUNT_ABI::detail {
+
+// Of diffs that were written just now.
+using known_records = std::map<diff_id, diff_record>;
 
 // What all handles on one opened repository share.
 template <storage_policy Storage>
@@ -29,13 +33,23 @@ struct repository_state
     [[nodiscard]] std::vector<stacked_layer> stack_of(const chain_id& top) const
         requires mountable_storage<Storage>
     {
+        std::vector<diff_id> diffs;
+        for (layer_record& layer : records->chain(top))
+            diffs.push_back(std::move(layer.diff));
+        return stack_of(diffs, {});
+    }
+    // The same of a chain's diffs, topmost first, where the records of some need not be read.
+    [[nodiscard]] std::vector<stacked_layer> stack_of(const std::vector<diff_id>& diffs, const known_records& known) const
+        requires mountable_storage<Storage>
+    {
         std::vector<stacked_layer> out;
         std::set<diff_id> seen;
-        for (const layer_record& layer : records->chain(top)) {
-            if (!seen.insert(layer.diff).second)
+        for (const diff_id& diff : diffs) {
+            if (!seen.insert(diff).second)
                 continue;
-            auto record = storage.record(layer.diff);
-            out.push_back({storage.lower(layer.diff), std::move(record)});
+            const auto at_hand = known.find(diff);
+            auto record = at_hand != known.end() ? at_hand->second : storage.record(diff);
+            out.push_back({storage.lower(diff), std::move(record)});
             if (out.back().record.opaque_root)
                 break;
         }
@@ -62,7 +76,15 @@ struct repository_state
             records->sync_diffs();
     }
 
-    // What a mount of the chain needs on top of its layers is made when the chain is.
+    // What a mount of the chain needs on top of its layers is made when the chain is. `diffs` are the chain's, topmost first.
+    void ensure_correction(const chain_id& top, const std::vector<diff_id>& diffs, const known_records& known)
+    {
+        if constexpr (mountable_storage<Storage>) {
+            mount_table mounts(records);
+            if (!mounts.has_correction_note(top))
+                mounts.ensure_correction(top, stack_of(diffs, known));
+        }
+    }
     void ensure_correction(const chain_id& top)
     {
         if constexpr (mountable_storage<Storage>) {
