@@ -460,10 +460,10 @@ OVERMOUNT_LAZY_BODY std::optional<file_lock> file_lock::try_exclusive(int parent
         unique_fd fd = open_lock(parent, name);
         if (!lock_file(fd.get(), F_WRLCK, false))
             return std::nullopt;
-        // The owner before us may have removed the file between our opening and locking it.
-        struct stat ours, there;
-        check(::fstat(fd.get(), &ours), "stat", name);
-        if (::fstatat(parent, name.c_str(), &there, AT_SYMLINK_NOFOLLOW) == 0 && there.st_ino == ours.st_ino)
+        // The owner before us may have removed the file between our opening and locking it: then it has no name any more.
+        struct stat status;
+        check(::fstat(fd.get(), &status), "stat", name);
+        if (status.st_nlink != 0)
             return file_lock(std::move(fd));
     }
 }

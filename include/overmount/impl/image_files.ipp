@@ -11,12 +11,23 @@
 
 namespace overmount::inline OVERMOUNT_ABI::detail {
 
-OVERMOUNT_LAZY inline std::shared_ptr<const unique_fd> open_source(int parent, const std::string& path, int flags)
+// Null where there is nothing.
+OVERMOUNT_LAZY inline std::shared_ptr<const unique_fd> try_open_source(int parent, const std::string& path, int flags)
 {
     const std::string where = parent == AT_FDCWD ? from_working_directory(path) : path;
     auto fd = new_shared<const unique_fd>(::openat(parent, where.c_str(), flags | O_RDONLY | O_CLOEXEC));
+    if (!*fd && errno == ENOENT)
+        return nullptr;
     if (!*fd)
         throw error::from_errno(errno).at(stage::source).operation("open").subject(path);
+    return fd;
+}
+
+OVERMOUNT_LAZY inline std::shared_ptr<const unique_fd> open_source(int parent, const std::string& path, int flags)
+{
+    auto fd = try_open_source(parent, path, flags);
+    if (!fd)
+        throw error::from_errno(ENOENT).at(stage::source).operation("open").subject(path);
     return fd;
 }
 
@@ -137,9 +148,10 @@ OVERMOUNT_LAZY_BODY std::optional<file_range> image_files::find(std::string_view
 {
     std::string path = resolve_link({}, name);
     if (directory_) {
-        if (::faccessat(root_->get(), path.c_str(), F_OK, 0) != 0 && errno == ENOENT)
+        const auto fd = try_open_source(root_->get(), path, O_NONBLOCK);
+        if (!fd)
             return std::nullopt;
-        return whole_file(open_source(root_->get(), path, O_NONBLOCK), path);
+        return whole_file(fd, path);
     }
     for (int hops = 0; hops < 40; ++hops) {
         if (const auto found = members_.find(path); found != members_.end())

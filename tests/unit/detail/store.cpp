@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <atomic>
 #include <fstream>
 #include <set>
@@ -310,6 +311,29 @@ TEST_CASE("a claim is for one at a time, in one handle as well")
     }
     CHECK(names(one.base / "claims").empty());
     CHECK(other.try_claim(diff));
+}
+
+TEST_CASE("a claim that threads take and give up in turn is never held by two")
+{
+    opened one;
+    const diff_id diff(of("a"));
+    constexpr int wanted = 2000;
+    std::atomic<int> held = 0, taken = 0, most = 0;
+    const auto take = [&] {
+        while (taken < wanted) {
+            if (const auto claim = one.records.try_claim(diff)) {
+                most = std::max<int>(most, ++held);
+                ++taken;
+                --held;
+            }
+        }
+    };
+    std::thread other(take), another(take);
+    take();
+    other.join();
+    another.join();
+    CHECK(most == 1);
+    CHECK(names(one.base / "claims").empty());
 }
 
 TEST_CASE("who waits for a claim sees that its holder is at work")
