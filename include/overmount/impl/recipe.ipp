@@ -78,8 +78,6 @@ OVERMOUNT_LAZY_BODY recipe_writer::recipe_writer(std::function<void(std::span<co
     : output_(std::move(output))
 {
     plain_.reserve(detail::recipe_buffer + detail::recipe_path);
-    // zstd writes the header of its frame itself.
-    output_(std::as_bytes(std::span(detail::recipe_head.substr(0, detail::recipe_frame_at))));
 }
 
 // Base 128, the lowest seven bits first.
@@ -181,24 +179,33 @@ OVERMOUNT_LAZY_BODY void recipe_writer::finish()
 
 OVERMOUNT_LAZY_BODY void recipe_writer::compress(bool last)
 {
-    if (!context_)
+    const bool first = !context_;
+    if (first)
         context_ = spare() ? std::move(spare()) : make_packer();
     std::array<std::byte, 16 * 1024> packed;
     ZSTD_inBuffer in{plain_.data(), plain_.size(), 0};
+    ZSTD_outBuffer out{packed.data(), packed.size(), 0};
+    const auto put = [&] {
+        if (out.pos != 0)
+            output_(std::span<const std::byte>(packed).first(std::exchange(out.pos, 0)));
+    };
     const auto step = [&](ZSTD_EndDirective how) {
-        ZSTD_outBuffer out{packed.data(), packed.size(), 0};
+        if (out.pos == out.size)
+            put();
         const auto left = ::ZSTD_compressStream2(context_.get(), &out, &in, how);
         if (::ZSTD_isError(left)) // there is no other way to fail
             throw std::bad_alloc();
-        if (out.pos != 0)
-            output_(std::span<const std::byte>(packed).first(out.pos));
         return left;
     };
+    // zstd writes the header of its frame itself.
+    if (first)
+        out.pos = detail::recipe_head.copy(reinterpret_cast<char*>(packed.data()), detail::recipe_frame_at);
     // The end by itself: told of the size in advance, zstd would take a smaller window.
     while (in.pos != in.size)
         step(ZSTD_e_continue);
     while (last && step(ZSTD_e_end) != 0) {
     }
+    put();
     plain_.clear();
     if (last)
         spare() = std::move(context_); // as new: a frame that is over has left nothing in it but its parameters
