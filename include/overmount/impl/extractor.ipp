@@ -95,7 +95,17 @@ OVERMOUNT_LAZY_BODY int extractor::parent(const std::string& path)
         above_ = known->inode;
         return known->fd.get();
     }
-    unique_fd fd = open_in_root(root_, path, parent_flags);
+    // Mostly what it is in is known: then it is one step from there, unless it is a link.
+    const std::string above_path(tar::parent_of(path)), name(tar::name_of(path));
+    const cached_parent* known = above_path.empty() ? nullptr : known_parent(above_path);
+    const int above = above_path.empty() ? root_ : known != nullptr ? known->fd.get() : -1;
+    unique_fd fd;
+    if (above >= 0)
+        fd.reset(::openat(above, name.c_str(), parent_flags | O_NOFOLLOW | O_CLOEXEC));
+    if (!fd && above >= 0 && errno == ENOENT)
+        fd = make_implied(above, name);
+    if (!fd)
+        fd = open_in_root(root_, path, parent_flags);
     if (!fd)
         fd = make_parents(path);
     above_ = inode_of(fd.get());
