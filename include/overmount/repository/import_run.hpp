@@ -51,8 +51,11 @@ public:
         }
         if (self->options_.keeps_blobs())
             co_await keep_blobs(self);
-        auto show = [self](const stop_flag&) { self->show_images(); };
-        co_await run_on(self->repository_->pool, std::move(show));
+        // Who waits for a layer finds it, not its claim: that may take its time beside the rest.
+        auto group = new_shared<task_group>(co_await asio::this_coro::executor);
+        group->add(give_up_claims(self));
+        group->add(show_all(self));
+        co_await task_group::join(std::move(group));
     }
 
     // Removes what is left of the import, finished or not. On a worker.
@@ -338,11 +341,24 @@ private:
                 known_.emplace(d.diff, std::move(d.record));
                 ours.insert(d.diff);
             }
-            finished_.clear();
         }
         std::erase_if(todo_, [&](const job& j) {
             return ours.contains(j.layer->diff) || repository_->storage.contains(j.layer->diff);
         });
+        if (!todo_.empty())
+            finished_.clear();
+    }
+
+    static asio::awaitable<void> give_up_claims(pointer self)
+    {
+        auto give_up = [self](const stop_flag&) { self->finished_.clear(); };
+        co_await run_on(self->repository_->pool, std::move(give_up));
+    }
+
+    static asio::awaitable<void> show_all(pointer self)
+    {
+        auto show = [self](const stop_flag&) { self->show_images(); };
+        co_await run_on(self->repository_->pool, std::move(show));
     }
 
     void show_images()
