@@ -3,6 +3,7 @@
 #include <overmount/detail/fs.hpp>
 #include <overmount/storage/on_disk_storage.hpp>
 #include <overmount/storage/virtual_storage.hpp>
+#include <overmount/tar/entry_walk.hpp>
 
 #include "support/tree.hpp"
 

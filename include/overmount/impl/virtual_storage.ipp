@@ -4,11 +4,15 @@
 #include <overmount/detail/new_shared.hpp>
 #include <overmount/storage/virtual_storage.hpp>
 #include <overmount/tar/checker.hpp>
+#include <overmount/tar/entry_walk.hpp>
+#include <overmount/tar/index.hpp>
 #include <overmount/tar/path.hpp>
 #include <overmount/tar/whiteout.hpp>
 
 #include <fcntl.h>
 #include <sys/stat.h>
+
+#include <optional>
 
 namespace overmount::inline OVERMOUNT_ABI {
 namespace detail {
@@ -176,18 +180,40 @@ OVERMOUNT_LAZY_BODY virtual_storage::reader virtual_storage::pack(const diff_id&
     return reader(detail::kept_file(diffs_.open(id, "layer.tar")));
 }
 
+// One of the two.
+struct virtual_storage::entry_reader::state
+{
+    std::optional<tar::index_reader> by_index;
+    std::optional<tar::entry_walk<reader>> by_tar;
+};
+
+OVERMOUNT_LAZY_BODY virtual_storage::entry_reader::entry_reader(std::unique_ptr<state> implementation) noexcept
+    : state_(std::move(implementation))
+{
+}
+OVERMOUNT_DECL virtual_storage::entry_reader::entry_reader(entry_reader&&) noexcept = default;
+OVERMOUNT_DECL virtual_storage::entry_reader& virtual_storage::entry_reader::operator=(entry_reader&&) noexcept = default;
+OVERMOUNT_DECL virtual_storage::entry_reader::~entry_reader() = default;
+
+OVERMOUNT_LAZY_BODY bool virtual_storage::entry_reader::next(tar::located_entry& into)
+{
+    return state_->by_index ? state_->by_index->next(into) : state_->by_tar->next(into);
+}
+
 OVERMOUNT_LAZY_BODY virtual_storage::entry_reader virtual_storage::entries(const diff_id& id) const
 {
     reader whole = pack(id);
+    auto out = std::make_unique<entry_reader::state>();
     try {
         const auto index = detail::kept_file(diffs_.open(id, "index"));
-        if (auto found = tar::index_reader::open(index, whole.bytes_.size()))
-            return entry_reader(std::move(*found));
+        out->by_index = tar::index_reader::open(index, whole.bytes_.size());
     } catch (const error& failure) {
         if (failure.code() != errc::layer_not_found)
             throw;
     }
-    return entry_reader(entry_reader::walk(std::move(whole), tar::kept_limits()));
+    if (!out->by_index)
+        out->by_tar.emplace(std::move(whole), tar::kept_limits());
+    return entry_reader(std::move(out));
 }
 
 } // namespace overmount::inline OVERMOUNT_ABI

@@ -3,15 +3,13 @@
 
 #include <overmount/detail/file_range.hpp>
 #include <overmount/storage/diff_directory.hpp>
-#include <overmount/tar/entry_walk.hpp>
-#include <overmount/tar/index.hpp>
 
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <span>
 #include <string_view>
-#include <variant>
+#include <utility>
 
 namespace overmount::inline OVERMOUNT_ABI {
 
@@ -87,17 +85,17 @@ private:
 class virtual_storage::entry_reader
 {
 public:
-    OVERMOUNT_LAZY [[nodiscard]] bool next(tar::located_entry& into)
-    {
-        return std::visit([&into](auto& from) { return from.next(into); }, from_);
-    }
+    entry_reader(entry_reader&&) noexcept;
+    entry_reader& operator=(entry_reader&&) noexcept;
+    ~entry_reader();
+
+    OVERMOUNT_LAZY [[nodiscard]] bool next(tar::located_entry& into);
 
 private:
     friend class virtual_storage;
-    using walk = tar::entry_walk<reader>;
-    explicit entry_reader(tar::index_reader from) : from_(std::move(from)) {}
-    explicit entry_reader(walk from) : from_(std::move(from)) {}
-    std::variant<tar::index_reader, walk> from_;
+    struct state;
+    OVERMOUNT_LAZY explicit entry_reader(std::unique_ptr<state> implementation) noexcept;
+    std::unique_ptr<state> state_;
 };
 
 } // namespace overmount::inline OVERMOUNT_ABI
