@@ -3,10 +3,9 @@
 
 #include <overmount/detail/fs.hpp>
 #include <overmount/detail/json.hpp>
+#include <overmount/detail/json_record.hpp>
 #include <overmount/digest.hpp>
 #include <overmount/storage/diff_record.hpp>
-
-#include <nlohmann/json.hpp>
 
 #include <optional>
 
@@ -43,9 +42,9 @@ OVERMOUNT_LAZY inline void read_record(std::string_view json, const json_field& 
     }
 }
 
-OVERMOUNT_LAZY inline nlohmann::json encoded_paths(const std::vector<std::string>& paths)
+OVERMOUNT_LAZY inline std::vector<std::string> encoded_paths(const std::vector<std::string>& paths)
 {
-    auto out = nlohmann::json::array();
+    std::vector<std::string> out;
     for (const std::string& path : paths)
         out.push_back(percent_encode(path));
     return out;
@@ -74,20 +73,21 @@ OVERMOUNT_LAZY inline durability parse_durability(const std::string& name)
 
 OVERMOUNT_LAZY_BODY std::string diff_record::to_json() const
 {
-    return nlohmann::json{{"version", 1},
-                          {"form", form},
-                          {"xattrs", xattrs},
-                          {"owners", owners},
-                          {"sync", to_string(sync)},
-                          {"boot_id", boot},
-                          {"entries", entries},
-                          {"bytes", bytes},
-                          {"implied_root", implied_root},
-                          {"opaque_root", opaque_root},
-                          {"skipped_xattrs", skipped_xattrs},
-                          {"implied", detail::encoded_paths(implied)},
-                          {"whiteout_directories", detail::encoded_paths(whiteout_directories)}}
-        .dump();
+    detail::json_record out;
+    out.number("version", 1);
+    out.text("form", form);
+    out.text("xattrs", xattrs);
+    out.text("owners", owners);
+    out.text("sync", std::string(to_string(sync)));
+    out.text("boot_id", boot);
+    out.number("entries", entries);
+    out.number("bytes", bytes);
+    out.flag("implied_root", implied_root);
+    out.flag("opaque_root", opaque_root);
+    out.flag("skipped_xattrs", skipped_xattrs);
+    out.texts("implied", detail::encoded_paths(implied));
+    out.texts("whiteout_directories", detail::encoded_paths(whiteout_directories));
+    return out.string();
 }
 
 OVERMOUNT_LAZY_BODY diff_record diff_record::parse(std::string_view json)

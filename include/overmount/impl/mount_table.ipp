@@ -41,14 +41,14 @@ OVERMOUNT_LAZY_BODY mount_record mount_table::add(const digest& image, const std
     const unique_fd made = open_directory(store_->staging(), whole.name());
     for (const char* part : {"target", "upper", "work", "empty"})
         make_directory(made.get(), part, 0755);
-    write_file(made.get(), "record.json",
-               nlohmann::json{{"id", record.id},
-                              {"image", record.image.string()},
-                              {"target", percent_encode(record.target)},
-                              {"writable", record.writable},
-                              {"boot_id", record.boot},
-                              {"mount_namespace", record.mount_namespace}}
-                   .dump());
+    json_record content;
+    content.text("id", record.id);
+    content.text("image", record.image.string());
+    content.text("target", percent_encode(record.target));
+    content.flag("writable", record.writable);
+    content.text("boot_id", record.boot);
+    content.number("mount_namespace", record.mount_namespace);
+    write_file(made.get(), "record.json", content.string());
     rename_over(store_->staging(), whole.name(), store_->mounts(), record.id);
     whole.moved();
     return record;
@@ -151,7 +151,7 @@ OVERMOUNT_LAZY_BODY bool mount_table::ensure_correction(const chain_id& top, con
             wanted.write(open_directory(staging.fd.get(), "correction").get());
             rename_into_place(staging.fd.get(), "correction", layer.get(), "correction");
         }
-        write_file(staging.fd.get(), "correction.json", nlohmann::json{{"needed", wanted.needed()}}.dump());
+        write_file(staging.fd.get(), "correction.json", json_record().flag("needed", wanted.needed()).string());
         rename_over(staging.fd.get(), "correction.json", layer.get(), "correction.json");
     } catch (...) {
         try {

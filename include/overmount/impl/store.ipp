@@ -6,9 +6,6 @@
 
 #include <fcntl.h>
 
-#include <nlohmann/json.hpp>
-
-
 #include <algorithm>
 #include <list>
 #include <map>
@@ -91,15 +88,12 @@ OVERMOUNT_LAZY_BODY void store::check_header(std::string_view form)
                 throw error(errc::not_a_repository)
                     .subject(base_.string())
                     .detail("the directory is not empty and has no repository.json");
-        const nlohmann::json header{{"version", 1},
-                                    {"features",
-                                     {{"compatible", nlohmann::json::array()},
-                                      {"read_only_compatible", nlohmann::json::array()},
-                                      {"incompatible", nlohmann::json::array()}}},
-                                    {"forms", {form}}};
+        json_record features, made;
+        features.texts("compatible", {}).texts("read_only_compatible", {}).texts("incompatible", {});
+        made.number("version", 1).object("features", features).texts("forms", {std::string(form)});
         // Two processes may make it at the same time: both write the same, and one rename wins.
         draft mine(base_fd_.get(), "repository.json.");
-        write_file(base_fd_.get(), mine.name(), header.dump());
+        write_file(base_fd_.get(), mine.name(), made.string());
         if (rename_into_place(base_fd_.get(), mine.name(), base_fd_.get(), "repository.json"))
             mine.moved();
         text = read_file(base_fd_.get(), "repository.json", record_limit);
@@ -217,10 +211,13 @@ OVERMOUNT_LAZY_BODY void store::put_layers(std::span<const std::pair<chain_id, l
 {
     std::vector<directory_record> records;
     for (const auto& [chain, layer] : layers) {
-        nlohmann::json content{{"diff_id", layer.diff.string()}, {"parent", nullptr}};
+        json_record content;
+        content.text("diff_id", layer.diff.string());
         if (layer.parent)
-            content["parent"] = layer.parent->string();
-        records.push_back({chain.value(), content.dump()});
+            content.text("parent", layer.parent->string());
+        else
+            content.null("parent");
+        records.push_back({chain.value(), content.string()});
     }
     put_directories(layers_.get(), "layer.json", records, sync);
 }
@@ -367,17 +364,16 @@ OVERMOUNT_LAZY inline std::string tag_file(std::string_view name) { return diges
 
 OVERMOUNT_LAZY_BODY void store::put_tag(const tag_record& record, durability sync)
 {
-    nlohmann::json content{{"name", record.name},
-                           {"image", record.image.string()},
-                           {"manifest", nullptr},
-                           {"index", nullptr},
-                           {"source", percent_encode(record.source)},
-                           {"time", record.time}};
+    json_record content;
+    content.text("name", record.name);
+    content.text("image", record.image.string());
+    content.text("source", percent_encode(record.source)).text("time", record.time);
+    content.null("manifest").null("index");
     if (record.manifest)
-        content["manifest"] = record.manifest->string();
+        content.text("manifest", record.manifest->string());
     if (record.index)
-        content["index"] = record.index->string();
-    put_record(tags_.get(), tag_file(record.name), content.dump(), sync, true);
+        content.text("index", record.index->string());
+    put_record(tags_.get(), tag_file(record.name), content.string(), sync, true);
 }
 
 OVERMOUNT_LAZY inline tag_record parse_tag(std::string_view text)
