@@ -31,10 +31,11 @@ public:
     OVERMOUNT_LAZY static asio::awaitable<void> join(std::shared_ptr<task_group> group);
 
 private:
-    void start() override;
+    // Said to be inline here, not only where they are defined: GCC else emits the class, and all that it uses, everywhere.
+    OVERMOUNT_DECL void start() override;
     OVERMOUNT_LAZY void spawn_all();
     OVERMOUNT_LAZY void one_ended(std::exception_ptr failure);
-    void cancel() noexcept override;
+    OVERMOUNT_DECL void cancel() noexcept override;
     // The children are coroutines of the same context, which destroys them itself.
     void abandon() noexcept override { complete(); }
 
