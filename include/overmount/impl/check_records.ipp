@@ -72,7 +72,7 @@ OVERMOUNT_LAZY_BODY bool is_damage(const error& failure)
     // What stands in the place of something else, or is gone; and what the disk cannot read.
     constexpr int numbers[] = {ENOENT, ENOTDIR, EISDIR, ELOOP, ENXIO, ENODEV, EFBIG, EIO, EBADMSG, EUCLEAN};
     return code.category() == boost::system::system_category() &&
-           std::ranges::find(numbers, code.value()) != std::end(numbers);
+           std::find(std::begin(numbers), std::end(numbers), code.value()) != std::end(numbers);
 }
 
 } // namespace overmount::inline OVERMOUNT_ABI::detail

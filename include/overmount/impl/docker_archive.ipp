@@ -40,12 +40,12 @@ public:
     {
         const auto fits = [&image](const found& candidate) {
             return candidate.value.config().digest() == image.config.id() &&
-                   std::ranges::equal(
-                       candidate.value.layers(), image.layers, {},
-                       [](const layer_descriptor& l) { return std::optional(l.blob.digest()); },
-                       &found_layer::blob);
+                   std::equal(candidate.value.layers().begin(), candidate.value.layers().end(), image.layers.begin(),
+                              image.layers.end(), [](const layer_descriptor& named, const found_layer& layer) {
+                                  return layer.blob == named.blob.digest();
+                              });
         };
-        const auto candidate = std::ranges::find_if(manifests_, fits);
+        const auto candidate = std::find_if(manifests_.begin(), manifests_.end(), fits);
         if (candidate == manifests_.end())
             return;
         image.manifest = candidate->value.bytes();
@@ -147,7 +147,7 @@ OVERMOUNT_LAZY_BODY std::vector<found_image> discover_docker_archive(image_files
             tags.push_back(in_document("manifest.json", [&] { return full_name(tag); }));
             names += (names.empty() ? "" : ", ") + tags.back();
         }
-        if (!name.empty() && std::ranges::find(tags, name) == tags.end())
+        if (!name.empty() && std::find(tags.begin(), tags.end(), name) == tags.end())
             continue;
         out.push_back(read_docker_image(files, image, bounds));
         manifests.complete(out.back());

@@ -7,6 +7,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include <algorithm>
 #include <set>
 
 namespace overmount::inline OVERMOUNT_ABI::detail {
@@ -126,7 +127,7 @@ std::string index_as(const std::vector<offered_image>& images, const std::vector
         out = Json::parse(old);
         Json kept = Json::array();
         for (Json& entry : out["manifests"])
-            if (std::ranges::none_of(entries, [&](const auto& later) { return replaces(later, entry); }))
+            if (std::none_of(entries.begin(), entries.end(), [&](const auto& later) { return replaces(later, entry); }))
                 kept.push_back(std::move(entry));
         for (Json& entry : entries)
             kept.push_back(std::move(entry));

@@ -75,7 +75,7 @@ std::vector<chain_id> basic_image<Storage, Mount>::layers() const
     std::vector<chain_id> out;
     for (const diff_id& diff : config_->diff_ids())
         out.push_back(out.empty() ? chain_id::of(diff) : chain_id::of(out.back(), diff));
-    std::ranges::reverse(out);
+    std::reverse(out.begin(), out.end());
     return out;
 }
 

@@ -25,7 +25,7 @@ OVERMOUNT_LAZY_BODY image_config_edit& image_config_edit::set_environment(std::s
     const std::string begin = std::string(name) + "=";
     auto all = environment_.value_or(old_environment_);
     const auto has_name = [&](const std::string& one) { return one.starts_with(begin); };
-    const auto place = std::ranges::find_if(all, has_name) - all.begin();
+    const auto place = std::find_if(all.begin(), all.end(), has_name) - all.begin();
     std::erase_if(all, has_name);
     all.insert(all.begin() + place, begin + std::string(value));
     return environment(std::move(all));
@@ -94,7 +94,8 @@ OVERMOUNT_LAZY inline bool is_rfc3339(std::string_view text)
     constexpr std::string_view date_and_time = "0000-00-00T00:00:00";
     // Digits where the model has zeros.
     const auto fits = [](std::string_view part, std::string_view model) {
-        return std::ranges::equal(part, model, [](char c, char m) { return m == '0' ? c >= '0' && c <= '9' : c == m; });
+        return std::equal(part.begin(), part.end(), model.begin(), model.end(),
+                          [](char c, char m) { return m == '0' ? c >= '0' && c <= '9' : c == m; });
     };
     const auto number = [&](std::size_t at) {
         return static_cast<unsigned>((text[at] - '0') * 10 + (text[at + 1] - '0'));
@@ -193,7 +194,7 @@ Json step_of(const history_entry& from)
 template <class Json>
 std::size_t layers_of(const Json& history)
 {
-    return static_cast<std::size_t>(std::ranges::count_if(history, [](const Json& step) {
+    return static_cast<std::size_t>(std::count_if(history.begin(), history.end(), [](const Json& step) {
         const auto empty = step.find("empty_layer");
         return empty == step.end() || !empty->is_boolean() || !empty->template get<bool>();
     }));

@@ -223,7 +223,8 @@ OVERMOUNT_LAZY_BODY std::string make_header(const entry& made)
     const std::unique_ptr<archive_entry, release> fields(::archive_entry_new(), release{&out});
     const std::unique_ptr<archive, release> handle(::archive_write_new(), release{&out});
     // One block of output is one block of a tar: it is given out at once.
-    const bool ascii = std::ranges::all_of(made.path + made.link_target, [](char c) { return (c & 0x80) == 0; });
+    const std::string names = made.path + made.link_target;
+    const bool ascii = std::all_of(names.begin(), names.end(), [](char c) { return (c & 0x80) == 0; });
     // The restricted form has no records where ustar will do; it takes a fraction of a second for no reason to have one.
     const auto set_format =
         made.mtime.nanoseconds == 0 ? ::archive_write_set_format_pax_restricted : ::archive_write_set_format_pax;

@@ -96,7 +96,8 @@ OVERMOUNT_LAZY_BODY merged_tree::node merged_tree::make_node(const located_entry
                (attribute.value.empty() && attribute.name.starts_with("system."));
     };
     std::erase_if(out->entry.xattrs, unseen);
-    std::ranges::sort(out->entry.xattrs, {}, &xattr::name);
+    std::sort(out->entry.xattrs.begin(), out->entry.xattrs.end(),
+              [](const xattr& a, const xattr& b) { return a.name < b.name; });
     out->entry.segments.clear();
     if (one.entry.type == entry_type::symbolic_link)
         out->entry.mode = 0777;

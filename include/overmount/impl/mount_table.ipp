@@ -24,7 +24,7 @@ OVERMOUNT_LAZY inline bool shows_all(const mountinfo& now)
     if (root == nullptr)
         return false;
     const auto first = mountinfo::parse(read_file(AT_FDCWD, "/proc/1/mountinfo", 256u << 20).value_or(""));
-    return std::ranges::none_of(first.entries(), [root](const mountinfo_entry& entry) {
+    return std::none_of(first.entries().begin(), first.entries().end(), [root](const mountinfo_entry& entry) {
         return entry.id == root->id && entry.mount_point != "/";
     });
 }

@@ -101,13 +101,13 @@ OVERMOUNT_LAZY inline std::vector<std::vector<descriptor>> group_by_image(const 
     for (const descriptor& entry : entries) {
         if (!wanted.empty() && !is_named(entry, wanted))
             continue;
-        const auto same = std::ranges::find_if(out, [&](const auto& group) {
+        const auto same = std::find_if(out.begin(), out.end(), [&](const auto& group) {
             return name_of(group.front()) == name_of(entry) &&
                    (!name_of(entry).empty() || (entry.platform() && group.front().platform()));
         });
         if (same == out.end())
             out.push_back({entry});
-        else if (std::ranges::none_of(*same, [&](const auto& e) { return e.digest() == entry.digest(); }))
+        else if (std::none_of(same->begin(), same->end(), [&](const auto& e) { return e.digest() == entry.digest(); }))
             same->push_back(entry);
     }
     return out;
@@ -118,7 +118,7 @@ OVERMOUNT_LAZY inline const descriptor& choose(const std::vector<descriptor>& gr
     if (group.size() == 1)
         return group.front();
     const descriptor& chosen = index::select_from(group, wanted);
-    if (!chosen.platform() && std::ranges::count_if(group, [](const auto& e) { return !e.platform(); }) > 1)
+    if (!chosen.platform() && std::count_if(group.begin(), group.end(), [](const auto& e) { return !e.platform(); }) > 1)
         throw error(errc::ambiguous_image)
             .at(stage::manifest)
             .subject(name_of(chosen))

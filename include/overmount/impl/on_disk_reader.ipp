@@ -59,7 +59,8 @@ public:
             const auto found = moves_.find(path.substr(0, end));
             if (found == moves_.end())
                 continue;
-            const auto later = std::ranges::upper_bound(found->second, file, {}, &move::files_before);
+            const auto later = std::upper_bound(found->second.begin(), found->second.end(), file,
+                                                [](auto wanted, const move& one) { return wanted < one.files_before; });
             if (later != found->second.end() && (first == nullptr || later->number < first->number)) {
                 first = &*later;
                 end_of_first = std::min(end, path.size());

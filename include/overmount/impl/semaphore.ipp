@@ -43,7 +43,8 @@ private:
     {
         {
             const std::lock_guard guard(owner_->mutex);
-            const auto mine = std::ranges::find_if(owner_->waiting, [this](auto& w) { return w.get() == this; });
+            const auto mine = std::find_if(owner_->waiting.begin(), owner_->waiting.end(),
+                                           [this](const auto& w) { return w.get() == this; });
             if (mine == owner_->waiting.end())
                 return; // granted at this moment
             owner_->waiting.erase(mine);

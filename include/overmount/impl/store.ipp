@@ -30,7 +30,7 @@ OVERMOUNT_LAZY inline std::vector<digest> listed_digests(int directory)
             if (const auto id = digest::try_parse(std::string(algorithm) + ":" + name))
                 out.push_back(*id);
     }
-    std::ranges::sort(out);
+    std::sort(out.begin(), out.end());
     return out;
 }
 
@@ -112,7 +112,7 @@ OVERMOUNT_LAZY_BODY void store::check_header(std::string_view form)
     if (version != 1 || !incompatible.empty())
         throw error(errc::unsupported_repository).subject(base_.string());
     read_only_ = !read_only.empty();
-    if (std::ranges::find(forms, form) == forms.end()) {
+    if (std::find(forms.begin(), forms.end(), form) == forms.end()) {
         std::string names;
         for (const std::string& name : forms)
             names += (names.empty() ? "" : ", ") + escape(name);
@@ -312,7 +312,7 @@ OVERMOUNT_LAZY_BODY std::vector<digest> store::manifests() const
         if (const auto id = digest::try_parse(name))
             out.push_back(*id);
     }
-    std::ranges::sort(out);
+    std::sort(out.begin(), out.end());
     return out;
 }
 
@@ -403,7 +403,7 @@ OVERMOUNT_LAZY_BODY std::vector<tag_record> store::tags() const
     for (const std::string& name : tag_files())
         if (const auto text = read_file(tags_.get(), name, record_limit))
             out.push_back(parse_tag(*text));
-    std::ranges::sort(out, {}, &tag_record::name);
+    std::sort(out.begin(), out.end(), [](const tag_record& a, const tag_record& b) { return a.name < b.name; });
     return out;
 }
 

@@ -118,8 +118,8 @@ private:
     OVERMOUNT_LAZY void compare_names(int wanted, int found, const std::string& path)
     {
         auto left = list_directory(wanted, "."), right = list_directory(found, ".");
-        std::ranges::sort(left);
-        std::ranges::sort(right);
+        std::sort(left.begin(), left.end());
+        std::sort(right.begin(), right.end());
         for (auto l = left.begin(), r = right.begin(); l != left.end() || r != right.end();) {
             context_.poll();
             const bool missing = r == right.end() || (l != left.end() && *l < *r);

@@ -63,7 +63,7 @@ inline std::vector<tar::xattr> layer_xattrs(const std::string& file, tar::entry_
                     throw error(errc::xattr_too_large);
                 out.push_back({name, std::move(*value)});
             }
-    std::ranges::sort(out, {}, &tar::xattr::name);
+    std::sort(out.begin(), out.end(), [](const tar::xattr& a, const tar::xattr& b) { return a.name < b.name; });
     return out;
 }
 
@@ -246,7 +246,7 @@ OVERMOUNT_LAZY_BODY void upper_reader::add_directory(detail::unique_fd opened, c
     levels_.back().items = list(path, opaque);
     if (hides)
         std::erase_if(levels_.back().items, [](const item& one) { return !one.stays; });
-    std::ranges::sort(levels_.back().items);
+    std::sort(levels_.back().items.begin(), levels_.back().items.end());
 }
 
 OVERMOUNT_LAZY_BODY std::vector<upper_reader::item> upper_reader::list(const std::string& path,

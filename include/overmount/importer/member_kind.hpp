@@ -32,7 +32,7 @@ enum class member_kind : unsigned char
         if (block.zero() || block.checksum_matches())
             return member_kind::layer;
     }
-    const auto first = std::ranges::find_if(head, [](std::byte byte) {
+    const auto first = std::find_if(head.begin(), head.end(), [](std::byte byte) {
         return byte != std::byte{' '} && byte != std::byte{'\n'} && byte != std::byte{'\r'} &&
                byte != std::byte{'\t'};
     });

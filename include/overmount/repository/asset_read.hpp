@@ -61,9 +61,9 @@ public:
         const std::uint64_t most = hole ? begin_ - position_ : rest_.size();
         const auto count = static_cast<std::size_t>(std::min<std::uint64_t>(into.size(), most));
         if (hole) {
-            std::ranges::fill(into.first(count), std::byte{0});
+            std::fill_n(into.begin(), count, std::byte{0});
         } else {
-            std::ranges::copy(rest_.first(count), into.begin());
+            std::copy_n(rest_.begin(), count, into.begin());
             rest_ = rest_.subspan(count);
             begin_ += count;
         }

@@ -21,7 +21,8 @@ namespace overmount::inline OVERMOUNT_ABI::detail {
 OVERMOUNT_LAZY [[nodiscard]] inline bool has_blobs(const found_image& image)
 {
     return image.manifest &&
-           std::ranges::all_of(image.layers, [](const found_layer& layer) { return layer.blob.has_value(); });
+           std::all_of(image.layers.begin(), image.layers.end(),
+                       [](const found_layer& layer) { return layer.blob.has_value(); });
 }
 
 // A blob that is being written beside the layers of an import. What is not shown goes with their directory.

@@ -310,14 +310,15 @@ private:
         auto& all = report_.findings;
         // A record that cannot be read was told already.
         std::erase_if(contents_, [&all](const finding& one) {
-            return one.kind == finding_kind::diff_unreadable && std::ranges::any_of(all, [&one](const finding& other) {
+            return one.kind == finding_kind::diff_unreadable &&
+                   std::any_of(all.begin(), all.end(), [&one](const finding& other) {
                        return other.object == one.object && other.kind == finding_kind::record_unreadable;
                    });
         });
-        std::ranges::move(contents_, std::back_inserter(all));
+        std::move(contents_.begin(), contents_.end(), std::back_inserter(all));
         if constexpr (mountable_storage<Storage>)
             check_corrections(stop);
-        std::ranges::sort(all);
+        std::sort(all.begin(), all.end());
     }
 
     // Of the chains that are mounted, as far as these are whole.
@@ -330,7 +331,7 @@ private:
         const auto is_damaged = [&damaged](const diff_id& diff) { return damaged.contains(diff.string()); };
         for (const auto& [id, diffs] : all_.images) {
             stop.throw_if_stopped();
-            if (!diffs || diffs->empty() || std::ranges::any_of(*diffs, is_damaged))
+            if (!diffs || diffs->empty() || std::any_of(diffs->begin(), diffs->end(), is_damaged))
                 continue;
             const chain_id top = chain_id::of(*diffs);
             try {

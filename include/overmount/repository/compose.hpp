@@ -40,7 +40,7 @@ template <storage_policy Storage>
         layers.clear();
         for (layer_record& layer : records.chain(*top))
             layers.push_back(std::move(layer.diff));
-        std::ranges::reverse(layers);
+        std::reverse(layers.begin(), layers.end());
     }
     found_image made{with_layers(config, layers, repository.bounds), {}};
 

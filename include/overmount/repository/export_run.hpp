@@ -22,7 +22,7 @@ namespace overmount::inline OVERMOUNT_ABI::detail {
 // A name that was asked for. A text such as `latest`, with neither slash nor colon, is none of an image.
 OVERMOUNT_LAZY [[nodiscard]] inline offered_name name_as_given(const std::string& text)
 {
-    if (text.empty() || !std::ranges::all_of(text, [](unsigned char c) { return c > 0x20 && c < 0x7f; }))
+    if (text.empty() || !std::all_of(text.begin(), text.end(), [](unsigned char c) { return c > 0x20 && c < 0x7f; }))
         throw error(errc::invalid_reference).at(stage::target).subject(text);
     offered_name out{text, {}};
     try {
@@ -73,14 +73,17 @@ OVERMOUNT_LAZY
                                                           const std::vector<digest>& all)
 {
     std::vector<digest> out;
+    const auto exported = [&names](const tag_record& tag) {
+        return std::any_of(names.begin(), names.end(),
+                           [&tag](const offered_name& name) { return name.image_name == tag.name; });
+    };
     const auto add = [&out](const digest& id) {
-        if (std::ranges::find(out, id) == out.end())
+        if (std::find(out.begin(), out.end(), id) == out.end())
             out.push_back(id);
     };
     for (const bool named : {true, false})
         for (const tag_record& tag : tags)
-            if (tag.image == image && tag.manifest &&
-                (!named || std::ranges::find(names, tag.name, &offered_name::image_name) != names.end()))
+            if (tag.image == image && tag.manifest && (!named || exported(tag)))
                 add(*tag.manifest);
     for (const digest& id : all)
         add(id);
@@ -128,7 +131,7 @@ private:
         std::vector<offered_image> out;
         std::vector<diff_id> diffs;
         for (const auto& config : images_) {
-            if (std::ranges::any_of(out, [&](const auto& one) { return one.config.id() == config->id(); }))
+            if (std::any_of(out.begin(), out.end(), [&](const auto& one) { return one.config.id() == config->id(); }))
                 continue;
             offered_image image{*config, {}, {}};
             for (const diff_id& diff : config->diff_ids()) {

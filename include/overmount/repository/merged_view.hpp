@@ -39,7 +39,7 @@ template <packable_storage Storage>
     if (top)
         for (layer_record& layer : repository.records->chain(*top))
             out.diffs.push_back(std::move(layer.diff));
-    std::ranges::reverse(out.diffs);
+    std::reverse(out.diffs.begin(), out.diffs.end());
     for (const diff_id& diff : out.diffs) {
         if (!repository.storage.contains(diff))
             throw error(errc::layer_not_found).at(stage::storage).layer(diff.string());
@@ -152,7 +152,7 @@ OVERMOUNT_LAZY
     for (;;) {
         stop.throw_if_stopped();
         const auto a = fill(one, buffer.get()), b = fill(two, buffer.get() + size);
-        if (!std::ranges::equal(a, b))
+        if (!std::equal(a.begin(), a.end(), b.begin(), b.end()))
             return false;
         if (a.empty())
             return true;
@@ -254,7 +254,8 @@ public:
             return read(into); // once: now there is no file
         }
         const std::size_t count = std::min(into.size(), text_.size() - done_);
-        std::ranges::copy(std::as_bytes(std::span(text_)).subspan(done_, count), into.begin());
+        const auto piece = std::as_bytes(std::span(text_)).subspan(done_, count);
+        std::copy(piece.begin(), piece.end(), into.begin());
         done_ += count;
         return count;
     }
