@@ -29,6 +29,7 @@ LOWER = {
     "overmount/mount/mount_spec.hpp": "values",
     "overmount/storage/diff_record.hpp": "values",
     "overmount/tar/entry.hpp": "values",
+    "overmount/unpack/descriptor_turn.hpp": "detail",
     "overmount/unpack/extractor.hpp": "tar",
     "overmount/unpack/unfinished_files.hpp": "tar",
 }

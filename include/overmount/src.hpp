@@ -20,6 +20,7 @@
 #include <overmount/impl/docker_archive.ipp>
 #include <overmount/impl/documents.ipp>
 #include <overmount/impl/error.ipp>
+#include <overmount/impl/descriptor_turn.ipp>
 #include <overmount/impl/extractor.ipp>
 #include <overmount/impl/unfinished_files.ipp>
 #include <overmount/impl/framing.ipp>

@@ -2,6 +2,7 @@
 #include <overmount/overmount.hpp>
 
 #include "support/catch.hpp"
+#include "support/descriptor_limit.hpp"
 #include "support/image_builder.hpp"
 #include "support/may_mount.hpp"
 #include "support/run_coroutine.hpp"
@@ -13,7 +14,7 @@
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/io_context.hpp>
 
-#include <sys/resource.h>
+#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -357,17 +358,7 @@ TEST_CASE("an image of as many layers as can be mounted is imported with few mor
         tars.push_back(tar_writer().file("f" + std::to_string(number), "text").finish());
     const scratch_directory scratch;
     const auto source = layout_of(scratch, tars);
-    struct limited
-    {
-        limited()
-        {
-            ::getrlimit(RLIMIT_NOFILE, &before);
-            const rlimit few{count + 100, before.rlim_max};
-            REQUIRE(::setrlimit(RLIMIT_NOFILE, &few) == 0);
-        }
-        ~limited() { ::setrlimit(RLIMIT_NOFILE, &before); }
-        rlimit before{};
-    } const few;
+    const overmount::test::descriptor_limit few(count + 100);
     const auto repo = open(scratch);
     const auto image = get(repo.import_image(source, for_amd64()));
     CHECK(repo.layers().size() == count);
@@ -375,6 +366,22 @@ TEST_CASE("an image of as many layers as can be mounted is imported with few mor
         OVERMOUNT_SKIP("may not mount");
     const auto mount = get(image.mount());
     CHECK(names(mount.target()).size() == count);
+}
+
+TEST_CASE("a layer of many files is unpacked in a process that has not many descriptors left")
+{
+    tar_writer layer;
+    for (int number = 0; number < 3000; ++number)
+        layer.file("f" + std::to_string(number), "text");
+    const scratch_directory scratch;
+    const auto source = layout_of(scratch, {layer.finish()});
+    const overmount::test::descriptor_limit usual(1024);
+    std::vector<overmount::detail::unique_fd> others;
+    for (int number = 0; number < 900; ++number)
+        others.emplace_back(::open("/", O_PATH | O_CLOEXEC));
+    const auto repo = open(scratch);
+    static_cast<void>(get(repo.import_image(source, for_amd64())));
+    CHECK(repo.layers().size() == 1);
 }
 
 TEST_CASE("an image of one layer mounts")

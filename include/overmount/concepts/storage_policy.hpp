@@ -90,8 +90,9 @@ concept diff_writer = std::movable<Writer> && requires(Writer& writer, std::span
 ///   them; false where it is to be called again with what is left of them. The rest points into these bytes. `write` is
 ///   the same with each rest run at once.
 /// - `run` may be called by another worker, while the writer goes on. The rests of a writer are run one after the other, in
-///   the order in which they were made, and all before `finish`. It throws what the writer would have thrown, and leaves
-///   the rest empty. A rest that is dropped does nothing.
+///   the order in which they were made, while the writer lives; all are run before `finish`, and before the next `write`.
+///   It throws what the writer would have thrown, and leaves the rest empty. After that, or when one is dropped, none of
+///   the later ones is run, and the writer is only destroyed.
 template <class Writer>
 concept spreading_writer =
     diff_writer<Writer> && std::default_initializable<typename Writer::rest> &&

@@ -5,6 +5,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <sys/resource.h>
 #include <linux/openat2.h>
 #include <sched.h>
 #include <sys/random.h>
@@ -290,8 +291,11 @@ OVERMOUNT_LAZY_BODY void write_file(int parent, const std::string& name, std::st
 
 OVERMOUNT_DECL void reserve_descriptors(int count) noexcept
 {
+    rlimit limit{};
+    ::getrlimit(RLIMIT_NOFILE, &limit);
+    const auto last = static_cast<int>(std::min<rlim_t>(limit.rlim_cur, static_cast<rlim_t>(count))) - 1;
     const unique_fd any(::open("/", O_PATH | O_CLOEXEC));
-    const unique_fd last(any ? ::fcntl(any.get(), F_DUPFD_CLOEXEC, count - 1) : -1); // fails above the limit of the process
+    const unique_fd there(any ? ::fcntl(any.get(), F_DUPFD_CLOEXEC, last) : -1);
 }
 
 OVERMOUNT_DECL void own_fs_attributes() noexcept { exact_modes::own_ = ::unshare(CLONE_FS) == 0; }

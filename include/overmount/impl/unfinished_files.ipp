@@ -68,18 +68,18 @@ OVERMOUNT_LAZY_BODY void unfinished_files::data(const std::string& entry, int fd
     one.bytes = bytes;
 }
 
-OVERMOUNT_LAZY_BODY void unfinished_files::end(const tar::entry& entry, unique_fd fd, const file_end& what)
+OVERMOUNT_LAZY_BODY void unfinished_files::end(const tar::entry& entry, unique_fd&& fd, const file_end& what)
 {
     // Mostly the data at hand are the file's.
     const bool same = size_ != 0 && tasks_[size_ - 1].fd == fd.get() && !tasks_[size_ - 1].ended;
     task& one = same ? tasks_[size_ - 1] : add(entry.path, fd.get());
-    one.ended = std::move(fd);
     one.what = what;
     one.mode = entry.mode;
     one.uid = entry.uid;
     one.gid = entry.gid;
     one.mtime = entry.mtime;
     one.xattrs = entry.xattrs;
+    one.ended = std::move(fd); // last: until here a failure leaves it open for those who have it
     ++ends_;
 }
 
@@ -114,6 +114,14 @@ OVERMOUNT_LAZY_BODY void unfinished_files::finish(const task& one)
 
 OVERMOUNT_LAZY_BODY void unfinished_files::run()
 {
+    struct clearing
+    {
+        explicit clearing(unfinished_files& all) : list(all) {}
+        clearing(const clearing&) = delete;
+        clearing& operator=(const clearing&) = delete;
+        ~clearing() { list.clear(); }
+        unfinished_files& list;
+    } const whatever_happens(*this);
     for (std::size_t i = 0; i < size_; ++i) {
         task& one = tasks_[i];
         try {
@@ -122,12 +130,10 @@ OVERMOUNT_LAZY_BODY void unfinished_files::run()
                 finish(one);
         } catch (error& failure) {
             failure.entry(one.entry).at(stage::extract);
-            clear();
             throw;
         }
         one.ended.reset();
     }
-    clear();
 }
 
 OVERMOUNT_LAZY_BODY void unfinished_files::clear() noexcept

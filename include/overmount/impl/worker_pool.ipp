@@ -63,7 +63,7 @@ struct worker_pool::state
 {
     OVERMOUNT_LAZY explicit state(unsigned workers)
     {
-        detail::reserve_descriptors(1024); // two a layer of the largest image
+        detail::reserve_descriptors(3072); // two a layer of the largest image, and those of eight whose files are spread
         try {
             for (unsigned i = 0; i < std::max(workers, 1u); ++i) {
                 threads.emplace_back([work = work] {

@@ -1,9 +1,7 @@
 #ifndef OVERMOUNT_UNPACK_REST_QUEUE_HPP
 #define OVERMOUNT_UNPACK_REST_QUEUE_HPP
 
-#include <overmount/detail/config.hpp>
-
-#include <sys/resource.h>
+#include <overmount/unpack/descriptor_turn.hpp>
 
 #include <array>
 #include <atomic>
@@ -31,38 +29,23 @@ public:
     rest_queue() = default;
     rest_queue(const rest_queue&) = delete;
     rest_queue& operator=(const rest_queue&) = delete;
-    ~rest_queue() { give_way(); }
 
-    // Writer: whether it may hand on. What is handed on has descriptors, of which a process has only so many: one layer in a
-    // thousand of them does so, until it gives way.
-    [[nodiscard]] bool take_turn() noexcept
-    {
-        if (has_turn_)
-            return true;
-        rlimit descriptors{};
-        ::getrlimit(RLIMIT_NOFILE, &descriptors);
-        has_turn_ = turns.fetch_add(1) < descriptors.rlim_cur / 1000;
-        if (!has_turn_)
-            turns.fetch_sub(1);
-        return has_turn_;
-    }
-    void give_way() noexcept
-    {
-        if (std::exchange(has_turn_, false))
-            turns.fetch_sub(1);
-    }
+    // Writer: whether it may hand on, with descriptors in what it hands on; it may from then on until it gives way.
+    [[nodiscard]] bool take_turn() { return turn_.take(); }
+    void give_way() noexcept { turn_.give_back(); }
 
-    // Writer: the next part to fill, then handed on by `push`; none while the queue is full.
-    [[nodiscard]] part* back() noexcept
+    // Writer: the next part to fill, then handed on by `push`. None while the queue is full: to be asked again when `pop` says so.
+    [[nodiscard]] part* back_or_wait() noexcept
     {
         const auto has_room = [this] { return pushed_.load() - popped_.load() != most; };
-        return waits_unless(has_room) ? &parts_[pushed_.load() % most] : nullptr;
+        return holds_or_wait(has_room) ? &parts_[pushed_.load() % most] : nullptr;
     }
     void push() noexcept { pushed_.fetch_add(1); }
-    // Writer: whether all that was handed on is done.
-    [[nodiscard]] bool empty() noexcept
+    // Writer: whether all that was handed on is done; the second one is to be asked again when `pop` says so.
+    [[nodiscard]] bool is_empty() const noexcept { return pushed_.load() == popped_.load(); }
+    [[nodiscard]] bool empty_or_wait() noexcept
     {
-        return waits_unless([this] { return pushed_.load() == popped_.load(); });
+        return holds_or_wait([this] { return is_empty(); });
     }
     // Writer: throws what the other side failed with.
     void check() const
@@ -76,10 +59,10 @@ public:
     // The other side: the oldest part; none where there is none.
     [[nodiscard]] part* front() noexcept
     {
-        return pushed_.load() == popped_.load() ? nullptr : &parts_[popped_.load() % most];
+        return is_empty() ? nullptr : &parts_[popped_.load() % most];
     }
     [[nodiscard]] bool closed() const noexcept { return closed_.load(); }
-    // The other side: the oldest part is done. True where the writer asked in vain before, and is to be woken.
+    // The other side: the oldest part is done. True where the writer asked in vain, and is to be woken.
     [[nodiscard]] bool pop() noexcept
     {
         popped_.fetch_add(1);
@@ -95,11 +78,10 @@ public:
 
 private:
     static constexpr std::size_t most = 2;
-    inline static std::atomic<std::size_t> turns = 0; // of the process
 
     // For the writer. What it wants may come true between its look and its sleep.
     template <class Condition>
-    [[nodiscard]] bool waits_unless(Condition holds) noexcept
+    [[nodiscard]] bool holds_or_wait(Condition holds) noexcept
     {
         if (holds())
             return true;
@@ -111,7 +93,7 @@ private:
     std::atomic<std::size_t> pushed_ = 0, popped_ = 0;
     std::atomic<bool> closed_ = false, waits_ = false, failed_ = false;
     std::exception_ptr failure_;
-    bool has_turn_ = false;
+    descriptor_turn turn_;
 };
 
 } // namespace overmount::inline OVERMOUNT_ABI::detail

@@ -4,6 +4,7 @@
 #include <overmount/detail/unique_fd.hpp>
 #include <overmount/tar/entry.hpp>
 #include <overmount/tar/xattr_rules.hpp>
+#include <overmount/unpack/descriptor_turn.hpp>
 
 #include <sys/stat.h>
 
@@ -36,14 +37,14 @@ struct file_end
 };
 
 // What is left to do for some files of a layer that are made and open: data, then owner, mode, attributes and times. It needs
-// nothing but their descriptors, so that it may be done by another worker than the one that makes the files. A few files at
-// a time: each has a descriptor. The memory of a list is used again.
+// their descriptors and nothing of the tree, so that it may be done by another worker than the one that makes the files. Some
+// files at a time: each has a descriptor, half of a turn's in all. The memory of a list is used again.
 class unfinished_files
 {
 public:
-    // The bytes live until `run`, the descriptor at least until the end of the file.
+    // The bytes live until `run`, the descriptor until the end of the file, which takes it.
     OVERMOUNT_LAZY void data(const std::string& entry, int fd, std::uint64_t offset, std::span<const std::byte> bytes);
-    OVERMOUNT_LAZY void end(const tar::entry& entry, unique_fd fd, const file_end& what);
+    OVERMOUNT_LAZY void end(const tar::entry& entry, unique_fd&& fd, const file_end& what);
 
     [[nodiscard]] bool full() const noexcept { return ends_ == most_files || size_ == most_tasks; }
 
@@ -51,7 +52,7 @@ public:
     OVERMOUNT_LAZY void run();
 
 private:
-    static constexpr std::size_t most_files = 128, most_tasks = 512;
+    static constexpr std::size_t most_files = descriptor_turn::descriptors / 2, most_tasks = 512;
 
     struct task
     {

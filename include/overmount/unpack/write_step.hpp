@@ -87,7 +87,7 @@ private:
             }
         }
         // What was handed on belongs to earlier entries: where it fails, that came first.
-        if (!work_->rests.empty() && !work_->rests.failed())
+        if (!work_->rests.empty_or_wait() && !work_->rests.failed())
             return step_state::wait;
         work_->rests.check();
         std::rethrow_exception(failure_);
@@ -100,13 +100,14 @@ private:
         if (!in_buffer_) {
             left_ = work_->tar.front(me);
             if (left_.empty())
-                return work_->tar.finished(me) ? finish() : step_state::wait;
+                return work_->tar.finished(me) ? finish() : wait();
             work_->bytes += left_.size();
             in_buffer_ = true;
         }
-        if constexpr (spreading_writer<Writer>)
-            if (!work_->rests.empty() || spreads())
+        if constexpr (spreading_writer<Writer>) {
+            if (!work_->rests.is_empty() || spreads())
                 return write_part();
+        }
         work_->writer.write(left_);
         in_buffer_ = false;
         work_->tar.pop(me);
@@ -114,7 +115,15 @@ private:
         return step_state::again;
     }
 
-    [[nodiscard]] bool spreads() noexcept
+    // For bytes, which may take their time.
+    step_state wait() noexcept
+    {
+        if (work_->rests.is_empty())
+            work_->rests.give_way();
+        return step_state::wait;
+    }
+
+    [[nodiscard]] bool spreads()
     {
         if (has_help())
             return work_->rests.take_turn();
@@ -124,7 +133,7 @@ private:
 
     step_state write_part()
     {
-        auto* part = work_->rests.back();
+        auto* part = work_->rests.back_or_wait();
         if (part == nullptr)
             return step_state::wait;
         std::exception_ptr failure;
@@ -146,9 +155,10 @@ private:
 
     step_state finish()
     {
-        if (!work_->rests.empty())
+        if (!work_->rests.empty_or_wait())
             return step_state::wait;
         work_->rests.check();
+        work_->rests.give_way();
         const layer_facts& facts = work_->facts;
         const digest found = work_->diff_hash.finish();
         if (facts.blob && work_->blob.value_or(found) != *facts.blob)

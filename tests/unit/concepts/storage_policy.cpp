@@ -19,6 +19,25 @@ struct exemplar_writer
     bool publish(const diff_id& id);
 };
 
+struct spreading_exemplar_writer : exemplar_writer
+{
+    struct rest
+    {
+        void run();
+    };
+    bool write_part(std::span<const std::byte>& bytes, rest& left);
+};
+struct restless_writer : exemplar_writer
+{
+    struct rest
+    {
+    };
+    bool write_part(std::span<const std::byte>& bytes, rest& left);
+};
+static_assert(spreading_writer<spreading_exemplar_writer> && spreading_writer<on_disk_storage::writer>);
+static_assert(!spreading_writer<exemplar_writer> && !spreading_writer<restless_writer> &&
+              !spreading_writer<virtual_storage::writer>);
+
 struct exemplar
 {
     using writer = exemplar_writer;

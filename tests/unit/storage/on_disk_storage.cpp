@@ -61,11 +61,11 @@ std::string slurp(const fs::path& path)
     return {std::istreambuf_iterator<char>(in), {}};
 }
 
-void feed_late(on_disk_storage::writer& writer, const std::string& tar)
+void feed_late(on_disk_storage::writer& writer, const std::string& tar, std::size_t piece = 512)
 {
     std::deque<on_disk_storage::writer::rest> rests;
     for (auto bytes = std::as_bytes(std::span(tar)); !bytes.empty();) {
-        auto block = bytes.first(std::min<std::size_t>(bytes.size(), 512));
+        auto block = bytes.first(std::min(bytes.size(), piece));
         bytes = bytes.subspan(block.size());
         while (!writer.write_part(block, rests.emplace_back())) {
         }
@@ -264,6 +264,28 @@ TEST_CASE("what is left to do for a file is done, though something else took its
     REQUIRE(::stat(layer.path("rootfs/c").c_str(), &status) == 0);
     CHECK((status.st_uid == 5 && status.st_gid == 6 && (status.st_mode & 07777) == 04755));
     CHECK(fs::file_size(layer.path("rootfs/sparse")) == 100000);
+}
+
+TEST_CASE("what is left to do is cut in lists of no more than so many files, wherever the bytes are cut")
+{
+    NEEDS_ROOT();
+    tar_writer archive;
+    std::string map;
+    for (int i = 0; i < 600; ++i)
+        map += (i == 0 ? "" : ",") + std::to_string(i * 10) + ",1";
+    for (int i = 0; i < 300; ++i)
+        archive.file("empty" + std::to_string(i), "").file("full" + std::to_string(i), std::string(i % 3 * 512, 'x'));
+    archive.file("sparse", std::string(600, 's'), {.pax = {{"GNU.sparse.size", "6000"}, {"GNU.sparse.map", map}}});
+    const std::string tar = archive.finish();
+    for (const std::size_t piece : {std::size_t{512}, std::size_t{4096}, std::size_t{64} << 10, tar.size()}) {
+        fixture place;
+        auto writer = place.create();
+        feed_late(writer, tar, piece);
+        CHECK(writer.finish().entries == 601);
+        REQUIRE(writer.publish(fixture::id(tar)));
+        const bool whole = packed(place.storage().pack(fixture::id(tar))) == tar;
+        CHECK(whole);
+    }
 }
 
 TEST_CASE("what fails later names its entry")
