@@ -124,6 +124,21 @@ TEMPLATE_TEST_CASE("pieces of any size give the same record", "[storage]", OVERM
     }
 }
 
+TEMPLATE_TEST_CASE("what a writer leaves to others, done late, gives the same record", "[storage]", OVERMOUNT_STORAGES)
+{
+    if constexpr (spreading_writer<typename TestType::writer>) {
+        storage_fixture<TestType> place;
+        const auto expected = place.put(place.tar()).to_json();
+        for (const std::size_t piece : {1u, 7u, 512u, 100000u}) {
+            auto writer = place.create();
+            place.feed_late(writer, place.tar(), piece);
+            CHECK(writer.finish().to_json() == expected);
+        }
+    } else {
+        SUCCEED("it leaves nothing");
+    }
+}
+
 TEMPLATE_TEST_CASE("what is no whole tar is refused and leaves nothing", "[storage]", OVERMOUNT_STORAGES)
 {
     storage_fixture<TestType> place;

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <deque>
 #include <filesystem>
 #include <set>
 #include <string>
@@ -53,6 +54,20 @@ public:
     {
         for (std::size_t at = 0; at < bytes.size(); at += std::min(piece, bytes.size()))
             writer.write(std::as_bytes(std::span(bytes)).subspan(at, std::min(piece, bytes.size() - at)));
+    }
+    // The same by a writer that leaves work to others, all of which is done at the end.
+    static void feed_late(typename Storage::writer& writer, const std::string& bytes, std::size_t piece)
+        requires spreading_writer<typename Storage::writer>
+    {
+        std::deque<typename Storage::writer::rest> rests;
+        for (auto left = std::as_bytes(std::span(bytes)); !left.empty();) {
+            auto part = left.first(std::min(left.size(), piece));
+            left = left.subspan(part.size());
+            while (!writer.write_part(part, rests.emplace_back())) {
+            }
+        }
+        for (auto& rest : rests)
+            rest.run();
     }
     diff_record put(const std::string& bytes)
     {

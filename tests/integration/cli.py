@@ -41,7 +41,7 @@ import tempfile
 import time
 
 OM = str(pathlib.Path(sys.argv[1]).resolve())
-SCRATCH = pathlib.Path(tempfile.mkdtemp(prefix="overmount-cli."))
+SCRATCH = pathlib.Path(tempfile.mkdtemp(prefix="overmount-cli-", suffix="x"))
 REPO = SCRATCH / "repository"
 
 

@@ -315,7 +315,11 @@ OVERMOUNT_LAZY_BODY void extractor::note_directory(ino_t inode, std::string path
     noted.has_entry = true;
     noted.opaque = noted.opaque || cut;
     noted.cut = noted.cut || cut;
-    noted.shown = {entry_->mode, entry_->uid, entry_->gid, entry_->mtime, entry_->xattrs};
+    noted.mode = static_cast<std::uint16_t>(entry_->mode & 07777);
+    noted.uid = entry_->uid;
+    noted.gid = entry_->gid;
+    noted.mtime = entry_->mtime;
+    noted.xattrs = entry_->xattrs.empty() ? nullptr : std::make_unique<const std::vector<tar::xattr>>(entry_->xattrs);
 }
 
 OVERMOUNT_LAZY_BODY void extractor::put_file(int above, const std::string& name)
@@ -517,20 +521,20 @@ OVERMOUNT_LAZY_BODY void extractor::finish_directory(ino_t inode, const director
             return;
     }
     const int fd = opened ? opened.get() : known->fd.get();
-    if (made.shown.uid != our_uid_ || made.shown.gid != our_gid_)
-        check(::fchown(fd, made.shown.uid, made.shown.gid), "chown");
-    check(::fchmod(fd, made.shown.mode), "chmod");
-    note_skipped(set_xattrs(fd, made.shown.xattrs, tar::entry_type::directory));
+    if (made.uid != our_uid_ || made.gid != our_gid_)
+        check(::fchown(fd, made.uid, made.gid), "chown");
+    check(::fchmod(fd, made.mode), "chmod");
+    if (made.xattrs)
+        note_skipped(set_xattrs(fd, *made.xattrs, tar::entry_type::directory));
     if (made.opaque && !made.path.empty())
         check(::fsetxattr(fd, "trusted.overlay.opaque", "y", 1, 0), "setxattr", "trusted.overlay.opaque");
-    check(::futimens(fd, times_of(made.shown.mtime).data()), "utimens");
+    check(::futimens(fd, times_of(made.mtime).data()), "utimens");
     if (sync_files_)
         check(::fsync(fd), "fsync");
 }
 
 OVERMOUNT_LAZY_BODY tree_notes extractor::finish()
 {
-    parents_.clear();
     if (aside_ && sync_files_)
         sync_directory(aside_.get());
     aside_.reset();
@@ -558,6 +562,7 @@ OVERMOUNT_LAZY_BODY tree_notes extractor::finish()
             notes.implied.push_back(made->second.path);
         }
     }
+    parents_.clear();
     std::ranges::sort(notes.implied);
     std::ranges::sort(notes.whiteout_directories);
     notes.skipped_xattrs = skipped_xattrs_;

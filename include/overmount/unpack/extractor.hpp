@@ -9,6 +9,7 @@
 #include <atomic>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -59,16 +60,14 @@ public:
     OVERMOUNT_LAZY [[nodiscard]] tree_notes finish();
 
 private:
-    struct attributes
-    {
-        std::uint32_t mode = 0755, uid = 0, gid = 0;
-        tar::timestamp mtime;
-        std::vector<tar::xattr> xattrs;
-    };
+    // One for each directory of the layer: at most 128 bytes beside its path.
     struct directory
     {
         std::string path;
-        attributes shown;
+        std::unique_ptr<const std::vector<tar::xattr>> xattrs; // mostly none
+        tar::timestamp mtime;
+        std::uint32_t uid = 0, gid = 0;
+        std::uint16_t mode = 0755;
         bool has_entry = false; // else its attributes are those of the layers below
         bool opaque = false;
         bool cut = false;       // took the place of something: nothing of the layers below counts

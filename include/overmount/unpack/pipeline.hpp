@@ -31,7 +31,7 @@ private:
     std::uint64_t position_ = 0;
 };
 
-// First part of the pipeline: reads the blob, hashes it, decodes it into the ring. What goes wrong here
+// First part of the pipeline: reads the blob, hands it to be hashed, decodes it into the ring. What goes wrong here
 // reaches the write step behind the bytes that came before, so that the error does not depend on which worker
 // was quicker.
 //
@@ -41,8 +41,9 @@ template <class Input>
 class decode_step final : public step
 {
 public:
-    decode_step(std::shared_ptr<layer_flow> work, Input input, std::shared_ptr<step> next)
-        : work_(std::move(work)), input_(std::move(input)), next_(std::move(next))
+    // `hashing` takes the pieces of the blob, `next` the tar.
+    decode_step(std::shared_ptr<layer_flow> work, Input input, std::shared_ptr<step> hashing, std::shared_ptr<step> next)
+        : work_(std::move(work)), input_(std::move(input)), hashing_(std::move(hashing)), next_(std::move(next))
     {}
 
     [[nodiscard]] Input& input() noexcept { return input_; }
@@ -58,6 +59,10 @@ private:
                 work_->tar.close();
         } catch (...) {
             work_->tar.close(std::current_exception());
+        }
+        if (state == step_state::done) {
+            work_->blob_pieces.close();
+            hashing_->notify();
         }
         if (state != step_state::wait)
             next_->notify();
@@ -106,10 +111,11 @@ private:
     step_state read_piece()
     {
         constexpr std::size_t magic_size = 6;
-        const auto count = input_.read({piece_.get() + head_, piece_size - head_});
+        const auto buffer = work_->blob_pieces.back();
+        const auto count = buffer.empty() ? std::nullopt : input_.read(buffer.subspan(head_));
         if (!count)
             return step_state::wait;
-        const std::span<const std::byte> piece(piece_.get(), head_ + *count);
+        const auto piece = std::span<const std::byte>(buffer).first(head_ + *count);
         if (!decoder_ && *count != 0 && piece.size() < magic_size) {
             head_ = piece.size();
             return step_state::again;
@@ -121,6 +127,10 @@ private:
             return finish();
         account(piece);
         rest_ = piece;
+        if (hands_on_) {
+            work_->blob_pieces.push(piece.size()); // it comes back to be filled when two more have been
+            hashing_->notify();
+        }
         return step_state::again;
     }
 
@@ -135,8 +145,9 @@ private:
                         std::string(to_string(kind)));
         work_->kind = kind;
         decoder_.emplace(kind, work_->bounds);
+        hands_on_ = facts.blob && !decoder_->passthrough();
         // An uncompressed blob has one digest, not two, where the algorithm is the same.
-        if (facts.blob && (kind != compression::none || facts.blob->algorithm() != facts.algorithm()))
+        if (facts.blob && decoder_->passthrough() && facts.blob->algorithm() != facts.algorithm())
             blob_.emplace(facts.blob->algorithm());
     }
 
@@ -167,19 +178,49 @@ private:
         work_->tar.push(size);
     }
 
-    static constexpr std::size_t piece_size = 128 << 10; // less than a buffer of the ring
-
     std::shared_ptr<layer_flow> work_;
     Input input_;
-    std::shared_ptr<step> next_;
-    std::unique_ptr<std::byte[]> piece_ = std::make_unique_for_overwrite<std::byte[]>(piece_size);
+    std::shared_ptr<step> hashing_, next_;
     std::size_t head_ = 0;            // of the first piece, while it is too short
     std::span<const std::byte> rest_; // of the piece
     std::optional<decoder> decoder_;
-    std::optional<hasher> blob_;
+    bool hands_on_ = false;           // pieces, to be hashed
+    std::optional<hasher> blob_;      // else, where it is to be hashed
     std::size_t filled_ = 0; // of the ring's next buffer
     bool full_ = false;      // the decoder may have more without any input
     std::uint64_t read_ = 0, produced_ = 0;
+};
+
+// Hashes the compressed blob, beside the decoding: a step of its own for the same reason as the next one is.
+class blob_step final : public step
+{
+public:
+    explicit blob_step(std::shared_ptr<layer_flow> work) : work_(std::move(work)) {}
+
+private:
+    step_state resume(const stop_flag& stop) override
+    {
+        stop.throw_if_stopped();
+        auto& pieces = work_->blob_pieces;
+        if (const auto bytes = pieces.front(); !bytes.empty()) {
+            if (!hash_)
+                hash_.emplace(work_->facts.blob->algorithm());
+            hash_->update(bytes);
+            pieces.pop();
+            work_->wake_decoder();
+            return step_state::again;
+        }
+        if (!pieces.at_end())
+            return step_state::wait;
+        if (hash_)
+            work_->blob = hash_->finish();
+        work_->blob_is_known = true;
+        work_->wake_writer();
+        return step_state::done;
+    }
+
+    std::shared_ptr<layer_flow> work_;
+    std::optional<hasher> hash_;
 };
 
 // Between the two: hashes the tar. A step of its own, so that whichever worker is free does it: the one that decodes
@@ -220,10 +261,12 @@ template <class Input, diff_writer Writer>
     auto last = new_shared<rest_step<Writer>>(work);
     auto third = new_shared<write_step<Writer>>(work, last);
     auto second = new_shared<hash_step>(work, third);
-    auto first = new_shared<decode_step<Input>>(work, std::move(input), second);
-    work->is_written_by(first.get(), third.get());
+    auto beside = new_shared<blob_step>(work);
+    auto first = new_shared<decode_step<Input>>(work, std::move(input), beside, second);
+    work->is_done_by(first.get(), third.get());
     first->input().wakes(first);
     group->add(std::move(first));
+    group->add(std::move(beside));
     group->add(std::move(second));
     group->add(std::move(third));
     group->add(std::move(last));

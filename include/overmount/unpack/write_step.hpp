@@ -40,27 +40,16 @@ struct layer_work : layer_flow
         : layer_flow(std::move(known), within), writer(std::move(opened))
     {}
 
-    // The steps before and at the writer. They outlive no run of the others: one group owns all.
-    void is_written_by(step* before, step* at) noexcept
-    {
-        decoding_ = before;
-        writing_ = at;
-    }
-
     // By whoever is the last to need the buffer at hand.
     void give_back_buffer()
     {
         tar.pop(finishing);
         if (tar.has_room())
-            decoding_->notify();
+            wake_decoder();
     }
-    void wake_writer() { writing_->notify(); }
 
     Writer writer;
     rest_queue<rest> rests;
-
-private:
-    step *decoding_ = nullptr, *writing_ = nullptr;
 };
 
 // Third part: hands the tar to the storage's writer; compares what was promised at the end. What the writer can leave to do
@@ -155,7 +144,7 @@ private:
 
     step_state finish()
     {
-        if (!work_->rests.empty_or_wait())
+        if (!work_->rests.empty_or_wait() || !work_->blob_is_known)
             return step_state::wait;
         work_->rests.check();
         work_->rests.give_way();

@@ -10,7 +10,6 @@
 
 #include <algorithm>
 #include <csignal>
-#include <deque>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -61,19 +60,6 @@ std::string slurp(const fs::path& path)
     return {std::istreambuf_iterator<char>(in), {}};
 }
 
-void feed_late(on_disk_storage::writer& writer, const std::string& tar, std::size_t piece = 512)
-{
-    std::deque<on_disk_storage::writer::rest> rests;
-    for (auto bytes = std::as_bytes(std::span(tar)); !bytes.empty();) {
-        auto block = bytes.first(std::min(bytes.size(), piece));
-        bytes = bytes.subspan(block.size());
-        while (!writer.write_part(block, rests.emplace_back())) {
-        }
-    }
-    for (auto& rest : rests)
-        rest.run();
-}
-
 rlimit set_file_size_limit(rlim_t bytes)
 {
     std::signal(SIGXFSZ, SIG_IGN);
@@ -96,7 +82,7 @@ public:
     {
         auto writer = place_.create();
         if (piece == all_late)
-            feed_late(writer, tar_);
+            fixture::feed_late(writer, tar_, 512);
         else
             fixture::feed(writer, tar_, piece);
         (void)writer.finish();
@@ -280,7 +266,7 @@ TEST_CASE("what is left to do is cut in lists of no more than so many files, whe
     for (const std::size_t piece : {std::size_t{512}, std::size_t{4096}, std::size_t{64} << 10, tar.size()}) {
         fixture place;
         auto writer = place.create();
-        feed_late(writer, tar, piece);
+        fixture::feed_late(writer, tar, piece);
         CHECK(writer.finish().entries == 601);
         REQUIRE(writer.publish(fixture::id(tar)));
         const bool whole = packed(place.storage().pack(fixture::id(tar))) == tar;
