@@ -368,6 +368,27 @@ TEST_CASE("an image of as many layers as can be mounted is imported with few mor
     CHECK(names(mount.target()).size() == count);
 }
 
+TEST_CASE("what mounts of many layers need is made with the image")
+{
+    if (!may_mount())
+        OVERMOUNT_SKIP("may not mount");
+    std::vector<std::string> tars{tar_writer().directory("d", {.mode = 0710, .uid = 7, .gid = 8}).finish()};
+    for (int number = 0; number < 40; ++number)
+        tars.push_back(tar_writer().file("d/f" + std::to_string(number), "text").finish());
+    const mounted image(tars);
+    struct stat status;
+    REQUIRE(::stat((image.top() / "d").c_str(), &status) == 0);
+    CHECK((status.st_mode & 07777) == 0710);
+    CHECK((status.st_uid == 7 && status.st_gid == 8));
+    CHECK(names(image.top() / "d").size() == 40);
+    int notes = 0, corrections = 0;
+    for (const auto& layer : fs::directory_iterator(image.repo.base() / "layers/sha256")) {
+        notes += fs::exists(layer.path() / "correction.json");
+        corrections += fs::exists(layer.path() / "correction/d");
+    }
+    CHECK((notes == 1 && corrections == 1));
+}
+
 TEST_CASE("a layer of many files is unpacked in a process that has not many descriptors left")
 {
     tar_writer layer;

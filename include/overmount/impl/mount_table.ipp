@@ -126,7 +126,11 @@ OVERMOUNT_LAZY inline std::optional<bool> noted_correction(int layer)
 
 OVERMOUNT_LAZY_BODY bool mount_table::has_correction_note(const chain_id& top) const
 {
-    return noted_correction(open_directory(store_->base_fd(), store_->layer_path(top)).get()).has_value();
+    const std::string path = store_->layer_path(top);
+    const unique_fd layer(::openat(store_->base_fd(), path.c_str(), O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+    if (!layer && errno == ENOENT)
+        return false;
+    return noted_correction(check(layer.get(), "open directory", path)).has_value();
 }
 
 OVERMOUNT_LAZY_BODY bool mount_table::lost_correction(const chain_id& top, const std::vector<stacked_layer>& stack) const
@@ -144,6 +148,13 @@ OVERMOUNT_LAZY_BODY bool mount_table::ensure_correction(const chain_id& top, con
     if (const auto known = noted_correction(layer.get()))
         return *known;
     correction wanted(stack);
+    write_correction(top, wanted);
+    return wanted.needed();
+}
+
+OVERMOUNT_LAZY_BODY void mount_table::write_correction(const chain_id& top, correction& wanted)
+{
+    const unique_fd layer = open_directory(store_->base_fd(), store_->layer_path(top));
     auto staging = store_->make_staging();
     try {
         if (wanted.needed()) {
@@ -161,7 +172,6 @@ OVERMOUNT_LAZY_BODY bool mount_table::ensure_correction(const chain_id& top, con
         throw;
     }
     store_->remove_staging(staging);
-    return wanted.needed();
 }
 
 OVERMOUNT_LAZY_BODY unique_fd mount_table::root_below(const mount_record& record, const std::optional<chain_id>& top,

@@ -37,10 +37,12 @@ public:
     // The directory that shows as the root of a mount that is read-only.
     OVERMOUNT_LAZY [[nodiscard]] unique_fd root_below(const mount_record& record, const std::optional<chain_id>& top,
                                                       const std::vector<stacked_layer>& stack);
-    // Whether the chain's correction was made, or found not to be needed.
+    // Whether the chain's correction was made, or found not to be needed; not so where the chain is not there.
     OVERMOUNT_LAZY [[nodiscard]] bool has_correction_note(const chain_id& top) const;
     // Makes `layers/<chain>/correction` and says whether there is anything in it.
     OVERMOUNT_LAZY bool ensure_correction(const chain_id& top, const std::vector<stacked_layer>& stack);
+    // The same of one that is found already; no note is there.
+    OVERMOUNT_LAZY void write_correction(const chain_id& top, correction& wanted);
     // Whether a mount would do without a correction that the chain needs. One that was never made is no loss: the
     // next mount makes it.
     OVERMOUNT_LAZY [[nodiscard]] bool lost_correction(const chain_id& top, const std::vector<stacked_layer>& stack) const;

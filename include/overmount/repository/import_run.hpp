@@ -5,6 +5,7 @@
 #include <overmount/detail/run_on.hpp>
 #include <overmount/detail/task_group.hpp>
 #include <overmount/repository/blob_keep.hpp>
+#include <overmount/repository/finished_diffs.hpp>
 #include <overmount/repository/show_image.hpp>
 #include <overmount/unpack/pipeline.hpp>
 
@@ -51,17 +52,15 @@ public:
         }
         if (self->options_.keeps_blobs())
             co_await keep_blobs(self);
-        // Who waits for a layer finds it, not its claim: that may take its time beside the rest.
-        auto group = new_shared<task_group>(co_await asio::this_coro::executor);
-        group->add(give_up_claims(self));
-        group->add(show_all(self));
-        co_await task_group::join(std::move(group));
+        for (const found_image& image : self->images_)
+            co_await image_display<Storage>::run(
+                new_shared<image_display<Storage>>(*self->repository_, image, self->options_, self->finished_->published(), self));
     }
 
     // Removes what is left of the import, finished or not. On a worker.
     void clean()
     {
-        finished_.clear();
+        finished_->drop();
         todo_.clear();
         blobs_.clear();
         if (!staging_)
@@ -76,6 +75,9 @@ private:
     // would win.
     static constexpr std::uint64_t small_blob = 64 << 10;
 
+    // Layers that a worker takes at a time, where each is a small work: others get their turn in between.
+    static constexpr std::size_t some = 16;
+
     struct job
     {
         job(found_layer& found, std::string named) : layer(&found), name(std::move(named)) {}
@@ -87,13 +89,6 @@ private:
         std::optional<store::claim> claim; // ours
     };
     using work = layer_work<typename Storage::writer>;
-    struct done
-    {
-        diff_id diff;
-        typename Storage::writer writer;
-        diff_record record;
-        std::optional<store::claim> claim;
-    };
     // The blob of a layer; a diff may come in several.
     using blob_key = std::pair<digest, diff_id>;
     struct kept
@@ -154,8 +149,8 @@ private:
         for (std::size_t lane = 0; lane < lanes; ++lane)
             group->add(small_layers(self));
         co_await task_group::join(std::move(group));
-        auto show = [self](const stop_flag&) { self->show_diffs(); };
-        co_await run_on(self->repository_->pool, std::move(show));
+        co_await finished_diffs<Storage>::publish(self->finished_);
+        co_await end_round(self);
     }
 
     static asio::awaitable<void> one_layer(pointer self, job* j)
@@ -185,11 +180,10 @@ private:
         }
     }
 
-    // Some of the small layers; whether there may be more. Others who wait for a worker get their turn in between.
+    // Some of the small layers; whether there may be more.
     bool unpack_small(const stop_flag& stop)
     {
-        constexpr int most = 16;
-        for (int count = 0; count < most; ++count) {
+        for (std::size_t count = 0; count < some; ++count) {
             job* const j = next_small();
             if (j == nullptr)
                 return false;
@@ -222,8 +216,7 @@ private:
         if (kept* blob = blob_of(*j.layer); blob != nullptr)
             blob->compared = true;
         j.layer->bytes.close();
-        const std::lock_guard guard(mutex_);
-        finished_.push_back({j.layer->diff, std::move(unpacked.writer), std::move(*unpacked.record), std::move(j.claim)});
+        finished_->add(j.layer->diff, std::move(unpacked.writer), std::move(*unpacked.record), std::move(j.claim));
     }
 
     [[nodiscard]] kept* blob_of(const found_layer& layer)
@@ -329,42 +322,16 @@ private:
         return out;
     }
 
-    // All that this round finished becomes visible, after one sync.
-    void show_diffs()
+    // What is there by now is done, whoever unpacked it.
+    static asio::awaitable<void> end_round(pointer self)
     {
-        std::set<diff_id> ours;
-        if (!finished_.empty()) {
-            if (repository_->sync == durability::batch)
-                check(::syncfs(repository_->records->base_fd()), "syncfs");
-            for (done& d : finished_) {
-                repository_->publish(d.writer, d.diff);
-                known_.emplace(d.diff, std::move(d.record));
-                ours.insert(d.diff);
-            }
-        }
-        std::erase_if(todo_, [&](const job& j) {
-            return ours.contains(j.layer->diff) || repository_->storage.contains(j.layer->diff);
-        });
-        if (!todo_.empty())
-            finished_.clear();
-    }
-
-    static asio::awaitable<void> give_up_claims(pointer self)
-    {
-        auto give_up = [self](const stop_flag&) { self->finished_.clear(); };
-        co_await run_on(self->repository_->pool, std::move(give_up));
-    }
-
-    static asio::awaitable<void> show_all(pointer self)
-    {
-        auto show = [self](const stop_flag&) { self->show_images(); };
-        co_await run_on(self->repository_->pool, std::move(show));
-    }
-
-    void show_images()
-    {
-        for (const found_image& image : images_)
-            show_image(*repository_, image, options_, known_);
+        std::erase_if(self->todo_, [self](const job& j) { return self->finished_->published().contains(j.layer->diff); });
+        if (self->todo_.empty())
+            co_return;
+        auto look = [self](const stop_flag&) {
+            std::erase_if(self->todo_, [self](const job& j) { return self->repository_->storage.contains(j.layer->diff); });
+        };
+        co_await run_on(self->repository_->pool, std::move(look));
     }
 
     std::shared_ptr<state> repository_;
@@ -374,10 +341,9 @@ private:
     std::optional<file_lock> lease_;
     std::string lease_name_;
     std::list<job> todo_;
-    std::mutex mutex_; // of the next two
+    std::mutex mutex_; // of the next one
     std::deque<job*> small_;
-    std::vector<done> finished_;
-    known_records known_; // of what was unpacked
+    std::shared_ptr<finished_diffs<Storage>> finished_ = new_shared<finished_diffs<Storage>>(repository_);
     std::map<blob_key, kept> blobs_; // to be kept
 };
 

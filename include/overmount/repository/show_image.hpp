@@ -2,11 +2,18 @@
 #define OVERMOUNT_REPOSITORY_SHOW_IMAGE_HPP
 
 #include <overmount/concepts/importer.hpp>
+#include <overmount/detail/new_shared.hpp>
+#include <overmount/detail/run_on.hpp>
+#include <overmount/detail/task_group.hpp>
 #include <overmount/reference.hpp>
 #include <overmount/repository/blob_keep.hpp>
 #include <overmount/repository/state.hpp>
 
 #include <ctime>
+#include <memory>
+#include <optional>
+#include <utility>
+#include <vector>
 
 namespace overmount::inline OVERMOUNT_ABI::detail {
 
@@ -21,15 +28,9 @@ OVERMOUNT_LAZY [[nodiscard]] inline std::string timestamp_of(std::time_t seconds
 }
 OVERMOUNT_LAZY [[nodiscard]] inline std::string timestamp_now() { return timestamp_of(std::time(nullptr)); }
 
-// Makes an image visible whose diffs are, and the blobs that are to be kept: children before parents, the tag last. On a worker.
-template <storage_policy Storage>
-void show_image(repository_state<Storage>& repository, const found_image& image,
-                const import_options& options, const known_records& known = {})
+// The chain of an image's layers, the top last, and what is kept of each.
+OVERMOUNT_LAZY [[nodiscard]] inline std::vector<std::pair<chain_id, layer_record>> chain_of(const found_image& image)
 {
-    store& records = *repository.records;
-    const file_lock guard = records.lock_shared();
-    // Also where another process published: it may not have come to this.
-    repository.sync_published();
     std::vector<std::pair<chain_id, layer_record>> layers;
     std::optional<chain_id> parent;
     for (const diff_id& diff : image.config.diff_ids()) {
@@ -37,28 +38,108 @@ void show_image(repository_state<Storage>& repository, const found_image& image,
         layers.emplace_back(chain, layer_record{diff, parent});
         parent = chain;
     }
-    records.put_layers(layers, repository.sync);
-    if (parent) {
-        const auto& diffs = image.config.diff_ids();
-        repository.ensure_correction(*parent, {diffs.rbegin(), diffs.rend()}, known);
+    return layers;
+}
+
+// What shows an image whose diffs are published: its layers, what a mount of them needs, and what the image has of its own.
+// Each on a worker, with the repository's lock held over all of them.
+template <storage_policy Storage>
+class image_display
+{
+public:
+    // `owner` keeps the others alive, where workers have a part in it.
+    image_display(repository_state<Storage>& repository, const found_image& image, const import_options& options,
+                  const known_records& known, std::shared_ptr<const void> owner = {})
+        : repository_(&repository), image_(&image), options_(&options), known_(&known), owner_(std::move(owner)),
+          chain_(chain_of(image))
+    {}
+
+    void show_layers()
+    {
+        guard_.emplace(repository_->records->lock_shared());
+        // Also where another process published: it may not have come to this.
+        repository_->sync_published();
+        repository_->records->put_layers(chain_, repository_->sync);
     }
-    const auto put = [&](const std::optional<std::string>& text) -> std::optional<digest> {
-        if (!text)
-            return std::nullopt;
-        const digest id = digest::of(*text);
-        records.put_manifest(id, *text, repository.sync);
-        return id;
-    };
-    const std::optional<digest> index = put(image.index), manifest = put(image.manifest);
-    if (options.keeps_blobs() && has_blobs(image))
-        keep_documents(records, image, repository.sync);
-    records.put_image(image.config.id(), image.config.bytes(), repository.sync);
-    std::vector<std::string> names = image.tags;
-    for (const std::string& tag : options.tags())
-        names.push_back(reference::parse(tag).with_default_tag().string());
-    for (const std::string& name : names)
-        records.put_tag({name, image.config.id(), manifest, image.source, timestamp_now(), index},
-                        repository.sync);
+
+    // Of published diffs: the layers need not be there.
+    void find_correction()
+    {
+        const auto& diffs = image_->config.diff_ids();
+        if (!chain_.empty())
+            correction_ = repository_->find_correction(chain_.back().first, {diffs.rbegin(), diffs.rend()}, *known_);
+    }
+
+    // The image, children before parents, the tag last.
+    void show()
+    {
+        if (correction_)
+            repository_->write_correction(chain_.back().first, *correction_);
+        correction_.reset();
+        store& records = *repository_->records;
+        const durability sync = repository_->sync;
+        const auto put = [&](const std::optional<std::string>& text) -> std::optional<digest> {
+            if (!text)
+                return std::nullopt;
+            const digest id = digest::of(*text);
+            records.put_manifest(id, *text, sync);
+            return id;
+        };
+        const std::optional<digest> index = put(image_->index), manifest = put(image_->manifest);
+        if (options_->keeps_blobs() && has_blobs(*image_))
+            keep_documents(records, *image_, sync);
+        records.put_image(image_->config.id(), image_->config.bytes(), sync);
+        std::vector<std::string> names = image_->tags;
+        for (const std::string& tag : options_->tags())
+            names.push_back(reference::parse(tag).with_default_tag().string());
+        for (const std::string& name : names)
+            records.put_tag({name, image_->config.id(), manifest, image_->source, timestamp_now(), index}, sync);
+        guard_.reset();
+    }
+
+    // By two workers where there is enough for both.
+    static asio::awaitable<void> run(std::shared_ptr<image_display> self)
+    {
+        constexpr std::size_t many = 16;
+        const worker_pool& pool = self->repository_->pool;
+        auto layers = [self](const stop_flag&) { self->show_layers(); };
+        auto find = [self](const stop_flag&) { self->find_correction(); };
+        auto all = [self](const stop_flag&) {
+            if (self->chain_.size() < many) {
+                self->show_layers();
+                self->find_correction();
+            }
+            self->show();
+        };
+        if (self->chain_.size() >= many) {
+            auto group = new_shared<task_group>(co_await asio::this_coro::executor);
+            group->add(run_on(pool, std::move(layers)));
+            group->add(run_on(pool, std::move(find)));
+            co_await task_group::join(std::move(group));
+        }
+        co_await run_on(pool, std::move(all));
+    }
+
+private:
+    repository_state<Storage>* repository_;
+    const found_image* image_;
+    const import_options* options_;
+    const known_records* known_;
+    std::shared_ptr<const void> owner_;
+    std::vector<std::pair<chain_id, layer_record>> chain_;
+    std::optional<file_lock> guard_;
+    std::unique_ptr<found_correction> correction_;
+};
+
+// All of it on this worker.
+template <storage_policy Storage>
+void show_image(repository_state<Storage>& repository, const found_image& image, const import_options& options,
+                const known_records& known = {})
+{
+    image_display<Storage> one(repository, image, options, known);
+    one.show_layers();
+    one.find_correction();
+    one.show();
 }
 
 } // namespace overmount::inline OVERMOUNT_ABI::detail

@@ -18,6 +18,16 @@ namespace overmount::inline OVERMOUNT_ABI::detail {
 // Of diffs that were written just now.
 using known_records = std::map<diff_id, diff_record>;
 
+// What a mount of layers needs, and what it was found from: their directories are open.
+struct found_correction
+{
+    OVERMOUNT_LAZY explicit found_correction(std::vector<stacked_layer> layers) : stack(std::move(layers)), wanted(stack) {}
+    found_correction(const found_correction&) = delete;
+    found_correction& operator=(const found_correction&) = delete;
+    std::vector<stacked_layer> stack;
+    correction wanted;
+};
+
 // What all handles on one opened repository share.
 template <storage_policy Storage>
 struct repository_state
@@ -77,14 +87,17 @@ struct repository_state
     }
 
     // What a mount of the chain needs on top of its layers is made when the chain is. `diffs` are the chain's, topmost first.
-    void ensure_correction(const chain_id& top, const std::vector<diff_id>& diffs, const known_records& known)
+    // Nothing where it was made before, or where nothing is mounted.
+    [[nodiscard]] std::unique_ptr<found_correction>
+    find_correction(const chain_id& top, const std::vector<diff_id>& diffs, const known_records& known) const
     {
         if constexpr (mountable_storage<Storage>) {
-            mount_table mounts(records);
-            if (!mounts.has_correction_note(top))
-                mounts.ensure_correction(top, stack_of(diffs, known));
+            if (!mount_table(records).has_correction_note(top))
+                return std::make_unique<found_correction>(stack_of(diffs, known));
         }
+        return nullptr;
     }
+    void write_correction(const chain_id& top, found_correction& found) const { mount_table(records).write_correction(top, found.wanted); }
     void ensure_correction(const chain_id& top)
     {
         if constexpr (mountable_storage<Storage>) {
