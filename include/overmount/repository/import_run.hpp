@@ -175,8 +175,8 @@ private:
     {
         const auto permit = co_await self->repository_->slots.acquire();
         for (bool more = true; more;) {
-            auto some = [self](const stop_flag& stop) { return self->unpack_small(stop); };
-            more = co_await run_on(self->repository_->pool, std::move(some));
+            auto unpack = [self](const stop_flag& stop) { return self->unpack_small(stop); };
+            more = co_await run_on(self->repository_->pool, std::move(unpack));
         }
     }
 
