@@ -151,7 +151,6 @@ private:
                                       kept_input(member_input(self->reader_), self->draft_));
                 if (self->draft_)
                     self->blobs_.try_emplace({*self->work_->facts.blob, *self->work_->diff}, self->draft_);
-                self->known_.emplace(*self->work_->diff, std::move(*self->work_->record));
                 self->candidates_.try_emplace(*self->work_->diff,
                                               candidate{std::move(self->work_->writer), *self->work_->kind});
             } catch (error& failure) {
@@ -281,7 +280,7 @@ private:
         for (const auto& [diff, layer] : wanted)
             repository_->publish(candidates_.find(diff)->second.writer, diff);
         for (const found_image& image : images_)
-            show_image(*repository_, image, options_, known_);
+            show_image(*repository_, image, options_);
     }
 
     using blob_drafts = std::map<digest, std::shared_ptr<blob_draft>>;
@@ -344,7 +343,6 @@ private:
     std::uint64_t layers_ = 0;
     std::shared_ptr<work> work_;
     std::map<diff_id, candidate> candidates_;
-    known_records known_; // of the candidates
     std::shared_ptr<blob_draft> draft_; // of the member at hand, where blobs are kept
     std::map<std::pair<digest, diff_id>, std::shared_ptr<blob_draft>> blobs_;
     std::exception_ptr failure_; // of the first candidate that is no layer
