@@ -48,9 +48,9 @@ class image_display
 {
 public:
     // `owner` keeps the others alive, where workers have a part in it.
-    image_display(repository_state<Storage>& repository, const found_image& image, const import_options& options,
+    image_display(repository_state<Storage>& state, const found_image& image, const import_options& options,
                   const known_records& known, std::shared_ptr<const void> owner = {})
-        : repository_(&repository), image_(&image), options_(&options), known_(&known), owner_(std::move(owner)),
+        : repository_(&state), image_(&image), options_(&options), known_(&known), owner_(std::move(owner)),
           chain_(chain_of(image))
     {}
 
