@@ -30,6 +30,7 @@ import os
 import pathlib
 import random
 import re
+import secrets
 import shlex
 import shutil
 import signal
@@ -41,7 +42,9 @@ import tempfile
 import time
 
 OM = str(pathlib.Path(sys.argv[1]).resolve())
-SCRATCH = pathlib.Path(tempfile.mkdtemp(prefix="overmount-cli-", suffix="x"))
+# A path that is a reference as well, since podman makes one of it: `_`, which mkdtemp likes, is not allowed everywhere.
+SCRATCH = pathlib.Path(tempfile.gettempdir(), f"overmount-cli-{secrets.token_hex(8)}")
+SCRATCH.mkdir(mode=0o700)
 REPO = SCRATCH / "repository"
 
 
