@@ -411,8 +411,8 @@ def order():
             raise SystemExit(f"status {status}, it says {problems}")
         out = []
         for line in trace.splitlines():
-            if found := re.search(r'renameat2?\(\d+<[^>]*>, "[^"]*", \d+<([^>]*)>', line):
-                out.append(("rename", os.path.relpath(found[1], REPO)))
+            if found := re.search(r'renameat2?\(\d+<[^>]*>, "[^"]*", \d+<([^>]*)>, "([^"]*)"', line):
+                out.append(("rename", os.path.relpath(os.path.dirname(os.path.join(found[1], found[2])), REPO)))
             elif found := re.search(r"(syncfs|fsync)\(\d+<([^>]*)>", line):
                 out.append((found[1], os.path.relpath(found[2], REPO)))
         return out

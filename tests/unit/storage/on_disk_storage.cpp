@@ -259,7 +259,7 @@ TEST_CASE("what is left to do is cut in lists of no more than so many files, whe
     std::string map;
     for (int i = 0; i < 600; ++i)
         map += (i == 0 ? "" : ",") + std::to_string(i * 10) + ",1";
-    for (int i = 0; i < 300; ++i)
+    for (std::size_t i = 0; i < 300; ++i)
         archive.file("empty" + std::to_string(i), "").file("full" + std::to_string(i), std::string(i % 3 * 512, 'x'));
     archive.file("sparse", std::string(600, 's'), {.pax = {{"GNU.sparse.size", "6000"}, {"GNU.sparse.map", map}}});
     const std::string tar = archive.finish();
