@@ -72,10 +72,11 @@ def escaped(text):
     return "".join(chr(c) if 0x21 <= c < 0x7F and c != 0x5C else f"\\x{c:02x}" for c in data)
 
 
-def bytes_held(descriptor, size):
-    """Without the holes. Not the blocks, of which a file in many pieces has more than one in few."""
+def bytes_held(descriptor, status):
+    """Without the holes, and a + where far more is allocated. Not the blocks themselves, of which a file in many pieces has
+    more than one in few."""
     held = at = 0
-    while at < size:
+    while at < status.st_size:
         try:
             start = os.lseek(descriptor, at, os.SEEK_DATA)
         except OSError as problem:
@@ -84,7 +85,7 @@ def bytes_held(descriptor, size):
             break
         at = os.lseek(descriptor, start, os.SEEK_HOLE)
         held += at - start
-    return held
+    return f"{held}{'+' if status.st_blocks * 512 > held + held // 256 + (64 << 10) else ''}"
 
 
 def listing(root, exact):
@@ -102,7 +103,7 @@ def listing(root, exact):
             size = s.st_size
             with open(path, "rb") as file:
                 content = hashlib.file_digest(file, "sha256").hexdigest()[:16]
-                held = bytes_held(file.fileno(), size) if exact else "-"
+                held = bytes_held(file.fileno(), s) if exact else "-"
         elif kind == "l":
             mode, content = 0o777, escaped(os.readlink(path))
         elif kind in "cb":
@@ -117,7 +118,7 @@ def listing(root, exact):
                str(s.st_mtime_ns // 10**9), device, s.st_ino, content,
                ",".join(f"{escaped(k)}={v}" for k, v in sorted(kept.items())) or "-"]
         if exact:
-            row += [str(s.st_mtime_ns % 10**9), *([str(s.st_nlink), str(held)] if kind != "d" else [])]
+            row += [str(s.st_mtime_ns % 10**9), *([str(s.st_nlink), held] if kind != "d" else [])]
         found.append(row)
         if kind == "d":
             for child in sorted(os.listdir(path)):
