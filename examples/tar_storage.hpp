@@ -4,7 +4,7 @@
 #ifndef OVERMOUNT_EXAMPLES_TAR_STORAGE_HPP
 #define OVERMOUNT_EXAMPLES_TAR_STORAGE_HPP
 
-#include <overmount/concepts/storage_policy.hpp>
+#include <overmount/storage/storage_policy.hpp>
 #include <overmount/tar/framing.hpp>
 
 #include <filesystem>

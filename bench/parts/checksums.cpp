@@ -1,6 +1,6 @@
 // What is summed of every byte: SHA-256 of blobs and tars, CRC-32C of files for the recipe.
-#include <overmount/detail/crc32c.hpp>
-#include <overmount/detail/hasher.hpp>
+#include <overmount/codec/crc32c.hpp>
+#include <overmount/core/hasher.hpp>
 
 #include "inputs.hpp"
 

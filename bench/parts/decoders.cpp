@@ -1,7 +1,7 @@
 // Decoding, in bytes of output: what one worker of the pipeline does beside hashing the blob.
-#include <overmount/limits.hpp>
-#include <overmount/unpack/gzip_decoder.hpp>
-#include <overmount/unpack/zstd_decoder.hpp>
+#include <overmount/codec/gzip_decoder.hpp>
+#include <overmount/codec/zstd_decoder.hpp>
+#include <overmount/core/limits.hpp>
 
 #include "inputs.hpp"
 

@@ -1,7 +1,7 @@
 // Writing small files, on tmpfs: all that a storage does with a tar, and the share of its system calls.
-#include <overmount/storage/on_disk_storage.hpp>
+#include <overmount/storage/on_disk/extractor.hpp>
+#include <overmount/storage/on_disk/on_disk_storage.hpp>
 #include <overmount/tar/framing.hpp>
-#include <overmount/unpack/extractor.hpp>
 
 #include "conformance/storage_fixture.hpp"
 #include "inputs.hpp"

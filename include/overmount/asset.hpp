@@ -1,9 +1,9 @@
 #ifndef OVERMOUNT_ASSET_HPP
 #define OVERMOUNT_ASSET_HPP
 
-#include <overmount/asset_stream.hpp>
-#include <overmount/detail/asio.hpp>
+#include <overmount/io/asset_stream.hpp>
 #include <overmount/repository/fwd.hpp>
+#include <overmount/runtime/asio.hpp>
 #include <overmount/tar/entry.hpp>
 
 #include <cstdint>
@@ -89,7 +89,7 @@ private:
 } // namespace overmount::inline OVERMOUNT_ABI
 
 #ifndef OVERMOUNT_SEPARATE_COMPILATION
-#include <overmount/impl/asset.ipp>
+#include <overmount/repository/impl/asset.ipp>
 #endif
 
 #endif

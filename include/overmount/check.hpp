@@ -1,7 +1,7 @@
 #ifndef OVERMOUNT_CHECK_HPP
 #define OVERMOUNT_CHECK_HPP
 
-#include <overmount/detail/config.hpp>
+#include <overmount/core/config.hpp>
 
 #include <cstdint>
 #include <string>
@@ -71,7 +71,7 @@ private:
 } // namespace overmount::inline OVERMOUNT_ABI
 
 #ifndef OVERMOUNT_SEPARATE_COMPILATION
-#include <overmount/impl/check.ipp>
+#include <overmount/repository/records/impl/check.ipp>
 #endif
 
 #endif

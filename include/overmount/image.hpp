@@ -1,11 +1,11 @@
 #ifndef OVERMOUNT_IMAGE_HPP
 #define OVERMOUNT_IMAGE_HPP
 
-#include <overmount/detail/asio.hpp>
-#include <overmount/image_config.hpp>
+#include <overmount/oci/image_config.hpp>
 #include <overmount/options.hpp>
-#include <overmount/records.hpp>
 #include <overmount/repository/fwd.hpp>
+#include <overmount/repository/records/records.hpp>
+#include <overmount/runtime/asio.hpp>
 
 #include <memory>
 #include <string>
@@ -138,7 +138,7 @@ private:
 } // namespace overmount::inline OVERMOUNT_ABI
 
 #ifndef OVERMOUNT_SEPARATE_COMPILATION
-#include <overmount/impl/image.ipp>
+#include <overmount/repository/impl/image.ipp>
 #endif
 
 #endif

@@ -1,13 +1,13 @@
 #ifndef OVERMOUNT_OPTIONS_HPP
 #define OVERMOUNT_OPTIONS_HPP
 
-#include <overmount/concepts/exporter.hpp>
-#include <overmount/digest.hpp>
-#include <overmount/image_config_edit.hpp>
-#include <overmount/limits.hpp>
-#include <overmount/platform.hpp>
+#include <overmount/core/digest.hpp>
+#include <overmount/core/limits.hpp>
+#include <overmount/core/platform.hpp>
+#include <overmount/exporter/exporter.hpp>
+#include <overmount/oci/image_config_edit.hpp>
+#include <overmount/runtime/worker_pool.hpp>
 #include <overmount/storage/diff_record.hpp>
-#include <overmount/worker_pool.hpp>
 
 #include <cstdint>
 #include <functional>

@@ -3,8 +3,8 @@
 #ifndef OVERMOUNT_OWN_POLICIES_HPP
 #define OVERMOUNT_OWN_POLICIES_HPP
 
-#include <overmount/impl/asset.ipp>
-#include <overmount/impl/image.ipp>
-#include <overmount/impl/repository.ipp>
+#include <overmount/repository/impl/asset.ipp>
+#include <overmount/repository/impl/image.ipp>
+#include <overmount/repository/impl/repository.ipp>
 
 #endif

@@ -2,14 +2,14 @@
 #define OVERMOUNT_REPOSITORY_HPP
 
 #include <overmount/asset.hpp>
-#include <overmount/byte_stream.hpp>
 #include <overmount/change.hpp>
 #include <overmount/check.hpp>
 #include <overmount/image.hpp>
 #include <overmount/importer/any_importer.hpp>
 #include <overmount/importer/archive.hpp>
+#include <overmount/io/byte_stream.hpp>
 #include <overmount/mount/overlay_mount.hpp>
-#include <overmount/storage/on_disk_storage.hpp>
+#include <overmount/storage/on_disk/on_disk_storage.hpp>
 #include <overmount/storage/virtual_storage.hpp>
 
 #include <filesystem>
@@ -313,7 +313,7 @@ using mount = repository::mount;
 } // namespace overmount::inline OVERMOUNT_ABI
 
 #ifndef OVERMOUNT_SEPARATE_COMPILATION
-#include <overmount/impl/repository.ipp>
+#include <overmount/repository/impl/repository.ipp>
 #endif
 
 #endif

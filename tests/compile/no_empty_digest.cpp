@@ -1,6 +1,6 @@
 // There is no empty digest: an absent one is an empty optional.
 // expect: no matching (function|constructor)
-#include <overmount/digest.hpp>
+#include <overmount/core/digest.hpp>
 
 #include <optional>
 

@@ -1,9 +1,9 @@
-// What every mount policy has to do (concepts/mount_policy.hpp), run on each of OVERMOUNT_MOUNTS: a list of
+// What every mount policy has to do (mount/mount_policy.hpp), run on each of OVERMOUNT_MOUNTS: a list of
 // types, defined before this is included.
 #ifndef OVERMOUNT_TESTS_CONFORMANCE_MOUNT_BATTERY_HPP
 #define OVERMOUNT_TESTS_CONFORMANCE_MOUNT_BATTERY_HPP
 
-#include <overmount/concepts/mount_policy.hpp>
+#include <overmount/mount/mount_policy.hpp>
 
 #include "support/catch.hpp"
 #include "support/scratch.hpp"

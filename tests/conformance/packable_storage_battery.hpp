@@ -1,4 +1,4 @@
-// What every packable storage has to do beside (concepts/storage_policy.hpp), run on each of
+// What every packable storage has to do beside (storage/storage_policy.hpp), run on each of
 // OVERMOUNT_PACKABLE_STORAGES, and what every indexed one has to, on each of OVERMOUNT_INDEXED_STORAGES: lists of
 // types, defined before this is included.
 #ifndef OVERMOUNT_TESTS_CONFORMANCE_PACKABLE_STORAGE_BATTERY_HPP

@@ -1,4 +1,4 @@
-#include <overmount/storage/on_disk_storage.hpp>
+#include <overmount/storage/on_disk/on_disk_storage.hpp>
 #include <overmount/storage/virtual_storage.hpp>
 
 #include "../examples/tar_storage.hpp"

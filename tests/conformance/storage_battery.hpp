@@ -1,4 +1,4 @@
-// What every storage policy has to do (concepts/storage_policy.hpp), run on each of OVERMOUNT_STORAGES: a
+// What every storage policy has to do (storage/storage_policy.hpp), run on each of OVERMOUNT_STORAGES: a
 // list of types, defined before this is included. A storage of a user's own is tested by one file:
 //     #define OVERMOUNT_STORAGES my_storage
 //     #include "conformance/storage_battery.hpp"

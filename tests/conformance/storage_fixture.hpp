@@ -2,7 +2,7 @@
 #ifndef OVERMOUNT_TESTS_CONFORMANCE_STORAGE_FIXTURE_HPP
 #define OVERMOUNT_TESTS_CONFORMANCE_STORAGE_FIXTURE_HPP
 
-#include <overmount/concepts/storage_policy.hpp>
+#include <overmount/storage/storage_policy.hpp>
 
 #include "support/scratch.hpp"
 #include "support/tar_writer.hpp"

@@ -1,6 +1,6 @@
 #include "fuzz.hpp"
 
-#include <overmount/manifest.hpp>
+#include <overmount/oci/manifest.hpp>
 
 #include <nlohmann/json.hpp>
 

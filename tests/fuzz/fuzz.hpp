@@ -4,7 +4,7 @@
 #ifndef OVERMOUNT_TESTS_FUZZ_FUZZ_HPP
 #define OVERMOUNT_TESTS_FUZZ_FUZZ_HPP
 
-#include <overmount/error.hpp>
+#include <overmount/core/error.hpp>
 
 #include <cstddef>
 #include <cstdint>

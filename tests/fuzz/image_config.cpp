@@ -1,6 +1,6 @@
 #include "fuzz.hpp"
 
-#include <overmount/image_config.hpp>
+#include <overmount/oci/image_config.hpp>
 
 #include <nlohmann/json.hpp>
 

@@ -1,6 +1,6 @@
 #include "fuzz.hpp"
 
-#include <overmount/reference.hpp>
+#include <overmount/oci/reference.hpp>
 
 // Each form of a name reads back as the same reference.
 void check(std::string_view input)

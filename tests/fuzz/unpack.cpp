@@ -1,7 +1,7 @@
 // A whole layer, unpacked below a directory in memory (/dev/shm, else where temporary files are): no bytes
 // may reach what lies beside the root, and the trash is empty in the end.
+#include <overmount/storage/on_disk/extractor.hpp>
 #include <overmount/tar/framing.hpp>
-#include <overmount/unpack/extractor.hpp>
 
 #include "fuzz/checksums.hpp"
 

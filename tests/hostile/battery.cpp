@@ -1,7 +1,7 @@
 #include "hostile/battery.hpp"
 
-#include <overmount/detail/fs.hpp>
-#include <overmount/storage/on_disk_storage.hpp>
+#include <overmount/posix/fs.hpp>
+#include <overmount/storage/on_disk/on_disk_storage.hpp>
 #include <overmount/storage/virtual_storage.hpp>
 #include <overmount/tar/entry_walk.hpp>
 

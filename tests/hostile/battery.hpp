@@ -3,8 +3,8 @@
 #ifndef OVERMOUNT_TESTS_HOSTILE_BATTERY_HPP
 #define OVERMOUNT_TESTS_HOSTILE_BATTERY_HPP
 
-#include <overmount/error.hpp>
-#include <overmount/limits.hpp>
+#include <overmount/core/error.hpp>
+#include <overmount/core/limits.hpp>
 
 #include "support/catch.hpp"
 #include "support/scratch.hpp"

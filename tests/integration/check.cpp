@@ -1,6 +1,6 @@
 // A repository, damaged in every way, and what a check says of it.
-#include <overmount/detail/store.hpp>
 #include <overmount/overmount.hpp>
+#include <overmount/repository/records/store.hpp>
 
 #include "support/catch.hpp"
 #include "support/image_builder.hpp"

@@ -3,7 +3,7 @@
 #ifndef OVERMOUNT_TESTS_SUPPORT_ARCHETYPES_HPP
 #define OVERMOUNT_TESTS_SUPPORT_ARCHETYPES_HPP
 
-#include <overmount/storage/on_disk_storage.hpp>
+#include <overmount/storage/on_disk/on_disk_storage.hpp>
 
 namespace overmount::test {
 

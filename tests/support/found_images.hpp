@@ -6,7 +6,7 @@
 #include "support/run_coroutine.hpp"
 #include "support/scratch.hpp"
 
-#include <overmount/concepts/importer.hpp>
+#include <overmount/importer/importer.hpp>
 #include <overmount/unpack/pipeline.hpp>
 
 #include <filesystem>

@@ -4,8 +4,8 @@
 
 #include "support/tar_writer.hpp"
 
-#include <overmount/compression.hpp>
-#include <overmount/digest.hpp>
+#include <overmount/core/compression.hpp>
+#include <overmount/core/digest.hpp>
 
 #include <bzlib.h>
 #include <lzma.h>

@@ -2,8 +2,8 @@
 #ifndef OVERMOUNT_TESTS_SUPPORT_TREE_HPP
 #define OVERMOUNT_TESTS_SUPPORT_TREE_HPP
 
-#include <overmount/detail/hasher.hpp>
-#include <overmount/detail/unique_fd.hpp>
+#include <overmount/core/hasher.hpp>
+#include <overmount/posix/unique_fd.hpp>
 
 #include <dirent.h>
 #include <fcntl.h>

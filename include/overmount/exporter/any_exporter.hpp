@@ -2,8 +2,8 @@
 #ifndef OVERMOUNT_EXPORTER_ANY_EXPORTER_HPP
 #define OVERMOUNT_EXPORTER_ANY_EXPORTER_HPP
 
-#include <overmount/concepts/exporter.hpp>
-#include <overmount/detail/new_shared.hpp>
+#include <overmount/exporter/exporter.hpp>
+#include <overmount/runtime/new_shared.hpp>
 
 #include <concepts>
 #include <memory>

@@ -1,8 +1,8 @@
 #ifndef OVERMOUNT_EXPORTER_ARCHIVE_OUTPUT_HPP
 #define OVERMOUNT_EXPORTER_ARCHIVE_OUTPUT_HPP
 
-#include <overmount/byte_sink.hpp>
-#include <overmount/concepts/exporter.hpp>
+#include <overmount/exporter/exporter.hpp>
+#include <overmount/io/byte_sink.hpp>
 
 #include <filesystem>
 #include <utility>
@@ -60,7 +60,7 @@ private:
 } // namespace overmount::inline OVERMOUNT_ABI
 
 #ifndef OVERMOUNT_SEPARATE_COMPILATION
-#include <overmount/impl/archive_output.ipp>
+#include <overmount/exporter/impl/archive_output.ipp>
 #endif
 
 #endif

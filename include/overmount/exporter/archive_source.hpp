@@ -1,7 +1,7 @@
 #ifndef OVERMOUNT_EXPORTER_ARCHIVE_SOURCE_HPP
 #define OVERMOUNT_EXPORTER_ARCHIVE_SOURCE_HPP
 
-#include <overmount/concepts/exporter.hpp>
+#include <overmount/exporter/exporter.hpp>
 #include <overmount/tar/writer.hpp>
 
 #include <algorithm>

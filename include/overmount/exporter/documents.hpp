@@ -1,8 +1,8 @@
 #ifndef OVERMOUNT_EXPORTER_DOCUMENTS_HPP
 #define OVERMOUNT_EXPORTER_DOCUMENTS_HPP
 
-#include <overmount/concepts/exporter.hpp>
-#include <overmount/limits.hpp>
+#include <overmount/core/limits.hpp>
+#include <overmount/exporter/exporter.hpp>
 
 #include <map>
 #include <string>
@@ -51,7 +51,7 @@ OVERMOUNT_LAZY
 } // namespace overmount::inline OVERMOUNT_ABI::detail
 
 #ifndef OVERMOUNT_SEPARATE_COMPILATION
-#include <overmount/impl/documents.ipp>
+#include <overmount/exporter/impl/documents.ipp>
 #endif
 
 #endif

@@ -1,12 +1,12 @@
 #ifndef OVERMOUNT_EXPORTER_LAYER_ENCODE_HPP
 #define OVERMOUNT_EXPORTER_LAYER_ENCODE_HPP
 
-#include <overmount/detail/hasher.hpp>
-#include <overmount/detail/new_shared.hpp>
-#include <overmount/detail/run_on.hpp>
-#include <overmount/detail/task_group.hpp>
-#include <overmount/exporter/block_encoder.hpp>
-#include <overmount/exporter/draft_file.hpp>
+#include <overmount/codec/block_encoder.hpp>
+#include <overmount/core/hasher.hpp>
+#include <overmount/posix/draft_file.hpp>
+#include <overmount/runtime/new_shared.hpp>
+#include <overmount/runtime/run_on.hpp>
+#include <overmount/runtime/task_group.hpp>
 
 #include <memory>
 #include <string>

@@ -1,7 +1,7 @@
 #ifndef OVERMOUNT_EXPORTER_OCI_LAYOUT_TARGET_HPP
 #define OVERMOUNT_EXPORTER_OCI_LAYOUT_TARGET_HPP
 
-#include <overmount/concepts/exporter.hpp>
+#include <overmount/exporter/exporter.hpp>
 
 #include <filesystem>
 
@@ -30,7 +30,7 @@ private:
 } // namespace overmount::inline OVERMOUNT_ABI
 
 #ifndef OVERMOUNT_SEPARATE_COMPILATION
-#include <overmount/impl/oci_layout_target.ipp>
+#include <overmount/exporter/impl/oci_layout_target.ipp>
 #endif
 
 #endif

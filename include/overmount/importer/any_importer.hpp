@@ -2,8 +2,8 @@
 #ifndef OVERMOUNT_IMPORTER_ANY_IMPORTER_HPP
 #define OVERMOUNT_IMPORTER_ANY_IMPORTER_HPP
 
-#include <overmount/concepts/importer.hpp>
-#include <overmount/detail/new_shared.hpp>
+#include <overmount/importer/importer.hpp>
+#include <overmount/runtime/new_shared.hpp>
 
 #include <concepts>
 #include <memory>

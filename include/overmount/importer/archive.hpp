@@ -1,7 +1,7 @@
 #ifndef OVERMOUNT_IMPORTER_ARCHIVE_HPP
 #define OVERMOUNT_IMPORTER_ARCHIVE_HPP
 
-#include <overmount/byte_stream.hpp>
+#include <overmount/io/byte_stream.hpp>
 
 #include <string>
 #include <utility>
@@ -48,7 +48,7 @@ OVERMOUNT_LAZY [[nodiscard]] bool is_compressed(const std::string& path);
 } // namespace overmount::inline OVERMOUNT_ABI
 
 #ifndef OVERMOUNT_SEPARATE_COMPILATION
-#include <overmount/impl/archive.ipp>
+#include <overmount/importer/impl/archive.ipp>
 #endif
 
 #endif

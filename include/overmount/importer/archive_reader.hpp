@@ -1,8 +1,8 @@
 #ifndef OVERMOUNT_IMPORTER_ARCHIVE_READER_HPP
 #define OVERMOUNT_IMPORTER_ARCHIVE_READER_HPP
 
+#include <overmount/codec/decoder.hpp>
 #include <overmount/tar/framing.hpp>
-#include <overmount/unpack/decoder.hpp>
 
 #include <algorithm>
 #include <memory>

@@ -1,9 +1,9 @@
 #ifndef OVERMOUNT_IMPORTER_DISCOVER_HPP
 #define OVERMOUNT_IMPORTER_DISCOVER_HPP
 
-#include <overmount/concepts/importer.hpp>
-#include <overmount/detail/run_on.hpp>
 #include <overmount/importer/image_files.hpp>
+#include <overmount/importer/importer.hpp>
+#include <overmount/runtime/run_on.hpp>
 
 #include <string>
 #include <vector>
@@ -39,8 +39,8 @@ OVERMOUNT_LAZY [[nodiscard]] inline std::vector<found_image> discover_images(ima
 } // namespace overmount::inline OVERMOUNT_ABI::detail
 
 #ifndef OVERMOUNT_SEPARATE_COMPILATION
-#include <overmount/impl/docker_archive.ipp>
-#include <overmount/impl/oci_layout.ipp>
+#include <overmount/importer/impl/docker_archive.ipp>
+#include <overmount/importer/impl/oci_layout.ipp>
 #endif
 
 #endif

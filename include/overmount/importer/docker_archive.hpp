@@ -1,7 +1,7 @@
 #ifndef OVERMOUNT_IMPORTER_DOCKER_ARCHIVE_HPP
 #define OVERMOUNT_IMPORTER_DOCKER_ARCHIVE_HPP
 
-#include <overmount/concepts/importer.hpp>
+#include <overmount/importer/importer.hpp>
 
 #include <string>
 
@@ -31,7 +31,7 @@ private:
 } // namespace overmount::inline OVERMOUNT_ABI
 
 #ifndef OVERMOUNT_SEPARATE_COMPILATION
-#include <overmount/impl/docker_archive.ipp>
+#include <overmount/importer/impl/docker_archive.ipp>
 #endif
 
 #endif

@@ -1,9 +1,9 @@
 #ifndef OVERMOUNT_IMPORTER_IMAGE_FILES_HPP
 #define OVERMOUNT_IMPORTER_IMAGE_FILES_HPP
 
-#include <overmount/detail/file_range.hpp>
-#include <overmount/limits.hpp>
-#include <overmount/manifest.hpp>
+#include <overmount/core/limits.hpp>
+#include <overmount/oci/manifest.hpp>
+#include <overmount/posix/file_range.hpp>
 #include <overmount/tar/entry.hpp>
 
 #include <map>
@@ -73,7 +73,7 @@ decltype(auto) in_document(std::string_view name, Read read)
 } // namespace overmount::inline OVERMOUNT_ABI::detail
 
 #ifndef OVERMOUNT_SEPARATE_COMPILATION
-#include <overmount/impl/image_files.ipp>
+#include <overmount/importer/impl/image_files.ipp>
 #endif
 
 #endif

@@ -1,8 +1,8 @@
 #ifndef OVERMOUNT_IMPORTER_MEMBER_KIND_HPP
 #define OVERMOUNT_IMPORTER_MEMBER_KIND_HPP
 
+#include <overmount/codec/decoder.hpp>
 #include <overmount/tar/header.hpp>
-#include <overmount/unpack/decoder.hpp>
 
 #include <algorithm>
 #include <cstddef>

@@ -1,7 +1,7 @@
 #ifndef OVERMOUNT_IMPORTER_OCI_LAYOUT_HPP
 #define OVERMOUNT_IMPORTER_OCI_LAYOUT_HPP
 
-#include <overmount/concepts/importer.hpp>
+#include <overmount/importer/importer.hpp>
 
 #include <string>
 
@@ -31,7 +31,7 @@ private:
 } // namespace overmount::inline OVERMOUNT_ABI
 
 #ifndef OVERMOUNT_SEPARATE_COMPILATION
-#include <overmount/impl/oci_layout.ipp>
+#include <overmount/importer/impl/oci_layout.ipp>
 #endif
 
 #endif

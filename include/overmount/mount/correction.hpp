@@ -1,7 +1,7 @@
 #ifndef OVERMOUNT_MOUNT_CORRECTION_HPP
 #define OVERMOUNT_MOUNT_CORRECTION_HPP
 
-#include <overmount/concepts/storage_policy.hpp>
+#include <overmount/storage/storage_policy.hpp>
 
 #include <cstddef>
 #include <map>
@@ -90,7 +90,7 @@ private:
 } // namespace overmount::inline OVERMOUNT_ABI::detail
 
 #ifndef OVERMOUNT_SEPARATE_COMPILATION
-#include <overmount/impl/correction.ipp>
+#include <overmount/mount/impl/correction.ipp>
 #endif
 
 #endif

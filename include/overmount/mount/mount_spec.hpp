@@ -1,9 +1,9 @@
 #ifndef OVERMOUNT_MOUNT_MOUNT_SPEC_HPP
 #define OVERMOUNT_MOUNT_MOUNT_SPEC_HPP
 
-#include <overmount/detail/new_shared.hpp>
-#include <overmount/detail/unique_fd.hpp>
-#include <overmount/error.hpp>
+#include <overmount/core/error.hpp>
+#include <overmount/posix/unique_fd.hpp>
+#include <overmount/runtime/new_shared.hpp>
 
 #include <cstddef>
 #include <memory>
@@ -156,7 +156,7 @@ OVERMOUNT_LAZY [[nodiscard]] std::string legacy_options(const mount_spec& spec);
 } // namespace overmount::inline OVERMOUNT_ABI
 
 #ifndef OVERMOUNT_SEPARATE_COMPILATION
-#include <overmount/impl/mount_spec.ipp>
+#include <overmount/mount/impl/mount_spec.ipp>
 #endif
 
 #endif

@@ -1,7 +1,7 @@
 #ifndef OVERMOUNT_MOUNT_MOUNTINFO_HPP
 #define OVERMOUNT_MOUNT_MOUNTINFO_HPP
 
-#include <overmount/error.hpp>
+#include <overmount/core/error.hpp>
 
 #include <cstdint>
 #include <string>
@@ -48,7 +48,7 @@ private:
 } // namespace overmount::inline OVERMOUNT_ABI
 
 #ifndef OVERMOUNT_SEPARATE_COMPILATION
-#include <overmount/impl/mountinfo.ipp>
+#include <overmount/mount/impl/mountinfo.ipp>
 #endif
 
 #endif

@@ -1,7 +1,7 @@
 #ifndef OVERMOUNT_MOUNT_NO_MOUNT_HPP
 #define OVERMOUNT_MOUNT_NO_MOUNT_HPP
 
-#include <overmount/concepts/mount_policy.hpp>
+#include <overmount/mount/mount_policy.hpp>
 
 namespace overmount::inline OVERMOUNT_ABI {
 

@@ -1,9 +1,9 @@
 #ifndef OVERMOUNT_MOUNT_OVERLAY_MOUNT_HPP
 #define OVERMOUNT_MOUNT_OVERLAY_MOUNT_HPP
 
-#include <overmount/concepts/mount_policy.hpp>
-#include <overmount/detail/unique_fd.hpp>
+#include <overmount/mount/mount_policy.hpp>
 #include <overmount/mount/mount_spec.hpp>
+#include <overmount/posix/unique_fd.hpp>
 
 #include <string>
 #include <string_view>
@@ -70,7 +70,7 @@ static_assert(mount_policy<overlay_mount>);
 } // namespace overmount::inline OVERMOUNT_ABI
 
 #ifndef OVERMOUNT_SEPARATE_COMPILATION
-#include <overmount/impl/overlay_mount.ipp>
+#include <overmount/mount/impl/overlay_mount.ipp>
 #endif
 
 #endif

@@ -1,9 +1,9 @@
 #ifndef OVERMOUNT_MOUNT_UPPER_READER_HPP
 #define OVERMOUNT_MOUNT_UPPER_READER_HPP
 
-#include <overmount/detail/unique_fd.hpp>
-#include <overmount/error.hpp>
-#include <overmount/limits.hpp>
+#include <overmount/core/error.hpp>
+#include <overmount/core/limits.hpp>
+#include <overmount/posix/unique_fd.hpp>
 #include <overmount/tar/entry.hpp>
 
 #include <sys/stat.h>
@@ -125,7 +125,7 @@ OVERMOUNT_LAZY [[nodiscard]] bool is_unchanged(int upper, int shown);
 } // namespace overmount::inline OVERMOUNT_ABI
 
 #ifndef OVERMOUNT_SEPARATE_COMPILATION
-#include <overmount/impl/upper_reader.ipp>
+#include <overmount/mount/impl/upper_reader.ipp>
 #endif
 
 #endif

@@ -2,13 +2,13 @@
 #ifndef OVERMOUNT_REPOSITORY_FWD_HPP
 #define OVERMOUNT_REPOSITORY_FWD_HPP
 
-#include <overmount/concepts/mount_policy.hpp>
-#include <overmount/concepts/storage_policy.hpp>
-#include <overmount/detail/asio.hpp>
 #include <overmount/exporter/any_exporter.hpp>
-#include <overmount/image_config.hpp>
+#include <overmount/mount/mount_policy.hpp>
 #include <overmount/mount/no_mount.hpp>
+#include <overmount/oci/image_config.hpp>
 #include <overmount/options.hpp>
+#include <overmount/runtime/asio.hpp>
+#include <overmount/storage/storage_policy.hpp>
 
 #include <memory>
 #include <vector>

@@ -1,12 +1,12 @@
 #ifndef OVERMOUNT_REPOSITORY_STATE_HPP
 #define OVERMOUNT_REPOSITORY_STATE_HPP
 
-#include <overmount/concepts/storage_policy.hpp>
-#include <overmount/detail/run_on.hpp>
-#include <overmount/detail/semaphore.hpp>
-#include <overmount/detail/store.hpp>
-#include <overmount/mount/mount_table.hpp>
 #include <overmount/options.hpp>
+#include <overmount/repository/records/mount_table.hpp>
+#include <overmount/repository/records/store.hpp>
+#include <overmount/runtime/run_on.hpp>
+#include <overmount/runtime/semaphore.hpp>
+#include <overmount/storage/storage_policy.hpp>
 
 #include <map>
 #include <memory>

@@ -2,8 +2,8 @@
 #ifndef OVERMOUNT_STORAGE_DIFF_DIRECTORY_HPP
 #define OVERMOUNT_STORAGE_DIFF_DIRECTORY_HPP
 
-#include <overmount/concepts/storage_policy.hpp>
-#include <overmount/detail/fs.hpp>
+#include <overmount/posix/fs.hpp>
+#include <overmount/storage/storage_policy.hpp>
 
 #include <fcntl.h>
 

@@ -1,7 +1,8 @@
 #ifndef OVERMOUNT_STORAGE_DIFF_RECORD_HPP
 #define OVERMOUNT_STORAGE_DIFF_RECORD_HPP
 
-#include <overmount/error.hpp>
+#include <overmount/core/durability.hpp>
+#include <overmount/core/error.hpp>
 
 #include <cstdint>
 #include <string>
@@ -9,16 +10,6 @@
 #include <vector>
 
 namespace overmount::inline OVERMOUNT_ABI {
-
-/// How hard a repository works for its content to outlive a power cut.
-enum class durability : unsigned char
-{
-    none,  ///< page cache only: for scratch, and for comparison with tools that sync nothing
-    batch, ///< one syncfs an import before anything becomes visible
-    full,  ///< every file by itself
-};
-
-OVERMOUNT_LAZY [[nodiscard]] std::string_view to_string(durability value) noexcept;
 
 /// What a storage notes beside a diff (`diff.json`).
 struct diff_record
@@ -44,7 +35,7 @@ struct diff_record
 } // namespace overmount::inline OVERMOUNT_ABI
 
 #ifndef OVERMOUNT_SEPARATE_COMPILATION
-#include <overmount/impl/diff_record.ipp>
+#include <overmount/storage/impl/diff_record.ipp>
 #endif
 
 #endif

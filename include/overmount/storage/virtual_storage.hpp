@@ -1,7 +1,7 @@
 #ifndef OVERMOUNT_STORAGE_VIRTUAL_STORAGE_HPP
 #define OVERMOUNT_STORAGE_VIRTUAL_STORAGE_HPP
 
-#include <overmount/detail/file_range.hpp>
+#include <overmount/posix/file_range.hpp>
 #include <overmount/storage/diff_directory.hpp>
 
 #include <cstddef>
@@ -101,7 +101,7 @@ private:
 } // namespace overmount::inline OVERMOUNT_ABI
 
 #ifndef OVERMOUNT_SEPARATE_COMPILATION
-#include <overmount/impl/virtual_storage.ipp>
+#include <overmount/storage/impl/virtual_storage.ipp>
 #endif
 
 #endif

@@ -1,7 +1,7 @@
 #ifndef OVERMOUNT_TAR_CHECKER_HPP
 #define OVERMOUNT_TAR_CHECKER_HPP
 
-#include <overmount/error.hpp>
+#include <overmount/core/error.hpp>
 #include <overmount/tar/entry.hpp>
 
 #include <cstddef>
@@ -37,7 +37,7 @@ private:
 } // namespace overmount::inline OVERMOUNT_ABI::tar
 
 #ifndef OVERMOUNT_SEPARATE_COMPILATION
-#include <overmount/impl/libarchive.ipp>
+#include <overmount/tar/impl/libarchive.ipp>
 #endif
 
 #endif

@@ -1,7 +1,7 @@
 #ifndef OVERMOUNT_TAR_ENTRY_HPP
 #define OVERMOUNT_TAR_ENTRY_HPP
 
-#include <overmount/detail/config.hpp>
+#include <overmount/core/config.hpp>
 
 #include <cstdint>
 #include <string>

@@ -1,7 +1,7 @@
 #ifndef OVERMOUNT_TAR_ENTRY_WALK_HPP
 #define OVERMOUNT_TAR_ENTRY_WALK_HPP
 
-#include <overmount/concepts/storage_policy.hpp>
+#include <overmount/io/diff_reader.hpp>
 #include <overmount/tar/framing.hpp>
 
 #include <algorithm>

@@ -1,8 +1,8 @@
 #ifndef OVERMOUNT_TAR_FRAMING_HPP
 #define OVERMOUNT_TAR_FRAMING_HPP
 
-#include <overmount/error.hpp>
-#include <overmount/limits.hpp>
+#include <overmount/core/error.hpp>
+#include <overmount/core/limits.hpp>
 #include <overmount/tar/entry.hpp>
 #include <overmount/tar/header.hpp>
 
@@ -151,7 +151,7 @@ private:
 } // namespace overmount::inline OVERMOUNT_ABI::tar
 
 #ifndef OVERMOUNT_SEPARATE_COMPILATION
-#include <overmount/impl/framing.ipp>
+#include <overmount/tar/impl/framing.ipp>
 #endif
 
 #endif

@@ -1,7 +1,7 @@
 #ifndef OVERMOUNT_TAR_HEADER_HPP
 #define OVERMOUNT_TAR_HEADER_HPP
 
-#include <overmount/detail/config.hpp>
+#include <overmount/core/config.hpp>
 
 #include <cstddef>
 #include <cstdint>
@@ -59,7 +59,7 @@ OVERMOUNT_LAZY [[nodiscard]] std::optional<std::string> decode_base64(std::strin
 } // namespace overmount::inline OVERMOUNT_ABI::tar
 
 #ifndef OVERMOUNT_SEPARATE_COMPILATION
-#include <overmount/impl/header.ipp>
+#include <overmount/tar/impl/header.ipp>
 #endif
 
 #endif

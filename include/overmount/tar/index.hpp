@@ -1,8 +1,8 @@
 #ifndef OVERMOUNT_TAR_INDEX_HPP
 #define OVERMOUNT_TAR_INDEX_HPP
 
-#include <overmount/detail/file_range.hpp>
-#include <overmount/detail/hasher.hpp>
+#include <overmount/core/hasher.hpp>
+#include <overmount/posix/file_range.hpp>
 #include <overmount/tar/entry.hpp>
 
 #include <cstddef>
@@ -64,7 +64,7 @@ private:
 } // namespace overmount::inline OVERMOUNT_ABI::tar
 
 #ifndef OVERMOUNT_SEPARATE_COMPILATION
-#include <overmount/impl/index.ipp>
+#include <overmount/tar/impl/index.ipp>
 #endif
 
 #endif

@@ -1,7 +1,7 @@
 #ifndef OVERMOUNT_TAR_MERGED_TREE_HPP
 #define OVERMOUNT_TAR_MERGED_TREE_HPP
 
-#include <overmount/limits.hpp>
+#include <overmount/core/limits.hpp>
 #include <overmount/tar/entry.hpp>
 
 #include <cstddef>
@@ -80,7 +80,7 @@ private:
 } // namespace overmount::inline OVERMOUNT_ABI::tar
 
 #ifndef OVERMOUNT_SEPARATE_COMPILATION
-#include <overmount/impl/merged_tree.ipp>
+#include <overmount/tar/impl/merged_tree.ipp>
 #endif
 
 #endif

@@ -1,8 +1,8 @@
 #ifndef OVERMOUNT_TAR_PATH_HPP
 #define OVERMOUNT_TAR_PATH_HPP
 
-#include <overmount/error.hpp>
-#include <overmount/limits.hpp>
+#include <overmount/core/error.hpp>
+#include <overmount/core/limits.hpp>
 
 #include <string>
 #include <string_view>
@@ -32,7 +32,7 @@ OVERMOUNT_LAZY [[nodiscard]] std::string normalise(std::string_view path, const 
 } // namespace overmount::inline OVERMOUNT_ABI::tar
 
 #ifndef OVERMOUNT_SEPARATE_COMPILATION
-#include <overmount/impl/path.ipp>
+#include <overmount/tar/impl/path.ipp>
 #endif
 
 #endif

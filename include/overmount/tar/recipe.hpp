@@ -1,7 +1,7 @@
 #ifndef OVERMOUNT_TAR_RECIPE_HPP
 #define OVERMOUNT_TAR_RECIPE_HPP
 
-#include <overmount/error.hpp>
+#include <overmount/core/error.hpp>
 
 #include <cstddef>
 #include <cstdint>
@@ -141,7 +141,7 @@ private:
 } // namespace overmount::inline OVERMOUNT_ABI::tar
 
 #ifndef OVERMOUNT_SEPARATE_COMPILATION
-#include <overmount/impl/recipe.ipp>
+#include <overmount/tar/impl/recipe.ipp>
 #endif
 
 #endif

@@ -1,7 +1,7 @@
 #ifndef OVERMOUNT_TAR_WRITER_HPP
 #define OVERMOUNT_TAR_WRITER_HPP
 
-#include <overmount/error.hpp>
+#include <overmount/core/error.hpp>
 #include <overmount/tar/entry.hpp>
 
 #include <string>
@@ -24,7 +24,7 @@ OVERMOUNT_LAZY [[nodiscard]] std::string make_header(const entry& made);
 } // namespace overmount::inline OVERMOUNT_ABI::tar
 
 #ifndef OVERMOUNT_SEPARATE_COMPILATION
-#include <overmount/impl/libarchive.ipp>
+#include <overmount/tar/impl/libarchive.ipp>
 #endif
 
 #endif

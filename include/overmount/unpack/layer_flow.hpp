@@ -1,12 +1,12 @@
 #ifndef OVERMOUNT_UNPACK_LAYER_FLOW_HPP
 #define OVERMOUNT_UNPACK_LAYER_FLOW_HPP
 
-#include <overmount/compression.hpp>
-#include <overmount/detail/hasher.hpp>
-#include <overmount/detail/ring.hpp>
-#include <overmount/detail/step.hpp>
-#include <overmount/digest.hpp>
-#include <overmount/limits.hpp>
+#include <overmount/core/compression.hpp>
+#include <overmount/core/digest.hpp>
+#include <overmount/core/hasher.hpp>
+#include <overmount/core/limits.hpp>
+#include <overmount/runtime/ring.hpp>
+#include <overmount/runtime/step.hpp>
 #include <overmount/storage/diff_record.hpp>
 
 #include <atomic>

@@ -1,9 +1,9 @@
 #ifndef OVERMOUNT_UNPACK_PIPELINE_HPP
 #define OVERMOUNT_UNPACK_PIPELINE_HPP
 
-#include <overmount/detail/file_range.hpp>
-#include <overmount/detail/new_shared.hpp>
-#include <overmount/unpack/decoder.hpp>
+#include <overmount/codec/decoder.hpp>
+#include <overmount/posix/file_range.hpp>
+#include <overmount/runtime/new_shared.hpp>
 #include <overmount/unpack/write_step.hpp>
 
 #include <algorithm>

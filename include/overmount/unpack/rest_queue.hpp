@@ -1,7 +1,7 @@
 #ifndef OVERMOUNT_UNPACK_REST_QUEUE_HPP
 #define OVERMOUNT_UNPACK_REST_QUEUE_HPP
 
-#include <overmount/unpack/descriptor_turn.hpp>
+#include <overmount/posix/descriptor_turn.hpp>
 
 #include <array>
 #include <atomic>

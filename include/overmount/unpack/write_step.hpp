@@ -1,9 +1,9 @@
 #ifndef OVERMOUNT_UNPACK_WRITE_STEP_HPP
 #define OVERMOUNT_UNPACK_WRITE_STEP_HPP
 
-#include <overmount/concepts/storage_policy.hpp>
-#include <overmount/detail/step.hpp>
-#include <overmount/error.hpp>
+#include <overmount/core/error.hpp>
+#include <overmount/runtime/step.hpp>
+#include <overmount/storage/storage_policy.hpp>
 #include <overmount/unpack/layer_flow.hpp>
 #include <overmount/unpack/rest_queue.hpp>
 

@@ -1,4 +1,4 @@
-#include <overmount/concepts/mount_policy.hpp>
+#include <overmount/mount/mount_policy.hpp>
 #include <overmount/mount/mount_spec.hpp>
 #include <overmount/mount/no_mount.hpp>
 #include <overmount/mount/overlay_mount.hpp>

@@ -1,4 +1,4 @@
-#include <overmount/error.hpp>
+#include <overmount/core/error.hpp>
 #include <overmount/tar/merged_tree.hpp>
 
 #include "support/catch.hpp"

@@ -1,4 +1,4 @@
-#include <overmount/detail/task_group.hpp>
+#include <overmount/runtime/task_group.hpp>
 #include <overmount/unpack/pipeline.hpp>
 
 #include "support/catch.hpp"

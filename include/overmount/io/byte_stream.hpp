@@ -1,0 +1,80 @@
+#ifndef OVERMOUNT_IO_BYTE_STREAM_HPP
+#define OVERMOUNT_IO_BYTE_STREAM_HPP
+
+#include <overmount/core/error.hpp>
+#include <overmount/runtime/new_shared.hpp>
+
+#include <boost/asio/awaitable.hpp>
+#include <boost/asio/buffer.hpp>
+#include <boost/asio/error.hpp>
+#include <boost/asio/redirect_error.hpp>
+#include <boost/asio/use_awaitable.hpp>
+
+#include <concepts>
+#include <cstddef>
+#include <memory>
+#include <span>
+#include <utility>
+
+namespace overmount::inline OVERMOUNT_ABI {
+
+/// Boost.Asio's AsyncReadStream: a pipe, a socket, a TLS stream.
+template <class Stream>
+concept async_read_stream =
+    std::movable<Stream> && requires(Stream& stream, boost::asio::mutable_buffer buffer,
+                                     void (*done)(boost::system::error_code, std::size_t)) {
+        stream.get_executor();
+        stream.async_read_some(buffer, done);
+    };
+
+/// A stream of bytes of any type; what reads it is compiled once. Copies share the stream.
+class byte_stream
+{
+public:
+    /// \param stream is read on its own executor by one operation at a time, to its end
+    template <class Stream>
+        requires(!std::same_as<Stream, byte_stream>) && async_read_stream<Stream>
+    explicit byte_stream(Stream stream) : source_(detail::new_shared<model<Stream>>(std::move(stream)))
+    {}
+
+    /// *Returns*: the number of bytes read, at least one; 0 at the end. *Errors*: those of the stream, stage
+    /// source. *Cancellation*: what the stream supports.
+    OVERMOUNT_LAZY [[nodiscard]] boost::asio::awaitable<std::size_t> read_some(std::span<std::byte> into) const
+    {
+        return source_->read_some(source_, boost::asio::buffer(into.data(), into.size()));
+    }
+
+private:
+    struct source
+    {
+        virtual ~source() = default;
+        virtual boost::asio::awaitable<std::size_t> read_some(std::shared_ptr<source> self,
+                                                              boost::asio::mutable_buffer into) = 0;
+    };
+    template <class Stream>
+    struct model final : source
+    {
+        explicit model(Stream value) : stream(std::move(value)) {}
+        boost::asio::awaitable<std::size_t> read_some(std::shared_ptr<source> self,
+                                                      boost::asio::mutable_buffer into) override
+        {
+            return read(std::static_pointer_cast<model>(std::move(self)), into);
+        }
+        static boost::asio::awaitable<std::size_t> read(std::shared_ptr<model> self,
+                                                        boost::asio::mutable_buffer into)
+        {
+            boost::system::error_code ended;
+            const std::size_t count = co_await self->stream.async_read_some(
+                into, boost::asio::redirect_error(boost::asio::use_awaitable, ended));
+            if (ended && ended != boost::asio::error::eof)
+                throw error(ended).at(stage::source).operation("read");
+            co_return count;
+        }
+        Stream stream;
+    };
+    std::shared_ptr<source> source_;
+};
+
+} // namespace overmount::inline OVERMOUNT_ABI
+
+#endif

@@ -1,0 +1,49 @@
+#ifndef OVERMOUNT_OCI_REFERENCE_HPP
+#define OVERMOUNT_OCI_REFERENCE_HPP
+
+#include <overmount/core/digest.hpp>
+
+#include <optional>
+#include <string>
+#include <string_view>
+
+namespace overmount::inline OVERMOUNT_ABI {
+
+/// The name of an image, by docker's rules: `[DOMAIN/]PATH[:TAG][@DIGEST]`. Without a domain it is of
+/// `docker.io`, and there, without a slash, of `library/`.
+/// See distribution, reference/reference.go, for the grammar.
+class reference
+{
+public:
+    /// Throws `error` with `errc::invalid_reference`.
+    OVERMOUNT_LAZY [[nodiscard]] static reference parse(std::string_view text);
+
+    [[nodiscard]] const std::string& domain() const noexcept { return domain_; }
+    [[nodiscard]] const std::string& path() const noexcept { return path_; }
+    [[nodiscard]] const std::optional<std::string>& tag() const noexcept { return tag_; }
+    [[nodiscard]] const std::optional<overmount::digest>& digest() const noexcept { return digest_; }
+
+    /// The same with the tag `latest` where it has neither tag nor digest.
+    OVERMOUNT_LAZY [[nodiscard]] reference with_default_tag() const;
+    /// All of it: `docker.io/library/busybox:1.36`.
+    OVERMOUNT_LAZY [[nodiscard]] std::string string() const;
+    /// The short form that people write: `busybox:1.36`. Reads back as the same reference: a name that would be
+    /// taken for another one keeps its domain.
+    OVERMOUNT_LAZY [[nodiscard]] std::string familiar() const;
+
+    friend bool operator==(const reference&, const reference&) = default;
+
+private:
+    reference() = default;
+    std::string domain_, path_;
+    std::optional<std::string> tag_;
+    std::optional<overmount::digest> digest_;
+};
+
+} // namespace overmount::inline OVERMOUNT_ABI
+
+#ifndef OVERMOUNT_SEPARATE_COMPILATION
+#include <overmount/oci/impl/reference.ipp>
+#endif
+
+#endif

@@ -1,0 +1,499 @@
+#ifndef OVERMOUNT_POSIX_IMPL_FS_IPP
+#define OVERMOUNT_POSIX_IMPL_FS_IPP
+
+#include <overmount/posix/fs.hpp>
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/resource.h>
+#include <linux/openat2.h>
+#include <sched.h>
+#include <sys/random.h>
+#include <sys/syscall.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <charconv>
+#include <climits>
+#include <cstdio>
+#include <memory>
+
+namespace overmount::inline OVERMOUNT_ABI::detail {
+
+OVERMOUNT_LAZY_BODY void throw_errno(const char* operation, std::string_view subject)
+{
+    throw error::from_errno(errno).operation(operation).subject(subject);
+}
+
+OVERMOUNT_LAZY_BODY unique_fd open_directory(int parent, const std::string& name)
+{
+    return unique_fd(check(::openat(parent, name.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW),
+                           "open directory", name));
+}
+
+OVERMOUNT_LAZY_BODY unique_fd open_in_root(int root, const std::string& path, int flags)
+{
+    open_how how{};
+    how.flags = static_cast<unsigned>(flags | O_CLOEXEC);
+    how.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV;
+    // EAGAIN: something was renamed on the way. Nobody else works in a staging directory, so it passes.
+    for (int attempt = 0; attempt < 128 && has_openat2; ++attempt) {
+        const long fd = ::syscall(SYS_openat2, root, path.empty() ? "." : path.c_str(), &how, sizeof how);
+        if (fd >= 0 || (errno != EAGAIN && errno != EINTR && errno != ENOSYS && errno != EPERM))
+            return unique_fd(static_cast<int>(fd));
+        // Old kernels lack the call, old seccomp filters forbid what they do not know.
+        if (errno == ENOSYS || errno == EPERM)
+            has_openat2 = false;
+    }
+    return walk_in_root(root, path, flags);
+}
+
+// A walk from `root` down, which no link and no `..` leads out of.
+class root_walk
+{
+public:
+    explicit root_walk(int root) : root_(root) {}
+
+    OVERMOUNT_LAZY unique_fd open(std::string path, int flags)
+    {
+        if (!enter_root() || ::fstat(here_.get(), &top_) != 0)
+            return {};
+        for (rest_ = std::move(path);;) {
+            const std::string name = next();
+            if (name.empty())
+                return opened(::openat(here_.get(), ".", flags | O_CLOEXEC));
+            if (name == ".." ? !leave() : !enter(name, flags))
+                return std::move(result_);
+        }
+    }
+
+private:
+    // The next component that is no dot; empty at the end.
+    OVERMOUNT_LAZY std::string next()
+    {
+        for (;;) {
+            rest_.erase(0, rest_.find_first_not_of('/'));
+            const std::string name = rest_.substr(0, rest_.find('/'));
+            rest_.erase(0, name.size());
+            if (name != ".")
+                return name;
+        }
+    }
+
+    // False when the walk is over: `result_` has what came of it.
+    OVERMOUNT_LAZY bool enter(const std::string& name, int flags)
+    {
+        const bool last = rest_.empty(); // a slash behind it asks for a directory
+        unique_fd found = opened(::openat(here_.get(), name.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC));
+        if (!found)
+            return false;
+        if (S_ISLNK(status_.st_mode) && !(last && (flags & O_NOFOLLOW) != 0))
+            return follow(found.get());
+        if (last) {
+            result_ = opened(::openat(here_.get(), name.c_str(), flags | O_NOFOLLOW | O_CLOEXEC));
+            return false;
+        }
+        if (!S_ISDIR(status_.st_mode))
+            return fail(ENOTDIR);
+        here_ = std::move(found);
+        above_.push_back(name);
+        return true;
+    }
+
+    OVERMOUNT_LAZY bool follow(int link)
+    {
+        std::array<char, PATH_MAX> target;
+        const ssize_t size = ::readlinkat(link, "", target.data(), target.size());
+        if (size <= 0)
+            return fail(size < 0 ? errno : ENOENT);
+        if (++links_ > 40)
+            return fail(ELOOP);
+        rest_.insert(0, std::string(target.data(), static_cast<std::size_t>(size)) + "/");
+        if (target[0] != '/')
+            return true;
+        above_.clear();
+        return enter_root();
+    }
+
+    // Goes down again from the root: the parent of a directory that was moved may lie outside.
+    OVERMOUNT_LAZY bool leave()
+    {
+        if (above_.empty())
+            return true;
+        above_.pop_back();
+        if (!enter_root())
+            return false;
+        for (const std::string& name : above_) {
+            here_ = opened(::openat(here_.get(), name.c_str(), O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+            if (!here_)
+                return false;
+        }
+        return true;
+    }
+
+    OVERMOUNT_LAZY bool enter_root()
+    {
+        here_.reset(::openat(root_, ".", O_PATH | O_DIRECTORY | O_CLOEXEC));
+        return static_cast<bool>(here_);
+    }
+
+    // Only what lies on the root's own file system. The steps are bounded: links may make them many.
+    OVERMOUNT_LAZY unique_fd opened(int fd)
+    {
+        unique_fd out(fd);
+        if (!out || ::fstat(out.get(), &status_) != 0)
+            return {};
+        if (status_.st_dev == top_.st_dev && ++steps_ <= 100'000)
+            return out;
+        out.reset();
+        errno = status_.st_dev == top_.st_dev ? ELOOP : EXDEV;
+        return out;
+    }
+
+    OVERMOUNT_LAZY static bool fail(int number)
+    {
+        errno = number;
+        return false;
+    }
+
+    int root_;
+    struct stat top_{}, status_{}; // of the root, and of what was opened last
+    unique_fd here_, result_;
+    std::vector<std::string> above_; // what lies between the root and here
+    std::string rest_;
+    int links_ = 0, steps_ = 0;
+};
+
+OVERMOUNT_LAZY_BODY unique_fd walk_in_root(int root, const std::string& path, int flags)
+{
+    return root_walk(root).open(path, flags);
+}
+
+OVERMOUNT_LAZY_BODY void make_directory(int parent, const std::string& name, mode_t mode)
+{
+    if (::mkdirat(parent, name.c_str(), mode) != 0 && errno != EEXIST)
+        throw_errno("mkdir", name);
+}
+
+OVERMOUNT_LAZY_BODY bool exists(int parent, const std::string& name)
+{
+    struct stat status;
+    if (::fstatat(parent, name.c_str(), &status, AT_SYMLINK_NOFOLLOW) == 0)
+        return true;
+    if (errno != ENOENT)
+        throw_errno("stat", name);
+    return false;
+}
+
+struct close_directory
+{
+    void operator()(DIR* stream) const noexcept { ::closedir(stream); }
+};
+using directory_stream = std::unique_ptr<DIR, close_directory>;
+
+OVERMOUNT_LAZY inline directory_stream stream_of(unique_fd fd)
+{
+    directory_stream stream(::fdopendir(fd.get()));
+    if (!stream)
+        throw_errno("fdopendir");
+    [[maybe_unused]] const int owned_by_stream = fd.release();
+    return stream;
+}
+
+// The next entry that is neither `.` nor `..`; null at the end.
+OVERMOUNT_LAZY inline const dirent* next_entry(DIR* stream)
+{
+    for (;;) {
+        errno = 0;
+        const dirent* found = ::readdir(stream);
+        if (found == nullptr && errno != 0)
+            throw_errno("readdir");
+        if (found == nullptr)
+            return nullptr;
+        const std::string_view name = found->d_name;
+        if (name != "." && name != "..")
+            return found;
+    }
+}
+
+OVERMOUNT_LAZY_BODY std::vector<std::string> list_directory(int parent, const std::string& name)
+{
+    std::vector<std::string> names;
+    const directory_stream stream = stream_of(open_directory(parent, name));
+    while (const dirent* found = next_entry(stream.get()))
+        names.emplace_back(found->d_name);
+    return names;
+}
+
+OVERMOUNT_LAZY_BODY std::optional<std::vector<std::string>> list_small_directory(int parent, const std::string& name,
+                                                                                 std::size_t most)
+{
+    unique_fd fd(::openat(parent, name.empty() ? "." : name.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW));
+    if (!fd)
+        return std::nullopt;
+    std::vector<std::string> names;
+    try {
+        const directory_stream stream = stream_of(std::move(fd));
+        while (const dirent* found = next_entry(stream.get())) {
+            if (names.size() == most)
+                return std::nullopt;
+            names.emplace_back(found->d_name);
+        }
+    } catch (const error&) { // who needs an answer asks for single names
+        return std::nullopt;
+    }
+    return names;
+}
+
+OVERMOUNT_LAZY_BODY void write_all(int fd, std::span<const std::byte> bytes, const char* operation)
+{
+    while (!bytes.empty()) {
+        const ssize_t written = ::write(fd, bytes.data(), bytes.size());
+        if (written < 0 && errno == EINTR)
+            continue;
+        if (written < 0)
+            throw_errno(operation);
+        bytes = bytes.subspan(static_cast<std::size_t>(written));
+    }
+}
+
+OVERMOUNT_LAZY_BODY std::optional<std::string> read_file(int parent, const std::string& name, std::uint64_t limit)
+{
+    const unique_fd fd(::openat(parent, name.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+    if (!fd && errno == ENOENT)
+        return std::nullopt;
+    check(fd.get(), "open", name);
+    std::string content;
+    std::array<char, 16384> piece;
+    for (;;) {
+        const ssize_t count = ::read(fd.get(), piece.data(), piece.size());
+        if (count < 0 && errno == EINTR)
+            continue;
+        if (count < 0)
+            throw_errno("read", name);
+        if (count == 0)
+            return content;
+        content.append(piece.data(), static_cast<std::size_t>(count));
+        if (content.size() > limit) {
+            errno = EFBIG;
+            throw_errno("read", name);
+        }
+    }
+}
+
+OVERMOUNT_LAZY_BODY void write_file(int parent, const std::string& name, std::string_view content)
+{
+    const unique_fd fd(check(
+        ::openat(parent, name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600), "create", name));
+    write_all(fd.get(), std::as_bytes(std::span(content)));
+}
+
+OVERMOUNT_LAZY_BODY mode_t by_umask_of_process(mode_t mode)
+{
+    // Of its first thread. Without such a line the caller's counts, as for any file.
+    const std::string status = read_file(AT_FDCWD, "/proc/self/status", 1 << 20).value_or("");
+    constexpr std::string_view key = "\nUmask:\t";
+    unsigned umask = 0;
+    if (const auto at = status.find(key); at != std::string::npos)
+        std::from_chars(status.data() + at + key.size(), status.data() + status.size(), umask, 8);
+    return mode & ~static_cast<mode_t>(umask);
+}
+
+OVERMOUNT_LAZY_BODY std::string from_working_directory(const std::string& path)
+{
+    if (path.empty() || path.starts_with('/'))
+        return path;
+    // /proc/self is the process, that is its first thread; where that one has ended, or without /proc, the caller's counts.
+    constexpr const char* link = "/proc/self/cwd";
+    struct stat there, named;
+    if (::stat(link, &there) != 0)
+        return path;
+    std::array<char, PATH_MAX> text;
+    const ssize_t size = ::readlink(link, text.data(), text.size());
+    const std::string directory(text.data(), static_cast<std::size_t>(std::max<ssize_t>(size, 0)));
+    // The text of a directory that was removed, or that cannot be reached by its path, names another one or none.
+    const bool right = size > 0 && static_cast<std::size_t>(size) < text.size() && ::stat(directory.c_str(), &named) == 0 &&
+                       named.st_dev == there.st_dev && named.st_ino == there.st_ino;
+    return (right ? directory : link) + "/" + path;
+}
+
+OVERMOUNT_LAZY_BODY bool rename_into_place(int from, const std::string& name, int to, const std::string& new_name)
+{
+    if (::renameat2(from, name.c_str(), to, new_name.c_str(), RENAME_NOREPLACE) == 0)
+        return true;
+    if (errno != EEXIST)
+        throw_errno("rename", new_name);
+    return false;
+}
+
+OVERMOUNT_LAZY_BODY void rename_over(int from, const std::string& name, int to, const std::string& new_name)
+{
+    check(::renameat(from, name.c_str(), to, new_name.c_str()), "rename", new_name);
+}
+
+OVERMOUNT_LAZY_BODY void sync_directory(int fd) { check(::fsync(fd), "fsync directory"); }
+
+// One level of a tree that goes: files are unlinked, directories that are not empty move into `trash`.
+OVERMOUNT_LAZY inline void empty_directory(int directory, int trash, std::vector<std::string>& moved,
+                                           const std::function<void(ino_t)>& on_directory)
+{
+    const directory_stream stream = stream_of(open_directory(directory, "."));
+    while (const dirent* found = next_entry(stream.get())) {
+        if (on_directory && found->d_type == DT_DIR)
+            on_directory(found->d_ino);
+        if (found->d_type != DT_DIR && (::unlinkat(directory, found->d_name, 0) == 0 || errno == ENOENT))
+            continue;
+        if (::unlinkat(directory, found->d_name, AT_REMOVEDIR) == 0 || errno == ENOENT)
+            continue;
+        if (errno == ENOTDIR && ::unlinkat(directory, found->d_name, 0) == 0)
+            continue;
+        if (errno != ENOTEMPTY && errno != EEXIST)
+            throw_errno("remove", found->d_name);
+        const std::string name = "trash-" + random_id();
+        if (::renameat(directory, found->d_name, trash, name.c_str()) == 0)
+            moved.push_back(name);
+        else if (errno != ENOENT)
+            throw_errno("rename", found->d_name);
+    }
+}
+
+OVERMOUNT_LAZY_BODY void remove_tree(int parent, const std::string& name, int trash,
+                                     const std::function<void(ino_t)>& on_directory)
+{
+    if (::unlinkat(parent, name.c_str(), 0) == 0 || errno == ENOENT)
+        return;
+    if (errno != EISDIR && errno != EPERM)
+        throw_errno("unlink", name);
+    struct stat status;
+    // What is missing by now has been removed by a sweep of another process: that is what we want as well.
+    std::vector<std::string> todo{"trash-" + random_id()};
+    if (::fstatat(parent, name.c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0 ||
+        ::renameat(parent, name.c_str(), trash, todo.back().c_str()) != 0) {
+        if (errno == ENOENT)
+            return;
+        throw_errno("rename", name);
+    }
+    if (on_directory)
+        on_directory(status.st_ino);
+    while (!todo.empty()) {
+        const std::string next = std::move(todo.back());
+        todo.pop_back();
+        // Modes such as 0000 keep an owner without privilege out; a failure shows in the next call.
+        if (::geteuid() != 0)
+            [[maybe_unused]] const int ignored = ::fchmodat(trash, next.c_str(), 0700, 0);
+        const unique_fd level(::openat(trash, next.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW));
+        if (!level && errno == ENOENT)
+            continue;
+        check(level.get(), "open directory", next);
+        empty_directory(level.get(), trash, todo, on_directory);
+        if (::unlinkat(trash, next.c_str(), AT_REMOVEDIR) != 0 && errno != ENOENT)
+            throw_errno("rmdir", next);
+    }
+}
+
+OVERMOUNT_DECL draft::~draft()
+{
+    if (parent_ < 0)
+        return;
+    try {
+        remove_tree(parent_, name_, parent_);
+    } catch (const std::exception&) {
+        // The failure that left it here is the one to report.
+    }
+}
+
+OVERMOUNT_LAZY inline bool lock_file(int fd, short type, bool wait)
+{
+    struct flock request{};
+    request.l_type = type;
+    request.l_whence = SEEK_SET;
+    for (;;) {
+        if (::fcntl(fd, wait ? F_OFD_SETLKW : F_OFD_SETLK, &request) == 0)
+            return true;
+        if (errno == EAGAIN || errno == EACCES)
+            return false;
+        if (errno != EINTR)
+            throw_errno("lock");
+    }
+}
+
+OVERMOUNT_LAZY inline unique_fd open_lock(int parent, const std::string& name)
+{
+    return unique_fd(
+        check(::openat(parent, name.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600), "open", name));
+}
+
+OVERMOUNT_LAZY_BODY file_lock file_lock::wait(int parent, const std::string& name, kind how)
+{
+    unique_fd fd = open_lock(parent, name);
+    lock_file(fd.get(), how == kind::shared ? F_RDLCK : F_WRLCK, true);
+    return file_lock(std::move(fd));
+}
+
+OVERMOUNT_LAZY_BODY std::optional<file_lock> file_lock::try_exclusive(int parent, const std::string& name)
+{
+    for (;;) {
+        unique_fd fd = open_lock(parent, name);
+        if (!lock_file(fd.get(), F_WRLCK, false))
+            return std::nullopt;
+        // The owner before us may have removed the file between our opening and locking it: then it has no name any more.
+        struct stat status;
+        check(::fstat(fd.get(), &status), "stat", name);
+        if (status.st_nlink != 0)
+            return file_lock(std::move(fd));
+    }
+}
+
+OVERMOUNT_LAZY_BODY std::string random_id()
+{
+    std::array<unsigned char, 16> bytes;
+    if (::getrandom(bytes.data(), bytes.size(), 0) != static_cast<ssize_t>(bytes.size()))
+        throw_errno("getrandom");
+    static constexpr char digits[] = "0123456789abcdef";
+    std::string out;
+    for (const unsigned char byte : bytes)
+        out += {digits[byte >> 4], digits[byte & 15]};
+    return out;
+}
+
+OVERMOUNT_LAZY_BODY std::string boot_id()
+{
+    auto text = read_file(AT_FDCWD, "/proc/sys/kernel/random/boot_id", 100).value_or("");
+    while (!text.empty() && text.back() == '\n')
+        text.pop_back();
+    return text;
+}
+
+OVERMOUNT_LAZY_BODY std::string percent_encode(std::string_view bytes)
+{
+    static constexpr char digits[] = "0123456789abcdef";
+    std::string out;
+    for (const char c : bytes) {
+        const auto byte = static_cast<unsigned char>(c);
+        if (byte > 0x20 && byte < 0x7f && c != '%' && c != '"' && c != '\\')
+            out += c;
+        else
+            out += {'%', digits[byte >> 4], digits[byte & 15]};
+    }
+    return out;
+}
+
+OVERMOUNT_LAZY_BODY std::string percent_decode(std::string_view text)
+{
+    const auto value = [](char c) { return c <= '9' ? c - '0' : c - 'a' + 10; };
+    std::string out;
+    for (std::size_t i = 0; i < text.size(); ++i) {
+        if (text[i] == '%' && i + 2 < text.size()) {
+            out += static_cast<char>(value(text[i + 1]) * 16 + value(text[i + 2]));
+            i += 2;
+        } else {
+            out += text[i];
+        }
+    }
+    return out;
+}
+
+} // namespace overmount::inline OVERMOUNT_ABI::detail
+
+#endif

@@ -1,0 +1,89 @@
+// What is done with a diff that is kept.
+#ifndef OVERMOUNT_REPOSITORY_IMPL_ASSET_IPP
+#define OVERMOUNT_REPOSITORY_IMPL_ASSET_IPP
+
+#include <overmount/asset.hpp>
+#include <overmount/core/hasher.hpp>
+#include <overmount/repository/operations/asset_read.hpp>
+#include <overmount/runtime/new_shared.hpp>
+
+namespace overmount::inline OVERMOUNT_ABI {
+
+template <packable_storage Storage>
+std::uint64_t basic_asset<Storage>::size() const
+{
+    return state_->storage.record(id_).bytes;
+}
+
+template <packable_storage Storage>
+std::function<std::shared_ptr<asset_stream::source>()> basic_asset<Storage>::opener() const
+{
+    return [owner = state_, id = id_] {
+        return detail::new_shared<detail::stored_tar<asset_stream::source, Storage>>(owner, id);
+    };
+}
+
+template <packable_storage Storage>
+asio::awaitable<void> basic_asset<Storage>::list_all(std::shared_ptr<state> owner, diff_id id, listener hears)
+{
+    auto work = [owner, id, hears](const detail::stop_flag& stop) {
+        auto entries = detail::entries_of(owner->storage, id);
+        for (tar::located_entry one; entries.next(one);) {
+            stop.throw_if_stopped();
+            hears(one.entry);
+        }
+    };
+    co_await detail::run_on(owner->pool, std::move(work));
+}
+
+template <packable_storage Storage>
+asio::awaitable<asset_stream> basic_asset<Storage>::open_path(std::shared_ptr<state> owner, diff_id id, std::string path)
+{
+    auto work = [owner, id, path](const detail::stop_flag& stop) {
+        const tar::located_entry file = detail::find_file(owner->storage, id, path, stop);
+        return asset_stream(detail::open_file(owner, id, file, stop), owner->pool, file.entry.size);
+    };
+    co_return co_await detail::run_on(owner->pool, std::move(work));
+}
+
+template <packable_storage Storage>
+asio::awaitable<asset_stream> basic_asset<Storage>::pack_all(std::shared_ptr<state> owner, diff_id id)
+{
+    auto work = [owner, id](const detail::stop_flag&) {
+        return asset_stream(detail::new_shared<detail::stored_tar<asset_stream::source, Storage>>(owner, id), owner->pool,
+                            owner->storage.record(id).bytes);
+    };
+    co_return co_await detail::run_on(owner->pool, std::move(work));
+}
+
+template <packable_storage Storage>
+asio::awaitable<digest> basic_asset<Storage>::digest_of(std::shared_ptr<state> owner, diff_id id)
+{
+    auto work = [owner, id](const detail::stop_flag& stop) {
+        auto reader = owner->storage.pack(id);
+        detail::hasher sum(id.value().algorithm());
+        constexpr std::size_t size = 256 << 10;
+        const auto buffer = std::make_unique_for_overwrite<std::byte[]>(size);
+        while (const std::size_t count = reader.read({buffer.get(), size})) {
+            stop.throw_if_stopped();
+            sum.update({buffer.get(), count});
+        }
+        return sum.finish();
+    };
+    co_return co_await detail::run_on(owner->pool, std::move(work));
+}
+
+template <packable_storage Storage>
+asio::awaitable<void> basic_asset<Storage>::verify_digest(basic_asset self)
+{
+    const digest found = co_await self.load_digest();
+    if (found != self.id_.value())
+        throw error(errc::invalid_asset)
+            .at(stage::storage)
+            .layer(self.id_.string())
+            .detail("its bytes have " + found.string());
+}
+
+} // namespace overmount::inline OVERMOUNT_ABI
+
+#endif

@@ -1,0 +1,349 @@
+// The operations of a repository.
+#ifndef OVERMOUNT_REPOSITORY_IMPL_REPOSITORY_IPP
+#define OVERMOUNT_REPOSITORY_IMPL_REPOSITORY_IPP
+
+#include <overmount/repository.hpp>
+#include <overmount/repository/operations/asset_read.hpp>
+#include <overmount/repository/operations/check_run.hpp>
+#include <overmount/repository/operations/compose.hpp>
+#include <overmount/repository/operations/create_run.hpp>
+#include <overmount/repository/operations/import_run.hpp>
+#include <overmount/repository/operations/merged_view.hpp>
+#include <overmount/repository/operations/stream_run.hpp>
+#include <overmount/repository/records/find.hpp>
+#include <overmount/runtime/new_shared.hpp>
+#include <overmount/runtime/task_group.hpp>
+
+namespace overmount::inline OVERMOUNT_ABI {
+
+// Not in the class: with separate compilation a program leaves them to repository/instances.hpp, and compilers compile
+// anew what is inline.
+
+template <storage_policy Storage, optional_mount_policy Mount>
+asio::awaitable<void>
+basic_repository<Storage, Mount>::sweep(std::shared_ptr<state> opened)
+{
+    auto work = [opened](const detail::stop_flag&) {
+        opened->records->sweep();
+        if constexpr (mountable_storage<Storage>)
+            detail::mount_table(opened->records).sweep();
+    };
+    co_await detail::run_on(opened->pool, std::move(work));
+}
+
+template <storage_policy Storage, optional_mount_policy Mount>
+asio::awaitable<basic_repository<Storage, Mount>>
+basic_repository<Storage, Mount>::open_at(std::filesystem::path base, repository_options options)
+{
+    const auto executor = co_await asio::this_coro::executor;
+    worker_pool pool = options.pool() ? *options.pool()
+                                      : worker_pool::of(asio::query(executor, asio::execution::context));
+    auto work = [base, options, pool](const detail::stop_flag&) {
+        auto records = detail::new_shared<detail::store>(base, Storage::form(), options.open_to_others());
+        return detail::new_shared<state>(std::move(records), options, pool);
+    };
+    auto opened = co_await detail::run_on(pool, std::move(work));
+    // Nobody waits for the sweep; what it cannot remove, the next one will try.
+    detail::task_group::spawn(executor, sweep(opened), {}, [](std::exception_ptr) {});
+    co_return basic_repository(std::move(opened));
+}
+
+template <storage_policy Storage, optional_mount_policy Mount>
+asio::awaitable<std::vector<basic_image<Storage, Mount>>>
+basic_repository<Storage, Mount>::finish_import(std::shared_ptr<state> owner, std::vector<found_image> found, import_options options)
+{
+    auto run = detail::new_shared<detail::import_run<Storage>>(owner, std::move(found), std::move(options));
+    auto work = run->run(run);
+    co_return co_await finish_run(std::move(owner), std::move(run), std::move(work));
+}
+
+template <storage_policy Storage, optional_mount_policy Mount>
+asio::awaitable<std::vector<basic_image<Storage, Mount>>>
+basic_repository<Storage, Mount>::import_stream(std::shared_ptr<state> owner, archive_stream source, import_options options)
+{
+    auto feed = detail::new_shared<detail::stream_feed>();
+    auto run = detail::new_shared<detail::stream_run<Storage, detail::stream_input>>(
+        owner, detail::stream_input(feed), source.name(), std::move(options));
+    auto work = run->run(run, std::move(feed), source.bytes());
+    co_return co_await finish_run(std::move(owner), std::move(run), std::move(work));
+}
+
+template <storage_policy Storage, optional_mount_policy Mount>
+asio::awaitable<std::vector<basic_image<Storage, Mount>>>
+basic_repository<Storage, Mount>::import_file(std::shared_ptr<state> owner, archive_file source, import_options options)
+{
+    auto open = [source](const detail::stop_flag&) { return detail::whole_file(source.path()); };
+    detail::file_source archive(co_await detail::run_on(owner->pool, std::move(open)));
+    auto run = detail::new_shared<detail::stream_run<Storage, detail::file_source>>(
+        owner, std::move(archive), source.name(), std::move(options));
+    auto work = run->run(run, nullptr, std::nullopt);
+    co_return co_await finish_run(std::move(owner), std::move(run), std::move(work));
+}
+
+template <storage_policy Storage, optional_mount_policy Mount>
+template <class Run>
+asio::awaitable<std::vector<basic_image<Storage, Mount>>>
+basic_repository<Storage, Mount>::finish_run(std::shared_ptr<state> owner, std::shared_ptr<Run> run, asio::awaitable<void> work)
+{
+    auto clean = [run](const detail::stop_flag&) { run->clean(); };
+    co_await detail::run_then_clean(owner->pool, std::move(work), std::move(clean));
+    std::vector<image> out;
+    for (const found_image& made : run->images())
+        out.push_back(image(owner, made.config));
+    co_return out;
+}
+
+template <storage_policy Storage, optional_mount_policy Mount>
+asio::awaitable<chain_id>
+basic_repository<Storage, Mount>::finish_layer(std::shared_ptr<create_run> run, asio::awaitable<void> work)
+{
+    auto clean = [run](const detail::stop_flag&) { run->clean(); };
+    co_await detail::run_then_clean(run->pool(), std::move(work), std::move(clean));
+    co_return run->chain();
+}
+
+template <storage_policy Storage, optional_mount_policy Mount>
+asio::awaitable<check_report>
+basic_repository<Storage, Mount>::check_all(std::shared_ptr<state> owner, check_options options)
+{
+    auto run = detail::new_shared<detail::check_run<Storage>>(owner, options);
+    auto work = run->run(run);
+    auto clean = [run](const detail::stop_flag&) { run->clean(); };
+    co_await detail::run_then_clean(owner->pool, std::move(work), std::move(clean));
+    co_return run->report();
+}
+
+template <storage_policy Storage, optional_mount_policy Mount>
+asio::awaitable<basic_image<Storage, Mount>>
+basic_repository<Storage, Mount>::compose(std::shared_ptr<state> owner, image_config config, std::optional<chain_id> top, import_options options)
+{
+    auto work = [owner, config, top, options](const detail::stop_flag&) {
+        return detail::compose_image(*owner, config, top, options);
+    };
+    image_config made = co_await detail::run_on(owner->pool, std::move(work));
+    co_return image(std::move(owner), std::move(made));
+}
+
+template <storage_policy Storage, optional_mount_policy Mount>
+asio::awaitable<std::vector<change>>
+basic_repository<Storage, Mount>::changes_between(std::shared_ptr<state> owner, std::optional<chain_id> from, std::optional<chain_id> to)
+    requires packable_storage<Storage>
+{
+    auto work = [owner, from, to](const detail::stop_flag& stop) {
+        return detail::view_comparison<Storage>(owner, from, to, stop).run();
+    };
+    co_return co_await detail::run_on(owner->pool, std::move(work));
+}
+
+template <storage_policy Storage, optional_mount_policy Mount>
+asio::awaitable<asset_stream>
+basic_repository<Storage, Mount>::flatten_chain(std::shared_ptr<state> owner, std::optional<chain_id> top)
+    requires packable_storage<Storage>
+{
+    auto work = [owner, top](const detail::stop_flag& stop) {
+        auto tar = detail::new_shared<detail::flat_tar<Storage>>(owner, detail::load_view(*owner, top, stop));
+        const std::uint64_t size = tar->size(stop);
+        return asset_stream(std::move(tar), owner->pool, size);
+    };
+    co_return co_await detail::run_on(owner->pool, std::move(work));
+}
+
+template <storage_policy Storage, optional_mount_policy Mount>
+asio::awaitable<basic_image<Storage, Mount>>
+basic_repository<Storage, Mount>::squash_image(std::shared_ptr<state> owner, image from, import_options options)
+    requires packable_storage<Storage>
+{
+    auto run = detail::new_shared<create_run>(owner, std::nullopt);
+    auto open = [owner, top = top_of(from)] {
+        auto view = detail::load_view(*owner, top, detail::stop_flag());
+        return detail::asset_input(detail::new_shared<detail::flat_tar<Storage>>(owner, std::move(view)));
+    };
+    auto work = create_run::from_input(run, std::move(open));
+    const chain_id made = co_await finish_layer(std::move(run), std::move(work));
+    history_entry step;
+    step.created = from.config().created();
+    step.created_by = "overmount squash";
+    step.comment = std::to_string(from.config().diff_ids().size()) + " layers as one";
+    image_config_edit edit(from.config());
+    edit.replace_layers({owner->records->chain(made).front().diff}, {step});
+    co_return co_await compose(owner, edit.build(owner->bounds), made, std::move(options));
+}
+
+template <storage_policy Storage, optional_mount_policy Mount>
+asio::awaitable<std::vector<basic_image<Storage, Mount>>>
+basic_repository<Storage, Mount>::import_all(std::shared_ptr<state> owner, detail::any_importer source, import_options options)
+{
+    import_context context(owner->pool, owner->bounds, options.wanted());
+    auto found = co_await source.discover(std::move(context));
+    co_return co_await finish_import(std::move(owner), std::move(found), std::move(options));
+}
+
+template <storage_policy Storage, optional_mount_policy Mount>
+asio::awaitable<basic_image<Storage, Mount>>
+basic_repository<Storage, Mount>::import_one(std::shared_ptr<state> owner, detail::any_importer source, import_options options)
+{
+    import_context context(owner->pool, owner->bounds, options.wanted());
+    auto found = co_await source.discover(std::move(context));
+    if (found.size() != 1)
+        throw error(errc::ambiguous_image).at(stage::manifest);
+    auto made = co_await finish_import(std::move(owner), std::move(found), std::move(options));
+    co_return std::move(made.front());
+}
+
+template <storage_policy Storage, optional_mount_policy Mount>
+std::vector<basic_image<Storage, Mount>> basic_repository<Storage, Mount>::images() const
+{
+    std::vector<image> out;
+    for (const digest& id : state_->records->images())
+        if (auto config = state_->records->image(id))
+            out.push_back(image(state_, image_config::parse(std::move(*config), state_->bounds)));
+    return out;
+}
+
+template <storage_policy Storage, optional_mount_policy Mount>
+basic_image<Storage, Mount> basic_repository<Storage, Mount>::find_image(std::string_view name) const
+{
+    if (const auto id = detail::find_image_id(*state_->records, name))
+        if (auto config = state_->records->image(*id))
+            return image(state_, image_config::parse(std::move(*config), state_->bounds));
+    throw error(errc::image_not_found).at(stage::repository).subject(name);
+}
+
+template <storage_policy Storage, optional_mount_policy Mount>
+void basic_repository<Storage, Mount>::remove_image(const digest& id) const
+{
+    const auto now = mountinfo::read();
+    for (const mount_record& record : mounts())
+        if (record.image == id && (record.writable || detail::mount_table::alive(record, now)))
+            throw error(errc::image_in_use)
+                .at(stage::repository)
+                .subject(record.target)
+                .detail("unmount it first");
+    const detail::file_lock guard = state_->records->lock_shared();
+    for (const tag_record& tag : tags())
+        if (tag.image == id)
+            state_->records->remove_tag(tag.name);
+    if (!state_->records->remove_image(id))
+        throw error(errc::image_not_found).at(stage::repository).subject(id.string());
+}
+
+template <storage_policy Storage, optional_mount_policy Mount>
+std::vector<tag_record> basic_repository<Storage, Mount>::tags() const
+{
+    return state_->records->tags();
+}
+
+template <storage_policy Storage, optional_mount_policy Mount>
+tag_record basic_repository<Storage, Mount>::tag(std::string_view name) const
+{
+    const std::string full = reference::parse(name).with_default_tag().string();
+    if (auto found = state_->records->tag(full))
+        return *found;
+    throw error(errc::tag_does_not_exist).at(stage::repository).subject(full);
+}
+
+template <storage_policy Storage, optional_mount_policy Mount>
+void basic_repository<Storage, Mount>::add_tag(std::string_view name, const digest& id) const
+{
+    const detail::file_lock guard = state_->records->lock_shared();
+    state_->records->put_tag({reference::parse(name).with_default_tag().string(), id, {}, {}, {}},
+                             state_->sync);
+}
+
+template <storage_policy Storage, optional_mount_policy Mount>
+void basic_repository<Storage, Mount>::remove_tag(std::string_view name) const
+{
+    const std::string full = reference::parse(name).with_default_tag().string();
+    const detail::file_lock guard = state_->records->lock_shared();
+    if (!state_->records->remove_tag(full))
+        throw error(errc::tag_does_not_exist).at(stage::repository).subject(full);
+}
+
+template <storage_policy Storage, optional_mount_policy Mount>
+asio::awaitable<chain_id> basic_repository<Storage, Mount>::create_layer(std::filesystem::path file, std::optional<chain_id> parent) const
+{
+    auto run = detail::new_shared<create_run>(state_, std::move(parent));
+    auto work = create_run::from_file(run, std::move(file));
+    return finish_layer(std::move(run), std::move(work));
+}
+
+template <storage_policy Storage, optional_mount_policy Mount>
+asio::awaitable<chain_id> basic_repository<Storage, Mount>::create_layer(byte_stream stream, std::optional<chain_id> parent) const
+{
+    auto run = detail::new_shared<create_run>(state_, std::move(parent));
+    auto work = create_run::from_stream(run, std::move(stream));
+    return finish_layer(std::move(run), std::move(work));
+}
+
+template <storage_policy Storage, optional_mount_policy Mount>
+std::vector<chain_id> basic_repository<Storage, Mount>::layers() const
+{
+    return state_->records->layers();
+}
+
+template <storage_policy Storage, optional_mount_policy Mount>
+layer_record basic_repository<Storage, Mount>::layer(const chain_id& chain) const
+{
+    return state_->records->chain(chain).front();
+}
+
+template <storage_policy Storage, optional_mount_policy Mount>
+chain_id basic_repository<Storage, Mount>::find_layer(std::string_view name) const
+{
+    if (const auto found = detail::unique_prefix(state_->records->layers(), name, errc::ambiguous_layer_id))
+        return *found;
+    throw error(errc::layer_not_found).at(stage::repository).subject(name);
+}
+
+template <storage_policy Storage, optional_mount_policy Mount>
+diff_record basic_repository<Storage, Mount>::diff(const diff_id& id) const
+{
+    return state_->storage.record(id);
+}
+
+template <storage_policy Storage, optional_mount_policy Mount>
+std::vector<mount_record> basic_repository<Storage, Mount>::mounts() const
+{
+    return detail::mount_table(state_->records).list();
+}
+
+template <storage_policy Storage, optional_mount_policy Mount>
+const std::filesystem::path& basic_repository<Storage, Mount>::base() const noexcept
+{
+    return state_->records->base();
+}
+
+template <storage_policy Storage, optional_mount_policy Mount>
+const limits& basic_repository<Storage, Mount>::bounds() const noexcept
+{
+    return state_->bounds;
+}
+
+template <storage_policy Storage, optional_mount_policy Mount>
+std::optional<chain_id> basic_repository<Storage, Mount>::top_of(const image& from)
+{
+    const auto layers = from.layers();
+    return layers.empty() ? std::nullopt : std::optional(layers.front());
+}
+
+template <storage_policy Storage, optional_mount_policy Mount>
+void basic_repository<Storage, Mount>::require_diff(const diff_id& id) const
+{
+    if (!state_->storage.contains(id))
+        throw error(errc::layer_not_found).at(stage::storage).layer(id.string());
+}
+
+template <storage_policy Storage, optional_mount_policy Mount>
+asio::awaitable<chain_id> basic_repository<Storage, Mount>::import_tar(std::shared_ptr<state> owner, diff_id id,
+                                             std::function<std::shared_ptr<asset_stream::source>()> open,
+                                             std::optional<chain_id> parent)
+{
+    auto run = detail::new_shared<create_run>(std::move(owner), std::move(parent), id);
+    auto input = [open = std::move(open)] { return detail::asset_input(open()); };
+    auto work = create_run::from_input(run, std::move(input));
+    return finish_layer(std::move(run), std::move(work));
+}
+
+} // namespace overmount::inline OVERMOUNT_ABI
+
+#endif

@@ -1,0 +1,95 @@
+// The blobs of an image, kept as they came.
+#ifndef OVERMOUNT_REPOSITORY_OPERATIONS_BLOB_KEEP_HPP
+#define OVERMOUNT_REPOSITORY_OPERATIONS_BLOB_KEEP_HPP
+
+#include <overmount/importer/importer.hpp>
+#include <overmount/repository/records/store.hpp>
+#include <overmount/runtime/step.hpp>
+#include <overmount/storage/storage_policy.hpp>
+
+#include <fcntl.h>
+
+#include <algorithm>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+
+namespace overmount::inline OVERMOUNT_ABI::detail {
+
+// Whether all blobs of the image are known by their digests: only then there is something that can go out as it came.
+OVERMOUNT_LAZY [[nodiscard]] inline bool has_blobs(const found_image& image)
+{
+    return image.manifest &&
+           std::all_of(image.layers.begin(), image.layers.end(),
+                       [](const found_layer& layer) { return layer.blob.has_value(); });
+}
+
+// A blob that is being written beside the layers of an import. What is not shown goes with their directory.
+class blob_draft
+{
+public:
+    OVERMOUNT_LAZY blob_draft(int staging, std::string name) : staging_(staging), name_(std::move(name))
+    {
+        constexpr int flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
+        file_.reset(check(::openat(staging_, name_.c_str(), flags, 0600), "create", name_));
+    }
+    void write(std::span<const std::byte> bytes) { write_all(file_.get(), bytes); }
+    // All of it was written, and has its digest.
+    OVERMOUNT_LAZY void finish(durability sync)
+    {
+        if (sync == durability::full)
+            check(::fsync(file_.get()), "fsync", name_);
+        file_.reset();
+    }
+    OVERMOUNT_LAZY void publish(store& records, const digest& id, durability sync) const
+    {
+        records.publish_blob(staging_, name_, id, sync);
+    }
+
+private:
+    int staging_;
+    std::string name_;
+    unique_fd file_;
+};
+
+// An input that writes what is read of it to a draft, where there is one.
+template <class Input>
+class kept_input
+{
+public:
+    kept_input(Input from, std::shared_ptr<blob_draft> into) : from_(std::move(from)), into_(std::move(into)) {}
+    void wakes(std::weak_ptr<step> who) { from_.wakes(std::move(who)); }
+    [[nodiscard]] std::optional<std::size_t> read(std::span<std::byte> into)
+    {
+        const auto count = from_.read(into);
+        if (count && into_)
+            into_->write(into.first(*count));
+        return count;
+    }
+
+private:
+    Input from_;
+    std::shared_ptr<blob_draft> into_;
+};
+
+// Takes a tar that is only compared with its digests.
+class null_writer
+{
+public:
+    void write(std::span<const std::byte>) noexcept {}
+    [[nodiscard]] diff_record finish() const { return {}; }
+    bool publish(const diff_id&) noexcept { return true; }
+};
+static_assert(diff_writer<null_writer>);
+
+// Shows the documents of an image whose layers' blobs are shown. The manifest comes last: where it is, all are.
+OVERMOUNT_LAZY inline void keep_documents(store& records, const found_image& image, durability sync)
+{
+    records.put_blob(image.config.id(), image.config.bytes(), sync);
+    records.put_blob(digest::of(*image.manifest), *image.manifest, sync);
+}
+
+} // namespace overmount::inline OVERMOUNT_ABI::detail
+
+#endif

@@ -1,0 +1,170 @@
+#ifndef OVERMOUNT_REPOSITORY_OPERATIONS_COMMIT_RUN_HPP
+#define OVERMOUNT_REPOSITORY_OPERATIONS_COMMIT_RUN_HPP
+
+#include <overmount/mount/upper_reader.hpp>
+#include <overmount/oci/image_config_edit.hpp>
+#include <overmount/repository/operations/create_run.hpp>
+#include <overmount/repository/operations/show_image.hpp>
+#include <overmount/runtime/new_shared.hpp>
+
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include <memory>
+#include <optional>
+#include <utility>
+#include <vector>
+
+namespace overmount::inline OVERMOUNT_ABI::detail {
+
+// The tar of an upper directory as what the pipeline reads.
+class upper_input
+{
+public:
+    explicit upper_input(upper_reader from) : from_(std::move(from)) {}
+    void wakes(const std::weak_ptr<step>&) noexcept {} // it never lacks anything
+    OVERMOUNT_LAZY [[nodiscard]] std::optional<std::size_t> read(std::span<std::byte> into) { return from_.read(into); }
+
+private:
+    upper_reader from_;
+};
+
+// The upper directory of one mount on its way to a layer and an image. Shared by the coroutine and by the workers that
+// act for it, one at a time.
+template <mountable_storage Storage>
+class commit_run
+{
+public:
+    using pointer = std::shared_ptr<commit_run>;
+    using state = repository_state<Storage>;
+
+    commit_run(std::shared_ptr<state> owner, mount_record record, commit_options options)
+        : repository_(std::move(owner)), record_(std::move(record)), options_(std::move(options))
+    {}
+
+    static asio::awaitable<void> run(pointer self)
+    {
+        auto prepare = [self](const stop_flag&) { return self->prepare(); };
+        if (co_await run_on(self->repository_->pool, std::move(prepare))) {
+            auto open = [self] { return self->open(); };
+            co_await create_run<Storage>::from_input(self->layer_, std::move(open));
+            co_return;
+        }
+        auto show = [self](const stop_flag&) {
+            self->make_config(std::nullopt);
+            const file_lock guard = self->repository_->records->lock_shared();
+            if (self->top_)
+                static_cast<void>(self->repository_->records->chain(*self->top_));
+            self->check_upper();
+            self->show();
+        };
+        co_await run_on(self->repository_->pool, std::move(show));
+    }
+
+    // Removes what is left, shown or not. On a worker.
+    void clean()
+    {
+        if (layer_)
+            layer_->clean();
+    }
+
+    // Of the image, when it is shown.
+    [[nodiscard]] const image_config& made() const { return *made_; }
+
+private:
+    // Whether there is anything to make a layer of.
+    bool prepare()
+    {
+        if (!record_.writable)
+            throw error(errc::mount_read_only).at(stage::mount).subject(record_.target);
+        for (const std::string& name : options_.tags()) // before the work, not behind it
+            static_cast<void>(reference::parse(name));
+        store& records = *repository_->records;
+        auto config = records.image(record_.image);
+        if (!config)
+            throw error(errc::image_not_found).at(stage::repository).subject(record_.image.string());
+        from_ = image_config::parse(std::move(*config), repository_->bounds);
+        for (const diff_id& diff : from_->diff_ids())
+            top_ = top_ ? chain_id::of(*top_, diff) : chain_id::of(diff);
+        if (!exists(records.mounts(), record_.id + "/upper"))
+            throw error(errc::mount_not_found).at(stage::mount).subject(record_.target);
+        upper_ = open_directory(records.mounts(), record_.id + "/upper");
+        if (is_unchanged(upper_.get(), mount_table(repository_->records).root_below(record_, top_, stack()).get()))
+            return false;
+        layer_ = new_shared<create_run<Storage>>(repository_, top_);
+        layer_->when_made([this](const diff_id& diff) { make_config(diff); }, [this] { check_upper(); }, [this] { show(); });
+        return true;
+    }
+
+    [[nodiscard]] std::vector<stacked_layer> stack() const
+    {
+        return top_ ? repository_->stack_of(*top_) : std::vector<stacked_layer>();
+    }
+
+    // Only now, with a permit, are all layers opened.
+    [[nodiscard]] upper_input open()
+    {
+        upper_options options;
+        options.bounds(repository_->bounds).latest(options_.source_date_epoch());
+        auto layers = new_shared<const std::vector<stacked_layer>>(stack());
+        options.shown_below([layers, shown = shown_layers(*layers)](const std::string& path) mutable {
+            return !shown.of(path).empty();
+        });
+        return upper_input(upper_reader(open_directory(upper_.get(), "."), std::move(options)));
+    }
+
+    void make_config(const std::optional<diff_id>& diff)
+    {
+        const std::string time =
+            options_.source_date_epoch() ? timestamp_of(*options_.source_date_epoch()) : timestamp_now();
+        const history_entry step{time, options_.created_by(), options_.message(), !diff};
+        image_config_edit edit(*from_);
+        edit.created(time);
+        if (diff)
+            edit.append_layer(*diff, step);
+        else
+            edit.append_empty(step);
+        if (options_.edit())
+            options_.edit()(edit);
+        made_ = edit.build(repository_->bounds);
+    }
+
+    // Below the shared lock: an upper that was removed lists nothing, and would make an empty layer.
+    void check_upper() const
+    {
+        const store& records = *repository_->records;
+        const unique_fd now(::openat(records.mounts(), (record_.id + "/upper").c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+        struct stat read, there;
+        if (!now || ::fstat(upper_.get(), &read) != 0 || ::fstat(now.get(), &there) != 0 || read.st_ino != there.st_ino)
+            throw error(errc::mount_not_found).at(stage::mount).subject(record_.target).detail("it was unmounted meanwhile");
+    }
+
+    // Below the shared lock: the image, then the tags that point to it.
+    void show()
+    {
+        store& records = *repository_->records;
+        records.put_image(made_->id(), made_->bytes(), repository_->sync);
+        for (const std::string& name : options_.tags())
+            records.put_tag({reference::parse(name).with_default_tag().string(), made_->id(), {}, "", timestamp_now()},
+                            repository_->sync);
+    }
+
+    std::shared_ptr<state> repository_;
+    mount_record record_;
+    commit_options options_;
+    std::optional<image_config> from_, made_;
+    std::optional<chain_id> top_;
+    unique_fd upper_;
+    std::shared_ptr<create_run<Storage>> layer_;
+};
+
+// Not inline: with separate compilation, a program leaves it to repository/instances.hpp.
+template <mountable_storage Storage>
+asio::awaitable<image_config> commit_upper(std::shared_ptr<repository_state<Storage>> owner, mount_record record,
+                                           commit_options options);
+
+} // namespace overmount::inline OVERMOUNT_ABI::detail
+
+#include <overmount/repository/impl/commit_run.ipp>
+
+#endif

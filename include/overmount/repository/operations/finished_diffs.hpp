@@ -1,0 +1,117 @@
+#ifndef OVERMOUNT_REPOSITORY_OPERATIONS_FINISHED_DIFFS_HPP
+#define OVERMOUNT_REPOSITORY_OPERATIONS_FINISHED_DIFFS_HPP
+
+#include <overmount/repository/state.hpp>
+#include <overmount/runtime/new_shared.hpp>
+#include <overmount/runtime/run_on.hpp>
+#include <overmount/runtime/task_group.hpp>
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <utility>
+#include <vector>
+
+namespace overmount::inline OVERMOUNT_ABI::detail {
+
+// Diffs that an import has unpacked and not published yet.
+template <storage_policy Storage>
+class finished_diffs
+{
+public:
+    using pointer = std::shared_ptr<finished_diffs>;
+
+    explicit finished_diffs(std::shared_ptr<repository_state<Storage>> owner) : repository_(std::move(owner)) {}
+
+    // From any thread.
+    void add(const diff_id& id, typename Storage::writer writer, diff_record record, std::optional<store::claim> claim)
+    {
+        const std::lock_guard guard(mutex_);
+        waiting_.push_back({id, std::move(writer), std::move(record), std::move(claim)});
+    }
+    void drop() { waiting_.clear(); }
+
+    // The records of what was published.
+    [[nodiscard]] const known_records& published() const noexcept { return published_; }
+
+    // Publishes all, after one sync, and gives the claims up: by more than one worker where it is much. Nothing is added
+    // meanwhile.
+    static asio::awaitable<void> publish(pointer self)
+    {
+        const worker_pool& pool = self->repository_->pool;
+        const std::size_t lanes = std::min<std::size_t>(self->waiting_.size() / some, pool.workers());
+        if (lanes > 1) {
+            auto sync = [self](const stop_flag&) { self->sync(); };
+            co_await run_on(pool, std::move(sync));
+            auto group = new_shared<task_group>(co_await asio::this_coro::executor);
+            for (std::size_t lane = 0; lane < lanes; ++lane)
+                group->add(publish_in_turn(self));
+            co_await task_group::join(std::move(group));
+        } else {
+            auto all = [self](const stop_flag&) {
+                self->sync();
+                while (self->publish_some()) {
+                }
+            };
+            co_await run_on(pool, std::move(all));
+        }
+        self->waiting_.clear();
+        self->next_ = 0;
+    }
+
+private:
+    // What a worker publishes at a time; others get their turn in between.
+    static constexpr std::size_t some = 16;
+
+    struct finished
+    {
+        diff_id id;
+        typename Storage::writer writer;
+        diff_record record;
+        std::optional<store::claim> claim;
+    };
+
+    void sync() const
+    {
+        if (!waiting_.empty() && repository_->sync == durability::batch)
+            check(::syncfs(repository_->records->base_fd()), "syncfs");
+    }
+
+    static asio::awaitable<void> publish_in_turn(pointer self)
+    {
+        for (bool more = true; more;) {
+            auto publish = [self](const stop_flag&) { return self->publish_some(); };
+            more = co_await run_on(self->repository_->pool, std::move(publish));
+        }
+    }
+
+    // Whether there may be more.
+    bool publish_some()
+    {
+        for (std::size_t count = 0; count < some; ++count) {
+            const std::size_t next = next_.fetch_add(1);
+            if (next >= waiting_.size())
+                return false;
+            finished& one = waiting_[next];
+            repository_->publish(one.writer, one.id);
+            one.claim.reset(); // who waits for it finds the diff
+            const std::lock_guard guard(mutex_);
+            published_.emplace(one.id, std::move(one.record));
+        }
+        return true;
+    }
+
+    std::shared_ptr<repository_state<Storage>> repository_;
+    std::mutex mutex_; // of the next two
+    std::vector<finished> waiting_; // but not while it is published
+    known_records published_;
+    std::atomic<std::size_t> next_ = 0; // to be published
+};
+
+} // namespace overmount::inline OVERMOUNT_ABI::detail
+
+#endif

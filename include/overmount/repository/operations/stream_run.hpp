@@ -1,0 +1,354 @@
+#ifndef OVERMOUNT_REPOSITORY_OPERATIONS_STREAM_RUN_HPP
+#define OVERMOUNT_REPOSITORY_OPERATIONS_STREAM_RUN_HPP
+
+#include <overmount/importer/archive_reader.hpp>
+#include <overmount/importer/discover.hpp>
+#include <overmount/importer/member_kind.hpp>
+#include <overmount/io/stream_feed.hpp>
+#include <overmount/repository/operations/show_image.hpp>
+#include <overmount/runtime/new_shared.hpp>
+#include <overmount/runtime/task_group.hpp>
+#include <overmount/tar/path.hpp>
+#include <overmount/unpack/pipeline.hpp>
+
+#include <sys/mman.h>
+
+#include <map>
+
+namespace overmount::inline OVERMOUNT_ABI::detail {
+
+// An archive in a file, as the source of an archive reader.
+class file_source
+{
+public:
+    explicit file_source(file_range bytes) : bytes_(std::move(bytes)) {}
+    void wakes(const std::weak_ptr<step>&) noexcept {} // it never lacks anything
+    OVERMOUNT_LAZY [[nodiscard]] std::optional<std::span<const std::byte>> front()
+    {
+        if (front_.empty()) {
+            const std::size_t count = bytes_.read(position_, {buffer_.get(), size});
+            position_ += count;
+            front_ = {buffer_.get(), count};
+        }
+        return front_;
+    }
+    void consume(std::size_t count) noexcept { front_ = front_.subspan(count); }
+
+private:
+    static constexpr std::size_t size = 256 << 10;
+    file_range bytes_;
+    std::uint64_t position_ = 0;
+    std::unique_ptr<std::byte[]> buffer_ = std::make_unique_for_overwrite<std::byte[]>(size);
+    std::span<const std::byte> front_;
+};
+
+// One import of an archive that is read once from its beginning to its end, its members in any order. What
+// may be a layer is unpacked as a candidate; documents are kept, all together bounded; at the end the
+// documents say which candidates are layers of the images, and the others are dropped.
+template <storage_policy Storage, class Source>
+class stream_run : public std::enable_shared_from_this<stream_run<Storage, Source>>
+{
+public:
+    using state = repository_state<Storage>;
+    using pointer = std::shared_ptr<stream_run>;
+
+    stream_run(std::shared_ptr<state> owner, Source source, std::string name, import_options options)
+        : repository_(std::move(owner)), options_(std::move(options)), name_(std::move(name)),
+          files_(repository_->bounds),
+          reader_(new_shared<reader>(std::move(source), repository_->bounds))
+    {}
+
+    [[nodiscard]] const worker_pool& pool() const noexcept { return repository_->pool; }
+    [[nodiscard]] const std::vector<found_image>& images() const noexcept { return images_; }
+
+    // `feed` is what the source reads from, where it needs one.
+    static asio::awaitable<void> run(pointer self, std::shared_ptr<stream_feed> feed,
+                                     std::optional<byte_stream> from)
+    {
+        auto begin = [self](const stop_flag&) { self->begin(); };
+        co_await run_on(self->pool(), std::move(begin));
+        auto group = new_shared<task_group>(co_await asio::this_coro::executor);
+        if (feed)
+            group->add(stream_feed::run(std::move(feed), std::move(*from)));
+        group->add(read_members(self));
+        co_await task_group::join(std::move(group));
+        auto finish = [self](const stop_flag& stop) { self->finish(stop); };
+        co_await run_on(self->pool(), std::move(finish));
+    }
+
+    // Removes what is left, shown or not. On a worker.
+    void clean()
+    {
+        candidates_.clear();
+        blobs_.clear();
+        work_.reset();
+        draft_.reset();
+        if (!staging_)
+            return;
+        repository_->records->remove_staging(*staging_);
+        if (lease_)
+            repository_->records->end_lease(lease_name_);
+        staging_.reset();
+    }
+
+private:
+    using reader = archive_reader<Source>;
+    using work = layer_work<typename Storage::writer>;
+
+    struct candidate
+    {
+        typename Storage::writer writer;
+        compression kind;
+    };
+
+    // The data of the member at hand, as the input of a decode step.
+    class member_input
+    {
+    public:
+        explicit member_input(std::shared_ptr<reader> from) : from_(std::move(from)) {}
+        void wakes(std::weak_ptr<step> who) { from_->source().wakes(std::move(who)); }
+        [[nodiscard]] std::optional<std::size_t> read(std::span<std::byte> into) { return from_->read(into); }
+
+    private:
+        std::shared_ptr<reader> from_;
+    };
+
+    // Takes members until one may be a layer.
+    class search_step final : public step
+    {
+    public:
+        explicit search_step(pointer run) : run_(std::move(run)) {}
+
+    private:
+        step_state resume(const stop_flag& stop) override
+        {
+            stop.throw_if_stopped();
+            return run_->search();
+        }
+        pointer run_;
+    };
+
+    void begin()
+    {
+        const file_lock guard = repository_->records->lock_shared();
+        staging_.emplace(repository_->records->make_staging());
+        documents_ = new_shared<const unique_fd>(::memfd_create("overmount documents", MFD_CLOEXEC));
+        check(documents_->get(), "memfd_create");
+    }
+
+    static asio::awaitable<void> read_members(pointer self)
+    {
+        for (;;) {
+            auto group = new_shared<step_group>();
+            auto search = new_shared<search_step>(self);
+            self->reader_->source().wakes(search);
+            group->add(std::move(search));
+            co_await run_steps(self->pool(), std::move(group));
+            if (!self->work_)
+                co_return;
+            try {
+                co_await unpack_layer(self->pool(), self->work_,
+                                      kept_input(member_input(self->reader_), self->draft_));
+                if (self->draft_)
+                    self->blobs_.try_emplace({*self->work_->facts.blob, *self->work_->diff}, self->draft_);
+                self->candidates_.try_emplace(*self->work_->diff,
+                                              candidate{std::move(self->work_->writer), *self->work_->kind});
+            } catch (error& failure) {
+                // Nobody knows yet whether it is a layer. What concerns the archive will come again.
+                if (failure.code() == asio::error::operation_aborted)
+                    throw;
+                failure.layer(self->member_);
+                if (!self->failure_)
+                    self->failure_ = std::current_exception();
+            }
+            self->work_.reset();
+            self->draft_.reset();
+        }
+    }
+
+    // One move of a search step. `work_` is set when it ends at a candidate.
+    step_state search()
+    {
+        if (!in_member_) {
+            switch (reader_->next()) {
+            case reader::found::again:
+                return step_state::again;
+            case reader::found::wait:
+                return step_state::wait;
+            case reader::found::end:
+                return step_state::done;
+            case reader::found::member:
+                break;
+            }
+            member_ = tar::normalise(reader_->entry().path, repository_->bounds);
+            in_member_ = true;
+        }
+        const tar::entry& entry = reader_->entry();
+        if (entry.type != tar::entry_type::regular || entry.sparse)
+            return leave(0, 0);
+        const auto head = reader_->head();
+        if (!head)
+            return step_state::wait;
+        switch (classify_member(*head)) {
+        case member_kind::layer: {
+            static_cast<void>(leave(nowhere, entry.stored_size));
+            begin_layer();
+            return step_state::done;
+        }
+        case member_kind::document:
+            return read_document(entry);
+        case member_kind::other:
+            break;
+        }
+        return leave(nowhere, entry.stored_size);
+    }
+
+    step_state leave(std::uint64_t offset, std::uint64_t size)
+    {
+        files_.note(reader_->entry(), file_range(documents_, offset, size));
+        in_member_ = false;
+        return step_state::again;
+    }
+
+    step_state read_document(const tar::entry& entry)
+    {
+        if (entry.stored_size > repository_->bounds.json_bytes)
+            return leave(nowhere, entry.stored_size); // an error if it is wanted
+        if (document_.empty() && document_bytes_ + entry.stored_size > repository_->bounds.all_json_bytes)
+            throw error(errc::json_limit_exceeded)
+                .at(stage::manifest)
+                .subject(member_)
+                .detail("too many documents");
+        for (;;) {
+            const std::size_t have = document_.size();
+            document_.resize(have + 4096);
+            const auto count = reader_->read(std::as_writable_bytes(std::span(document_)).subspan(have));
+            document_.resize(have + count.value_or(0));
+            if (!count)
+                return step_state::wait;
+            if (*count == 0)
+                break;
+        }
+        const std::string text = std::exchange(document_, {});
+        write_all(documents_->get(), std::as_bytes(std::span(text)));
+        const std::uint64_t offset = std::exchange(document_bytes_, document_bytes_ + text.size());
+        return leave(offset, text.size());
+    }
+
+    void begin_layer()
+    {
+        auto writer = repository_->storage.create(
+            write_context(staging_->fd.get(), "layer-" + std::to_string(layers_++), repository_->bounds));
+        work_ = new_shared<work>(
+            std::move(writer),
+            layer_facts{std::nullopt, member_.starts_with("blobs/") ? digest_of_name(member_) : std::nullopt,
+                        std::nullopt},
+            repository_->bounds);
+        if (options_.keeps_blobs() && work_->facts.blob)
+            draft_ = new_shared<blob_draft>(staging_->fd.get(), "blob-" + std::to_string(layers_));
+        if (options_.progress())
+            work_->progress = [this, size = reader_->entry().stored_size](std::uint64_t read) {
+                options_.progress()(layer_progress(member_, read, size));
+            };
+    }
+
+    // The whole archive is read: the documents decide.
+    void finish(const stop_flag& stop)
+    {
+        const import_context context(repository_->pool, repository_->bounds, options_.wanted());
+        images_ = discover_images(files_, "the stream", name_, context, stop);
+        std::map<diff_id, const found_layer*> wanted;
+        std::vector<diff_id> relied_on;
+        for (const found_image& image : images_)
+            for (const found_layer& layer : image.layers)
+                if (wanted.emplace(layer.diff, &layer).second)
+                    relied_on.push_back(layer.diff);
+        {
+            const file_lock guard = repository_->records->lock_shared();
+            lease_ = repository_->records->lease(relied_on, lease_name_);
+        }
+        std::erase_if(wanted, [this](const auto& one) { return repository_->storage.contains(one.first); });
+        for (const auto& [diff, layer] : wanted)
+            check_candidate(diff, *layer);
+        const auto blobs = wanted_blobs();
+        for (const auto& [id, draft] : blobs)
+            draft->finish(repository_->sync);
+        if (!(wanted.empty() && blobs.empty()) && repository_->sync == durability::batch)
+            check(::syncfs(repository_->records->base_fd()), "syncfs");
+        for (const auto& [id, draft] : blobs)
+            draft->publish(*repository_->records, id, repository_->sync);
+        for (const auto& [diff, layer] : wanted)
+            repository_->publish(candidates_.find(diff)->second.writer, diff);
+        for (const found_image& image : images_)
+            show_image(*repository_, image, options_);
+    }
+
+    using blob_drafts = std::map<digest, std::shared_ptr<blob_draft>>;
+
+    // The blobs that are to be kept, each of which was the layer that the image says.
+    [[nodiscard]] blob_drafts wanted_blobs() const
+    {
+        blob_drafts out;
+        for (const found_image& image : images_) {
+            if (!options_.keeps_blobs() || !has_blobs(image))
+                continue;
+            for (const found_layer& layer : image.layers) {
+                const auto found = blobs_.find({*layer.blob, layer.diff});
+                if (found == blobs_.end() && failure_)
+                    std::rethrow_exception(failure_);
+                if (found == blobs_.end())
+                    throw error(errc::diff_id_mismatch)
+                        .at(stage::decode)
+                        .layer(layer.diff.string())
+                        .detail("the blob " + layer.blob->string() + " is not its tar");
+                out.insert({*layer.blob, found->second});
+            }
+        }
+        return out;
+    }
+
+    void check_candidate(const diff_id& diff, const found_layer& layer) const
+    {
+        const auto found = candidates_.find(diff);
+        if (found == candidates_.end() && failure_)
+            std::rethrow_exception(failure_);
+        if (found == candidates_.end())
+            throw error(errc::diff_id_mismatch)
+                .at(stage::decode)
+                .layer(diff.string())
+                .detail("no member of the archive has this tar");
+        if (layer.promised && *layer.promised != found->second.kind)
+            throw error(errc::unsupported_media_type)
+                .at(stage::decode)
+                .layer(diff.string())
+                .detail("it promises " + std::string(to_string(*layer.promised)) + ", the bytes are " +
+                        std::string(to_string(found->second.kind)));
+    }
+
+    // Where members lie that are not kept: reading one finds no bytes.
+    static constexpr std::uint64_t nowhere = std::uint64_t{1} << 40;
+
+    std::shared_ptr<state> repository_;
+    import_options options_;
+    std::string name_;
+    image_files files_;
+    std::shared_ptr<reader> reader_;
+    std::optional<store::staging_directory> staging_;
+    std::optional<file_lock> lease_;
+    std::string lease_name_;
+    std::shared_ptr<const unique_fd> documents_; // a file in memory
+    std::uint64_t document_bytes_ = 0;
+    std::string member_, document_; // the one at hand
+    bool in_member_ = false;
+    std::uint64_t layers_ = 0;
+    std::shared_ptr<work> work_;
+    std::map<diff_id, candidate> candidates_;
+    std::shared_ptr<blob_draft> draft_; // of the member at hand, where blobs are kept
+    std::map<std::pair<digest, diff_id>, std::shared_ptr<blob_draft>> blobs_;
+    std::exception_ptr failure_; // of the first candidate that is no layer
+    std::vector<found_image> images_;
+};
+
+} // namespace overmount::inline OVERMOUNT_ABI::detail
+
+#endif

@@ -1,0 +1,159 @@
+#ifndef OVERMOUNT_RUNTIME_IMPL_WORKER_POOL_IPP
+#define OVERMOUNT_RUNTIME_IMPL_WORKER_POOL_IPP
+
+#include <overmount/runtime/job.hpp>
+#include <overmount/runtime/new_shared.hpp>
+#include <overmount/runtime/thread_attributes.hpp>
+#include <overmount/runtime/worker_pool.hpp>
+
+#include <pthread.h>
+
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <deque>
+#include <mutex>
+#include <thread>
+#include <utility>
+#include <vector>
+
+namespace overmount::inline OVERMOUNT_ABI {
+
+// What the threads share; it outlives the handles where the last one goes on a worker.
+struct worker_pool::queue
+{
+    OVERMOUNT_LAZY void run() noexcept
+    {
+        std::unique_lock lock(mutex);
+        for (;;) {
+            ++idle;
+            count();
+            wake.wait(lock, [this] { return stopping || !jobs.empty(); });
+            --idle;
+            if (jobs.empty())
+                return;
+            std::function<void()> job = std::move(jobs.front());
+            jobs.pop_front();
+            count();
+            lock.unlock();
+            job();
+            job = nullptr; // what it owns goes before the lock is taken
+            lock.lock();
+        }
+    }
+
+    // With the mutex held, after a change.
+    void count() noexcept
+    {
+        const std::size_t taken = std::min(jobs.size(), idle);
+        waiting.store(jobs.size() - taken, std::memory_order_relaxed);
+        free.store(idle - taken, std::memory_order_relaxed);
+    }
+
+    std::mutex mutex;
+    std::condition_variable wake;
+    std::deque<std::function<void()>> jobs;
+    std::size_t idle = 0;                 // workers without a job, or about to take one
+    std::atomic<std::size_t> waiting = 0; // jobs that no idle worker takes, for `has_jobs`
+    std::atomic<std::size_t> free = 0;    // idle workers that no job waits for, for `has_idle`
+    bool stopping = false;
+};
+
+struct worker_pool::state
+{
+    OVERMOUNT_LAZY explicit state(unsigned workers)
+    {
+        detail::reserve_descriptors(3072); // two a layer of the largest image, and those of eight whose files are spread
+        try {
+            for (unsigned i = 0; i < std::max(workers, 1u); ++i) {
+                threads.emplace_back([work = work] {
+                    detail::own_fs_attributes();
+                    work->run();
+                });
+                pthread_setname_np(threads.back().native_handle(), "overmount");
+            }
+        } catch (...) {
+            end();
+            throw;
+        }
+    }
+    ~state() { end(); }
+    state(const state&) = delete;
+    state& operator=(const state&) = delete;
+
+    OVERMOUNT_LAZY void end() noexcept
+    {
+        {
+            const std::lock_guard guard(work->mutex);
+            work->stopping = true;
+        }
+        work->wake.notify_all();
+        for (std::thread& thread : threads) {
+            if (thread.get_id() == std::this_thread::get_id())
+                thread.detach(); // the last handle went with something that this worker destroyed
+            else
+                thread.join();
+        }
+    }
+
+    std::shared_ptr<queue> work = detail::new_shared<queue>();
+    std::vector<std::thread> threads;
+};
+
+class worker_pool::service : public boost::asio::execution_context::service
+{
+public:
+    using key_type = service;
+    inline static boost::asio::execution_context::id id;
+
+    OVERMOUNT_LAZY explicit service(boost::asio::execution_context& context)
+        : boost::asio::execution_context::service(context),
+          jobs_(boost::asio::use_service<detail::async_job::registry>(context)),
+          state_(detail::new_shared<state>(std::thread::hardware_concurrency()))
+    {
+    }
+    [[nodiscard]] worker_pool pool() const { return worker_pool(state_); }
+
+private:
+    void shutdown() override
+    {
+        jobs_.shutdown(); // first: what runs for this context must be told to stop before it is joined
+        state_.reset();
+    }
+    detail::async_job::registry& jobs_;
+    std::shared_ptr<state> state_;
+};
+
+OVERMOUNT_LAZY_BODY worker_pool::worker_pool(unsigned workers) : state_(detail::new_shared<state>(workers)) {}
+
+OVERMOUNT_LAZY_BODY worker_pool worker_pool::of(boost::asio::execution_context& context)
+{
+    return boost::asio::use_service<service>(context).pool();
+}
+
+OVERMOUNT_LAZY_BODY unsigned worker_pool::workers() const noexcept { return static_cast<unsigned>(state_->threads.size()); }
+
+OVERMOUNT_LAZY_BODY void worker_pool::post(std::function<void()> job) const
+{
+    const auto work = state_->work; // the job may end, and this handle with it, before we return
+    {
+        const std::lock_guard guard(work->mutex);
+        work->jobs.push_back(std::move(job));
+        work->count();
+    }
+    work->wake.notify_one();
+}
+
+OVERMOUNT_LAZY_BODY bool worker_pool::has_jobs() const noexcept
+{
+    return state_->work->waiting.load(std::memory_order_relaxed) != 0;
+}
+
+OVERMOUNT_LAZY_BODY bool worker_pool::has_idle() const noexcept
+{
+    return state_->work->free.load(std::memory_order_relaxed) != 0;
+}
+
+} // namespace overmount::inline OVERMOUNT_ABI
+
+#endif

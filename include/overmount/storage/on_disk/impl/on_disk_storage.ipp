@@ -1,0 +1,204 @@
+#ifndef OVERMOUNT_STORAGE_ON_DISK_IMPL_ON_DISK_STORAGE_IPP
+#define OVERMOUNT_STORAGE_ON_DISK_IMPL_ON_DISK_STORAGE_IPP
+
+#include <overmount/codec/crc32c.hpp>
+#include <overmount/runtime/new_shared.hpp>
+#include <overmount/storage/on_disk/extractor.hpp>
+#include <overmount/storage/on_disk/on_disk_storage.hpp>
+#include <overmount/tar/checker.hpp>
+#include <overmount/tar/framing.hpp>
+#include <overmount/tar/recipe.hpp>
+
+#include <fcntl.h>
+
+#include <optional>
+#include <utility>
+
+namespace overmount::inline OVERMOUNT_ABI {
+namespace detail {
+
+OVERMOUNT_LAZY inline int create_file(int directory, const char* name)
+{
+    constexpr int flags = O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW;
+    return check(::openat(directory, name, flags, 0600), "create", name);
+}
+
+} // namespace detail
+
+// `<staging>/<name>/` holds `rootfs`, `recipe`, `aside` where something was replaced and, when done, `diff.json`.
+struct on_disk_storage::writer::state
+{
+    OVERMOUNT_LAZY state(const detail::diff_directory& diffs, const write_context& context)
+        : place(diffs.place()), staging(context.staging()), name(context.name()), boot_id(diffs.boot()),
+          frames(context.bounds())
+    {
+        detail::make_directory(staging, name, 0700);
+        directory = detail::open_directory(staging, name);
+        detail::make_directory(directory.get(), "rootfs", 0700);
+        rootfs = detail::open_directory(directory.get(), "rootfs");
+        recipe_file.reset(detail::create_file(directory.get(), "recipe"));
+        recipe.emplace([this](std::span<const std::byte> bytes) { detail::write_all(recipe_file.get(), bytes); });
+        files.emplace(rootfs.get(), directory.get(), context.bounds(), place.sync() == durability::full);
+        files->keep_replaced([this](std::string_view path) { recipe->moved(path); });
+    }
+
+    OVERMOUNT_LAZY bool next(std::span<const std::byte>& bytes);
+    OVERMOUNT_LAZY void take(tar::event event, std::span<const std::byte> consumed);
+    OVERMOUNT_LAZY void begin();
+    OVERMOUNT_LAZY void take_data();
+    OVERMOUNT_LAZY void finish_recipe();
+
+    storage_place place;
+    int staging;
+    std::string name, boot_id;
+    detail::unique_fd directory, rootfs, recipe_file;
+    tar::framing frames;
+    tar::checker check;
+    std::optional<detail::extractor> files;
+    std::optional<tar::recipe_writer> recipe;
+    std::uint64_t data_left = 0; // of the file at hand
+    detail::crc32c data_sum;
+};
+
+OVERMOUNT_LAZY_BODY on_disk_storage::writer::writer(std::unique_ptr<state> implementation) noexcept
+    : state_(std::move(implementation))
+{
+}
+OVERMOUNT_DECL on_disk_storage::writer::writer(writer&&) noexcept = default;
+OVERMOUNT_DECL on_disk_storage::writer& on_disk_storage::writer::operator=(writer&&) noexcept = default;
+OVERMOUNT_DECL on_disk_storage::writer::~writer() = default;
+
+OVERMOUNT_LAZY_BODY void on_disk_storage::writer::state::begin()
+{
+    check.check(frames.entry(), frames.header_blocks(), frames.skippable());
+    files->begin(frames.entry());
+    data_left = frames.entry().stored_size;
+    data_sum = detail::crc32c();
+    if (data_left != 0 && !files->file_path().empty())
+        recipe->file(files->file_path(), frames.entry().size);
+}
+
+OVERMOUNT_LAZY_BODY void on_disk_storage::writer::state::take_data()
+{
+    const auto data = frames.data();
+    files->data(frames.data_offset(), data);
+    if (files->file_path().empty()) // of a whiteout
+        return recipe->bytes(data);
+    recipe->piece(frames.data_offset(), data.size());
+    data_sum.update(data);
+    if ((data_left -= data.size()) == 0)
+        recipe->end_file(data_sum.value());
+}
+
+// `consumed` is what led to the event: data of a file, or anything else.
+OVERMOUNT_LAZY_BODY void on_disk_storage::writer::state::take(tar::event event, std::span<const std::byte> consumed)
+{
+    try {
+        if (event != tar::event::data)
+            recipe->bytes(consumed);
+        if (event == tar::event::entry)
+            begin();
+        else if (event == tar::event::data)
+            take_data();
+        else if (event == tar::event::entry_end)
+            files->end();
+    } catch (error& failure) {
+        if (failure.entry().empty())
+            failure.entry(frames.entry().path);
+        if (failure.at() == stage::none)
+            failure.at(stage::extract);
+        throw;
+    }
+}
+
+// One step of the tar; false where it has no more bytes.
+OVERMOUNT_LAZY_BODY bool on_disk_storage::writer::state::next(std::span<const std::byte>& bytes)
+{
+    const auto before = bytes;
+    const tar::event event = frames.next(bytes);
+    take(event, before.first(before.size() - bytes.size()));
+    return event != tar::event::need_input;
+}
+
+OVERMOUNT_LAZY_BODY void on_disk_storage::writer::write(std::span<const std::byte> bytes)
+{
+    const detail::exact_modes of_entries; // a file needs no chmod then
+    state_->files->do_at_once();
+    while (state_->next(bytes)) {
+    }
+}
+
+OVERMOUNT_LAZY_BODY bool on_disk_storage::writer::write_part(std::span<const std::byte>& bytes, rest& left)
+{
+    const detail::exact_modes of_entries;
+    state_->files->leave_to(left);
+    while (!left.full())
+        if (!state_->next(bytes))
+            return true;
+    return false;
+}
+
+OVERMOUNT_LAZY_BODY void on_disk_storage::writer::state::finish_recipe()
+{
+    recipe->finish();
+    recipe.reset();
+    if (place.sync() == durability::full)
+        detail::check(::fsync(recipe_file.get()), "fsync", "recipe");
+    recipe_file.reset();
+}
+
+OVERMOUNT_LAZY_BODY diff_record on_disk_storage::writer::finish()
+{
+    state_->frames.finish();
+    detail::tree_notes notes;
+    try {
+        notes = state_->files->finish();
+        state_->finish_recipe();
+    } catch (error& failure) {
+        failure.at(stage::extract);
+        throw;
+    }
+    state_->files.reset();
+
+    diff_record record;
+    record.form = form();
+    record.xattrs = "trusted";
+    record.sync = state_->place.sync();
+    record.boot = state_->boot_id;
+    record.entries = state_->frames.entries();
+    record.bytes = state_->frames.stream_offset();
+    record.implied_root = notes.implied_root;
+    record.opaque_root = notes.opaque_root;
+    record.skipped_xattrs = notes.skipped_xattrs;
+    record.implied = std::move(notes.implied);
+    record.whiteout_directories = std::move(notes.whiteout_directories);
+    detail::diff_directory::write_record(state_->place, state_->directory.get(), record);
+    // Many layers may be finished before one is published.
+    state_->rootfs.reset();
+    state_->directory.reset();
+    return record;
+}
+
+OVERMOUNT_LAZY_BODY bool on_disk_storage::writer::publish(const diff_id& id)
+{
+    return detail::diff_directory::publish(state_->place, state_->staging, state_->name, id);
+}
+
+OVERMOUNT_LAZY_BODY on_disk_storage::writer on_disk_storage::create(const write_context& context)
+{
+    return writer(std::make_unique<writer::state>(diffs_, context));
+}
+
+OVERMOUNT_LAZY_BODY lower_directory on_disk_storage::lower(const diff_id& id) const
+{
+    const std::string path = detail::directory_of(id) + "/rootfs";
+    auto fd = detail::new_shared<detail::unique_fd>(
+        ::openat(diffs_.place().diffs(), path.c_str(), O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+    if (!*fd)
+        throw error(errc::layer_not_found).at(stage::storage).layer(id.string());
+    return {std::move(fd), path};
+}
+
+} // namespace overmount::inline OVERMOUNT_ABI
+
+#endif

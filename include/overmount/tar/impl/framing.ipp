@@ -1,0 +1,605 @@
+#ifndef OVERMOUNT_TAR_IMPL_FRAMING_IPP
+#define OVERMOUNT_TAR_IMPL_FRAMING_IPP
+
+#include <overmount/tar/framing.hpp>
+
+#include <algorithm>
+#include <charconv>
+#include <limits>
+#include <map>
+
+namespace overmount::inline OVERMOUNT_ABI::tar {
+
+inline constexpr std::uint64_t largest_size = std::uint64_t{1} << 62;
+
+inline std::uint64_t padding_of(std::uint64_t size) noexcept { return (block_size - size % block_size) % block_size; }
+
+OVERMOUNT_LAZY_BODY void framing::fail(errc code, std::string_view words) const
+{
+    throw error(code).at(stage::framing).entry(entry_.path).detail(words);
+}
+
+// Makes `block_` the next 512 bytes; copies only where they come in pieces.
+OVERMOUNT_LAZY_BODY bool framing::take_block(std::span<const std::byte>& input)
+{
+    if (partial_.size() == block_size)
+        partial_.clear();
+    if (partial_.empty() && input.size() >= block_size) {
+        block_ = input.first(block_size);
+        input = input.subspan(block_size);
+    } else {
+        const auto piece = input.first(std::min(input.size(), block_size - partial_.size()));
+        partial_.insert(partial_.end(), piece.begin(), piece.end());
+        input = input.subspan(piece.size());
+        offset_ += piece.size();
+        if (partial_.size() < block_size)
+            return false;
+        block_ = partial_;
+        return true;
+    }
+    offset_ += block_size;
+    return true;
+}
+
+OVERMOUNT_LAZY_BODY event framing::next(std::span<const std::byte>& input)
+{
+    for (;;) {
+        switch (state_) {
+        case state::header:
+        case state::marker:
+            if (!take_block(input))
+                return event::need_input;
+            if (header(block_).zero()) {
+                if (waiting())
+                    fail(errc::malformed_tar, "an extension header without an entry");
+                if (std::exchange(state_, state_ == state::marker ? state::rest : state::marker) == state::marker)
+                    return event::end;
+                break;
+            }
+            // GNU tar and libarchive stop at a single zero block, others read on: an archive must not depend on it.
+            if (state_ == state::marker)
+                fail(errc::malformed_tar, "a header behind a zero block");
+            read_header();
+            break;
+        case state::extension:
+            if (!read_extension(input))
+                return event::need_input;
+            break;
+        case state::sparse_blocks:
+            if (!take_block(input))
+                return event::need_input;
+            read_sparse_blocks();
+            break;
+        case state::sparse_map:
+            if (!take_block(input))
+                return event::need_input;
+            read_sparse_map();
+            break;
+        case state::announce:
+            check_entry();
+            state_ = state::data;
+            return event::entry;
+        case state::data:
+        case state::padding:
+            return read_data(input);
+        case state::rest:
+            offset_ += input.size();
+            input = {};
+            return event::need_input;
+        }
+    }
+}
+
+OVERMOUNT_LAZY_BODY void framing::read_header()
+{
+    if (std::exchange(fresh_, false)) {
+        blocks_.clear();
+        entry_.path.clear();
+    }
+    const header block(block_);
+    if (!block.checksum_matches())
+        fail(errc::malformed_tar, "the checksum is wrong");
+    if (blocks_.size() > (bounds_.extensions + 1) * (bounds_.extension_bytes + 4096))
+        fail(errc::extension_too_large);
+    blocks_.insert(blocks_.end(), block_.begin(), block_.end());
+    switch (const char type = block.type()) {
+    case 'x':
+    case 'g':
+    case 'L':
+    case 'K':
+        return begin_extension(block, type);
+    default:
+        return read_entry(block);
+    }
+}
+
+OVERMOUNT_LAZY_BODY void framing::begin_extension(const header& block, char type)
+{
+    const auto size = block.number(124, 12);
+    if (!size || *size < 0)
+        fail(errc::malformed_tar, "the size of an extension header is not a number");
+    if (static_cast<std::uint64_t>(*size) > bounds_.extension_bytes || ++extensions_ > bounds_.extensions)
+        fail(errc::extension_too_large);
+    extension_type_ = type;
+    extension_left_ = static_cast<std::uint64_t>(*size);
+    extension_padding_ = padding_of(extension_left_);
+    extension_.clear();
+    state_ = state::extension;
+    if (extension_left_ == 0)
+        end_extension();
+}
+
+OVERMOUNT_LAZY_BODY bool framing::read_extension(std::span<const std::byte>& input)
+{
+    const auto take = [&](std::uint64_t& left) {
+        const auto piece = input.first(static_cast<std::size_t>(std::min<std::uint64_t>(input.size(), left)));
+        blocks_.insert(blocks_.end(), piece.begin(), piece.end());
+        input = input.subspan(piece.size());
+        offset_ += piece.size();
+        left -= piece.size();
+        return std::string_view(reinterpret_cast<const char*>(piece.data()), piece.size());
+    };
+    extension_ += take(extension_left_);
+    if (extension_left_ == 0)
+        take(extension_padding_);
+    if (extension_left_ != 0 || extension_padding_ != 0)
+        return false;
+    end_extension();
+    return true;
+}
+
+OVERMOUNT_LAZY_BODY void framing::end_extension()
+{
+    state_ = state::header;
+    const auto only = [this](bool& there) {
+        if (std::exchange(there, true))
+            fail(errc::malformed_tar, "two extension headers of one kind");
+    };
+    switch (extension_type_) {
+    case 'L':
+        only(has_long_name_);
+        long_name_ = extension_.substr(0, extension_.find('\0'));
+        break;
+    case 'K':
+        only(has_long_link_);
+        long_link_ = extension_.substr(0, extension_.find('\0'));
+        break;
+    case 'x':
+        only(has_records_);
+        read_records(false);
+        break;
+    default: read_records(true);
+    }
+}
+
+// Records are `<length> <key>=<value>\n`, the length counting all of it. Those of a global header are checked and
+// have no effect: no layer has any that mean something.
+OVERMOUNT_LAZY_BODY void framing::read_records(bool global)
+{
+    std::string_view text = extension_;
+    while (!text.empty()) {
+        const auto blank = text.find(' ');
+        const auto length = parse_decimal(text.substr(0, std::min(blank, text.size())));
+        if (blank == std::string_view::npos || blank > 20 || !length || *length > text.size() ||
+            *length < blank + 3 || text[*length - 1] != '\n')
+            fail(errc::malformed_tar, "malformed PAX record");
+        const std::string_view body = text.substr(blank + 1, *length - blank - 2);
+        const auto equals = body.find('=');
+        const std::string_view key = body.substr(0, std::min(equals, body.size()));
+        if (equals == std::string_view::npos || equals == 0 || key.find('\0') != std::string_view::npos)
+            fail(errc::malformed_tar, "malformed PAX record");
+        if (!global)
+            records_.emplace_back(key, body.substr(equals + 1));
+        text.remove_prefix(*length);
+    }
+}
+
+OVERMOUNT_LAZY_BODY void framing::read_entry(const header& block)
+{
+    entry_.path.clear();
+    entry_.link_target.clear();
+    entry_.xattrs.clear();
+    entry_.segments.clear();
+    entry_.sparse = false;
+    said_ = {};
+    sparse_major_.reset();
+    real_size_.reset();
+    pending_offset_.reset();
+    map_text_.clear();
+    map_numbers_.clear();
+    extensions_ = 0;
+    fresh_ = true;
+
+    if (block.posix() && !block.prefix().empty())
+        entry_.path.append(block.prefix()) += '/';
+    entry_.path += block.name();
+    entry_.link_target = block.link_name();
+    if (std::exchange(has_long_name_, false))
+        entry_.path.swap(long_name_);
+    if (std::exchange(has_long_link_, false))
+        entry_.link_target.swap(long_link_);
+    for (const record& item : records_)
+        apply(item);
+    records_.clear();
+    has_records_ = false;
+    if (pending_offset_)
+        fail(errc::malformed_tar, "a sparse segment without a size");
+    merge_xattrs();
+    if (said_.sparse_name || said_.path)
+        entry_.path = said_.sparse_name ? *said_.sparse_name : *said_.path;
+    if (said_.link_target)
+        entry_.link_target = *said_.link_target;
+    read_numbers(block);
+    if (++entries_ > bounds_.entries)
+        fail(errc::too_many_entries);
+    read_type(block);
+}
+
+// A field that a PAX record replaces need not be a number.
+OVERMOUNT_LAZY_BODY void framing::read_numbers(const header& block)
+{
+    const auto number = [&](std::size_t offset, std::size_t size, std::int64_t most, const char* what) {
+        const auto value = block.number(offset, size);
+        if (!value || *value < 0 || *value > most)
+            fail(errc::malformed_tar, what);
+        return static_cast<std::uint64_t>(*value);
+    };
+    const auto id = [&](const std::optional<std::uint32_t>& said, std::size_t offset, const char* what) {
+        return said ? *said : static_cast<std::uint32_t>(number(offset, 8, 0xfffffffe, what));
+    };
+    constexpr std::int64_t any = std::numeric_limits<std::int64_t>::max();
+    entry_.mode = static_cast<std::uint32_t>(number(100, 8, any, "the mode is not a number") & 07777);
+    entry_.uid = id(said_.uid, 108, "the owner is not a valid number");
+    entry_.gid = id(said_.gid, 116, "the group is not a valid number");
+    entry_.stored_size = said_.size ? *said_.size
+                                    : number(124, 12, static_cast<std::int64_t>(largest_size),
+                                             "the size is not a valid number");
+    const auto time = block.number(136, 12);
+    if (!said_.mtime && !time)
+        fail(errc::malformed_tar, "the time is not a number");
+    entry_.mtime = said_.mtime ? *said_.mtime : timestamp{*time, 0};
+    entry_.device_major = entry_.device_minor = 0;
+    if (block.type() == '3' || block.type() == '4') {
+        entry_.device_major = static_cast<std::uint32_t>(number(329, 8, 0xfff, "the device is not a valid number"));
+        entry_.device_minor = static_cast<std::uint32_t>(number(337, 8, 0xfffff, "the device is not a valid number"));
+    }
+}
+
+OVERMOUNT_LAZY_BODY void framing::read_type(const header& block)
+{
+    entry_.size = entry_.stored_size;
+    state_ = state::announce;
+    switch (block.type()) {
+    case '\0':
+    case '0':
+    case '7':
+        entry_.type = entry_type::regular;
+        if (block.type() == '\0' && entry_.path.ends_with('/'))
+            entry_.type = entry_type::directory;
+        break;
+    case 'S': {
+        if (!block.gnu() || entry_.sparse)
+            fail(errc::malformed_tar, "a sparse file of two kinds");
+        entry_.type = entry_type::regular;
+        entry_.sparse = true;
+        const auto size = block.number(483, 12);
+        if (!size || *size < 0)
+            fail(errc::malformed_tar, "the size of a sparse file is not a number");
+        real_size_ = static_cast<std::uint64_t>(*size);
+        read_gnu_map(block, 386, 4);
+        if (block.at(482) != '\0')
+            state_ = state::sparse_blocks;
+        break;
+    }
+    case '1': entry_.type = entry_type::hard_link; break;
+    case '2': entry_.type = entry_type::symbolic_link; break;
+    case '3': entry_.type = entry_type::character_device; break;
+    case '4': entry_.type = entry_type::block_device; break;
+    case '5': entry_.type = entry_type::directory; break;
+    case '6': entry_.type = entry_type::fifo; break;
+    default: fail(errc::unsupported_entry_type);
+    }
+    if (entry_.type != entry_type::regular)
+        entry_.stored_size = entry_.size = 0;
+    stored_left_ = entry_.stored_size;
+    padding_left_ = padding_of(stored_left_);
+    if (entry_.sparse && sparse_major_ == 1u)
+        state_ = state::sparse_map;
+}
+
+OVERMOUNT_LAZY_BODY std::uint64_t framing::unsigned_value(const std::string& text) const
+{
+    const auto value = parse_decimal(text);
+    if (!value || *value > largest_size)
+        fail(errc::malformed_tar, "a PAX value is not a valid number");
+    return *value;
+}
+
+OVERMOUNT_LAZY_BODY std::uint32_t framing::id_value(const std::string& text) const
+{
+    const std::uint64_t number = unsigned_value(text);
+    if (number > 0xfffffffe)
+        fail(errc::malformed_tar, "the owner is not a valid number");
+    return static_cast<std::uint32_t>(number);
+}
+
+OVERMOUNT_LAZY_BODY void framing::apply(const record& item)
+{
+    const auto& [key, value] = item;
+    const auto set = [&](auto& field, auto&& read) {
+        if (value.empty())
+            field.reset();
+        else
+            field = read(value);
+    };
+    const auto id = [this](const std::string& text) { return id_value(text); };
+    const auto path = [this](const std::string& text) {
+        if (text.find('\0') != std::string::npos)
+            fail(errc::malformed_tar, "a path holds a NUL");
+        return text;
+    };
+    if (key == "path")
+        set(said_.path, path);
+    else if (key == "linkpath")
+        set(said_.link_target, path);
+    else if (key == "GNU.sparse.name")
+        set(said_.sparse_name, path);
+    else if (key == "size")
+        set(said_.size, [this](const std::string& text) { return unsigned_value(text); });
+    else if (key == "uid")
+        set(said_.uid, id);
+    else if (key == "gid")
+        set(said_.gid, id);
+    else if (key == "mtime")
+        set(said_.mtime, [this](const std::string& text) { return time_value(text); });
+    else if (key.starts_with("SCHILY.xattr."))
+        add_xattr(key.substr(13), value); // also an empty one: attributes may be empty
+    else if (key.starts_with("LIBARCHIVE.xattr."))
+        add_libarchive_xattr(std::string_view(key).substr(17), value);
+    else if (key.starts_with("GNU.sparse."))
+        apply_sparse(key.substr(11), value);
+}
+
+OVERMOUNT_LAZY_BODY void framing::add_xattr(std::string name, std::string value)
+{
+    if (name.empty())
+        fail(errc::malformed_tar, "an attribute without a name");
+    if (name.size() > 255 || value.size() > bounds_.xattr_bytes)
+        fail(errc::xattr_too_large);
+    entry_.xattrs.push_back({std::move(name), std::move(value)});
+}
+
+// The name is URL-encoded, the value in base64. See libarchive, tar(5), "LIBARCHIVE.xattr".
+OVERMOUNT_LAZY_BODY void framing::add_libarchive_xattr(std::string_view name, std::string_view value)
+{
+    auto plain_name = decode_percent(name);
+    auto plain_value = decode_base64(value);
+    if (!plain_name || !plain_value || plain_name->find('\0') != std::string::npos)
+        fail(errc::malformed_tar, "an attribute that is not encoded as libarchive does");
+    add_xattr(std::move(*plain_name), std::move(*plain_value));
+    libarchive_xattrs_.push_back(std::move(entry_.xattrs.back()));
+    entry_.xattrs.pop_back();
+}
+
+// Of equal names the last counts, and the spelling that all tools know before that of libarchive.
+OVERMOUNT_LAZY_BODY void framing::merge_xattrs()
+{
+    std::map<std::string, std::string> merged;
+    for (auto* list : {&libarchive_xattrs_, &entry_.xattrs}) {
+        for (xattr& one : *list)
+            merged.insert_or_assign(std::move(one.name), std::move(one.value));
+        list->clear();
+    }
+    // No file system holds more.
+    if (merged.size() > 1000)
+        fail(errc::xattr_too_large, "too many attributes");
+    for (auto& [name, value] : merged)
+        entry_.xattrs.push_back({name, std::move(value)});
+}
+
+// Seconds with a fraction; of a negative time the fraction counts downwards.
+OVERMOUNT_LAZY_BODY timestamp framing::time_value(const std::string& text) const
+{
+    const bool negative = text.starts_with('-');
+    const std::size_t point = std::min(text.find('.'), text.size());
+    const auto seconds = parse_decimal(std::string_view(text).substr(negative ? 1 : 0, point - (negative ? 1 : 0)));
+    if (!seconds || text.find_first_not_of("0123456789", std::min(point + 1, text.size())) != std::string::npos)
+        fail(errc::malformed_tar, "the time is not a number");
+    std::uint32_t nanoseconds = 0;
+    for (std::size_t i = 1; i <= 9; ++i)
+        nanoseconds = nanoseconds * 10 +
+                      (point + i < text.size() ? static_cast<std::uint32_t>(text[point + i] - '0') : 0);
+    const auto whole = static_cast<std::int64_t>(*seconds);
+    if (!negative)
+        return {whole, nanoseconds};
+    return nanoseconds == 0 ? timestamp{-whole, 0} : timestamp{-whole - 1, 1'000'000'000 - nanoseconds};
+}
+
+OVERMOUNT_LAZY_BODY void framing::apply_sparse(const std::string& key, const std::string& value)
+{
+    entry_.sparse = true;
+    if (key == "major") {
+        sparse_major_ = unsigned_value(value);
+        if (*sparse_major_ > 1)
+            fail(errc::malformed_tar, "unknown kind of sparse file");
+    } else if (key == "realsize" || key == "size") {
+        real_size_ = unsigned_value(value);
+    } else if (key == "map") {
+        read_sparse_01(value);
+    } else if (key == "offset") {
+        if (pending_offset_)
+            fail(errc::malformed_tar, "a sparse segment without a size");
+        pending_offset_ = unsigned_value(value);
+    } else if (key == "numbytes") {
+        if (!pending_offset_)
+            fail(errc::malformed_tar, "a sparse segment without an offset");
+        add_segment(*std::exchange(pending_offset_, std::nullopt), unsigned_value(value));
+    }
+}
+
+OVERMOUNT_LAZY_BODY void framing::read_sparse_01(const std::string& map)
+{
+    entry_.segments.clear();
+    for (std::size_t begin = 0; begin < map.size();) {
+        const std::size_t middle = map.find(',', begin);
+        if (middle == std::string::npos)
+            fail(errc::malformed_tar, "a sparse map of odd length");
+        const std::size_t end = std::min(map.find(',', middle + 1), map.size());
+        if (end + 1 == map.size())
+            fail(errc::malformed_tar, "a sparse map that ends in a comma");
+        add_segment(unsigned_value(map.substr(begin, middle - begin)),
+                    unsigned_value(map.substr(middle + 1, end - middle - 1)));
+        begin = end + 1;
+    }
+}
+
+OVERMOUNT_LAZY_BODY void framing::add_segment(std::uint64_t offset, std::uint64_t size)
+{
+    if (entry_.segments.size() >= bounds_.segments)
+        fail(errc::too_many_segments);
+    const auto& known = entry_.segments;
+    if (offset > largest_size || size > largest_size ||
+        (!known.empty() && offset < known.back().offset + known.back().size))
+        fail(errc::malformed_tar, "sparse segments overlap");
+    entry_.segments.push_back({offset, size});
+}
+
+OVERMOUNT_LAZY_BODY void framing::read_gnu_map(const header& block, std::size_t begin, std::size_t count)
+{
+    for (std::size_t i = 0; i < count && block.at(begin + i * 24) != '\0'; ++i) {
+        const auto offset = block.number(begin + i * 24, 12), size = block.number(begin + i * 24 + 12, 12);
+        if (!offset || !size || *offset < 0 || *size < 0)
+            fail(errc::malformed_tar, "a sparse segment is not a number");
+        add_segment(static_cast<std::uint64_t>(*offset), static_cast<std::uint64_t>(*size));
+    }
+}
+
+OVERMOUNT_LAZY_BODY void framing::read_sparse_blocks()
+{
+    blocks_.insert(blocks_.end(), block_.begin(), block_.end());
+    const header block(block_);
+    const std::size_t before = entry_.segments.size();
+    read_gnu_map(block, 0, 21);
+    if (block.at(504) == '\0')
+        state_ = state::announce;
+    else if (entry_.segments.size() == before)
+        fail(errc::malformed_tar, "an empty block of a sparse map");
+}
+
+// PAX 1.0: the number of segments, then offset and size of each, in decimal lines; padded to a block.
+OVERMOUNT_LAZY_BODY void framing::read_sparse_map()
+{
+    if (stored_left_ < block_size)
+        fail(errc::malformed_tar, "a sparse map without an end");
+    blocks_.insert(blocks_.end(), block_.begin(), block_.end());
+    stored_left_ -= block_size;
+    map_text_.append(reinterpret_cast<const char*>(block_.data()), block_.size());
+    // Complete lines are read, each once; the count in front says when to stop.
+    std::size_t begin = 0;
+    bool complete = false;
+    for (std::size_t end; !complete && (end = map_text_.find('\n', begin)) != std::string::npos; begin = end + 1) {
+        map_numbers_.push_back(unsigned_value(map_text_.substr(begin, end - begin)));
+        if (map_numbers_[0] > bounds_.segments)
+            fail(errc::too_many_segments);
+        complete = map_numbers_.size() == 1 + 2 * map_numbers_[0];
+    }
+    map_text_.erase(0, begin);
+    if (map_text_.size() > block_size + 20)
+        fail(errc::malformed_tar, "a sparse map that is not lines of numbers");
+    if (!complete)
+        return;
+    for (std::size_t i = 1; i < map_numbers_.size(); i += 2)
+        add_segment(map_numbers_[i], map_numbers_[i + 1]);
+    entry_.stored_size = stored_left_;
+    state_ = state::announce;
+}
+
+OVERMOUNT_LAZY_BODY void framing::check_entry()
+{
+    if (entry_.path.size() > bounds_.path_bytes + 4 || entry_.link_target.size() > bounds_.path_bytes)
+        fail(errc::path_too_long);
+    segment_ = 0;
+    segment_done_ = file_offset_ = 0;
+    if (entry_.sparse) {
+        if (entry_.type != entry_type::regular || !real_size_ || *real_size_ > largest_size)
+            fail(errc::malformed_tar, "a sparse file without its size");
+        entry_.size = *real_size_;
+        std::uint64_t sum = 0;
+        for (const segment& piece : entry_.segments) {
+            sum += piece.size;
+            if (sum > largest_size || piece.offset + piece.size > entry_.size)
+                fail(errc::malformed_tar, "a sparse segment behind the end of its file");
+        }
+        if (sum != entry_.stored_size)
+            fail(errc::malformed_tar, "the sparse segments do not add up to the data");
+    }
+    layer_bytes_ += entry_.size;
+    if (layer_bytes_ > bounds_.layer_bytes)
+        fail(errc::layer_too_large);
+}
+
+OVERMOUNT_LAZY_BODY event framing::read_data(std::span<const std::byte>& input)
+{
+    if (stored_left_ == 0 && padding_left_ == 0) {
+        state_ = state::header;
+        return event::entry_end;
+    }
+    if (input.empty())
+        return event::need_input;
+    std::uint64_t want = stored_left_ != 0 ? stored_left_ : padding_left_;
+    if (stored_left_ != 0 && entry_.sparse) {
+        while (segment_done_ == entry_.segments[segment_].size) {
+            ++segment_;
+            segment_done_ = 0;
+        }
+        want = entry_.segments[segment_].size - segment_done_;
+    }
+    const auto piece = input.first(static_cast<std::size_t>(std::min<std::uint64_t>(input.size(), want)));
+    input = input.subspan(piece.size());
+    offset_ += piece.size();
+    if (stored_left_ == 0) {
+        padding_left_ -= piece.size();
+        return read_data(input); // at most once more: the padding is over, or the input is
+    }
+    data_ = piece;
+    data_offset_ = entry_.sparse ? entry_.segments[segment_].offset + segment_done_ : file_offset_;
+    advance(piece.size());
+    return event::data;
+}
+
+// So many bytes of the data are over.
+OVERMOUNT_LAZY_BODY void framing::advance(std::uint64_t count)
+{
+    stored_left_ -= count;
+    file_offset_ += count;
+    while (entry_.sparse && count != 0) {
+        const std::uint64_t step = std::min(count, entry_.segments[segment_].size - segment_done_);
+        segment_done_ += step;
+        count -= step;
+        if (count != 0) {
+            ++segment_;
+            segment_done_ = 0;
+        }
+    }
+}
+
+OVERMOUNT_LAZY_BODY void framing::skip(std::uint64_t count)
+{
+    count = std::min(count, skippable());
+    offset_ += count;
+    const std::uint64_t data = std::min(count, stored_left_);
+    padding_left_ -= count - data;
+    advance(data);
+}
+
+OVERMOUNT_LAZY_BODY void framing::finish() const
+{
+    const bool between = (state_ == state::header || state_ == state::marker) && !waiting() &&
+                         (partial_.empty() || partial_.size() == block_size);
+    if (!between && state_ != state::rest)
+        throw error(errc::truncated_stream).at(stage::framing).entry(entry_.path);
+}
+
+} // namespace overmount::inline OVERMOUNT_ABI::tar
+
+#endif

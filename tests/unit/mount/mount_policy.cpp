@@ -1,0 +1,55 @@
+#include <overmount/mount/mount_policy.hpp>
+
+#include <overmount/mount/no_mount.hpp>
+#include <overmount/mount/overlay_mount.hpp>
+
+#include "support/catch.hpp"
+
+using namespace overmount;
+
+namespace {
+
+struct exemplar
+{
+    static detail::unique_fd create(const mount_spec& spec);
+    static void mount(const mount_spec& spec, const std::string& target);
+    static void unmount(const std::string& target, bool detach);
+};
+
+// What each lacks of the concept is its name.
+struct bare_descriptor : exemplar
+{
+    static int create(const mount_spec& spec);
+};
+struct mount_with_result : exemplar
+{
+    static bool mount(const mount_spec& spec, const std::string& target);
+};
+struct no_detach : exemplar
+{
+    static void unmount(const std::string& target);
+};
+struct object_needed : exemplar
+{
+    void mount(const mount_spec& spec, const std::string& target);
+};
+
+} // namespace
+
+TEST_CASE("what calls the kernel for an overlay is a mount_policy")
+{
+    STATIC_REQUIRE(mount_policy<exemplar>);
+    STATIC_REQUIRE(mount_policy<overlay_mount>);
+    STATIC_REQUIRE_FALSE(mount_policy<bare_descriptor>);
+    STATIC_REQUIRE_FALSE(mount_policy<mount_with_result>);
+    STATIC_REQUIRE_FALSE(mount_policy<no_detach>);
+    STATIC_REQUIRE_FALSE(mount_policy<object_needed>);
+}
+
+TEST_CASE("no_mount mounts nothing, and a repository takes it all the same")
+{
+    STATIC_REQUIRE_FALSE(mount_policy<no_mount>);
+    STATIC_REQUIRE(optional_mount_policy<no_mount>);
+    STATIC_REQUIRE(optional_mount_policy<overlay_mount>);
+    STATIC_REQUIRE_FALSE(optional_mount_policy<no_detach>);
+}
