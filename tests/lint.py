@@ -107,6 +107,10 @@ def check_lists():
     if "overmount/src.hpp" in files:
         for name in sorted(set(bodies) - set(includes["overmount/src.hpp"])):
             complain("include/overmount/src.hpp", f"does not include {name}")
+    compiled = [name for path in (ROOT / "tests/bodies").glob("*.cpp") for name in includes_of(path.read_text())]
+    for name in sorted(set(bodies)):
+        if compiled.count(name) != 1 and not name.startswith("overmount/repository/impl/"):  # those are templates
+            complain("tests/bodies", f"{compiled.count(name)} files include {name}; one compiles it")
     for suite in ("unit", "conformance", "hostile", "integration"):
         folder = ROOT / "tests" / suite
         listing = (folder / "meson.build").read_text() if (folder / "meson.build").exists() else ""

@@ -8,6 +8,10 @@
 #ifdef OVERMOUNT_SEPARATE_COMPILATION
 
 #ifdef OVERMOUNT_INSTANTIATE
+#define OVERMOUNT_INSTANTIATE_ON_DISK
+#define OVERMOUNT_INSTANTIATE_VIRTUAL
+#endif
+#ifdef OVERMOUNT_INSTANTIATE_ON_DISK
 #define OVERMOUNT_INSTANCE template
 #else
 #define OVERMOUNT_INSTANCE extern template
@@ -22,6 +26,13 @@ OVERMOUNT_INSTANCE class basic_repository<on_disk_storage, overlay_mount>;
 OVERMOUNT_INSTANCE asio::awaitable<void>
     detail::export_all(std::shared_ptr<detail::repository_state<on_disk_storage>>,
                        std::vector<std::shared_ptr<const image_config>>, detail::any_exporter, export_options);
+
+#undef OVERMOUNT_INSTANCE
+#ifdef OVERMOUNT_INSTANTIATE_VIRTUAL
+#define OVERMOUNT_INSTANCE template
+#else
+#define OVERMOUNT_INSTANCE extern template
+#endif
 
 OVERMOUNT_INSTANCE class basic_image<virtual_storage, no_mount>;
 OVERMOUNT_INSTANCE class basic_asset<virtual_storage>;

@@ -1,0 +1,10 @@
+// What each part of om includes, read once.
+#ifndef OVERMOUNT_EXAMPLES_OM_PCH_OM_HPP
+#define OVERMOUNT_EXAMPLES_OM_PCH_OM_HPP
+
+#include <overmount/overmount.hpp>
+
+#include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
+
+#endif

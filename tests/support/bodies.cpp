@@ -1,2 +1,0 @@
-// The one translation unit of a separate compilation.
-#include <overmount/src.hpp>
