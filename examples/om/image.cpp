@@ -278,8 +278,7 @@ asio::awaitable<void> image_commit(Repository repository, settings, arguments gi
 template <class Repository>
 asio::awaitable<void> image_remove(Repository repository, settings, arguments given)
 {
-    repository.remove_image(repository.find_image(given.first).id());
-    co_return;
+    co_await repository.remove_image(repository.find_image(given.first).id());
 }
 
 } // namespace

@@ -10,8 +10,7 @@ namespace {
 template <class Repository>
 asio::awaitable<void> tag_add(Repository repository, settings, arguments given)
 {
-    repository.add_tag(given.first, repository.find_image(given.second).id());
-    co_return;
+    co_await repository.add_tag(given.first, repository.find_image(given.second).id());
 }
 
 template <class Repository>
@@ -38,8 +37,7 @@ asio::awaitable<void> tag_list(Repository repository, settings set, arguments)
 template <class Repository>
 asio::awaitable<void> tag_remove(Repository repository, settings, arguments given)
 {
-    repository.remove_tag(given.first);
-    co_return;
+    co_await repository.remove_tag(given.first);
 }
 
 } // namespace

@@ -9,6 +9,7 @@
 #include <overmount/runtime/worker_pool.hpp>
 #include <overmount/storage/diff_record.hpp>
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <optional>
@@ -28,12 +29,16 @@ public:
     repository_options& workers(unsigned count) { return set(pool_, worker_pool(count)); }
     repository_options& bounds(const limits& value) { return set(bounds_, value); }
     repository_options& sync(durability value) { return set(sync_, value); }
+    /// For how long an operation tries to have the repository's lock, which others hold for moments, before it ends in
+    /// `errc::repository_busy`; a minute by default.
+    repository_options& lock_limit(std::chrono::milliseconds value) { return set(lock_limit_, value); }
     /// Opens a repository whose directory others may enter.
     repository_options& open_to_others(bool on) { return set(open_to_others_, on); }
 
     [[nodiscard]] const std::optional<worker_pool>& pool() const noexcept { return pool_; }
     [[nodiscard]] const limits& bounds() const noexcept { return bounds_; }
     [[nodiscard]] durability sync() const noexcept { return sync_; }
+    [[nodiscard]] std::chrono::milliseconds lock_limit() const noexcept { return lock_limit_; }
     [[nodiscard]] bool open_to_others() const noexcept { return open_to_others_; }
 
 private:
@@ -46,6 +51,7 @@ private:
     std::optional<worker_pool> pool_;
     limits bounds_;
     durability sync_ = durability::batch;
+    std::chrono::milliseconds lock_limit_ = std::chrono::minutes(1);
     bool open_to_others_ = false;
 };
 

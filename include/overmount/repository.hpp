@@ -36,8 +36,8 @@ public:
     using image = basic_image<Storage, Mount>;
     using mount = basic_mount<Storage, Mount>;
 
-    /// Opens the repository at `base`, or makes one there. What dead processes left is then swept by a
-    /// worker.
+    /// Opens the repository at `base`, or makes one there. Leaves nothing running: what dead processes left is removed by
+    /// the next operation that writes.
     ///
     /// *Errors*: `not_a_repository`, `unsupported_repository`, `repository_open_to_others`, errno values.
     /// *Cancellation*: any; nothing is left but perhaps an empty repository.
@@ -106,17 +106,23 @@ public:
 
     /// Removes an image and its tags; its layers stay until they are collected.
     ///
-    /// *Errors*: `image_in_use` while it is mounted, or an upper of it is kept that could be committed.
-    void remove_image(const digest& id) const;
+    /// *Errors*: `image_in_use` while it is mounted, or an upper of it is kept that could be committed; `image_not_found`;
+    /// `repository_busy`. *Cancellation*: any, until it has begun to remove.
+    [[nodiscard]] asio::awaitable<void> remove_image(digest id) const { return remove_one(state_, std::move(id)); }
 
     /// All tags, by name.
     [[nodiscard]] std::vector<tag_record> tags() const;
     /// *Errors*: `tag_does_not_exist`, `invalid_reference`.
     [[nodiscard]] tag_record tag(std::string_view name) const;
     /// Points `name` to an image, wherever it pointed before.
-    void add_tag(std::string_view name, const digest& id) const;
-    /// *Errors*: `tag_does_not_exist`, `invalid_reference`.
-    void remove_tag(std::string_view name) const;
+    ///
+    /// *Errors*: `invalid_reference`, `image_not_found`, `layer_not_found`, `repository_busy`. *Cancellation*: any.
+    [[nodiscard]] asio::awaitable<void> add_tag(std::string name, digest id) const
+    {
+        return tag_image(state_, std::move(name), std::move(id));
+    }
+    /// *Errors*: `tag_does_not_exist`, `invalid_reference`, `repository_busy`. *Cancellation*: any.
+    [[nodiscard]] asio::awaitable<void> remove_tag(std::string name) const { return untag(state_, std::move(name)); }
 
     /// Makes a layer on top of `parent` from the tar `file`, plain or compressed with gzip or zstd. It
     /// belongs to no image yet.
@@ -269,7 +275,9 @@ public:
 private:
     explicit basic_repository(std::shared_ptr<state> opened) : state_(std::move(opened)) {}
 
-    static asio::awaitable<void> sweep(std::shared_ptr<state> opened);
+    static asio::awaitable<void> remove_one(std::shared_ptr<state> owner, digest id);
+    static asio::awaitable<void> tag_image(std::shared_ptr<state> owner, std::string name, digest id);
+    static asio::awaitable<void> untag(std::shared_ptr<state> owner, std::string name);
     static asio::awaitable<basic_repository> open_at(std::filesystem::path base, repository_options options);
     static asio::awaitable<std::vector<image>>
     finish_import(std::shared_ptr<state> owner, std::vector<found_image> found, import_options options);

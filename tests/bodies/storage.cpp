@@ -1,5 +1,7 @@
 // The bodies below storage/, storage/on_disk/, repository/records/, compiled once.
 #include <overmount/storage/impl/diff_record.ipp>
+#include <overmount/storage/impl/record_file.ipp>
+#include <overmount/storage/impl/sync_tree.ipp>
 #include <overmount/storage/impl/virtual_storage.ipp>
 #include <overmount/storage/on_disk/impl/extractor.ipp>
 #include <overmount/storage/on_disk/impl/on_disk_reader.ipp>
@@ -7,7 +9,18 @@
 #include <overmount/storage/on_disk/impl/on_disk_verify.ipp>
 #include <overmount/storage/on_disk/impl/tree_compare.ipp>
 #include <overmount/storage/on_disk/impl/unfinished_files.ipp>
+#include <overmount/repository/records/impl/blob_records.ipp>
 #include <overmount/repository/records/impl/check.ipp>
 #include <overmount/repository/records/impl/check_records.ipp>
+#include <overmount/repository/records/impl/claims.ipp>
+#include <overmount/repository/records/impl/header_record.ipp>
+#include <overmount/repository/records/impl/image_records.ipp>
+#include <overmount/repository/records/impl/import_records.ipp>
+#include <overmount/repository/records/impl/layer_records.ipp>
+#include <overmount/repository/records/impl/leases.ipp>
+#include <overmount/repository/records/impl/manifest_records.ipp>
 #include <overmount/repository/records/impl/mount_table.ipp>
+#include <overmount/repository/records/impl/repository_lock.ipp>
+#include <overmount/repository/records/impl/staging.ipp>
 #include <overmount/repository/records/impl/store.ipp>
+#include <overmount/repository/records/impl/tag_records.ipp>

@@ -93,8 +93,10 @@ enum class errc
     unsupported_repository,
     /// Others than the owner may enter the repository's directory.
     repository_open_to_others,
-    /// A record of the repository cannot be read.
+    /// A record of the repository cannot be read: its name is in the error.
     corrupt_repository,
+    /// Others hold the repository's lock for longer than the options allow: wait for them, or see who they are.
+    repository_busy,
     /// The repository holds no such image.
     image_not_found,
     /// The repository holds no such layer.

@@ -94,15 +94,7 @@ private:
 class file_lock
 {
 public:
-    enum class kind
-    {
-        shared,
-        exclusive
-    };
-
     file_lock() = default;
-    // Waits for the lock: only for locks that are held for moments.
-    OVERMOUNT_LAZY static file_lock wait(int parent, const std::string& name, kind how);
     // Makes the file if need be; nothing when another holds the lock.
     OVERMOUNT_LAZY static std::optional<file_lock> try_exclusive(int parent, const std::string& name);
 
@@ -112,6 +104,13 @@ private:
     explicit file_lock(unique_fd fd) noexcept : fd_(std::move(fd)) {}
     unique_fd fd_;
 };
+
+// Removes each file of the directory whose lock can be had: its owner is dead.
+OVERMOUNT_LAZY void remove_unlocked(int directory);
+
+// Tries to lock bytes of an open file (open-file-description lock), or gives them up: `type` is F_RDLCK, F_WRLCK or F_UNLCK.
+// False when another has them.
+OVERMOUNT_LAZY [[nodiscard]] bool try_lock_bytes(int fd, short type, std::int64_t first, std::int64_t count);
 
 // Names this boot of the machine; empty where the kernel does not tell.
 OVERMOUNT_LAZY [[nodiscard]] std::string boot_id();

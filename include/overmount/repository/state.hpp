@@ -8,6 +8,7 @@
 #include <overmount/runtime/semaphore.hpp>
 #include <overmount/storage/storage_policy.hpp>
 
+#include <chrono>
 #include <map>
 #include <memory>
 #include <set>
@@ -34,8 +35,8 @@ struct repository_state
 {
     repository_state(std::shared_ptr<store> opened, const repository_options& options, worker_pool threads)
         : records(std::move(opened)),
-          storage(storage_place(records->diffs(), records->staging(), options.sync())),
-          pool(std::move(threads)), bounds(options.bounds()), sync(options.sync()), slots(pool.workers() + 1)
+          storage(storage_place(records->diffs(), records->staging.fd(), options.sync())),
+          pool(std::move(threads)), bounds(options.bounds()), sync(options.sync()), lock_limit(options.lock_limit()), slots(pool.workers() + 1)
     {}
 
     // The layers that a mount of `top` stacks, topmost first: each diff once, at its topmost place, down to
@@ -44,7 +45,7 @@ struct repository_state
         requires mountable_storage<Storage>
     {
         std::vector<diff_id> diffs;
-        for (layer_record& layer : records->chain(top))
+        for (layer_record& layer : records->layers.chain(top))
             diffs.push_back(std::move(layer.diff));
         return stack_of(diffs, {});
     }
@@ -67,22 +68,25 @@ struct repository_state
     }
 
     // Shows a finished diff. One that is not believed, since it was never synced and the machine went down,
-    // gives way; not so the one with which another process has replaced it at this moment.
-    void publish(typename Storage::writer& writer, const diff_id& id)
+    // gives way; not so the one with which another process has replaced it at this moment. False where another process is at
+    // that, and it is to be tried again.
+    [[nodiscard]] bool publish(typename Storage::writer& writer, const diff_id& id)
     {
         if (writer.publish(id) || storage.contains(id))
-            return;
-        const file_lock guard = records->lock_replacement();
+            return true;
+        const auto guard = file_lock::try_exclusive(records->base_fd(), "replace.lock");
+        if (!guard)
+            return false;
         if (!storage.contains(id))
             storage.erase(id);
         static_cast<void>(writer.publish(id)); // if another one was faster, that is as good
+        return true;
     }
 
-    // Before anything is shown that relies on published diffs: with `batch` their renames are made to last together; with
-    // `full` they do.
+    // Before anything is shown that relies on published diffs: their renames are made to last, whoever made them.
     void sync_published() const
     {
-        if (sync == durability::batch)
+        if (sync != durability::none)
             records->sync_diffs();
     }
 
@@ -97,14 +101,10 @@ struct repository_state
         }
         return nullptr;
     }
-    void write_correction(const chain_id& top, found_correction& found) const { mount_table(records).write_correction(top, found.wanted); }
-    void ensure_correction(const chain_id& top)
+    // \param staging a directory to make it in
+    void write_correction(const chain_id& top, found_correction& found, int staging) const
     {
-        if constexpr (mountable_storage<Storage>) {
-            mount_table mounts(records);
-            if (!mounts.has_correction_note(top))
-                mounts.ensure_correction(top, stack_of(top));
-        }
+        mount_table(records).write_correction(top, found.wanted, staging);
     }
 
     std::shared_ptr<store> records;
@@ -112,6 +112,7 @@ struct repository_state
     worker_pool pool;
     limits bounds;
     durability sync;
+    std::chrono::steady_clock::duration lock_limit;
     semaphore slots; // layers that are being unpacked
 };
 

@@ -3,7 +3,9 @@
 #define OVERMOUNT_STORAGE_DIFF_DIRECTORY_HPP
 
 #include <overmount/posix/fs.hpp>
+#include <overmount/storage/record_file.hpp>
 #include <overmount/storage/storage_policy.hpp>
+#include <overmount/storage/sync_tree.hpp>
 
 #include <fcntl.h>
 
@@ -14,10 +16,7 @@
 namespace overmount::inline OVERMOUNT_ABI::detail {
 
 // Where a diff is below `diffs/`.
-OVERMOUNT_LAZY [[nodiscard]] inline std::string directory_of(const diff_id& id)
-{
-    return std::string(to_string(id.value().algorithm())) + "/" + id.value().hex();
-}
+OVERMOUNT_LAZY [[nodiscard]] inline std::string directory_of(const diff_id& id) { return digest_path(id.value()); }
 
 class diff_directory
 {
@@ -48,6 +47,20 @@ public:
         if (!fd)
             throw error(errc::layer_not_found).at(stage::storage).layer(id.string());
         return fd;
+    }
+
+    // See `storage_policy`. Each file by itself, by a descriptor of its own: an error of write-back may have been reported to
+    // whoever synced the file system meanwhile, but not to a file that nobody has synced.
+    OVERMOUNT_LAZY void make_durable(const diff_id& id, const std::function<void()>& poll) const
+    {
+        diff_record noted = record(id);
+        if (noted.sync == durability::none) {
+            const unique_fd directory = open_directory(place_.diffs(), directory_of(id));
+            sync_tree(directory.get(), poll);
+            noted.sync = durability::batch;
+            put_record(place_.staging(), directory.get(), "diff.json", noted.to_json(), durability::batch, existing::replace);
+        }
+        sync_parents(place_.diffs(), std::string(to_string(id.value().algorithm())));
     }
 
     OVERMOUNT_LAZY void erase(const diff_id& id) const

@@ -54,6 +54,7 @@ inline constexpr errc_entry errc_table[] = {
     {errc::unsupported_repository, condition::unsupported, "neither this version nor this storage can use the repository"},
     {errc::repository_open_to_others, condition::permission_denied, "others may enter the repository"},
     {errc::corrupt_repository, condition::corrupt_input, "a record of the repository is damaged"},
+    {errc::repository_busy, condition::conflict, "the repository is in use"},
     {errc::image_not_found, condition::not_found, "no such image"},
     {errc::layer_not_found, condition::not_found, "no such layer"},
     {errc::ambiguous_image_id, condition::invalid_input, "the image ID is ambiguous"},

@@ -403,13 +403,15 @@ OVERMOUNT_DECL draft::~draft()
     }
 }
 
-OVERMOUNT_LAZY inline bool lock_file(int fd, short type, bool wait)
+OVERMOUNT_LAZY_BODY bool try_lock_bytes(int fd, short type, std::int64_t first, std::int64_t count)
 {
     struct flock request{};
     request.l_type = type;
     request.l_whence = SEEK_SET;
+    request.l_start = first;
+    request.l_len = count;
     for (;;) {
-        if (::fcntl(fd, wait ? F_OFD_SETLKW : F_OFD_SETLK, &request) == 0)
+        if (::fcntl(fd, F_OFD_SETLK, &request) == 0)
             return true;
         if (errno == EAGAIN || errno == EACCES)
             return false;
@@ -424,18 +426,11 @@ OVERMOUNT_LAZY inline unique_fd open_lock(int parent, const std::string& name)
         check(::openat(parent, name.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600), "open", name));
 }
 
-OVERMOUNT_LAZY_BODY file_lock file_lock::wait(int parent, const std::string& name, kind how)
-{
-    unique_fd fd = open_lock(parent, name);
-    lock_file(fd.get(), how == kind::shared ? F_RDLCK : F_WRLCK, true);
-    return file_lock(std::move(fd));
-}
-
 OVERMOUNT_LAZY_BODY std::optional<file_lock> file_lock::try_exclusive(int parent, const std::string& name)
 {
     for (;;) {
         unique_fd fd = open_lock(parent, name);
-        if (!lock_file(fd.get(), F_WRLCK, false))
+        if (!try_lock_bytes(fd.get(), F_WRLCK, 0, 0))
             return std::nullopt;
         // The owner before us may have removed the file between our opening and locking it: then it has no name any more.
         struct stat status;
@@ -443,6 +438,13 @@ OVERMOUNT_LAZY_BODY std::optional<file_lock> file_lock::try_exclusive(int parent
         if (status.st_nlink != 0)
             return file_lock(std::move(fd));
     }
+}
+
+OVERMOUNT_LAZY_BODY void remove_unlocked(int directory)
+{
+    for (const std::string& name : list_directory(directory, "."))
+        if (const auto lock = file_lock::try_exclusive(directory, name))
+            check(::unlinkat(directory, name.c_str(), 0), "unlink", name);
 }
 
 OVERMOUNT_LAZY_BODY std::string random_id()

@@ -3,6 +3,7 @@
 #define OVERMOUNT_REPOSITORY_IMPL_IMAGE_IPP
 
 #include <overmount/image.hpp>
+#include <overmount/repository/locked.hpp>
 #include <overmount/repository/operations/commit_run.hpp>
 #include <overmount/repository/operations/export_run.hpp>
 #include <overmount/repository/records/mount_table.hpp>
@@ -23,8 +24,6 @@ basic_mount<Storage, Mount>::~basic_mount()
     try {
         if (detail::mount_table::alive(record_, mountinfo::read())) // what others put there is theirs
             Mount::unmount(record_.target, true);
-        const detail::file_lock guard = state_->records->lock_shared();
-        detail::mount_table(state_->records).remove(record_);
     } catch (const std::exception&) {
         // A destructor has nobody to tell; the record stays, and the next sweep takes it up.
     }
@@ -57,7 +56,6 @@ asio::awaitable<void> basic_mount<Storage, Mount>::unmount_record(std::shared_pt
         detail::mount_table table(owner->records);
         if (detail::mount_table::alive(record, mountinfo::read()))
             Mount::unmount(record.target, false);
-        const detail::file_lock guard = owner->records->lock_shared();
         table.remove(record);
     };
     co_await detail::run_on(owner->pool, std::move(work), detail::when_cancelled::go_on);
@@ -94,6 +92,8 @@ mount_record basic_image<Storage, Mount>::mount_now(state& owner, const digest& 
                                                     const mount_options& options)
     requires mountable_storage<Storage> && mount_policy<Mount>
 {
+    if (!owner.records->image(id))
+        throw error(errc::image_not_found).at(stage::repository).subject(id.string());
     detail::mount_table table(owner.records);
     std::optional<chain_id> top;
     std::vector<detail::stacked_layer> stack;
@@ -101,8 +101,6 @@ mount_record basic_image<Storage, Mount>::mount_now(state& owner, const digest& 
         top = layers.front();
         stack = owner.stack_of(*top);
     }
-    // Held until the mount is there: the sweep removes records without one.
-    const detail::file_lock guard = owner.records->lock_shared();
     mount_record record = table.add(id, options.target(), options.writable());
     try {
         Mount::mount(table.spec_of(record, top, stack), record.target);
@@ -123,7 +121,8 @@ basic_image<Storage, Mount>::mount_image(std::shared_ptr<state> owner, std::shar
         // Owned from the first moment: nobody may be there to take it when the context goes.
         return basic_mount<Storage, Mount>(owner, mount_now(*owner, config->id(), layers, options));
     };
-    co_return co_await detail::run_on(owner->pool, std::move(work));
+    // Locked until the mount is there: a mount keeps what it needs from the collection.
+    co_return co_await detail::run_locked(owner, detail::lock_kind::roots, std::move(work));
 }
 
 template <packable_storage Storage>

@@ -3,6 +3,7 @@
 #define OVERMOUNT_REPOSITORY_IMPL_REPOSITORY_IPP
 
 #include <overmount/repository.hpp>
+#include <overmount/repository/locked.hpp>
 #include <overmount/repository/operations/asset_read.hpp>
 #include <overmount/repository/operations/check_run.hpp>
 #include <overmount/repository/operations/compose.hpp>
@@ -20,18 +21,6 @@ namespace overmount::inline OVERMOUNT_ABI {
 // anew what is inline.
 
 template <storage_policy Storage, optional_mount_policy Mount>
-asio::awaitable<void>
-basic_repository<Storage, Mount>::sweep(std::shared_ptr<state> opened)
-{
-    auto work = [opened](const detail::stop_flag&) {
-        opened->records->sweep();
-        if constexpr (mountable_storage<Storage>)
-            detail::mount_table(opened->records).sweep();
-    };
-    co_await detail::run_on(opened->pool, std::move(work));
-}
-
-template <storage_policy Storage, optional_mount_policy Mount>
 asio::awaitable<basic_repository<Storage, Mount>>
 basic_repository<Storage, Mount>::open_at(std::filesystem::path base, repository_options options)
 {
@@ -43,8 +32,12 @@ basic_repository<Storage, Mount>::open_at(std::filesystem::path base, repository
         return detail::new_shared<state>(std::move(records), options, pool);
     };
     auto opened = co_await detail::run_on(pool, std::move(work));
-    // Nobody waits for the sweep; what it cannot remove, the next one will try.
-    detail::task_group::spawn(executor, sweep(opened), {}, [](std::exception_ptr) {});
+    // What somebody who died has committed is put into its place.
+    auto look = [opened](const detail::stop_flag&) { return !opened->records->imports.pending().empty(); };
+    if (!opened->records->read_only() && co_await detail::run_on(pool, std::move(look))) {
+        auto nothing_else = [](const detail::stop_flag&) {};
+        co_await detail::run_locked(opened, detail::lock_kind::roots, std::move(nothing_else));
+    }
     co_return basic_repository(std::move(opened));
 }
 
@@ -117,11 +110,11 @@ template <storage_policy Storage, optional_mount_policy Mount>
 asio::awaitable<basic_image<Storage, Mount>>
 basic_repository<Storage, Mount>::compose(std::shared_ptr<state> owner, image_config config, std::optional<chain_id> top, import_options options)
 {
-    auto work = [owner, config, top, options](const detail::stop_flag&) {
-        return detail::compose_image(*owner, config, top, options);
-    };
-    image_config made = co_await detail::run_on(owner->pool, std::move(work));
-    co_return image(std::move(owner), std::move(made));
+    auto run = detail::new_shared<detail::compose_run<Storage>>(owner, std::move(config), std::move(top), std::move(options));
+    auto work = run->run(run);
+    auto clean = [run](const detail::stop_flag&) { run->clean(); };
+    co_await detail::run_then_clean(owner->pool, std::move(work), std::move(clean));
+    co_return image(std::move(owner), run->made());
 }
 
 template <storage_policy Storage, optional_mount_policy Mount>
@@ -165,7 +158,7 @@ basic_repository<Storage, Mount>::squash_image(std::shared_ptr<state> owner, ima
     step.created_by = "overmount squash";
     step.comment = std::to_string(from.config().diff_ids().size()) + " layers as one";
     image_config_edit edit(from.config());
-    edit.replace_layers({owner->records->chain(made).front().diff}, {step});
+    edit.replace_layers({owner->records->layers.chain(made).front().diff}, {step});
     co_return co_await compose(owner, edit.build(owner->bounds), made, std::move(options));
 }
 
@@ -210,21 +203,25 @@ basic_image<Storage, Mount> basic_repository<Storage, Mount>::find_image(std::st
 }
 
 template <storage_policy Storage, optional_mount_policy Mount>
-void basic_repository<Storage, Mount>::remove_image(const digest& id) const
+asio::awaitable<void> basic_repository<Storage, Mount>::remove_one(std::shared_ptr<state> owner, digest id)
 {
-    const auto now = mountinfo::read();
-    for (const mount_record& record : mounts())
-        if (record.image == id && (record.writable || detail::mount_table::alive(record, now)))
-            throw error(errc::image_in_use)
-                .at(stage::repository)
-                .subject(record.target)
-                .detail("unmount it first");
-    const detail::file_lock guard = state_->records->lock_shared();
-    for (const tag_record& tag : tags())
-        if (tag.image == id)
-            state_->records->remove_tag(tag.name);
-    if (!state_->records->remove_image(id))
-        throw error(errc::image_not_found).at(stage::repository).subject(id.string());
+    auto work = [owner, id](const detail::stop_flag&) {
+        const detail::store& records = *owner->records;
+        if (!records.image(id))
+            throw error(errc::image_not_found).at(stage::repository).subject(id.string());
+        const auto now = mountinfo::read();
+        for (const mount_record& record : detail::mount_table(owner->records).list())
+            if (record.image == id && (record.writable || detail::mount_table::alive(record, now)))
+                throw error(errc::image_in_use).at(stage::repository).subject(record.target).detail("unmount it first");
+        // Tags first: none of them leads nowhere.
+        for (const tag_record& tag : records.tags())
+            if (tag.image == id)
+                records.tag_files.remove(records.staging.fd(), tag.name, owner->sync);
+        records.image_files.remove(records.staging.fd(), id, owner->sync);
+    };
+    co_await detail::run_locked(owner, detail::lock_kind::roots, std::move(work));
+    auto sweep = [owner](const detail::stop_flag&) { owner->records->sweep(); };
+    co_await detail::run_on(owner->pool, std::move(sweep));
 }
 
 template <storage_policy Storage, optional_mount_policy Mount>
@@ -243,20 +240,36 @@ tag_record basic_repository<Storage, Mount>::tag(std::string_view name) const
 }
 
 template <storage_policy Storage, optional_mount_policy Mount>
-void basic_repository<Storage, Mount>::add_tag(std::string_view name, const digest& id) const
+asio::awaitable<void> basic_repository<Storage, Mount>::tag_image(std::shared_ptr<state> owner, std::string name, digest id)
 {
-    const detail::file_lock guard = state_->records->lock_shared();
-    state_->records->put_tag({reference::parse(name).with_default_tag().string(), id, {}, {}, {}},
-                             state_->sync);
+    static_cast<void>(reference::parse(name)); // before anything is read
+    auto look = [owner, id](const detail::stop_flag&) {
+        auto config = owner->records->image(id);
+        if (!config)
+            throw error(errc::image_not_found).at(stage::repository).subject(id.string());
+        return image_config::parse(std::move(*config), owner->bounds);
+    };
+    image_config config = co_await detail::run_on(owner->pool, std::move(look));
+    import_options options;
+    options.tag(std::move(name));
+    auto run = detail::new_shared<detail::compose_run<Storage>>(owner, std::move(config), std::nullopt, std::move(options), true);
+    auto work = run->run(run);
+    auto clean = [run](const detail::stop_flag&) { run->clean(); };
+    co_await detail::run_then_clean(owner->pool, std::move(work), std::move(clean));
 }
 
 template <storage_policy Storage, optional_mount_policy Mount>
-void basic_repository<Storage, Mount>::remove_tag(std::string_view name) const
+asio::awaitable<void> basic_repository<Storage, Mount>::untag(std::shared_ptr<state> owner, std::string name)
 {
     const std::string full = reference::parse(name).with_default_tag().string();
-    const detail::file_lock guard = state_->records->lock_shared();
-    if (!state_->records->remove_tag(full))
-        throw error(errc::tag_does_not_exist).at(stage::repository).subject(full);
+    auto work = [owner, full](const detail::stop_flag&) {
+        const detail::store& records = *owner->records;
+        if (!records.tag_files.remove(records.staging.fd(), full, owner->sync))
+            throw error(errc::tag_does_not_exist).at(stage::repository).subject(full);
+    };
+    co_await detail::run_locked(owner, detail::lock_kind::roots, std::move(work));
+    auto sweep = [owner](const detail::stop_flag&) { owner->records->sweep(); };
+    co_await detail::run_on(owner->pool, std::move(sweep));
 }
 
 template <storage_policy Storage, optional_mount_policy Mount>
@@ -278,19 +291,19 @@ asio::awaitable<chain_id> basic_repository<Storage, Mount>::create_layer(byte_st
 template <storage_policy Storage, optional_mount_policy Mount>
 std::vector<chain_id> basic_repository<Storage, Mount>::layers() const
 {
-    return state_->records->layers();
+    return state_->records->layers.list();
 }
 
 template <storage_policy Storage, optional_mount_policy Mount>
 layer_record basic_repository<Storage, Mount>::layer(const chain_id& chain) const
 {
-    return state_->records->chain(chain).front();
+    return state_->records->layers.chain(chain).front();
 }
 
 template <storage_policy Storage, optional_mount_policy Mount>
 chain_id basic_repository<Storage, Mount>::find_layer(std::string_view name) const
 {
-    if (const auto found = detail::unique_prefix(state_->records->layers(), name, errc::ambiguous_layer_id))
+    if (const auto found = detail::unique_prefix(state_->records->layers.list(), name, errc::ambiguous_layer_id))
         return *found;
     throw error(errc::layer_not_found).at(stage::repository).subject(name);
 }

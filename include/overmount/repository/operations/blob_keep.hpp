@@ -44,7 +44,7 @@ public:
     }
     OVERMOUNT_LAZY void publish(store& records, const digest& id, durability sync) const
     {
-        records.publish_blob(staging_, name_, id, sync);
+        records.blobs.publish(staging_, name_, id, sync);
     }
 
 private:
@@ -83,11 +83,12 @@ public:
 };
 static_assert(diff_writer<null_writer>);
 
-// Shows the documents of an image whose layers' blobs are shown. The manifest comes last: where it is, all are.
-OVERMOUNT_LAZY inline void keep_documents(store& records, const found_image& image, durability sync)
+// The blobs of an image whose blobs are kept.
+OVERMOUNT_LAZY inline void lease_blobs(lease_content& lease, const found_image& image)
 {
-    records.put_blob(image.config.id(), image.config.bytes(), sync);
-    records.put_blob(digest::of(*image.manifest), *image.manifest, sync);
+    lease.blob(image.config.id()).blob(digest::of(*image.manifest));
+    for (const found_layer& layer : image.layers)
+        lease.blob(*layer.blob);
 }
 
 } // namespace overmount::inline OVERMOUNT_ABI::detail

@@ -3,6 +3,9 @@
 
 #include <overmount/core/hasher.hpp>
 #include <overmount/oci/image_config.hpp>
+#include <overmount/posix/scratch_directory.hpp>
+#include <overmount/repository/locked.hpp>
+#include <overmount/repository/operations/work_scope.hpp>
 #include <overmount/repository/records/check_records.hpp>
 #include <overmount/repository/state.hpp>
 #include <overmount/runtime/new_shared.hpp>
@@ -39,6 +42,10 @@ public:
 
     static asio::awaitable<void> run(pointer self)
     {
+        if (!self->repository_->records->read_only()) { // nobody collects there, and nothing can be made
+            auto lease = [self](const stop_flag&) { self->lease(); };
+            co_await run_locked(self->repository_, lock_kind::shared, std::move(lease));
+        }
         auto look = [self](const stop_flag& stop) { self->look(stop); };
         co_await run_on(self->repository_->pool, std::move(look));
         auto group = new_shared<task_group>(co_await asio::this_coro::executor);
@@ -52,11 +59,7 @@ public:
     // On a worker.
     void clean()
     {
-        if (!staging_)
-            return;
-        repository_->records->remove_staging(*staging_);
-        repository_->records->end_lease(lease_name_);
-        staging_.reset();
+        scope_->clean();
     }
 
 private:
@@ -69,29 +72,32 @@ private:
         bool blob;
     };
 
+    void lease()
+    {
+        lease_content lease;
+        for (const digest& id : repository_->records->kept_diffs())
+            lease.diff(diff_id(id));
+        scope_->open(lease);
+    }
+
     void look(const stop_flag& stop)
     {
-        store& records = *repository_->records;
-        {
-            const file_lock guard = records.lock_shared();
-            std::vector<diff_id> diffs;
-            for (const digest& id : records.kept_diffs())
-                diffs.emplace_back(id);
-            lease_ = records.lease(diffs, lease_name_);
-            staging_.emplace(records.make_staging());
-        }
+        const store& records = *repository_->records;
         read_records(stop);
         if (!report_.findings.empty()) {
-            // It may have been read while something was put there or removed: those have the lock shared.
-            const file_lock guard = records.lock_exclusive();
+            // It may have been read while something was removed: that is then not found again.
+            const findings before = std::exchange(report_.findings, {});
             read_records(stop);
+            std::erase_if(report_.findings, [&before](const finding& one) {
+                return std::find(before.begin(), before.end(), one) == before.end();
+            });
         }
         report_.images = all_.images.size();
         report_.layers = all_.layers.size();
         report_.diffs = all_.diffs.size();
         report_.tags = all_.tags.size();
         report_.manifests = all_.manifests.size();
-        const auto blobs = records.blobs();
+        const auto blobs = records.blobs.list();
         report_.blobs = blobs.size();
         if (!options_.contents())
             return;
@@ -127,17 +133,17 @@ private:
         report_.findings.clear();
         all_ = listed_records();
         // Who refers to others comes first: what is put meanwhile is there before anything refers to it.
-        for (const std::string& file : records.tag_files()) {
+        for (const std::string& file : records.tag_files.files()) {
             const auto tag =
-                try_read(finding_kind::record_unreadable, file, [&] { return records.tag_in(file); });
+                try_read(finding_kind::record_unreadable, file, [&] { return records.tag_files.read(file); });
             if (tag && *tag)
                 all_.tags.push_back(**tag);
         }
         for (const digest& id : records.images())
             read_image(id, stop);
-        for (const chain_id& chain : records.layers())
+        for (const chain_id& chain : records.layers.list())
             read_layer(chain, stop);
-        for (const digest& id : records.manifests())
+        for (const digest& id : records.manifests.list())
             read_manifest(id, stop);
         read_diffs(stop);
         static_cast<void>(try_read(finding_kind::record_unreadable, "mounts",
@@ -169,7 +175,7 @@ private:
         stop.throw_if_stopped();
         auto& layer = all_.layers[chain];
         const auto found = try_read(finding_kind::record_unreadable, chain.string(),
-                                    [&] { return repository_->records->layer(chain); });
+                                    [&] { return repository_->records->layers.find(chain); });
         if (found && !*found)
             tell(finding_kind::record_unreadable, chain.string(), "its record is missing");
         else if (found)
@@ -181,7 +187,7 @@ private:
         stop.throw_if_stopped();
         all_.manifests.insert(id);
         const auto found = try_read(finding_kind::manifest_changed, id.string(),
-                                    [&] { return repository_->records->manifest(id); });
+                                    [&] { return repository_->records->manifests.find(id); });
         if (!found)
             return;
         if (!*found)
@@ -240,7 +246,7 @@ private:
     findings verify_blob(const digest& id, const stop_flag& stop) const
     {
         try {
-            const unique_fd fd = repository_->records->blob(id);
+            const unique_fd fd = repository_->records->blobs.open(id);
             if (!fd)
                 return {}; // removed since
             const digest found = sum_of(id.algorithm(), stop, [&fd](std::span<std::byte> into) {
@@ -271,7 +277,7 @@ private:
             static_cast<void>(repository_->storage.record(id));
             if constexpr (verifiable_storage<Storage>) {
                 const verify_context context(
-                    write_context(staging_->fd.get(), directory_name(id), repository_->bounds),
+                    write_context(scratch(), directory_name(id), repository_->bounds),
                     [&](std::string_view path, std::string_view how) { add(finding_kind::diff_changed, path, how); },
                     [&stop] { stop.throw_if_stopped(); });
                 repository_->storage.verify(id, context);
@@ -292,6 +298,9 @@ private:
             out.clear();
         return out;
     }
+
+    // Where the tree of a diff is made again: beside the diffs, or where the machine keeps what is temporary.
+    [[nodiscard]] int scratch() const { return scope_->is_open() ? scope_->staging() : elsewhere_.directory(); }
 
     static std::string directory_name(const diff_id& id) { return "check-" + id.value().hex(); }
 
@@ -354,9 +363,8 @@ private:
     std::vector<content> todo_;
     std::size_t next_ = 0; // of `todo_`; on the strand of the coroutines, as is
     findings contents_;
-    std::optional<store::staging_directory> staging_;
-    std::optional<file_lock> lease_;
-    std::string lease_name_;
+    std::shared_ptr<work_scope> scope_ = new_shared<work_scope>(repository_->records);
+    mutable scratch_directory elsewhere_; // of a repository that can only be read
 };
 
 } // namespace overmount::inline OVERMOUNT_ABI::detail

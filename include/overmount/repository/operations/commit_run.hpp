@@ -4,7 +4,7 @@
 #include <overmount/mount/upper_reader.hpp>
 #include <overmount/oci/image_config_edit.hpp>
 #include <overmount/repository/operations/create_run.hpp>
-#include <overmount/repository/operations/show_image.hpp>
+#include <overmount/repository/operations/publication.hpp>
 #include <overmount/runtime/new_shared.hpp>
 
 #include <fcntl.h>
@@ -44,21 +44,21 @@ public:
 
     static asio::awaitable<void> run(pointer self)
     {
+        self->names_ = full_names(self->options_.tags()); // before the work, not behind it
         auto prepare = [self](const stop_flag&) { return self->prepare(); };
         if (co_await run_on(self->repository_->pool, std::move(prepare))) {
             auto open = [self] { return self->open(); };
             co_await create_run<Storage>::from_input(self->layer_, std::move(open));
             co_return;
         }
-        auto show = [self](const stop_flag&) {
-            self->make_config(std::nullopt);
-            const file_lock guard = self->repository_->records->lock_shared();
-            if (self->top_)
-                static_cast<void>(self->repository_->records->chain(*self->top_));
-            self->check_upper();
-            self->show();
+        auto lease = [self](const stop_flag&) { self->lease(); };
+        co_await run_locked(self->repository_, lock_kind::shared, std::move(lease));
+        auto draft = [self](const stop_flag&) {
+            self->tell(*self->end_, std::nullopt);
+            self->end_->write();
         };
-        co_await run_on(self->repository_->pool, std::move(show));
+        co_await run_on(self->repository_->pool, std::move(draft));
+        co_await publication<Storage>::run(self->end_, &self->known_);
     }
 
     // Removes what is left, shown or not. On a worker.
@@ -66,6 +66,8 @@ public:
     {
         if (layer_)
             layer_->clean();
+        end_.reset();
+        scope_->clean();
     }
 
     // Of the image, when it is shown.
@@ -77,8 +79,6 @@ private:
     {
         if (!record_.writable)
             throw error(errc::mount_read_only).at(stage::mount).subject(record_.target);
-        for (const std::string& name : options_.tags()) // before the work, not behind it
-            static_cast<void>(reference::parse(name));
         store& records = *repository_->records;
         auto config = records.image(record_.image);
         if (!config)
@@ -92,7 +92,7 @@ private:
         if (is_unchanged(upper_.get(), mount_table(repository_->records).root_below(record_, top_, stack()).get()))
             return false;
         layer_ = new_shared<create_run<Storage>>(repository_, top_);
-        layer_->when_made([this](const diff_id& diff) { make_config(diff); }, [this] { check_upper(); }, [this] { show(); });
+        layer_->when_made([this](publication<Storage>& end, const diff_id& diff) { tell(end, diff); });
         return true;
     }
 
@@ -129,7 +129,7 @@ private:
         made_ = edit.build(repository_->bounds);
     }
 
-    // Below the shared lock: an upper that was removed lists nothing, and would make an empty layer.
+    // Under the lock: an upper that was removed lists nothing, and would make an empty layer.
     void check_upper() const
     {
         const store& records = *repository_->records;
@@ -139,23 +139,37 @@ private:
             throw error(errc::mount_not_found).at(stage::mount).subject(record_.target).detail("it was unmounted meanwhile");
     }
 
-    // Below the shared lock: the image, then the tags that point to it.
-    void show()
+    // Under the lock: the layers below stay.
+    void lease()
     {
-        store& records = *repository_->records;
-        records.put_image(made_->id(), made_->bytes(), repository_->sync);
-        for (const std::string& name : options_.tags())
-            records.put_tag({reference::parse(name).with_default_tag().string(), made_->id(), {}, "", timestamp_now()},
-                            repository_->sync);
+        lease_content content;
+        if (top_) {
+            static_cast<void>(repository_->records->layers.chain(*top_));
+            publication<Storage>::lease_chain(content, from_->diff_ids());
+        }
+        scope_->open(content);
+    }
+
+    // The image with what it is to be called.
+    void tell(publication<Storage>& end, const std::optional<diff_id>& diff)
+    {
+        make_config(diff);
+        end.add_image(found_image{*made_, {}}, names_, false);
+        end.check_first([this] { check_upper(); });
     }
 
     std::shared_ptr<state> repository_;
     mount_record record_;
     commit_options options_;
+    std::vector<std::string> names_;
     std::optional<image_config> from_, made_;
     std::optional<chain_id> top_;
     unique_fd upper_;
     std::shared_ptr<create_run<Storage>> layer_;
+    // Where no layer is made:
+    const known_records known_;
+    std::shared_ptr<work_scope> scope_ = new_shared<work_scope>(repository_->records);
+    std::shared_ptr<publication<Storage>> end_ = new_shared<publication<Storage>>(repository_, scope_);
 };
 
 // Not inline: with separate compilation, a program leaves it to repository/instances.hpp.

@@ -2,7 +2,7 @@
 #define OVERMOUNT_REPOSITORY_OPERATIONS_COMPOSE_HPP
 
 #include <overmount/oci/image_config_edit.hpp>
-#include <overmount/repository/operations/show_image.hpp>
+#include <overmount/repository/operations/publication.hpp>
 
 #include <algorithm>
 #include <optional>
@@ -29,39 +29,74 @@ OVERMOUNT_LAZY [[nodiscard]] inline image_config with_layers(const image_config&
     }
 }
 
-// Makes an image of a config and of layers that are there. On a worker.
+// Makes an image of a config and of layers that are there.
 template <storage_policy Storage>
-[[nodiscard]] image_config compose_image(repository_state<Storage>& repository, const image_config& config,
-                                         const std::optional<chain_id>& top, const import_options& options)
+class compose_run
 {
-    store& records = *repository.records;
-    std::vector<diff_id> layers = config.diff_ids();
-    if (top) {
-        layers.clear();
-        for (layer_record& layer : records.chain(*top))
-            layers.push_back(std::move(layer.diff));
-        std::reverse(layers.begin(), layers.end());
-    }
-    found_image made{with_layers(config, layers, repository.bounds), {}};
+public:
+    using state = repository_state<Storage>;
+    using pointer = std::shared_ptr<compose_run>;
 
-    std::string name;
-    std::optional<file_lock> lease;
+    // \param is_there the image must be there already: it gets names
+    compose_run(std::shared_ptr<state> owner, image_config config, std::optional<chain_id> top, import_options options,
+                bool is_there = false)
+        : repository_(std::move(owner)), config_(std::move(config)), top_(std::move(top)), options_(std::move(options)), is_there_(is_there)
+    {}
+
+    static asio::awaitable<void> run(pointer self)
     {
-        const file_lock guard = records.lock_shared();
-        lease = records.lease(layers, name);
+        self->names_ = full_names(self->options_.tags());
+        auto lease = [self](const stop_flag&) { self->lease(); };
+        co_await run_locked(self->repository_, lock_kind::shared, std::move(lease));
+        auto draft = [self](const stop_flag&) {
+            self->end_->add_image(*self->made_, self->names_, false);
+            self->end_->write();
+        };
+        co_await run_on(self->repository_->pool, std::move(draft));
+        co_await publication<Storage>::run(self->end_, &self->known_);
     }
-    try {
+
+    // On a worker.
+    void clean()
+    {
+        end_.reset();
+        scope_->clean();
+    }
+    [[nodiscard]] const image_config& made() const { return made_->config; }
+
+private:
+    // Under the lock: the layers stay.
+    void lease()
+    {
+        std::vector<diff_id> layers = config_.diff_ids();
+        if (top_) {
+            layers.clear();
+            for (layer_record& layer : repository_->records->layers.chain(*top_))
+                layers.push_back(std::move(layer.diff));
+            std::reverse(layers.begin(), layers.end());
+        }
         for (const diff_id& layer : layers)
-            if (!repository.storage.contains(layer))
+            if (!repository_->storage.contains(layer))
                 throw error(errc::layer_not_found).at(stage::repository).layer(layer.string());
-        show_image(repository, made, options);
-    } catch (...) {
-        records.end_lease(name);
-        throw;
+        made_.emplace(found_image{with_layers(config_, layers, repository_->bounds), {}});
+        if (is_there_ && !repository_->records->image(config_.id()))
+            throw error(errc::image_not_found).at(stage::repository).subject(config_.id().string());
+        lease_content content;
+        publication<Storage>::lease_image(content, *made_);
+        scope_->open(content);
     }
-    records.end_lease(name);
-    return std::move(made.config);
-}
+
+    std::shared_ptr<state> repository_;
+    image_config config_;
+    std::optional<chain_id> top_;
+    import_options options_;
+    bool is_there_;
+    std::vector<std::string> names_;
+    std::optional<found_image> made_;
+    const known_records known_; // nothing was unpacked
+    std::shared_ptr<work_scope> scope_ = new_shared<work_scope>(repository_->records);
+    std::shared_ptr<publication<Storage>> end_ = new_shared<publication<Storage>>(repository_, scope_);
+};
 
 } // namespace overmount::inline OVERMOUNT_ABI::detail
 

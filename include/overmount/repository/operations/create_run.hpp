@@ -3,6 +3,8 @@
 
 #include <overmount/importer/image_files.hpp>
 #include <overmount/io/stream_feed.hpp>
+#include <overmount/repository/operations/finished_diffs.hpp>
+#include <overmount/repository/operations/publication.hpp>
 #include <overmount/repository/state.hpp>
 #include <overmount/runtime/new_shared.hpp>
 #include <overmount/runtime/task_group.hpp>
@@ -35,28 +37,19 @@ public:
     // Of the layer, when it is shown.
     [[nodiscard]] const chain_id& chain() const { return *chain_; }
 
-    // What else there is to do when the layer is made: with its diff, before anything is shown; below the lock, before and
-    // behind showing it. Nobody can collect it in between.
-    void when_made(std::function<void(const diff_id&)> made, std::function<void()> before, std::function<void()> behind)
-    {
-        made_ = std::move(made);
-        before_ = std::move(before);
-        behind_ = std::move(behind);
-    }
+    // What is to be shown with the layer: called with its diff when it is made, on a worker. By default the layer alone.
+    void when_made(std::function<void(publication<Storage>&, const diff_id&)> tell) { tell_ = std::move(tell); }
 
     // `open`, called on a worker, gives an input that never lacks bytes.
     template <class Open>
     static asio::awaitable<void> from_input(pointer self, Open open)
     {
+        co_await begin(self);
         const auto permit = co_await self->repository_->slots.acquire();
-        auto begin = [self, open](const stop_flag&) {
-            self->begin();
-            return open();
-        };
-        auto input = co_await run_on(self->pool(), std::move(begin));
+        auto first = [open](const stop_flag&) { return open(); };
+        auto input = co_await run_on(self->pool(), std::move(first));
         co_await unpack_layer(self->pool(), self->work_, std::move(input));
-        auto show = [self](const stop_flag&) { self->show(); };
-        co_await run_on(self->pool(), std::move(show));
+        co_await show(self);
     }
     static asio::awaitable<void> from_file(pointer self, std::filesystem::path file)
     {
@@ -67,42 +60,43 @@ public:
     // Takes no slot: nobody knows how long the next bytes take. No worker waits for them.
     static asio::awaitable<void> from_stream(pointer self, byte_stream stream)
     {
-        auto begin = [self](const stop_flag&) { self->begin(); };
-        co_await run_on(self->pool(), std::move(begin));
+        co_await begin(self);
         auto feed = new_shared<stream_feed>();
         auto group = new_shared<task_group>(co_await asio::this_coro::executor);
         group->add(stream_feed::run(feed, std::move(stream)));
         group->add(unpack_layer(self->pool(), self->work_, stream_input(feed)));
         co_await task_group::join(std::move(group));
-        auto show = [self](const stop_flag&) { self->show(); };
-        co_await run_on(self->pool(), std::move(show));
+        co_await show(self);
     }
 
     // Removes what is left, shown or not. On a worker.
     void clean()
     {
         work_.reset();
-        if (!staging_)
-            return;
-        repository_->records->remove_staging(*staging_);
-        repository_->records->end_lease(lease_name_);
-        staging_.reset();
+        finished_->drop();
+        end_.reset();
+        scope_->clean();
     }
 
 private:
-    void begin()
+    static asio::awaitable<void> begin(pointer self)
     {
-        store& records = *repository_->records;
-        const file_lock guard = records.lock_shared();
-        std::vector<diff_id> below;
+        auto open = [self](const stop_flag&) { self->open(); };
+        co_await run_locked(self->repository_, lock_kind::shared, std::move(open));
+    }
+
+    // Under the lock: the layers below stay.
+    void open()
+    {
         if (parent_)
-            for (layer_record& layer : records.chain(*parent_))
-                below.push_back(std::move(layer.diff));
-        lease_ = records.lease(below, lease_name_);
-        staging_.emplace(records.make_staging());
+            for (const layer_record& layer : repository_->records->layers.chain(*parent_))
+                diffs_.insert(diffs_.begin(), layer.diff);
+        lease_content lease;
+        publication<Storage>::lease_chain(lease, diffs_);
+        scope_->open(lease);
         work_ = new_shared<layer_work<typename Storage::writer>>(
-            repository_->storage.create(write_context(staging_->fd.get(), "layer", repository_->bounds)),
-            facts(), repository_->bounds);
+            repository_->storage.create(write_context(scope_->staging(), "layer", repository_->bounds)), facts(),
+            repository_->bounds);
     }
 
     [[nodiscard]] layer_facts facts() const
@@ -110,42 +104,53 @@ private:
         return expected_ ? layer_facts{expected_, std::nullopt, compression::none} : layer_facts();
     }
 
-    // Children before parents: the diff, then the layer.
-    void show()
+    static asio::awaitable<void> show(pointer self)
+    {
+        auto lease = [self](const stop_flag&) { self->lease(); };
+        co_await run_locked(self->repository_, lock_kind::shared, std::move(lease));
+        auto draft = [self](const stop_flag&) { self->draft(); };
+        co_await run_on(self->pool(), std::move(draft));
+        co_await finished_diffs<Storage>::publish(self->finished_);
+        co_await publication<Storage>::run(self->end_, &self->finished_->published());
+        self->chain_ = chain_of(self->diffs_).back().first;
+    }
+
+    // Now the digest is known: under the lock, what is there of it stays.
+    void lease()
     {
         if (work_->bytes == 0 && !expected_) // the producer failed: nobody means a layer of no bytes
             throw error(errc::truncated_stream).at(stage::source).detail("there are no bytes");
         const diff_id& diff = *work_->diff;
-        if (made_)
-            made_(diff);
-        store& records = *repository_->records;
-        // Who wants the same diff from now on waits for this one.
-        const auto claim = records.try_claim(diff);
-        if (repository_->sync == durability::batch)
-            check(::syncfs(records.base_fd()), "syncfs");
-        const file_lock guard = records.lock_shared();
-        if (parent_)
-            static_cast<void>(records.chain(*parent_));
-        if (before_)
-            before_();
-        repository_->publish(work_->writer, diff);
-        repository_->sync_published();
-        const chain_id chain = parent_ ? chain_id::of(*parent_, diff) : chain_id::of(diff);
-        records.put_layer(chain, {diff, parent_}, repository_->sync);
-        repository_->ensure_correction(chain);
-        if (behind_)
-            behind_();
-        chain_ = chain;
+        diffs_.push_back(diff);
+        lease_content more;
+        publication<Storage>::lease_chain(more, diffs_);
+        scope_->lease().add(more);
+        if (!repository_->storage.contains(diff)) // who wants the same diff from now on waits for this one
+            finished_->add(diff, std::move(work_->writer), std::move(*work_->record), repository_->records->claims.try_take(diff));
+    }
+
+    void draft()
+    {
+        if (tell_)
+            tell_(*end_, diffs_.back());
+        else
+            end_->add_chain(diffs_);
+        end_->write();
+        if (repository_->sync == durability::batch) {
+            scope_->sync_file_system();
+            finished_->synced();
+            end_->synced();
+        }
     }
 
     std::shared_ptr<state> repository_;
     std::optional<chain_id> parent_, chain_;
     std::optional<diff_id> expected_;
-    std::function<void(const diff_id&)> made_;
-    std::function<void()> before_, behind_;
-    std::optional<store::staging_directory> staging_;
-    std::optional<file_lock> lease_;
-    std::string lease_name_;
+    std::vector<diff_id> diffs_; // of the chain, lowest first
+    std::function<void(publication<Storage>&, const diff_id&)> tell_;
+    std::shared_ptr<work_scope> scope_ = new_shared<work_scope>(repository_->records);
+    std::shared_ptr<finished_diffs<Storage>> finished_ = new_shared<finished_diffs<Storage>>(repository_, scope_);
+    std::shared_ptr<publication<Storage>> end_ = new_shared<publication<Storage>>(repository_, scope_);
     std::shared_ptr<layer_work<typename Storage::writer>> work_;
 };
 

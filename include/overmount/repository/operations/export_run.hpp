@@ -4,6 +4,7 @@
 #include <overmount/exporter/any_exporter.hpp>
 #include <overmount/oci/manifest.hpp>
 #include <overmount/oci/reference.hpp>
+#include <overmount/repository/locked.hpp>
 #include <overmount/repository/operations/asset_read.hpp>
 #include <overmount/repository/state.hpp>
 #include <overmount/runtime/new_shared.hpp>
@@ -45,7 +46,7 @@ OVERMOUNT_LAZY [[nodiscard]] inline offered_name name_of_tag(const std::string& 
 class stored_blob final : public layer_reader
 {
 public:
-    OVERMOUNT_LAZY stored_blob(const store& records, const digest& id) : fd_(records.blob(id))
+    OVERMOUNT_LAZY stored_blob(const store& records, const digest& id) : fd_(records.blobs.open(id))
     {
         if (!fd_)
             throw error(errc::missing_blob).at(stage::storage).subject(id.string());
@@ -107,7 +108,11 @@ public:
     static asio::awaitable<void> run(pointer self, any_exporter target)
     {
         auto offer = [self](const stop_flag&) { return self->offer(); };
-        auto images = co_await run_on(self->repository_->pool, std::move(offer));
+        std::vector<offered_image> images;
+        if (self->repository_->records->read_only()) // nobody collects there
+            images = co_await run_on(self->repository_->pool, std::move(offer));
+        else
+            images = co_await run_locked(self->repository_, lock_kind::shared, std::move(offer));
         export_context context(self->repository_->pool, self->options_.encoding().value_or(layer_encoding()),
                                self->repository_->sync, self->scratch_);
         co_await target.write(std::move(images), std::move(context));
@@ -116,20 +121,17 @@ public:
     // On a worker.
     void clean()
     {
-        if (lease_)
-            repository_->records->end_lease(lease_name_);
         lease_.reset();
     }
 
 private:
     std::vector<offered_image> offer()
     {
-        store& records = *repository_->records;
-        const file_lock guard = records.lock_shared();
-        scratch_ = new_shared<unique_fd>(open_directory(records.staging(), "."));
+        const store& records = *repository_->records;
+        scratch_ = new_shared<unique_fd>(open_directory(records.staging.fd(), "."));
         const std::vector<tag_record> tags = records.tags();
         std::vector<offered_image> out;
-        std::vector<diff_id> diffs;
+        lease_content content;
         for (const auto& config : images_) {
             if (std::any_of(out.begin(), out.end(), [&](const auto& one) { return one.config.id() == config->id(); }))
                 continue;
@@ -139,7 +141,7 @@ private:
                     throw error(errc::layer_not_found).at(stage::storage).layer(diff.string());
                 auto open = [owner = repository_, diff] { return std::make_unique<stored_tar<layer_reader, Storage>>(owner, diff); };
                 image.layers.push_back({diff, repository_->storage.record(diff).bytes, std::move(open)});
-                diffs.push_back(diff);
+                content.diff(diff);
             }
             for (const auto& [id, name] : options_.names())
                 if (id == config->id())
@@ -148,11 +150,12 @@ private:
                 for (const tag_record& tag : tags)
                     if (tag.image == config->id())
                         image.names.push_back(name_of_tag(tag.name));
-            if (!options_.encoding() && !records.blobs().empty())
+            if (!options_.encoding() && !records.blobs.list().empty())
                 image.kept = find_kept(image, tags);
             out.push_back(std::move(image));
         }
-        lease_ = records.lease(diffs, lease_name_);
+        if (!records.read_only())
+            lease_.emplace(records.leases.take(content));
         return out;
     }
 
@@ -160,8 +163,8 @@ private:
                                                          const std::vector<tag_record>& tags) const
     {
         const store& records = *repository_->records;
-        for (const digest& id : manifests_to_try(image.config.id(), image.names, tags, records.manifests()))
-            if (auto text = records.manifest(id); text && digest::of(*text, id.algorithm()) == id)
+        for (const digest& id : manifests_to_try(image.config.id(), image.names, tags, records.manifests.list()))
+            if (auto text = records.manifests.find(id); text && digest::of(*text, id.algorithm()) == id)
                 if (auto kept = read_kept(image, id, std::move(*text)))
                     return kept;
         return std::nullopt;
@@ -173,7 +176,7 @@ private:
                                                          std::string text) const
     {
         const store& records = *repository_->records;
-        if (!records.contains_blob(id, text.size()))
+        if (!records.blobs.contains(id, text.size()))
             return std::nullopt;
         const manifest parsed = manifest::parse(std::move(text), repository_->bounds);
         if (parsed.config().digest() != image.config.id() || parsed.layers().size() != image.layers.size())
@@ -181,7 +184,7 @@ private:
         kept_manifest out{parsed.bytes(), parsed.media_type(), {}};
         for (const layer_descriptor& layer : parsed.layers()) {
             const digest& blob = layer.blob.digest();
-            if (!records.contains_blob(blob, layer.blob.size()))
+            if (!records.blobs.contains(blob, layer.blob.size()))
                 return std::nullopt;
             auto open = [owner = repository_, blob] { return std::make_unique<stored_blob>(*owner->records, blob); };
             out.blobs.push_back({blob, layer.blob.size(), std::move(open)});
@@ -193,8 +196,7 @@ private:
     std::vector<std::shared_ptr<const image_config>> images_;
     export_options options_;
     std::shared_ptr<const unique_fd> scratch_;
-    std::optional<file_lock> lease_;
-    std::string lease_name_;
+    std::optional<held_lease> lease_;
 };
 
 } // namespace overmount::inline OVERMOUNT_ABI::detail

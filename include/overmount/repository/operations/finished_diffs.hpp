@@ -1,6 +1,8 @@
 #ifndef OVERMOUNT_REPOSITORY_OPERATIONS_FINISHED_DIFFS_HPP
 #define OVERMOUNT_REPOSITORY_OPERATIONS_FINISHED_DIFFS_HPP
 
+#include <overmount/repository/locked.hpp>
+#include <overmount/repository/operations/work_scope.hpp>
 #include <overmount/repository/state.hpp>
 #include <overmount/runtime/new_shared.hpp>
 #include <overmount/runtime/run_on.hpp>
@@ -25,15 +27,29 @@ class finished_diffs
 public:
     using pointer = std::shared_ptr<finished_diffs>;
 
-    explicit finished_diffs(std::shared_ptr<repository_state<Storage>> owner) : repository_(std::move(owner)) {}
+    finished_diffs(std::shared_ptr<repository_state<Storage>> owner, std::shared_ptr<work_scope> scope)
+        : repository_(std::move(owner)), scope_(std::move(scope))
+    {}
 
     // From any thread.
-    void add(const diff_id& id, typename Storage::writer writer, diff_record record, std::optional<store::claim> claim)
+    void add(const diff_id& id, typename Storage::writer writer, diff_record record, std::optional<claim> held)
     {
         const std::lock_guard guard(mutex_);
-        waiting_.push_back({id, std::move(writer), std::move(record), std::move(claim)});
+        waiting_.push_back({id, std::move(writer), std::move(record), std::move(held)});
     }
     void drop() { waiting_.clear(); }
+    // The file system was synced since they were written.
+    void synced() noexcept { synced_ = true; }
+    [[nodiscard]] bool any() const noexcept { return !waiting_.empty(); }
+
+    // Tells whoever waits for one of them that the work goes on. From any thread, but not while they are published.
+    void beat() const
+    {
+        const std::lock_guard guard(mutex_);
+        for (const finished& one : waiting_)
+            if (one.held)
+                one.held->beat();
+    }
 
     // The records of what was published.
     [[nodiscard]] const known_records& published() const noexcept { return published_; }
@@ -59,6 +75,11 @@ public:
             };
             co_await run_on(pool, std::move(all));
         }
+        if (!self->later_.empty()) {
+            auto again = [self](const stop_flag&) { return self->publish_later(); };
+            co_await try_until(pool, std::move(again), self->repository_->lock_limit, "replace.lock");
+        }
+        const std::lock_guard guard(self->mutex_);
         self->waiting_.clear();
         self->next_ = 0;
     }
@@ -72,13 +93,13 @@ private:
         diff_id id;
         typename Storage::writer writer;
         diff_record record;
-        std::optional<store::claim> claim;
+        std::optional<claim> held;
     };
 
     void sync() const
     {
-        if (!waiting_.empty() && repository_->sync == durability::batch)
-            check(::syncfs(repository_->records->base_fd()), "syncfs");
+        if (!waiting_.empty() && !synced_ && repository_->sync == durability::batch)
+            scope_->sync_file_system();
     }
 
     static asio::awaitable<void> publish_in_turn(pointer self)
@@ -96,19 +117,38 @@ private:
             const std::size_t next = next_.fetch_add(1);
             if (next >= waiting_.size())
                 return false;
-            finished& one = waiting_[next];
-            repository_->publish(one.writer, one.id);
-            one.claim.reset(); // who waits for it finds the diff
-            const std::lock_guard guard(mutex_);
-            published_.emplace(one.id, std::move(one.record));
+            publish_one(waiting_[next]);
         }
         return true;
     }
 
+    // Where another process is replacing a diff at the moment, this one comes later.
+    void publish_one(finished& one)
+    {
+        const bool published = repository_->publish(one.writer, one.id);
+        const std::lock_guard guard(mutex_);
+        if (!published) {
+            later_.push_back(&one);
+            return;
+        }
+        one.held.reset(); // who waits for it finds the diff
+        published_.emplace(one.id, std::move(one.record));
+    }
+    // Whether none is left.
+    bool publish_later()
+    {
+        for (finished* one : std::exchange(later_, {}))
+            publish_one(*one);
+        return later_.empty();
+    }
+
     std::shared_ptr<repository_state<Storage>> repository_;
-    std::mutex mutex_; // of the next two
+    std::shared_ptr<work_scope> scope_;
+    mutable std::mutex mutex_; // of the next three
     std::vector<finished> waiting_; // but not while it is published
+    std::vector<finished*> later_;
     known_records published_;
+    bool synced_ = false;
     std::atomic<std::size_t> next_ = 0; // to be published
 };
 

@@ -2,14 +2,13 @@
 #define OVERMOUNT_REPOSITORY_OPERATIONS_IMPORT_RUN_HPP
 
 #include <overmount/repository/operations/blob_keep.hpp>
+#include <overmount/repository/operations/claim_beat.hpp>
 #include <overmount/repository/operations/finished_diffs.hpp>
-#include <overmount/repository/operations/show_image.hpp>
+#include <overmount/repository/operations/publication.hpp>
 #include <overmount/runtime/new_shared.hpp>
 #include <overmount/runtime/run_on.hpp>
 #include <overmount/runtime/task_group.hpp>
 #include <overmount/unpack/pipeline.hpp>
-
-#include <boost/asio/steady_timer.hpp>
 
 #include <algorithm>
 #include <chrono>
@@ -41,20 +40,22 @@ public:
 
     static asio::awaitable<void> run(pointer self)
     {
-        auto prepare = [self](const stop_flag&) { self->prepare(); };
-        co_await run_on(self->repository_->pool, std::move(prepare));
+        self->names_ = full_names(self->options_.tags()); // before anything is read
+        self->plan();
+        auto begin = [self](const stop_flag&) { self->begin(); };
+        co_await run_locked(self->repository_, lock_kind::shared, std::move(begin));
+        auto draft = [self](const stop_flag&) { self->draft(); };
+        co_await run_on(self->repository_->pool, std::move(draft));
         while (!self->todo_.empty()) {
-            co_await one_round(self);
+            auto beat = [self] { self->beat(); };
+            co_await claim_beat::during(self->repository_->pool, one_round(self), std::move(beat));
             if (self->todo_.empty())
                 break;
-            asio::steady_timer pause(co_await asio::this_coro::executor, std::chrono::milliseconds(50));
-            co_await pause.async_wait(asio::use_awaitable);
+            co_await pause(std::chrono::milliseconds(50));
         }
         if (self->options_.keeps_blobs())
             co_await keep_blobs(self);
-        for (const found_image& image : self->images_)
-            co_await image_display<Storage>::run(
-                new_shared<image_display<Storage>>(*self->repository_, image, self->options_, self->finished_->published(), self));
+        co_await publication<Storage>::run(self->end_, &self->finished_->published());
     }
 
     // Removes what is left of the import, finished or not. On a worker.
@@ -63,11 +64,8 @@ public:
         finished_->drop();
         todo_.clear();
         blobs_.clear();
-        if (!staging_)
-            return;
-        repository_->records->remove_staging(*staging_);
-        repository_->records->end_lease(lease_name_);
-        staging_.reset();
+        end_.reset();
+        scope_->clean();
     }
 
 private:
@@ -86,7 +84,7 @@ private:
         std::int64_t claim_seen = 0; // of the other one who has it
         std::chrono::steady_clock::time_point claim_since{};
         bool alone = false;                // the other one stands still
-        std::optional<store::claim> claim; // ours
+        std::optional<claim> held; // ours
     };
     using work = layer_work<typename Storage::writer>;
     // The blob of a layer; a diff may come in several.
@@ -98,30 +96,54 @@ private:
         bool compared = false; // with its digest and the diff's
     };
 
-    void prepare()
+    void plan()
     {
         std::set<diff_id> known;
-        std::vector<diff_id> relied_on;
-        for (found_image& image : images_) {
-            for (found_layer& layer : image.layers) {
-                if (!known.insert(layer.diff).second)
-                    continue;
-                relied_on.push_back(layer.diff);
-                todo_.emplace_back(layer, "layer-" + std::to_string(todo_.size()));
-            }
-        }
+        for (found_image& image : images_)
+            for (found_layer& layer : image.layers)
+                if (known.insert(layer.diff).second)
+                    todo_.emplace_back(layer, "layer-" + std::to_string(todo_.size()));
         for (const found_image& image : images_)
             if (options_.keeps_blobs() && has_blobs(image))
                 for (const found_layer& layer : image.layers)
                     blobs_.try_emplace({*layer.blob, layer.diff}, kept{&layer});
-        const file_lock guard = repository_->records->lock_shared();
-        lease_ = repository_->records->lease(relied_on, lease_name_);
-        staging_.emplace(repository_->records->make_staging());
+    }
+
+    // Under the lock: what is there now stays.
+    void begin()
+    {
+        lease_content lease;
+        for (const found_image& image : images_) {
+            publication<Storage>::lease_image(lease, image);
+            if (options_.keeps_blobs() && has_blobs(image))
+                lease_blobs(lease, image);
+        }
+        scope_->open(lease);
         std::erase_if(todo_, [this](const job& j) { return repository_->storage.contains(j.layer->diff); });
+    }
+
+    void draft()
+    {
         if (!options_.keeps_blobs())
             close_all_but_todo();
         // Largest first: the last one to end should be a small one.
         todo_.sort([](const job& a, const job& b) { return a.layer->bytes.size() > b.layer->bytes.size(); });
+        for (const found_image& image : images_) {
+            std::vector<std::string> names = image.tags;
+            names.insert(names.end(), names_.begin(), names_.end());
+            end_->add_image(image, names, options_.keeps_blobs() && has_blobs(image));
+        }
+        end_->write();
+    }
+
+    // Every second, on a worker.
+    void beat()
+    {
+        finished_->beat();
+        const std::lock_guard guard(mutex_);
+        for (const job& j : todo_)
+            if (j.held)
+                j.held->beat();
     }
 
     // An image may have more layers than a process may have open files.
@@ -149,7 +171,10 @@ private:
         for (std::size_t lane = 0; lane < lanes; ++lane)
             group->add(small_layers(self));
         co_await task_group::join(std::move(group));
+        const bool synced = self->finished_->any() && self->repository_->sync == durability::batch;
         co_await finished_diffs<Storage>::publish(self->finished_);
+        if (synced)
+            self->end_->synced();
         co_await end_round(self);
     }
 
@@ -216,7 +241,7 @@ private:
         if (kept* blob = blob_of(*j.layer); blob != nullptr)
             blob->compared = true;
         j.layer->bytes.close();
-        finished_->add(j.layer->diff, std::move(unpacked.writer), std::move(*unpacked.record), std::move(j.claim));
+        finished_->add(j.layer->diff, std::move(unpacked.writer), std::move(*unpacked.record), take_claim(j));
     }
 
     [[nodiscard]] kept* blob_of(const found_layer& layer)
@@ -235,8 +260,8 @@ private:
     void begin_blob(kept& blob)
     {
         const digest& id = *blob.layer->blob;
-        if (!repository_->records->contains_blob(id, blob.layer->bytes.size()))
-            blob.draft = new_shared<blob_draft>(staging_->fd.get(), "blob-" + random_id());
+        if (!repository_->records->blobs.contains(id, blob.layer->bytes.size()))
+            blob.draft = new_shared<blob_draft>(scope_->staging(), "blob-" + random_id());
     }
 
     // Blobs of layers that were not unpacked now are only compared.
@@ -277,22 +302,27 @@ private:
             if (blob.draft)
                 blob.draft->finish(repository_->sync);
         if (repository_->sync == durability::batch)
-            check(::syncfs(repository_->records->base_fd()), "syncfs");
+            scope_->sync_file_system();
         for (auto& [key, blob] : blobs_)
             if (blob.draft)
                 blob.draft->publish(*repository_->records, key.first, repository_->sync);
+            else if (repository_->sync != durability::none)
+                repository_->records->blobs.make_last(key.first);
     }
 
     // Whether this layer is ours to unpack; remembers for how long another one's claim stands still.
     bool may_begin(job& j)
     {
         constexpr auto patience = std::chrono::seconds(20);
-        if (auto got = repository_->records->try_claim(j.layer->diff))
-            j.claim.emplace(std::move(*got));
-        if (j.claim || j.alone)
+        if (auto got = repository_->records->claims.try_take(j.layer->diff)) {
+            const std::lock_guard guard(mutex_);
+            j.held.emplace(std::move(*got));
+            return true;
+        }
+        if (j.alone)
             return true;
         const auto now = std::chrono::steady_clock::now();
-        if (const auto seen = repository_->records->claim_time(j.layer->diff); seen != j.claim_seen) {
+        if (const auto seen = repository_->records->claims.last_beat(j.layer->diff); seen != j.claim_seen) {
             j.claim_seen = seen;
             j.claim_since = now;
         }
@@ -308,28 +338,33 @@ private:
         if (kept* blob = blob_of(*j.layer); blob != nullptr && !blob->draft)
             begin_blob(*blob);
         auto out = new_shared<work>(
-            repository_->storage.create(write_context(staging_->fd.get(), j.name, repository_->bounds)),
+            repository_->storage.create(write_context(scope_->staging(), j.name, repository_->bounds)),
             layer_facts{j.layer->diff, j.layer->blob, j.layer->promised}, repository_->bounds);
-        out->progress = [this, &j, beat = std::chrono::steady_clock::now()](std::uint64_t read) mutable {
-            if (options_.progress())
+        if (options_.progress())
+            out->progress = [this, &j](std::uint64_t read) {
                 options_.progress()(layer_progress(j.layer->diff.string(), read, j.layer->bytes.size()));
-            if (const auto now = std::chrono::steady_clock::now();
-                j.claim && now - beat > std::chrono::seconds(1)) {
-                beat = now;
-                j.claim->beat();
-            }
-        };
+            };
+        return out;
+    }
+
+    [[nodiscard]] std::optional<claim> take_claim(job& j)
+    {
+        const std::lock_guard guard(mutex_);
+        std::optional<claim> out;
+        if (j.held)
+            out.emplace(std::move(*j.held));
+        j.held.reset();
         return out;
     }
 
     // What is there by now is done, whoever unpacked it.
     static asio::awaitable<void> end_round(pointer self)
     {
-        std::erase_if(self->todo_, [self](const job& j) { return self->finished_->published().contains(j.layer->diff); });
-        if (self->todo_.empty())
-            co_return;
         auto look = [self](const stop_flag&) {
-            std::erase_if(self->todo_, [self](const job& j) { return self->repository_->storage.contains(j.layer->diff); });
+            const std::lock_guard guard(self->mutex_);
+            std::erase_if(self->todo_, [self](const job& j) {
+                return self->finished_->published().contains(j.layer->diff) || self->repository_->storage.contains(j.layer->diff);
+            });
         };
         co_await run_on(self->repository_->pool, std::move(look));
     }
@@ -337,13 +372,13 @@ private:
     std::shared_ptr<state> repository_;
     std::vector<found_image> images_;
     import_options options_;
-    std::optional<store::staging_directory> staging_;
-    std::optional<file_lock> lease_;
-    std::string lease_name_;
+    std::vector<std::string> names_; // that the options give, in full
+    std::shared_ptr<work_scope> scope_ = new_shared<work_scope>(repository_->records);
     std::list<job> todo_;
-    std::mutex mutex_; // of the next one
+    std::mutex mutex_; // of the claims in `todo_`, and of the next one
     std::deque<job*> small_;
-    std::shared_ptr<finished_diffs<Storage>> finished_ = new_shared<finished_diffs<Storage>>(repository_);
+    std::shared_ptr<finished_diffs<Storage>> finished_ = new_shared<finished_diffs<Storage>>(repository_, scope_);
+    std::shared_ptr<publication<Storage>> end_ = new_shared<publication<Storage>>(repository_, scope_);
     std::map<blob_key, kept> blobs_; // to be kept
 };
 

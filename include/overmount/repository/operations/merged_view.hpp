@@ -37,7 +37,7 @@ template <packable_storage Storage>
     bounds.tree_bytes = repository.bounds.tree_bytes;
     merged_view out{tar::merged_tree(bounds), {}};
     if (top)
-        for (layer_record& layer : repository.records->chain(*top))
+        for (layer_record& layer : repository.records->layers.chain(*top))
             out.diffs.push_back(std::move(layer.diff));
     std::reverse(out.diffs.begin(), out.diffs.end());
     for (const diff_id& diff : out.diffs) {

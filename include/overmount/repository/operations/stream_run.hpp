@@ -5,7 +5,9 @@
 #include <overmount/importer/discover.hpp>
 #include <overmount/importer/member_kind.hpp>
 #include <overmount/io/stream_feed.hpp>
-#include <overmount/repository/operations/show_image.hpp>
+#include <overmount/repository/operations/blob_keep.hpp>
+#include <overmount/repository/operations/finished_diffs.hpp>
+#include <overmount/repository/operations/publication.hpp>
 #include <overmount/runtime/new_shared.hpp>
 #include <overmount/runtime/task_group.hpp>
 #include <overmount/tar/path.hpp>
@@ -65,15 +67,24 @@ public:
     static asio::awaitable<void> run(pointer self, std::shared_ptr<stream_feed> feed,
                                      std::optional<byte_stream> from)
     {
+        self->names_ = full_names(self->options_.tags()); // before anything is read
         auto begin = [self](const stop_flag&) { self->begin(); };
-        co_await run_on(self->pool(), std::move(begin));
+        co_await run_locked(self->repository_, lock_kind::shared, std::move(begin));
         auto group = new_shared<task_group>(co_await asio::this_coro::executor);
         if (feed)
             group->add(stream_feed::run(std::move(feed), std::move(*from)));
         group->add(read_members(self));
         co_await task_group::join(std::move(group));
-        auto finish = [self](const stop_flag& stop) { self->finish(stop); };
-        co_await run_on(self->pool(), std::move(finish));
+        auto choose = [self](const stop_flag& stop) { self->choose(stop); };
+        co_await run_on(self->pool(), std::move(choose));
+        auto lease = [self](const stop_flag&) { self->lease(); };
+        co_await run_locked(self->repository_, lock_kind::shared, std::move(lease));
+        auto draft = [self](const stop_flag&) { self->draft(); };
+        co_await run_on(self->pool(), std::move(draft));
+        co_await finished_diffs<Storage>::publish(self->finished_);
+        auto keep = [self](const stop_flag&) { self->publish_blobs(); };
+        co_await run_on(self->pool(), std::move(keep));
+        co_await publication<Storage>::run(self->end_, &self->finished_->published());
     }
 
     // Removes what is left, shown or not. On a worker.
@@ -83,12 +94,9 @@ public:
         blobs_.clear();
         work_.reset();
         draft_.reset();
-        if (!staging_)
-            return;
-        repository_->records->remove_staging(*staging_);
-        if (lease_)
-            repository_->records->end_lease(lease_name_);
-        staging_.reset();
+        finished_->drop();
+        end_.reset();
+        scope_->clean();
     }
 
 private:
@@ -98,6 +106,7 @@ private:
     struct candidate
     {
         typename Storage::writer writer;
+        diff_record record;
         compression kind;
     };
 
@@ -130,8 +139,7 @@ private:
 
     void begin()
     {
-        const file_lock guard = repository_->records->lock_shared();
-        staging_.emplace(repository_->records->make_staging());
+        scope_->open({});
         documents_ = new_shared<const unique_fd>(::memfd_create("overmount documents", MFD_CLOEXEC));
         check(documents_->get(), "memfd_create");
     }
@@ -152,7 +160,7 @@ private:
                 if (self->draft_)
                     self->blobs_.try_emplace({*self->work_->facts.blob, *self->work_->diff}, self->draft_);
                 self->candidates_.try_emplace(*self->work_->diff,
-                                              candidate{std::move(self->work_->writer), *self->work_->kind});
+                                              candidate{std::move(self->work_->writer), std::move(*self->work_->record), *self->work_->kind});
             } catch (error& failure) {
                 // Nobody knows yet whether it is a layer. What concerns the archive will come again.
                 if (failure.code() == asio::error::operation_aborted)
@@ -238,14 +246,14 @@ private:
     void begin_layer()
     {
         auto writer = repository_->storage.create(
-            write_context(staging_->fd.get(), "layer-" + std::to_string(layers_++), repository_->bounds));
+            write_context(scope_->staging(), "layer-" + std::to_string(layers_++), repository_->bounds));
         work_ = new_shared<work>(
             std::move(writer),
             layer_facts{std::nullopt, member_.starts_with("blobs/") ? digest_of_name(member_) : std::nullopt,
                         std::nullopt},
             repository_->bounds);
         if (options_.keeps_blobs() && work_->facts.blob)
-            draft_ = new_shared<blob_draft>(staging_->fd.get(), "blob-" + std::to_string(layers_));
+            draft_ = new_shared<blob_draft>(scope_->staging(), "blob-" + std::to_string(layers_));
         if (options_.progress())
             work_->progress = [this, size = reader_->entry().stored_size](std::uint64_t read) {
                 options_.progress()(layer_progress(member_, read, size));
@@ -253,34 +261,56 @@ private:
     }
 
     // The whole archive is read: the documents decide.
-    void finish(const stop_flag& stop)
+    void choose(const stop_flag& stop)
     {
         const import_context context(repository_->pool, repository_->bounds, options_.wanted());
         images_ = discover_images(files_, "the stream", name_, context, stop);
-        std::map<diff_id, const found_layer*> wanted;
-        std::vector<diff_id> relied_on;
         for (const found_image& image : images_)
             for (const found_layer& layer : image.layers)
-                if (wanted.emplace(layer.diff, &layer).second)
-                    relied_on.push_back(layer.diff);
-        {
-            const file_lock guard = repository_->records->lock_shared();
-            lease_ = repository_->records->lease(relied_on, lease_name_);
+                wanted_.emplace(layer.diff, &layer);
+        kept_ = wanted_blobs();
+    }
+
+    // Under the lock: what is there now stays.
+    void lease()
+    {
+        lease_content content;
+        for (const found_image& image : images_) {
+            publication<Storage>::lease_image(content, image);
+            if (options_.keeps_blobs() && has_blobs(image))
+                lease_blobs(content, image);
         }
-        std::erase_if(wanted, [this](const auto& one) { return repository_->storage.contains(one.first); });
-        for (const auto& [diff, layer] : wanted)
+        scope_->lease().add(content);
+        std::erase_if(wanted_, [this](const auto& one) { return repository_->storage.contains(one.first); });
+    }
+
+    void draft()
+    {
+        for (const auto& [diff, layer] : wanted_)
             check_candidate(diff, *layer);
-        const auto blobs = wanted_blobs();
-        for (const auto& [id, draft] : blobs)
-            draft->finish(repository_->sync);
-        if (!(wanted.empty() && blobs.empty()) && repository_->sync == durability::batch)
-            check(::syncfs(repository_->records->base_fd()), "syncfs");
-        for (const auto& [id, draft] : blobs)
-            draft->publish(*repository_->records, id, repository_->sync);
-        for (const auto& [diff, layer] : wanted)
-            repository_->publish(candidates_.find(diff)->second.writer, diff);
-        for (const found_image& image : images_)
-            show_image(*repository_, image, options_);
+        for (const found_image& image : images_) {
+            std::vector<std::string> names = image.tags;
+            names.insert(names.end(), names_.begin(), names_.end());
+            end_->add_image(image, names, options_.keeps_blobs() && has_blobs(image));
+        }
+        end_->write();
+        for (const auto& [id, blob] : kept_)
+            blob->finish(repository_->sync);
+        for (const auto& [diff, layer] : wanted_) {
+            candidate& found = candidates_.find(diff)->second;
+            finished_->add(diff, std::move(found.writer), std::move(found.record), repository_->records->claims.try_take(diff));
+        }
+        if (repository_->sync == durability::batch) {
+            scope_->sync_file_system();
+            finished_->synced();
+            end_->synced();
+        }
+    }
+
+    void publish_blobs()
+    {
+        for (const auto& [id, blob] : kept_)
+            blob->publish(*repository_->records, id, repository_->sync);
     }
 
     using blob_drafts = std::map<digest, std::shared_ptr<blob_draft>>;
@@ -333,9 +363,12 @@ private:
     std::string name_;
     image_files files_;
     std::shared_ptr<reader> reader_;
-    std::optional<store::staging_directory> staging_;
-    std::optional<file_lock> lease_;
-    std::string lease_name_;
+    std::vector<std::string> names_; // that the options give, in full
+    std::shared_ptr<work_scope> scope_ = new_shared<work_scope>(repository_->records);
+    std::shared_ptr<finished_diffs<Storage>> finished_ = new_shared<finished_diffs<Storage>>(repository_, scope_);
+    std::shared_ptr<publication<Storage>> end_ = new_shared<publication<Storage>>(repository_, scope_);
+    std::map<diff_id, const found_layer*> wanted_; // of the images
+    std::map<digest, std::shared_ptr<blob_draft>> kept_; // blobs of them
     std::shared_ptr<const unique_fd> documents_; // a file in memory
     std::uint64_t document_bytes_ = 0;
     std::string member_, document_; // the one at hand

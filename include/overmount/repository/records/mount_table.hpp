@@ -42,7 +42,7 @@ public:
     // Makes `layers/<chain>/correction` and says whether there is anything in it.
     OVERMOUNT_LAZY bool ensure_correction(const chain_id& top, const std::vector<stacked_layer>& stack);
     // The same of one that is found already; no note is there.
-    OVERMOUNT_LAZY void write_correction(const chain_id& top, correction& wanted);
+    OVERMOUNT_LAZY void write_correction(const chain_id& top, correction& wanted, int staging);
     // Whether a mount would do without a correction that the chain needs. One that was never made is no loss: the
     // next mount makes it.
     OVERMOUNT_LAZY [[nodiscard]] bool lost_correction(const chain_id& top, const std::vector<stacked_layer>& stack) const;

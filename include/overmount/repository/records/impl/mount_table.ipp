@@ -36,9 +36,9 @@ OVERMOUNT_LAZY_BODY mount_record mount_table::add(const digest& image, const std
         record.target = (store_->base() / "mounts" / record.id / "target").string();
     else
         record.target = std::filesystem::absolute(from_working_directory(target)).lexically_normal().string();
-    draft whole(store_->staging(), "mount-");
-    make_directory(store_->staging(), whole.name(), 0700);
-    const unique_fd made = open_directory(store_->staging(), whole.name());
+    draft whole(store_->staging.fd(), "mount-");
+    make_directory(store_->staging.fd(), whole.name(), 0700);
+    const unique_fd made = open_directory(store_->staging.fd(), whole.name());
     for (const char* part : {"target", "upper", "work", "empty"})
         make_directory(made.get(), part, 0755);
     json_record content;
@@ -49,7 +49,7 @@ OVERMOUNT_LAZY_BODY mount_record mount_table::add(const digest& image, const std
     content.text("boot_id", record.boot);
     content.number("mount_namespace", record.mount_namespace);
     write_file(made.get(), "record.json", content.string());
-    rename_over(store_->staging(), whole.name(), store_->mounts(), record.id);
+    rename_over(store_->staging.fd(), whole.name(), store_->mounts(), record.id);
     whole.moved();
     return record;
 }
@@ -57,12 +57,12 @@ OVERMOUNT_LAZY_BODY mount_record mount_table::add(const digest& image, const std
 OVERMOUNT_LAZY_BODY void mount_table::remove(const mount_record& record)
 {
     const std::string gone = "trash-" + record.id;
-    if (::renameat(store_->mounts(), record.id.c_str(), store_->staging(), gone.c_str()) != 0) {
+    if (::renameat(store_->mounts(), record.id.c_str(), store_->staging.fd(), gone.c_str()) != 0) {
         if (errno == ENOENT)
             return; // swept since it was unmounted
         throw_errno("rename", record.id);
     }
-    remove_tree(store_->staging(), gone, store_->staging());
+    remove_tree(store_->staging.fd(), gone, store_->staging.fd());
 }
 
 OVERMOUNT_LAZY_BODY std::vector<mount_record> mount_table::list() const
@@ -100,33 +100,40 @@ OVERMOUNT_LAZY_BODY void mount_table::sweep()
     std::vector<std::string> gone;
     {
         // Records and their mounts are made under the shared lock: one without a mount has lost it.
-        const file_lock guard = store_->lock_exclusive();
         const auto now = mountinfo::read();
         for (const mount_record& record : list()) {
             if (alive(record, now) || (record.writable && record.boot != boot_id()))
                 continue;
             gone.push_back("trash-" + record.id);
-            rename_over(store_->mounts(), record.id, store_->staging(), gone.back());
+            rename_over(store_->mounts(), record.id, store_->staging.fd(), gone.back());
         }
     }
     for (const std::string& name : gone)
-        remove_tree(store_->staging(), name, store_->staging());
+        remove_tree(store_->staging.fd(), name, store_->staging.fd());
 }
 
-// Whether the chain needs a correction, as its note says; nothing without a note.
+// Whether the chain needs a correction, as its note says; nothing without a note, or with one that is not believed: it is damaged,
+// or of an earlier boot, and a power cut may have come between.
 OVERMOUNT_LAZY inline std::optional<bool> noted_correction(int layer)
 {
     const auto known = read_file(layer, "correction.json", 4096);
     if (!known)
         return std::nullopt;
     bool needed = false;
-    read_record(*known, json_object({{"needed", json_flag(needed).required()}}));
-    return needed;
+    std::string boot;
+    try {
+        read_record(*known, json_object({{"needed", json_flag(needed).required()}, {"boot_id", json_text(boot)}}));
+    } catch (const error& failure) {
+        if (failure.code() != errc::corrupt_repository)
+            throw;
+        return std::nullopt;
+    }
+    return boot == boot_id() ? std::optional(needed) : std::nullopt;
 }
 
 OVERMOUNT_LAZY_BODY bool mount_table::has_correction_note(const chain_id& top) const
 {
-    const std::string path = store_->layer_path(top);
+    const std::string path = layer_path(top);
     const unique_fd layer(::openat(store_->base_fd(), path.c_str(), O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
     if (!layer && errno == ENOENT)
         return false;
@@ -135,7 +142,7 @@ OVERMOUNT_LAZY_BODY bool mount_table::has_correction_note(const chain_id& top) c
 
 OVERMOUNT_LAZY_BODY bool mount_table::lost_correction(const chain_id& top, const std::vector<stacked_layer>& stack) const
 {
-    const unique_fd layer = open_directory(store_->base_fd(), store_->layer_path(top));
+    const unique_fd layer = open_directory(store_->base_fd(), layer_path(top));
     const auto noted = noted_correction(layer.get());
     if (!noted)
         return false;
@@ -144,41 +151,37 @@ OVERMOUNT_LAZY_BODY bool mount_table::lost_correction(const chain_id& top, const
 
 OVERMOUNT_LAZY_BODY bool mount_table::ensure_correction(const chain_id& top, const std::vector<stacked_layer>& stack)
 {
-    const unique_fd layer = open_directory(store_->base_fd(), store_->layer_path(top));
+    const unique_fd layer = open_directory(store_->base_fd(), layer_path(top));
     if (const auto known = noted_correction(layer.get()))
         return *known;
     correction wanted(stack);
-    write_correction(top, wanted);
+    write_correction(top, wanted, store_->staging.fd());
     return wanted.needed();
 }
 
-OVERMOUNT_LAZY_BODY void mount_table::write_correction(const chain_id& top, correction& wanted)
+// Neither is synced: in another boot the note is not believed, and both are made again.
+OVERMOUNT_LAZY_BODY void mount_table::write_correction(const chain_id& top, correction& wanted, int staging)
 {
-    const unique_fd layer = open_directory(store_->base_fd(), store_->layer_path(top));
-    auto staging = store_->make_staging();
-    try {
-        if (wanted.needed()) {
-            make_directory(staging.fd.get(), "correction", 0700);
-            wanted.write(open_directory(staging.fd.get(), "correction").get());
-            rename_into_place(staging.fd.get(), "correction", layer.get(), "correction");
-        }
-        write_file(staging.fd.get(), "correction.json", json_record().flag("needed", wanted.needed()).string());
-        rename_over(staging.fd.get(), "correction.json", layer.get(), "correction.json");
-    } catch (...) {
-        try {
-            store_->remove_staging(staging);
-        } catch (const std::exception&) { // the first failure is the one to report
-        }
-        throw;
+    const unique_fd layer = open_directory(store_->base_fd(), layer_path(top));
+    if (wanted.needed()) {
+        draft mine(staging, "draft-");
+        make_directory(staging, mine.name(), 0700);
+        wanted.write(open_directory(staging, mine.name()).get());
+        // One of an earlier boot gives way; who makes one in this boot makes the same.
+        if (!noted_correction(layer.get()))
+            static_cast<void>(remove_record(staging, layer.get(), "correction", durability::none));
+        if (rename_into_place(staging, mine.name(), layer.get(), "correction"))
+            mine.moved();
     }
-    store_->remove_staging(staging);
+    const std::string note = json_record().flag("needed", wanted.needed()).text("boot_id", boot_id()).string();
+    put_record(staging, layer.get(), "correction.json", note, durability::none, existing::replace);
 }
 
 OVERMOUNT_LAZY_BODY unique_fd mount_table::root_below(const mount_record& record, const std::optional<chain_id>& top,
                                                       const std::vector<stacked_layer>& stack)
 {
     if (top && ensure_correction(*top, stack))
-        return open_directory(store_->base_fd(), store_->layer_path(*top) + "/correction");
+        return open_directory(store_->base_fd(), layer_path(*top) + "/correction");
     if (!stack.empty())
         return open_directory(stack.front().directory.fd->get(), ".");
     return open_directory(store_->mounts(), record.id + "/empty");
@@ -196,7 +199,7 @@ OVERMOUNT_LAZY_BODY mount_spec mount_table::spec_of(const mount_record& record, 
             path.string());
     };
     if (top && ensure_correction(*top, stack)) {
-        const std::string path = store_->layer_path(*top) + "/correction";
+        const std::string path = layer_path(*top) + "/correction";
         spec.add_lower(directory(store_->base_fd(), path, base / path));
     }
     for (const stacked_layer& layer : stack)

@@ -1,0 +1,98 @@
+// Work under the repository's lock. Nobody waits for the lock in a system call: it is tried by the worker that is to do the work,
+// and tried again on a timer.
+#ifndef OVERMOUNT_REPOSITORY_LOCKED_HPP
+#define OVERMOUNT_REPOSITORY_LOCKED_HPP
+
+#include <overmount/repository/records/store.hpp>
+#include <overmount/runtime/new_shared.hpp>
+#include <overmount/runtime/pause.hpp>
+#include <overmount/runtime/run_on.hpp>
+
+#include <algorithm>
+#include <chrono>
+#include <memory>
+#include <optional>
+#include <string>
+#include <type_traits>
+#include <utility>
+
+namespace overmount::inline OVERMOUNT_ABI::detail {
+
+// How often, and for how long, something that others hold is tried again.
+class patience
+{
+public:
+    explicit patience(std::chrono::steady_clock::duration limit) : end_(std::chrono::steady_clock::now() + limit) {}
+
+    [[nodiscard]] bool is_over() const { return std::chrono::steady_clock::now() >= end_; }
+    [[nodiscard]] std::chrono::steady_clock::duration next() noexcept
+    {
+        return std::exchange(pause_, std::min<std::chrono::steady_clock::duration>(pause_ * 2, std::chrono::milliseconds(20)));
+    }
+
+private:
+    std::chrono::steady_clock::time_point end_;
+    std::chrono::steady_clock::duration pause_ = std::chrono::milliseconds(1);
+};
+
+// Calls `attempt(const stop_flag&)` on a worker until it gives true. Throws `repository_busy` when `limit` is over.
+OVERMOUNT_LAZY [[nodiscard]] inline asio::awaitable<void> try_until(worker_pool pool, std::function<bool(const stop_flag&)> attempt,
+                                                                    std::chrono::steady_clock::duration limit,
+                                                                    std::string subject)
+{
+    patience mine(limit);
+    for (;;) {
+        auto once = attempt;
+        if (co_await run_on(pool, std::move(once)))
+            co_return;
+        if (mine.is_over())
+            throw error(errc::repository_busy).at(stage::repository).subject(subject);
+        co_await pause(mine.next());
+    }
+}
+
+// Calls `work(const stop_flag&)` on a worker that holds the repository's lock meanwhile, and not longer; gives its result.
+//
+// Throws `repository_busy` where others do not let go of it in time, and what `store::lock` and `work` throw. Work is short: it
+// looks something up and leases it, or shows what is finished.
+template <class State, class Function>
+asio::awaitable<std::invoke_result_t<Function&, const stop_flag&>> run_locked(std::shared_ptr<State> owner, lock_kind kind,
+                                                                              Function work)
+{
+    using result = std::invoke_result_t<Function&, const stop_flag&>;
+    struct attempts
+    {
+        attempts(std::shared_ptr<State> state, Function function) : owner(std::move(state)), work(std::move(function)) {}
+        std::shared_ptr<State> owner;
+        Function work;
+        std::optional<repository_lock> lock;
+        std::optional<std::conditional_t<std::is_void_v<result>, bool, result>> value;
+    };
+    auto all = new_shared<attempts>(owner, std::move(work));
+    auto attempt = [all, kind](const stop_flag& stop) {
+        if (!all->lock)
+            all->lock.emplace(all->owner->records->lock(kind));
+        if (!all->lock->try_take())
+            return false;
+        try {
+            if (kind != lock_kind::shared)
+                all->owner->records->imports.apply_all(durability::batch); // of those who died
+            if constexpr (std::is_void_v<result>)
+                all->work(stop);
+            else
+                all->value.emplace(all->work(stop));
+        } catch (...) {
+            all->lock.reset();
+            throw;
+        }
+        all->lock.reset();
+        return true;
+    };
+    co_await try_until(owner->pool, std::move(attempt), owner->lock_limit, owner->records->base().string());
+    if constexpr (!std::is_void_v<result>)
+        co_return std::move(*all->value);
+}
+
+} // namespace overmount::inline OVERMOUNT_ABI::detail
+
+#endif

@@ -1,0 +1,261 @@
+#ifndef OVERMOUNT_REPOSITORY_OPERATIONS_PUBLICATION_HPP
+#define OVERMOUNT_REPOSITORY_OPERATIONS_PUBLICATION_HPP
+
+#include <overmount/importer/importer.hpp>
+#include <overmount/oci/reference.hpp>
+#include <overmount/repository/locked.hpp>
+#include <overmount/repository/operations/work_scope.hpp>
+#include <overmount/repository/state.hpp>
+#include <overmount/runtime/task_group.hpp>
+
+#include <ctime>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace overmount::inline OVERMOUNT_ABI::detail {
+
+// A time by RFC 3339, to the second.
+OVERMOUNT_LAZY [[nodiscard]] inline std::string timestamp_of(std::time_t seconds)
+{
+    std::tm parts{};
+    if (::gmtime_r(&seconds, &parts) == nullptr)
+        throw error::from_errno(EOVERFLOW).operation("gmtime");
+    char text[32];
+    return {text, std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &parts)};
+}
+OVERMOUNT_LAZY [[nodiscard]] inline std::string timestamp_now() { return timestamp_of(std::time(nullptr)); }
+
+// A chain of layers by its diffs, lowest first; the top is the last one.
+OVERMOUNT_LAZY [[nodiscard]] inline std::vector<std::pair<chain_id, layer_record>> chain_of(const std::vector<diff_id>& diffs)
+{
+    std::vector<std::pair<chain_id, layer_record>> layers;
+    std::optional<chain_id> parent;
+    for (const diff_id& diff : diffs) {
+        const chain_id chain = parent ? chain_id::of(*parent, diff) : chain_id::of(diff);
+        layers.emplace_back(chain, layer_record{diff, parent});
+        parent = chain;
+    }
+    return layers;
+}
+
+// The names that a user gives, in full. Throws `invalid_reference`.
+OVERMOUNT_LAZY [[nodiscard]] inline std::vector<std::string> full_names(const std::vector<std::string>& names)
+{
+    std::vector<std::string> out;
+    for (const std::string& name : names)
+        out.push_back(reference::parse(name).with_default_tag().string());
+    return out;
+}
+
+// The end of every operation that adds something: it makes all that the result leads to last, shows the layers, and then, by one
+// rename, the images with their tags.
+//
+// First it is told what there is to show, and writes it as drafts into the operation's directory; then the operation unpacks
+// and publishes diffs, and the one sync of that takes the drafts along; then `run`.
+template <storage_policy Storage>
+class publication
+{
+public:
+    using state = repository_state<Storage>;
+    using pointer = std::shared_ptr<publication>;
+
+    publication(std::shared_ptr<state> owner, std::shared_ptr<work_scope> scope)
+        : repository_(std::move(owner)), scope_(std::move(scope))
+    {}
+
+    // What is leased for it, before any of it is written.
+    static void lease_image(lease_content& lease, const found_image& image)
+    {
+        lease_chain(lease, image.config.diff_ids());
+        lease.image(image.config.id());
+        for (const auto& text : {image.manifest, image.index})
+            if (text)
+                lease.manifest(digest::of(*text));
+    }
+    static void lease_chain(lease_content& lease, const std::vector<diff_id>& diffs)
+    {
+        for (const auto& [chain, layer] : chain_of(diffs))
+            lease.layer(chain).diff(layer.diff);
+    }
+
+    // An image with the names it is to have, in full, and the blobs of its documents where they are kept. On a worker, the
+    // operation's directory being open.
+    void add_image(const found_image& image, const std::vector<std::string>& names, bool keeps_documents)
+    {
+        begin();
+        const digest& id = image.config.id();
+        const bool complete = repository_->records->image_files.is_durable(id);
+        add_chain(image.config.diff_ids(), complete);
+        const auto put = [this](const std::optional<std::string>& text) -> std::optional<digest> {
+            if (!text)
+                return std::nullopt;
+            const digest of = digest::of(*text);
+            repository_->records->manifests.add(*first_, of, *text);
+            return of;
+        };
+        const std::optional<digest> index = put(image.index), manifest = put(image.manifest);
+        if (keeps_documents) {
+            // The manifest comes last: where it is, all are.
+            repository_->records->blobs.add(*first_, id, image.config.bytes());
+            repository_->records->blobs.add(*first_, digest::of(*image.manifest), *image.manifest);
+        }
+        root_.images.push_back({id, image.config.bytes(), repository_->sync != durability::none});
+        for (const std::string& name : names)
+            root_.tags.push_back({name, id, manifest, image.source, timestamp_now(), index});
+    }
+    // Layers of no image, by their diffs, lowest first.
+    void add_chain(const std::vector<diff_id>& diffs, bool complete = false)
+    {
+        begin();
+        const auto layers = chain_of(diffs);
+        count_ += layers.size();
+        for (const auto& [chain, layer] : layers) {
+            if (!added_.insert(chain).second)
+                continue;
+            if (!complete || !repository_->records->layers.find(chain))
+                repository_->records->layers.add(*first_, chain, layer);
+            if (!complete)
+                relied_on_.insert(layer.diff);
+        }
+        if (!layers.empty())
+            tops_.push_back({layers.back().first, {diffs.rbegin(), diffs.rend()}});
+    }
+
+    // All that was added is written, and is synced with the next sync of the file system, `synced` by whoever does that.
+    void write()
+    {
+        begin();
+        if (root_.images.empty() && root_.tags.empty())
+            return;
+        const store& records = *repository_->records;
+        commit_.emplace(scope_->staging(), repository_->sync);
+        places_.emplace(scope_->staging(), repository_->sync);
+        name_ = import_records::new_name();
+        commit_->add(records.imports.directory(), name_, root_.text(), existing::keep);
+        for (const import_record::image& one : root_.images)
+            records.image_files.add(*places_, one.id, one.config, one.durable);
+        for (const tag_record& tag : root_.tags)
+            records.tag_files.add(*places_, tag);
+    }
+    void synced() noexcept { synced_ = true; }
+
+    // Called under the lock in the moment before the images are shown; what it throws ends the operation.
+    void check_first(std::function<void()> check) { check_ = std::move(check); }
+
+    // \param known the records of diffs that were unpacked and published now
+    static asio::awaitable<void> run(pointer self, const known_records* known)
+    {
+        constexpr std::size_t many = 16;
+        const worker_pool& pool = self->repository_->pool;
+        auto show = [self, known](const stop_flag& stop) { self->show_layers(*known, stop); };
+        auto find = [self, known](const stop_flag& stop) { self->find_corrections(*known, stop); };
+        if (self->count_ >= many) { // enough for two workers
+            auto group = new_shared<task_group>(co_await asio::this_coro::executor);
+            group->add(run_on(pool, std::move(show)));
+            group->add(run_on(pool, std::move(find)));
+            co_await task_group::join(std::move(group));
+        } else {
+            auto both = [self, known](const stop_flag& stop) {
+                self->show_layers(*known, stop);
+                self->find_corrections(*known, stop);
+            };
+            co_await run_on(pool, std::move(both));
+        }
+        auto correct = [self](const stop_flag&) { self->write_corrections(); };
+        co_await run_on(pool, std::move(correct));
+        if (self->commit_ || self->check_) {
+            auto commit = [self](const stop_flag&) { self->commit(); };
+            co_await run_locked(self->repository_, lock_kind::roots, std::move(commit));
+        }
+    }
+
+private:
+    struct top
+    {
+        chain_id chain;
+        std::vector<diff_id> diffs; // topmost first
+    };
+
+    void begin()
+    {
+        if (!first_)
+            first_.emplace(scope_->staging(), repository_->sync);
+    }
+
+    // What a power cut must not take is made to last, then shown, then made to last there.
+    void show_layers(const known_records& known, const stop_flag& stop)
+    {
+        if (!synced_) {
+            first_->sync_drafts();
+            if (commit_) {
+                commit_->sync_drafts();
+                places_->sync_drafts();
+            }
+        }
+        if (repository_->sync != durability::none) {
+            for (const diff_id& diff : relied_on_)
+                if (!known.contains(diff) && repository_->storage.record(diff).sync == durability::none)
+                    repository_->storage.make_durable(diff, [&stop] { stop.throw_if_stopped(); });
+            if (!relied_on_.empty())
+                repository_->sync_published();
+        }
+        first_->show();
+    }
+
+    // Of published diffs: the layers need not be there.
+    void find_corrections(const known_records& known, const stop_flag& stop)
+    {
+        for (const top& one : tops_) {
+            stop.throw_if_stopped();
+            corrections_.push_back(repository_->find_correction(one.chain, one.diffs, known));
+        }
+    }
+
+    void write_corrections()
+    {
+        for (std::size_t i = 0; i < corrections_.size(); ++i)
+            if (corrections_[i])
+                repository_->write_correction(tops_[i].chain, *corrections_[i], scope_->staging());
+        corrections_.clear();
+    }
+
+    // The commit point is one rename; whoever reads the record from then on reads the images and tags as if they were in their
+    // places, to which they are brought at once.
+    void commit()
+    {
+        if (check_)
+            check_();
+        if (!commit_)
+            return;
+        const store& records = *repository_->records;
+        commit_->show();
+        records.imports.announce(name_);
+        places_->show();
+        if (repository_->sync != durability::none)
+            for (const import_record::image& one : root_.images)
+                if (!records.image_files.is_durable(one.id)) // it was there before, and nobody knew
+                    records.image_files.mark_durable(records.staging.fd(), one.id);
+        records.imports.remove(name_);
+    }
+
+    std::shared_ptr<state> repository_;
+    std::shared_ptr<work_scope> scope_;
+    std::size_t count_ = 0; // of layers
+    std::set<diff_id> relied_on_;
+    std::set<chain_id> added_;
+    std::vector<top> tops_;
+    std::vector<std::unique_ptr<found_correction>> corrections_;
+    import_record root_;
+    std::string name_; // of its record
+    std::optional<record_batch> first_, commit_, places_; // layers and documents; the record; images and tags
+    bool synced_ = false;
+    std::function<void()> check_;
+};
+
+} // namespace overmount::inline OVERMOUNT_ABI::detail
+
+#endif

@@ -1,0 +1,40 @@
+#ifndef OVERMOUNT_REPOSITORY_RECORDS_IMAGE_RECORDS_HPP
+#define OVERMOUNT_REPOSITORY_RECORDS_IMAGE_RECORDS_HPP
+
+#include <overmount/storage/record_file.hpp>
+
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace overmount::inline OVERMOUNT_ABI::detail {
+
+// `images/<algorithm>/<hex>/config.json`, byte for byte as it came, and a mark `durable` beside it: all that the image leads
+// to survives a power cut.
+class image_records
+{
+public:
+    explicit image_records(int directory) noexcept : directory_(directory) {}
+
+    // \param durable all that it leads to will last before the batch is shown
+    OVERMOUNT_LAZY void add(record_batch& into, const digest& id, std::string_view config, bool durable) const;
+    OVERMOUNT_LAZY [[nodiscard]] std::optional<std::string> find(const digest& id) const;
+    OVERMOUNT_LAZY [[nodiscard]] std::vector<digest> list() const;
+    OVERMOUNT_LAZY bool remove(int staging, const digest& id, durability sync) const;
+
+    OVERMOUNT_LAZY [[nodiscard]] bool is_durable(const digest& id) const;
+    // What it leads to lasts by now; makes the record last, and then says so.
+    OVERMOUNT_LAZY void mark_durable(int staging, const digest& id) const;
+
+private:
+    int directory_;
+};
+
+} // namespace overmount::inline OVERMOUNT_ABI::detail
+
+#ifndef OVERMOUNT_SEPARATE_COMPILATION
+#include <overmount/repository/records/impl/image_records.ipp>
+#endif
+
+#endif

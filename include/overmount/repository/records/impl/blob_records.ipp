@@ -1,0 +1,56 @@
+#ifndef OVERMOUNT_REPOSITORY_RECORDS_IMPL_BLOB_RECORDS_IPP
+#define OVERMOUNT_REPOSITORY_RECORDS_IMPL_BLOB_RECORDS_IPP
+
+#include <overmount/repository/records/blob_records.hpp>
+
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include <cerrno>
+
+namespace overmount::inline OVERMOUNT_ABI::detail {
+
+OVERMOUNT_LAZY_BODY unique_fd blob_records::open(const digest& id) const
+{
+    unique_fd fd(::openat(directory_, digest_path(id).c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
+    if (!fd && errno != ENOENT)
+        throw_errno("open", id.string());
+    return fd;
+}
+
+OVERMOUNT_LAZY_BODY std::vector<digest> blob_records::list() const { return listed_digests(directory_); }
+
+OVERMOUNT_LAZY_BODY bool blob_records::contains(const digest& id, std::uint64_t size) const
+{
+    struct stat status;
+    return ::fstatat(directory_, digest_path(id).c_str(), &status, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(status.st_mode) &&
+           static_cast<std::uint64_t>(status.st_size) == size;
+}
+
+OVERMOUNT_LAZY_BODY void blob_records::add(record_batch& into, const digest& id, std::string_view content) const
+{
+    into.add(directory_, digest_path(id), content, existing::keep);
+}
+
+OVERMOUNT_LAZY_BODY void blob_records::publish(int from, const std::string& name, const digest& id, durability sync) const
+{
+    make_directory(directory_, std::string(to_string(id.algorithm())), 0700);
+    const bool moved = rename_into_place(from, name, directory_, digest_path(id));
+    if (sync == durability::none)
+        return;
+    if (moved)
+        sync_parents(directory_, std::string(to_string(id.algorithm())));
+    else
+        make_record_last(directory_, digest_path(id));
+}
+
+OVERMOUNT_LAZY_BODY void blob_records::make_last(const digest& id) const { make_record_last(directory_, digest_path(id)); }
+
+OVERMOUNT_LAZY_BODY bool blob_records::remove(int staging, const digest& id, durability sync) const
+{
+    return remove_record(staging, directory_, digest_path(id), sync);
+}
+
+} // namespace overmount::inline OVERMOUNT_ABI::detail
+
+#endif

@@ -1,0 +1,41 @@
+#ifndef OVERMOUNT_REPOSITORY_RECORDS_IMPL_CLAIMS_IPP
+#define OVERMOUNT_REPOSITORY_RECORDS_IMPL_CLAIMS_IPP
+
+#include <overmount/repository/records/claims.hpp>
+#include <overmount/storage/record_file.hpp>
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+namespace overmount::inline OVERMOUNT_ABI::detail {
+
+OVERMOUNT_DECL claim::~claim()
+{
+    // Unlinked while locked: who opened the file meanwhile sees that it is not the one in place any more. A file
+    // that stays is swept when its lock can be had.
+    if (directory_ >= 0)
+        ::unlinkat(directory_, name_.c_str(), 0);
+}
+
+OVERMOUNT_LAZY_BODY void claim::beat() const { check(::futimens(lock_.fd(), nullptr), "utimens"); }
+
+OVERMOUNT_LAZY_BODY std::optional<claim> claim_table::try_take(const diff_id& id) const
+{
+    const std::string name = digest_name(id.value());
+    if (auto lock = file_lock::try_exclusive(directory_, name))
+        return claim(std::move(*lock), directory_, name);
+    return std::nullopt;
+}
+
+OVERMOUNT_LAZY_BODY std::int64_t claim_table::last_beat(const diff_id& id) const
+{
+    struct stat status;
+    if (::fstatat(directory_, digest_name(id.value()).c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0)
+        return 0;
+    return status.st_mtim.tv_sec * 1'000'000'000 + status.st_mtim.tv_nsec;
+}
+
+} // namespace overmount::inline OVERMOUNT_ABI::detail
+
+#endif

@@ -1,0 +1,146 @@
+#ifndef OVERMOUNT_REPOSITORY_RECORDS_IMPL_HEADER_RECORD_IPP
+#define OVERMOUNT_REPOSITORY_RECORDS_IMPL_HEADER_RECORD_IPP
+
+#include <overmount/oci/detail/json_record.hpp>
+#include <overmount/repository/records/header_record.hpp>
+#include <overmount/storage/record_file.hpp>
+#include <overmount/storage/impl/diff_record.ipp>
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+
+namespace overmount::inline OVERMOUNT_ABI::detail {
+
+// What lies in the base directory beside the header and the locks.
+inline constexpr std::array repository_parts = {"diffs",  "layers", "images",  "manifests", "tags", "blobs",
+                                                "mounts", "leases", "imports", "claims",    "tmp"};
+
+OVERMOUNT_LAZY inline bool contains(const std::vector<std::string>& list, std::string_view value)
+{
+    return std::find(list.begin(), list.end(), value) != list.end();
+}
+
+// The directory with all that is missing above it; each that is made lasts.
+OVERMOUNT_LAZY inline void make_directories_last(const std::filesystem::path& path)
+{
+    if (path.empty() || exists(AT_FDCWD, path.string()))
+        return;
+    const std::filesystem::path parent = path.parent_path();
+    make_directories_last(parent);
+    make_directory(AT_FDCWD, path.string(), 0700);
+    sync_directory(open_directory(AT_FDCWD, parent.empty() ? "." : parent.string()).get());
+}
+
+OVERMOUNT_LAZY_BODY std::string header_record::content::text() const
+{
+    json_record features, out;
+    features.texts("compatible", compatible).texts("read_only_compatible", read_only).texts("incompatible", incompatible);
+    out.number("version", version).object("features", features).texts("forms", forms);
+    return out.string();
+}
+
+OVERMOUNT_LAZY_BODY header_record::header_record(const std::filesystem::path& base, std::string_view form, bool allow_others)
+    : base_(std::filesystem::absolute(from_working_directory(base.string())).lexically_normal())
+{
+    if (!base_.has_filename()) // a slash at its end
+        base_ = base_.parent_path();
+    make_directories_last(base_);
+    fd_.reset(check(::open(base_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC), "open directory", base_.string()));
+    check_owner(allow_others);
+    if (::faccessat(fd_.get(), ".", W_OK, AT_EACCESS) != 0) {
+        read_only_ = true;
+        why_read_only_ = errno == EROFS ? "it lies on a file system that is mounted read-only" : "its directory may not be written";
+    }
+    if (!exists(fd_.get(), "repository.json"))
+        make(form);
+    const content header = read();
+    if (header.version != 1 || !header.incompatible.empty())
+        throw error(errc::unsupported_repository).subject(base_.string());
+    if (!contains(header.forms, form)) {
+        std::string names;
+        for (const std::string& name : header.forms)
+            names += (names.empty() ? "" : ", ") + escape(name);
+        throw error(errc::unsupported_repository).subject(base_.string()).detail("it was made with another storage: " + names);
+    }
+    for (const std::string& name : header.read_only)
+        if (name != feature) {
+            read_only_ = true;
+            why_read_only_ = "it has a feature that this version does not know: " + escape(name);
+        }
+    noted_ = contains(header.read_only, feature);
+}
+
+OVERMOUNT_LAZY_BODY void header_record::check_owner(bool allow_others) const
+{
+    struct stat status;
+    check(::fstat(fd_.get(), &status), "stat");
+    if (!allow_others && (status.st_mode & 0077) != 0)
+        throw error(errc::repository_open_to_others)
+            .subject(base_.string())
+            .detail("its mode must be 0700, or ask for a repository that is open to others");
+}
+
+OVERMOUNT_LAZY_BODY header_record::content header_record::read() const
+{
+    const std::string text = read_file(fd_.get(), "repository.json", record_limit).value_or("");
+    content out;
+    // The rest of another version may be of any shape.
+    const auto look = [&] { read_record(text, json_object({{"version", json_number(out.version).required()}})); };
+    const auto look_closer = [&] {
+        read_record(text, json_object({{"features",
+                                        json_object({{"compatible", json_texts(out.compatible)},
+                                                     {"incompatible", json_texts(out.incompatible).required()},
+                                                     {"read_only_compatible", json_texts(out.read_only).required()}})
+                                            .required()},
+                                       {"forms", json_texts(out.forms).required()}}));
+    };
+    const std::string path = (base_ / "repository.json").string();
+    in_record(path, look);
+    if (out.version == 1)
+        in_record(path, look_closer);
+    return out;
+}
+
+// The parts come first: where the header is, all is.
+OVERMOUNT_LAZY_BODY void header_record::make(std::string_view form) const
+{
+    for (const std::string& name : list_directory(fd_.get(), ".")) {
+        const bool ours = name == "repository.lock" || name.starts_with("record-") || name.starts_with("repository.json") ||
+                          std::find(repository_parts.begin(), repository_parts.end(), name) != repository_parts.end();
+        if (!ours)
+            throw error(errc::not_a_repository)
+                .subject(base_.string())
+                .detail("the directory is not empty and has no repository.json");
+    }
+    for (const char* part : repository_parts)
+        make_directory(fd_.get(), part, 0700);
+    sync_directory(fd_.get());
+    content made;
+    made.version = 1;
+    made.read_only = {feature};
+    made.forms = {std::string(form)};
+    // Two processes may make it at the same time: both write the same, and one rename wins.
+    put_record(fd_.get(), fd_.get(), "repository.json", made.text(), durability::full, existing::keep);
+}
+
+OVERMOUNT_LAZY_BODY void header_record::note_feature() const
+{
+    if (noted_)
+        return;
+    const std::lock_guard guard(mutex_);
+    content header = read(); // another process may have been here
+    if (!contains(header.read_only, feature)) {
+        header.read_only.push_back(feature);
+        put_record(fd_.get(), fd_.get(), "repository.json", header.text(), durability::full, existing::replace);
+    }
+    noted_ = true;
+}
+
+} // namespace overmount::inline OVERMOUNT_ABI::detail
+
+#endif

@@ -1,0 +1,42 @@
+#ifndef OVERMOUNT_REPOSITORY_RECORDS_IMPL_IMAGE_RECORDS_IPP
+#define OVERMOUNT_REPOSITORY_RECORDS_IMPL_IMAGE_RECORDS_IPP
+
+#include <overmount/repository/records/image_records.hpp>
+
+namespace overmount::inline OVERMOUNT_ABI::detail {
+
+OVERMOUNT_LAZY_BODY void image_records::add(record_batch& into, const digest& id, std::string_view config, bool durable) const
+{
+    std::vector<record_batch::file> files{{"config.json", std::string(config)}};
+    if (durable)
+        files.push_back({"durable", ""});
+    into.add_directory(directory_, digest_path(id), files);
+}
+
+OVERMOUNT_LAZY_BODY std::optional<std::string> image_records::find(const digest& id) const
+{
+    return read_file(directory_, digest_path(id) + "/config.json", record_limit);
+}
+
+OVERMOUNT_LAZY_BODY std::vector<digest> image_records::list() const { return listed_digests(directory_); }
+
+OVERMOUNT_LAZY_BODY bool image_records::remove(int staging, const digest& id, durability sync) const
+{
+    return remove_record(staging, directory_, digest_path(id), sync);
+}
+
+OVERMOUNT_LAZY_BODY bool image_records::is_durable(const digest& id) const
+{
+    return exists(directory_, digest_path(id) + "/durable");
+}
+
+OVERMOUNT_LAZY_BODY void image_records::mark_durable(int staging, const digest& id) const
+{
+    make_record_last(directory_, digest_path(id));
+    const unique_fd whole = open_directory(directory_, digest_path(id));
+    put_record(staging, whole.get(), "durable", "", durability::full, existing::keep);
+}
+
+} // namespace overmount::inline OVERMOUNT_ABI::detail
+
+#endif

@@ -1,0 +1,83 @@
+#ifndef OVERMOUNT_REPOSITORY_RECORDS_IMPL_LAYER_RECORDS_IPP
+#define OVERMOUNT_REPOSITORY_RECORDS_IMPL_LAYER_RECORDS_IPP
+
+#include <overmount/oci/detail/json_record.hpp>
+#include <overmount/repository/records/layer_records.hpp>
+#include <overmount/storage/diff_record.hpp>
+#include <overmount/storage/impl/diff_record.ipp>
+
+namespace overmount::inline OVERMOUNT_ABI::detail {
+
+OVERMOUNT_LAZY_BODY void layer_records::add(record_batch& into, const chain_id& chain, const layer_record& record) const
+{
+    json_record content;
+    content.text("diff_id", record.diff.string());
+    if (record.parent)
+        content.text("parent", record.parent->string());
+    else
+        content.null("parent");
+    into.add_directory(directory_, digest_path(chain.value()), {{"layer.json", content.string()}});
+}
+
+OVERMOUNT_LAZY_BODY std::optional<layer_record> layer_records::find(const chain_id& chain) const
+{
+    const std::string name = digest_path(chain.value()) + "/layer.json";
+    const auto text = read_file(directory_, name, record_limit);
+    if (!text)
+        return std::nullopt;
+    std::optional<digest> diff, parent;
+    const auto read = [&] {
+        read_record(*text, json_object({{"diff_id", json_digest(diff).required()},
+                                        {"parent", json_digest(parent).required_or_null()}}));
+    };
+    in_record("layers/" + name, read);
+    layer_record out{diff_id(*diff), std::nullopt};
+    if (parent)
+        out.parent = chain_id(*parent);
+    return out;
+}
+
+OVERMOUNT_LAZY_BODY std::vector<layer_record> layer_records::chain(const chain_id& top) const
+{
+    std::vector<layer_record> out;
+    for (std::optional<chain_id> next = top; next;) {
+        auto found = find(*next);
+        if (!found)
+            throw error(out.empty() ? errc::layer_not_found : errc::parent_not_mounted)
+                .at(stage::repository)
+                .layer(next->string());
+        // A chain ID is the digest of all below it: what has the right one leads to no circle.
+        const chain_id is = found->parent ? chain_id::of(*found->parent, found->diff) : chain_id::of(found->diff);
+        if (is != *next)
+            throw error(errc::corrupt_repository)
+                .at(stage::repository)
+                .layer(next->string())
+                .subject(layer_path(*next) + "/layer.json")
+                .detail("it is the record of " + is.string());
+        next = found->parent;
+        out.push_back(std::move(*found));
+    }
+    return out;
+}
+
+OVERMOUNT_LAZY_BODY std::vector<chain_id> layer_records::list() const
+{
+    std::vector<chain_id> out;
+    for (const digest& id : listed_digests(directory_))
+        out.emplace_back(id);
+    return out;
+}
+
+OVERMOUNT_LAZY_BODY void layer_records::make_last(const chain_id& chain) const
+{
+    make_record_last(directory_, digest_path(chain.value()));
+}
+
+OVERMOUNT_LAZY_BODY bool layer_records::remove(int staging, const chain_id& chain, durability sync) const
+{
+    return remove_record(staging, directory_, digest_path(chain.value()), sync);
+}
+
+} // namespace overmount::inline OVERMOUNT_ABI::detail
+
+#endif

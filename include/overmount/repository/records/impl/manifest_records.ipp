@@ -1,0 +1,32 @@
+#ifndef OVERMOUNT_REPOSITORY_RECORDS_IMPL_MANIFEST_RECORDS_IPP
+#define OVERMOUNT_REPOSITORY_RECORDS_IMPL_MANIFEST_RECORDS_IPP
+
+#include <overmount/repository/records/manifest_records.hpp>
+
+namespace overmount::inline OVERMOUNT_ABI::detail {
+
+OVERMOUNT_LAZY_BODY void manifest_records::add(record_batch& into, const digest& id, std::string_view manifest) const
+{
+    into.add(directory_, digest_name(id) + ".json", manifest, existing::keep);
+}
+
+OVERMOUNT_LAZY_BODY std::optional<std::string> manifest_records::find(const digest& id) const
+{
+    return read_file(directory_, digest_name(id) + ".json", record_limit);
+}
+
+OVERMOUNT_LAZY_BODY std::vector<digest> manifest_records::list() const { return listed_digest_names(directory_, ".json"); }
+
+OVERMOUNT_LAZY_BODY void manifest_records::make_last(const digest& id) const
+{
+    make_record_last(directory_, digest_name(id) + ".json");
+}
+
+OVERMOUNT_LAZY_BODY bool manifest_records::remove(int staging, const digest& id, durability sync) const
+{
+    return remove_record(staging, directory_, digest_name(id) + ".json", sync);
+}
+
+} // namespace overmount::inline OVERMOUNT_ABI::detail
+
+#endif

@@ -1,0 +1,47 @@
+#ifndef OVERMOUNT_REPOSITORY_RECORDS_IMPL_REPOSITORY_LOCK_IPP
+#define OVERMOUNT_REPOSITORY_RECORDS_IMPL_REPOSITORY_LOCK_IPP
+
+#include <overmount/repository/records/repository_lock.hpp>
+
+#include <fcntl.h>
+
+namespace overmount::inline OVERMOUNT_ABI::detail {
+
+OVERMOUNT_LAZY_BODY repository_lock::repository_lock(int base, lock_kind kind)
+    : fd_(check(::openat(base, "repository.lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600), "open", "repository.lock")),
+      kind_(kind)
+{
+}
+
+OVERMOUNT_LAZY_BODY bool repository_lock::try_take()
+{
+    const short type = kind_ == lock_kind::exclusive ? F_WRLCK : F_RDLCK;
+    if (!in_turnstile_ && !try_lock_bytes(fd_.get(), type, turnstile_byte, 1))
+        return false;
+    in_turnstile_ = true;
+    const bool have = try_lock_bytes(fd_.get(), type, lock_byte, 1);
+    if (kind_ == lock_kind::exclusive && !have)
+        return false; // but it stays in the turnstile
+    if (kind_ == lock_kind::roots && have && !try_lock_bytes(fd_.get(), F_WRLCK, roots_byte, 1)) {
+        release();
+        return false;
+    }
+    if (have || kind_ != lock_kind::exclusive) {
+        in_turnstile_ = false;
+        static_cast<void>(try_lock_bytes(fd_.get(), F_UNLCK, turnstile_byte, 1));
+    }
+    return have;
+}
+
+OVERMOUNT_LAZY_BODY void repository_lock::release() noexcept
+{
+    in_turnstile_ = false;
+    struct flock all{};
+    all.l_type = F_UNLCK;
+    all.l_whence = SEEK_SET;
+    ::fcntl(fd_.get(), F_OFD_SETLK, &all);
+}
+
+} // namespace overmount::inline OVERMOUNT_ABI::detail
+
+#endif

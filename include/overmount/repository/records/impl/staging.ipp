@@ -1,0 +1,52 @@
+#ifndef OVERMOUNT_REPOSITORY_RECORDS_IMPL_STAGING_IPP
+#define OVERMOUNT_REPOSITORY_RECORDS_IMPL_STAGING_IPP
+
+#include <overmount/repository/records/staging.hpp>
+
+#include <fcntl.h>
+#include <unistd.h>
+
+namespace overmount::inline OVERMOUNT_ABI::detail {
+
+OVERMOUNT_LAZY_BODY void staging_directory::sync_file_system() const { check(::syncfs(fd_.get()), "syncfs"); }
+
+OVERMOUNT_LAZY_BODY staging_directory staging_area::make() const
+{
+    std::string name = "work-" + random_id();
+    make_directory(directory_, name, 0700);
+    unique_fd fd = open_directory(directory_, name);
+    auto lock = file_lock::try_exclusive(fd.get(), "lock");
+    if (!lock) // nobody else has the name
+        throw error(errc::corrupt_repository).at(stage::repository).operation("lock").subject("tmp/" + name);
+    return {std::move(name), std::move(fd), std::move(*lock)};
+}
+
+OVERMOUNT_LAZY_BODY void staging_area::remove(staging_directory& mine) const
+{
+    remove_tree(directory_, mine.name(), directory_);
+}
+
+OVERMOUNT_LAZY_BODY void staging_area::set_dead_aside() const
+{
+    for (const std::string& name : list_directory(directory_, ".")) {
+        // Drafts of records are made and renamed while the lock is held shared: what is there now has no owner.
+        bool dead = name.starts_with("record-") || name.starts_with("draft-") || name.starts_with("mount-");
+        if (name.starts_with("work-")) {
+            const unique_fd fd(::openat(directory_, name.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW));
+            dead = fd && file_lock::try_exclusive(fd.get(), "lock");
+        }
+        if (dead)
+            rename_over(directory_, name, directory_, "dead-" + name);
+    }
+}
+
+OVERMOUNT_LAZY_BODY void staging_area::remove_trash() const
+{
+    for (const std::string& name : list_directory(directory_, "."))
+        if (name.starts_with("dead-") || name.starts_with("trash-") || name.starts_with("erased-"))
+            remove_tree(directory_, name, directory_);
+}
+
+} // namespace overmount::inline OVERMOUNT_ABI::detail
+
+#endif

@@ -1,0 +1,87 @@
+#ifndef OVERMOUNT_REPOSITORY_RECORDS_IMPORT_RECORDS_HPP
+#define OVERMOUNT_REPOSITORY_RECORDS_IMPORT_RECORDS_HPP
+
+#include <overmount/repository/records/image_records.hpp>
+#include <overmount/repository/records/tag_records.hpp>
+
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace overmount::inline OVERMOUNT_ABI::detail {
+
+// What an import shows by one rename: its images and tags, which others read as if they were in their places.
+class import_record
+{
+public:
+    struct image
+    {
+        digest id;
+        std::string config;
+        bool durable; // all that it leads to lasts
+    };
+    std::vector<image> images;
+    std::vector<tag_record> tags;
+
+    OVERMOUNT_LAZY [[nodiscard]] std::string text() const;
+    OVERMOUNT_LAZY [[nodiscard]] static import_record parse(std::string_view text);
+};
+
+// `imports/<id>.json`: the commit points of imports, each until its images and tags are in their places. Who holds the lock
+// of the roots commits and applies; what else is there was left by somebody who died.
+class import_records
+{
+public:
+    // \param directory -1 where there is none yet
+    import_records(int directory, int staging, image_records images, tag_records tags) noexcept
+        : directory_(directory), staging_(staging), images_(images), tags_(tags)
+    {
+    }
+
+    [[nodiscard]] int directory() const noexcept { return directory_; }
+    // A name for a record of its own.
+    OVERMOUNT_LAZY [[nodiscard]] static std::string new_name() { return random_id() + ".json"; }
+
+    // Those that are not applied yet, by their names.
+    OVERMOUNT_LAZY [[nodiscard]] std::vector<std::pair<std::string, import_record>> pending() const;
+
+    // Puts all of them into their places, and removes them. The caller holds the lock of the roots.
+    OVERMOUNT_LAZY void apply_all(durability sync) const;
+    // The record `name` was shown: others see from now on that something changed. The caller holds the lock of the roots,
+    // and has put nothing into its place yet.
+    OVERMOUNT_LAZY void announce(const std::string& name) const;
+    // All of it is in its place, and lasts where it should.
+    OVERMOUNT_LAZY void remove(const std::string& name) const;
+
+    // What `read(pending)` gives, as at one moment: it is called again where an import was committed meanwhile.
+    template <class Read>
+    [[nodiscard]] auto consistently(const Read& read) const
+    {
+        for (;;) {
+            const unique_fd before = last();
+            const auto records = pending();
+            auto out = read(records);
+            if (is_last(before) && records.size() == pending_count())
+                return out;
+        }
+    }
+
+private:
+    // The file that the last commit left; while it is open, no other has its inode.
+    OVERMOUNT_LAZY [[nodiscard]] unique_fd last() const;
+    OVERMOUNT_LAZY [[nodiscard]] bool is_last(const unique_fd& file) const;
+    OVERMOUNT_LAZY [[nodiscard]] std::size_t pending_count() const;
+
+    int directory_, staging_;
+    image_records images_;
+    tag_records tags_;
+};
+
+} // namespace overmount::inline OVERMOUNT_ABI::detail
+
+#ifndef OVERMOUNT_SEPARATE_COMPILATION
+#include <overmount/repository/records/impl/import_records.ipp>
+#endif
+
+#endif
