@@ -22,7 +22,9 @@ namespace overmount::inline OVERMOUNT_ABI::detail {
 class patience
 {
 public:
-    explicit patience(std::chrono::steady_clock::duration limit) : end_(std::chrono::steady_clock::now() + limit) {}
+    explicit patience(std::chrono::steady_clock::duration limit)
+        : end_(std::chrono::steady_clock::now() + std::min<std::chrono::steady_clock::duration>(limit, std::chrono::hours(24 * 365)))
+    {}
 
     [[nodiscard]] bool is_over() const { return std::chrono::steady_clock::now() >= end_; }
     [[nodiscard]] std::chrono::steady_clock::duration next() noexcept
@@ -47,6 +49,9 @@ OVERMOUNT_LAZY [[nodiscard]] inline asio::awaitable<void> try_until(worker_pool 
             co_return;
         if (mine.is_over())
             throw error(errc::repository_busy).at(stage::repository).subject(subject);
+        // Asio would throw an error of its own at the next co_await.
+        if ((co_await asio::this_coro::cancellation_state).cancelled() != asio::cancellation_type::none)
+            throw error(asio::error::operation_aborted);
         co_await pause(mine.next());
     }
 }
@@ -75,7 +80,7 @@ asio::awaitable<std::invoke_result_t<Function&, const stop_flag&>> run_locked(st
         if (!all->lock->try_take())
             return false;
         try {
-            if (kind != lock_kind::shared)
+            if (kind == lock_kind::roots)
                 all->owner->records->imports.apply_all(durability::batch); // of those who died
             if constexpr (std::is_void_v<result>)
                 all->work(stop);

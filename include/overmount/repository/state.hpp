@@ -67,20 +67,28 @@ struct repository_state
         return out;
     }
 
-    // Shows a finished diff. One that is not believed, since it was never synced and the machine went down,
-    // gives way; not so the one with which another process has replaced it at this moment. False where another process is at
-    // that, and it is to be tried again.
-    [[nodiscard]] bool publish(typename Storage::writer& writer, const diff_id& id)
+    // What became of a diff that was to be shown.
+    enum class published
     {
-        if (writer.publish(id) || storage.contains(id))
-            return true;
+        ours,
+        there, // another one's
+        later, // another process is replacing it at the moment: it is to be tried again
+    };
+
+    // Shows a finished diff. One that is not believed, since it was never synced and the machine went down,
+    // gives way; not so the one with which another process has replaced it at this moment.
+    [[nodiscard]] published publish(typename Storage::writer& writer, const diff_id& id)
+    {
+        if (writer.publish(id))
+            return published::ours;
+        if (storage.contains(id))
+            return published::there;
         const auto guard = file_lock::try_exclusive(records->base_fd(), "replace.lock");
         if (!guard)
-            return false;
+            return published::later;
         if (!storage.contains(id))
             storage.erase(id);
-        static_cast<void>(writer.publish(id)); // if another one was faster, that is as good
-        return true;
+        return writer.publish(id) ? published::ours : published::there;
     }
 
     // Before anything is shown that relies on published diffs: their renames are made to last, whoever made them.

@@ -26,8 +26,18 @@ public:
     [[nodiscard]] const storage_place& place() const noexcept { return place_; }
     [[nodiscard]] const std::string& boot() const noexcept { return boot_; }
 
-    // A diff of an earlier boot that was never synced does not count: a power cut may have emptied its files.
-    OVERMOUNT_LAZY [[nodiscard]] bool contains(const diff_id& id) const { return find(id).has_value(); }
+    // A diff of an earlier boot that was never synced does not count: a power cut may have emptied its files. Nor does one whose
+    // record is damaged.
+    OVERMOUNT_LAZY [[nodiscard]] bool contains(const diff_id& id) const
+    {
+        try {
+            return find(id).has_value();
+        } catch (const error& failure) {
+            if (failure.code() != errc::corrupt_repository)
+                throw;
+            return false;
+        }
+    }
 
     OVERMOUNT_LAZY [[nodiscard]] diff_record record(const diff_id& id) const
     {
@@ -51,14 +61,14 @@ public:
 
     // See `storage_policy`. Each file by itself, by a descriptor of its own: an error of write-back may have been reported to
     // whoever synced the file system meanwhile, but not to a file that nobody has synced.
-    OVERMOUNT_LAZY void make_durable(const diff_id& id, const std::function<void()>& poll) const
+    OVERMOUNT_LAZY void make_durable(const diff_id& id, int staging, const std::function<void()>& poll) const
     {
         diff_record noted = record(id);
         if (noted.sync == durability::none) {
             const unique_fd directory = open_directory(place_.diffs(), directory_of(id));
             sync_tree(directory.get(), poll);
             noted.sync = durability::batch;
-            put_record(place_.staging(), directory.get(), "diff.json", noted.to_json(), durability::batch, existing::replace);
+            put_record(staging, directory.get(), "diff.json", noted.to_json(), durability::batch, existing::replace);
         }
         sync_parents(place_.diffs(), std::string(to_string(id.value().algorithm())));
     }
@@ -106,7 +116,7 @@ private:
         const auto text = read_file(place_.diffs(), directory_of(id) + "/diff.json", 1ull << 30);
         if (!text)
             return std::nullopt;
-        auto found = diff_record::parse(*text);
+        auto found = in_record("diffs/" + directory_of(id) + "/diff.json", [&text] { return diff_record::parse(*text); });
         if (found.sync == durability::none && found.boot != boot_)
             return std::nullopt;
         return found;

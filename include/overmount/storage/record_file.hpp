@@ -42,7 +42,7 @@ auto in_record(const std::string& path, const Read& read)
 // What is done with a record that is there already.
 enum class existing
 {
-    keep, // it says the same
+    keep, // where it says the same; a power cut may have emptied it
     replace,
 };
 
@@ -66,8 +66,9 @@ public:
     {
         std::string name, content;
     };
-    // A directory that holds these files, and is shown whole. One that is there is kept.
-    OVERMOUNT_LAZY void add_directory(int directory, const std::string& name, const std::vector<file>& files);
+    // A directory that holds these files, and is shown whole. One that is there is kept, and files of it that say something else
+    // are replaced. Whether a draft was written.
+    OVERMOUNT_LAZY bool add_directory(int directory, const std::string& name, const std::vector<file>& files);
 
     // Of the drafts, each by itself. The caller may sync the file system instead, by a descriptor that he opened before they
     // were written.

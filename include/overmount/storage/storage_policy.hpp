@@ -113,20 +113,20 @@ concept spreading_writer =
 /// - A diff that a power cut may have damaged is not contained, though `publish` may find it there.
 /// - `contains`, `record` and `create` may be called from any thread at the same time.
 /// - `make_durable` makes a diff last that was published without being synced: its bytes first, then the note in its record
-///   that they are, then its name; of one that is noted, the name alone. Each is checked. `poll` is called between files;
-///   what it throws ends the work.
+///   that they are, then its name; of one that is noted, the name alone. Each is checked. `staging` is a directory for what it
+///   makes; `poll` is called between files, and what it throws ends the work.
 /// - `erase` of a diff that is not there does nothing; an erased diff is gone at once.
 /// - `form()` is always the same, and is the `form` of all records.
 template <class Storage>
 concept storage_policy =
     std::constructible_from<Storage, storage_place> && diff_writer<typename Storage::writer> &&
     requires(Storage& storage, const Storage& constant, const diff_id& id, const write_context& context,
-             const std::function<void()>& poll) {
+             int staging, const std::function<void()>& poll) {
         { storage.create(context) } -> std::same_as<typename Storage::writer>;
         { constant.contains(id) } -> std::same_as<bool>;
         { constant.record(id) } -> std::same_as<diff_record>; // throws errc::layer_not_found unless `contains`
         storage.erase(id);
-        storage.make_durable(id, poll); // throws errc::layer_not_found unless `contains`
+        storage.make_durable(id, staging, poll); // throws errc::layer_not_found unless `contains`
         { Storage::form() } -> std::convertible_to<std::string_view>; // noted in repository.json
     };
 

@@ -33,11 +33,8 @@ basic_repository<Storage, Mount>::open_at(std::filesystem::path base, repository
     };
     auto opened = co_await detail::run_on(pool, std::move(work));
     // What somebody who died has committed is put into its place.
-    auto look = [opened](const detail::stop_flag&) { return !opened->records->imports.pending().empty(); };
-    if (!opened->records->read_only() && co_await detail::run_on(pool, std::move(look))) {
-        auto nothing_else = [](const detail::stop_flag&) {};
-        co_await detail::run_locked(opened, detail::lock_kind::roots, std::move(nothing_else));
-    }
+    auto apply = [opened](const detail::stop_flag&) { opened->records->apply_abandoned(); };
+    co_await detail::run_on(pool, std::move(apply));
     co_return basic_repository(std::move(opened));
 }
 
@@ -146,26 +143,34 @@ asio::awaitable<basic_image<Storage, Mount>>
 basic_repository<Storage, Mount>::squash_image(std::shared_ptr<state> owner, image from, import_options options)
     requires packable_storage<Storage>
 {
+    auto names = detail::full_names(options.tags());
     auto run = detail::new_shared<create_run>(owner, std::nullopt);
+    auto made = detail::new_shared<std::optional<image_config>>();
+    auto tell = [owner, made, names, config = from.config()](detail::publication<Storage>& end, const diff_id& diff) {
+        history_entry step;
+        step.created = config.created();
+        step.created_by = "overmount squash";
+        step.comment = std::to_string(config.diff_ids().size()) + " layers as one";
+        image_config_edit edit(config);
+        edit.replace_layers({diff}, {step});
+        made->emplace(edit.build(owner->bounds));
+        end.add_image(found_image{**made, {}}, names, false);
+    };
+    run->when_made(std::move(tell));
     auto open = [owner, top = top_of(from)] {
         auto view = detail::load_view(*owner, top, detail::stop_flag());
         return detail::asset_input(detail::new_shared<detail::flat_tar<Storage>>(owner, std::move(view)));
     };
     auto work = create_run::from_input(run, std::move(open));
-    const chain_id made = co_await finish_layer(std::move(run), std::move(work));
-    history_entry step;
-    step.created = from.config().created();
-    step.created_by = "overmount squash";
-    step.comment = std::to_string(from.config().diff_ids().size()) + " layers as one";
-    image_config_edit edit(from.config());
-    edit.replace_layers({owner->records->layers.chain(made).front().diff}, {step});
-    co_return co_await compose(owner, edit.build(owner->bounds), made, std::move(options));
+    static_cast<void>(co_await finish_layer(std::move(run), std::move(work)));
+    co_return image(std::move(owner), std::move(**made));
 }
 
 template <storage_policy Storage, optional_mount_policy Mount>
 asio::awaitable<std::vector<basic_image<Storage, Mount>>>
 basic_repository<Storage, Mount>::import_all(std::shared_ptr<state> owner, detail::any_importer source, import_options options)
 {
+    static_cast<void>(detail::full_names(options.tags())); // before anything is read
     import_context context(owner->pool, owner->bounds, options.wanted());
     auto found = co_await source.discover(std::move(context));
     co_return co_await finish_import(std::move(owner), std::move(found), std::move(options));
@@ -175,6 +180,7 @@ template <storage_policy Storage, optional_mount_policy Mount>
 asio::awaitable<basic_image<Storage, Mount>>
 basic_repository<Storage, Mount>::import_one(std::shared_ptr<state> owner, detail::any_importer source, import_options options)
 {
+    static_cast<void>(detail::full_names(options.tags())); // before anything is read
     import_context context(owner->pool, owner->bounds, options.wanted());
     auto found = co_await source.discover(std::move(context));
     if (found.size() != 1)
@@ -213,6 +219,8 @@ asio::awaitable<void> basic_repository<Storage, Mount>::remove_one(std::shared_p
         for (const mount_record& record : detail::mount_table(owner->records).list())
             if (record.image == id && (record.writable || detail::mount_table::alive(record, now)))
                 throw error(errc::image_in_use).at(stage::repository).subject(record.target).detail("unmount it first");
+        if (owner->sync != durability::none)
+            records.imports.make_removals_last(); // or one of them may bring it back
         // Tags first: none of them leads nowhere.
         for (const tag_record& tag : records.tags())
             if (tag.image == id)
@@ -221,7 +229,7 @@ asio::awaitable<void> basic_repository<Storage, Mount>::remove_one(std::shared_p
     };
     co_await detail::run_locked(owner, detail::lock_kind::roots, std::move(work));
     auto sweep = [owner](const detail::stop_flag&) { owner->records->sweep(); };
-    co_await detail::run_on(owner->pool, std::move(sweep));
+    co_await detail::run_on(owner->pool, std::move(sweep), detail::when_cancelled::go_on);
 }
 
 template <storage_policy Storage, optional_mount_policy Mount>
@@ -264,12 +272,14 @@ asio::awaitable<void> basic_repository<Storage, Mount>::untag(std::shared_ptr<st
     const std::string full = reference::parse(name).with_default_tag().string();
     auto work = [owner, full](const detail::stop_flag&) {
         const detail::store& records = *owner->records;
+        if (owner->sync != durability::none)
+            records.imports.make_removals_last(); // or one of them may bring it back
         if (!records.tag_files.remove(records.staging.fd(), full, owner->sync))
             throw error(errc::tag_does_not_exist).at(stage::repository).subject(full);
     };
     co_await detail::run_locked(owner, detail::lock_kind::roots, std::move(work));
     auto sweep = [owner](const detail::stop_flag&) { owner->records->sweep(); };
-    co_await detail::run_on(owner->pool, std::move(sweep));
+    co_await detail::run_on(owner->pool, std::move(sweep), detail::when_cancelled::go_on);
 }
 
 template <storage_policy Storage, optional_mount_policy Mount>

@@ -50,6 +50,8 @@ public:
         co_await run_locked(self->repository_, lock_kind::shared, std::move(lease));
         auto draft = [self](const stop_flag&) {
             self->end_->add_image(*self->made_, self->names_, false);
+            if (self->is_there_)
+                self->end_->check_first([self = self.get()] { self->check_there(); });
             self->end_->write();
         };
         co_await run_on(self->repository_->pool, std::move(draft));
@@ -79,11 +81,17 @@ private:
             if (!repository_->storage.contains(layer))
                 throw error(errc::layer_not_found).at(stage::repository).layer(layer.string());
         made_.emplace(found_image{with_layers(config_, layers, repository_->bounds), {}});
-        if (is_there_ && !repository_->records->image(config_.id()))
-            throw error(errc::image_not_found).at(stage::repository).subject(config_.id().string());
+        if (is_there_)
+            check_there();
         lease_content content;
         publication<Storage>::lease_image(content, *made_);
         scope_->open(content);
+    }
+
+    void check_there() const
+    {
+        if (!repository_->records->image(config_.id()))
+            throw error(errc::image_not_found).at(stage::repository).subject(config_.id().string());
     }
 
     std::shared_ptr<state> repository_;

@@ -126,7 +126,7 @@ private:
         publication<Storage>::lease_chain(more, diffs_);
         scope_->lease().add(more);
         if (!repository_->storage.contains(diff)) // who wants the same diff from now on waits for this one
-            finished_->add(diff, std::move(work_->writer), std::move(*work_->record), repository_->records->claims.try_take(diff));
+            finished_->add(diff, std::move(work_->writer), std::move(*work_->record), repository_->records->claims.try_share(diff));
     }
 
     void draft()

@@ -4,8 +4,10 @@
 #include <overmount/exporter/any_exporter.hpp>
 #include <overmount/oci/manifest.hpp>
 #include <overmount/oci/reference.hpp>
+#include <overmount/posix/scratch_directory.hpp>
 #include <overmount/repository/locked.hpp>
 #include <overmount/repository/operations/asset_read.hpp>
+#include <overmount/repository/operations/work_scope.hpp>
 #include <overmount/repository/state.hpp>
 #include <overmount/runtime/new_shared.hpp>
 
@@ -108,11 +110,11 @@ public:
     static asio::awaitable<void> run(pointer self, any_exporter target)
     {
         auto offer = [self](const stop_flag&) { return self->offer(); };
-        std::vector<offered_image> images;
-        if (self->repository_->records->read_only()) // nobody collects there
-            images = co_await run_on(self->repository_->pool, std::move(offer));
-        else
-            images = co_await run_locked(self->repository_, lock_kind::shared, std::move(offer));
+        auto images = co_await run_on(self->repository_->pool, std::move(offer));
+        if (!self->repository_->records->read_only()) { // nobody collects there
+            auto lease = [self](const stop_flag&) { self->lease(); };
+            co_await run_locked(self->repository_, lock_kind::shared, std::move(lease));
+        }
         export_context context(self->repository_->pool, self->options_.encoding().value_or(layer_encoding()),
                                self->repository_->sync, self->scratch_);
         co_await target.write(std::move(images), std::move(context));
@@ -121,17 +123,38 @@ public:
     // On a worker.
     void clean()
     {
-        lease_.reset();
+        scope_->clean();
+        elsewhere_.reset();
     }
 
 private:
+    // Under the lock: what was found a moment ago, and is there still, stays.
+    void lease()
+    {
+        for (const diff_id& diff : diffs_)
+            if (!repository_->storage.contains(diff))
+                throw error(errc::layer_not_found).at(stage::storage).layer(diff.string());
+        lease_content content;
+        for (const diff_id& diff : diffs_)
+            content.diff(diff);
+        for (const digest& blob : blobs_) {
+            if (!repository_->records->blobs.open(blob))
+                throw error(errc::missing_blob).at(stage::storage).subject(blob.string());
+            content.blob(blob);
+        }
+        scope_->open(content);
+        *scratch_ = open_directory(scope_->staging(), ".");
+    }
+
     std::vector<offered_image> offer()
     {
         const store& records = *repository_->records;
-        scratch_ = new_shared<unique_fd>(open_directory(records.staging.fd(), "."));
+        if (records.read_only()) {
+            elsewhere_ = new_shared<scratch_directory>();
+            *scratch_ = open_directory(elsewhere_->directory(), ".");
+        }
         const std::vector<tag_record> tags = records.tags();
         std::vector<offered_image> out;
-        lease_content content;
         for (const auto& config : images_) {
             if (std::any_of(out.begin(), out.end(), [&](const auto& one) { return one.config.id() == config->id(); }))
                 continue;
@@ -141,7 +164,7 @@ private:
                     throw error(errc::layer_not_found).at(stage::storage).layer(diff.string());
                 auto open = [owner = repository_, diff] { return std::make_unique<stored_tar<layer_reader, Storage>>(owner, diff); };
                 image.layers.push_back({diff, repository_->storage.record(diff).bytes, std::move(open)});
-                content.diff(diff);
+                diffs_.push_back(diff);
             }
             for (const auto& [id, name] : options_.names())
                 if (id == config->id())
@@ -154,19 +177,20 @@ private:
                 image.kept = find_kept(image, tags);
             out.push_back(std::move(image));
         }
-        if (!records.read_only())
-            lease_.emplace(records.leases.take(content));
         return out;
     }
 
     [[nodiscard]] std::optional<kept_manifest> find_kept(const offered_image& image,
-                                                         const std::vector<tag_record>& tags) const
+                                                         const std::vector<tag_record>& tags)
     {
         const store& records = *repository_->records;
         for (const digest& id : manifests_to_try(image.config.id(), image.names, tags, records.manifests.list()))
             if (auto text = records.manifests.find(id); text && digest::of(*text, id.algorithm()) == id)
-                if (auto kept = read_kept(image, id, std::move(*text)))
+                if (auto kept = read_kept(image, id, std::move(*text))) {
+                    for (const kept_blob& blob : kept->blobs)
+                        blobs_.push_back(blob.id);
                     return kept;
+                }
         return std::nullopt;
     }
 
@@ -195,8 +219,11 @@ private:
     std::shared_ptr<state> repository_;
     std::vector<std::shared_ptr<const image_config>> images_;
     export_options options_;
-    std::shared_ptr<const unique_fd> scratch_;
-    std::optional<held_lease> lease_;
+    std::vector<diff_id> diffs_; // that the images have
+    std::vector<digest> blobs_;  // that go out as they came
+    std::shared_ptr<unique_fd> scratch_ = new_shared<unique_fd>();
+    std::shared_ptr<work_scope> scope_ = new_shared<work_scope>(repository_->records);
+    std::shared_ptr<scratch_directory> elsewhere_; // of a repository that can only be read
 };
 
 } // namespace overmount::inline OVERMOUNT_ABI::detail

@@ -32,7 +32,7 @@ public:
     {}
 
     // From any thread.
-    void add(const diff_id& id, typename Storage::writer writer, diff_record record, std::optional<claim> held)
+    void add(const diff_id& id, typename Storage::writer writer, diff_record record, std::shared_ptr<claim> held)
     {
         const std::lock_guard guard(mutex_);
         waiting_.push_back({id, std::move(writer), std::move(record), std::move(held)});
@@ -42,13 +42,13 @@ public:
     void synced() noexcept { synced_ = true; }
     [[nodiscard]] bool any() const noexcept { return !waiting_.empty(); }
 
-    // Tells whoever waits for one of them that the work goes on. From any thread, but not while they are published.
-    void beat() const
+    // Adds the claims that are held still. From any thread.
+    void list_claims(std::vector<std::shared_ptr<claim>>& into) const
     {
         const std::lock_guard guard(mutex_);
         for (const finished& one : waiting_)
             if (one.held)
-                one.held->beat();
+                into.push_back(one.held);
     }
 
     // The records of what was published.
@@ -93,7 +93,7 @@ private:
         diff_id id;
         typename Storage::writer writer;
         diff_record record;
-        std::optional<claim> held;
+        std::shared_ptr<claim> held;
     };
 
     void sync() const
@@ -125,14 +125,16 @@ private:
     // Where another process is replacing a diff at the moment, this one comes later.
     void publish_one(finished& one)
     {
-        const bool published = repository_->publish(one.writer, one.id);
+        const auto end = repository_->publish(one.writer, one.id);
         const std::lock_guard guard(mutex_);
-        if (!published) {
+        if (end == repository_state<Storage>::published::later) {
             later_.push_back(&one);
             return;
         }
         one.held.reset(); // who waits for it finds the diff
-        published_.emplace(one.id, std::move(one.record));
+        // Another one's may have been written with another durability.
+        if (end == repository_state<Storage>::published::ours)
+            published_.emplace(one.id, std::move(one.record));
     }
     // Whether none is left.
     bool publish_later()

@@ -84,7 +84,7 @@ private:
         std::int64_t claim_seen = 0; // of the other one who has it
         std::chrono::steady_clock::time_point claim_since{};
         bool alone = false;                // the other one stands still
-        std::optional<claim> held; // ours
+        std::shared_ptr<claim> held; // ours
     };
     using work = layer_work<typename Storage::writer>;
     // The blob of a layer; a diff may come in several.
@@ -139,11 +139,16 @@ private:
     // Every second, on a worker.
     void beat()
     {
-        finished_->beat();
-        const std::lock_guard guard(mutex_);
-        for (const job& j : todo_)
-            if (j.held)
-                j.held->beat();
+        std::vector<std::shared_ptr<claim>> held;
+        finished_->list_claims(held);
+        {
+            const std::lock_guard guard(mutex_);
+            for (const job& j : todo_)
+                if (j.held)
+                    held.push_back(j.held);
+        }
+        for (const auto& one : held)
+            one->beat();
     }
 
     // An image may have more layers than a process may have open files.
@@ -314,9 +319,9 @@ private:
     bool may_begin(job& j)
     {
         constexpr auto patience = std::chrono::seconds(20);
-        if (auto got = repository_->records->claims.try_take(j.layer->diff)) {
+        if (auto got = repository_->records->claims.try_share(j.layer->diff)) {
             const std::lock_guard guard(mutex_);
-            j.held.emplace(std::move(*got));
+            j.held = std::move(got);
             return true;
         }
         if (j.alone)
@@ -347,14 +352,10 @@ private:
         return out;
     }
 
-    [[nodiscard]] std::optional<claim> take_claim(job& j)
+    [[nodiscard]] std::shared_ptr<claim> take_claim(job& j)
     {
         const std::lock_guard guard(mutex_);
-        std::optional<claim> out;
-        if (j.held)
-            out.emplace(std::move(*j.held));
-        j.held.reset();
-        return out;
+        return std::exchange(j.held, nullptr);
     }
 
     // What is there by now is done, whoever unpacked it.

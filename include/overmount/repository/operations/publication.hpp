@@ -8,6 +8,7 @@
 #include <overmount/repository/state.hpp>
 #include <overmount/runtime/task_group.hpp>
 
+#include <algorithm>
 #include <ctime>
 #include <memory>
 #include <optional>
@@ -88,8 +89,7 @@ public:
     {
         begin();
         const digest& id = image.config.id();
-        const bool complete = repository_->records->image_files.is_durable(id);
-        add_chain(image.config.diff_ids(), complete);
+        add_chain(image.config.diff_ids(), is_durable(image.config));
         const auto put = [this](const std::optional<std::string>& text) -> std::optional<digest> {
             if (!text)
                 return std::nullopt;
@@ -137,7 +137,8 @@ public:
         name_ = import_records::new_name();
         commit_->add(records.imports.directory(), name_, root_.text(), existing::keep);
         for (const import_record::image& one : root_.images)
-            records.image_files.add(*places_, one.id, one.config, one.durable);
+            if (records.image_files.add(*places_, one.id, one.config, one.durable))
+                drafted_.insert(one.id);
         for (const tag_record& tag : root_.tags)
             records.tag_files.add(*places_, tag);
     }
@@ -199,8 +200,8 @@ private:
         if (repository_->sync != durability::none) {
             for (const diff_id& diff : relied_on_)
                 if (!known.contains(diff) && repository_->storage.record(diff).sync == durability::none)
-                    repository_->storage.make_durable(diff, [&stop] { stop.throw_if_stopped(); });
-            if (!relied_on_.empty())
+                    repository_->storage.make_durable(diff, scope_->staging(), [&stop] { stop.throw_if_stopped(); });
+            if (!relied_on_.empty() || !known.empty())
                 repository_->sync_published();
         }
         first_->show();
@@ -232,14 +233,44 @@ private:
         if (!commit_)
             return;
         const store& records = *repository_->records;
-        commit_->show();
-        records.imports.announce(name_);
+        try {
+            commit_->show();
+        } catch (const error&) {
+            records.imports.remove(name_); // nobody has relied on it: the lock is held
+            throw;
+        }
+        try {
+            apply();
+        } catch (const error&) {
+            // It is committed: everybody reads it, and who takes the lock next tries again.
+        }
+    }
+
+    void apply()
+    {
+        const store& records = *repository_->records;
+        records.imports.announce();
+        // An image that was there when the drafts were written may have been removed since.
+        record_batch late(scope_->staging(), repository_->sync);
+        for (const import_record::image& one : root_.images)
+            if (!drafted_.contains(one.id))
+                records.image_files.add(late, one.id, one.config, one.durable);
+        late.sync_drafts();
+        late.show();
         places_->show();
-        if (repository_->sync != durability::none)
-            for (const import_record::image& one : root_.images)
-                if (!records.image_files.is_durable(one.id)) // it was there before, and nobody knew
-                    records.image_files.mark_durable(records.staging.fd(), one.id);
         records.imports.remove(name_);
+    }
+
+    // Whether the image is there with a mark that all it leads to lasts, and that is so still: a diff that was lost may have been
+    // brought again without.
+    [[nodiscard]] bool is_durable(const image_config& config) const
+    {
+        if (!repository_->records->image_files.is_durable(config.id()))
+            return false;
+        const auto lasts = [this](const diff_id& diff) {
+            return repository_->storage.contains(diff) && repository_->storage.record(diff).sync != durability::none;
+        };
+        return std::all_of(config.diff_ids().begin(), config.diff_ids().end(), lasts);
     }
 
     std::shared_ptr<state> repository_;
@@ -247,6 +278,7 @@ private:
     std::size_t count_ = 0; // of layers
     std::set<diff_id> relied_on_;
     std::set<chain_id> added_;
+    std::set<digest> drafted_; // images that were not there
     std::vector<top> tops_;
     std::vector<std::unique_ptr<found_correction>> corrections_;
     import_record root_;

@@ -298,7 +298,7 @@ private:
             blob->finish(repository_->sync);
         for (const auto& [diff, layer] : wanted_) {
             candidate& found = candidates_.find(diff)->second;
-            finished_->add(diff, std::move(found.writer), std::move(found.record), repository_->records->claims.try_take(diff));
+            finished_->add(diff, std::move(found.writer), std::move(found.record), repository_->records->claims.try_share(diff));
         }
         if (repository_->sync == durability::batch) {
             scope_->sync_file_system();

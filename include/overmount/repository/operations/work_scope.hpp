@@ -38,13 +38,13 @@ public:
             return lease_.reset();
         auto mine = std::move(*directory_);
         directory_.reset();
-        records_->staging.remove(mine);
-        lease_.reset();
         try {
-            records_->sweep();
+            records_->staging.remove(mine);
         } catch (const error&) {
-            // It is not this operation's, which has done what it was asked for: a collection says what cannot be removed.
+            // What was asked for is done, or has failed for another reason: the directory is swept when its lock can be had.
         }
+        lease_.reset();
+        records_->sweep();
     }
 
 private:

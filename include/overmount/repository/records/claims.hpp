@@ -5,6 +5,7 @@
 #include <overmount/posix/fs.hpp>
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <utility>
@@ -42,6 +43,8 @@ public:
 
     // Nothing when another holds it.
     OVERMOUNT_LAZY [[nodiscard]] std::optional<claim> try_take(const diff_id& id) const;
+    // The same, to be shared with who beats it.
+    OVERMOUNT_LAZY [[nodiscard]] std::shared_ptr<claim> try_share(const diff_id& id) const;
     // When the holder last made progress; nanoseconds since 1970, 0 when there is no claim.
     OVERMOUNT_LAZY [[nodiscard]] std::int64_t last_beat(const diff_id& id) const;
     // Removes the files that dead owners left.

@@ -4,6 +4,7 @@
 #include <overmount/repository/records/image_records.hpp>
 #include <overmount/repository/records/tag_records.hpp>
 
+#include <functional>
 #include <optional>
 #include <string>
 #include <utility>
@@ -24,6 +25,7 @@ public:
     std::vector<image> images;
     std::vector<tag_record> tags;
 
+    // Throws `json_limit_exceeded` for more than a record may have.
     OVERMOUNT_LAZY [[nodiscard]] std::string text() const;
     OVERMOUNT_LAZY [[nodiscard]] static import_record parse(std::string_view text);
 };
@@ -43,16 +45,21 @@ public:
     // A name for a record of its own.
     OVERMOUNT_LAZY [[nodiscard]] static std::string new_name() { return random_id() + ".json"; }
 
-    // Those that are not applied yet, by their names.
-    OVERMOUNT_LAZY [[nodiscard]] std::vector<std::pair<std::string, import_record>> pending() const;
+    // Those that are not applied yet, by their names. One that cannot be read is told to `damaged`, and hides no other.
+    OVERMOUNT_LAZY [[nodiscard]] std::vector<std::pair<std::string, import_record>>
+    pending(const std::function<void(const error&)>& damaged = {}) const;
+
+    OVERMOUNT_LAZY [[nodiscard]] std::vector<std::string> pending_names() const; // sorted
 
     // Puts all of them into their places, and removes them. The caller holds the lock of the roots.
     OVERMOUNT_LAZY void apply_all(durability sync) const;
-    // The record `name` was shown: others see from now on that something changed. The caller holds the lock of the roots,
-    // and has put nothing into its place yet.
-    OVERMOUNT_LAZY void announce(const std::string& name) const;
+    // A record was shown: others see from now on that something changed. The caller holds the lock of the roots, and has put
+    // nothing into its place yet.
+    OVERMOUNT_LAZY void announce() const;
     // All of it is in its place, and lasts where it should.
     OVERMOUNT_LAZY void remove(const std::string& name) const;
+    // Makes the removal of records last: what they brought is going to be removed.
+    OVERMOUNT_LAZY void make_removals_last() const;
 
     // What `read(pending)` gives, as at one moment: it is called again where an import was committed meanwhile.
     template <class Read>
@@ -60,18 +67,18 @@ public:
     {
         for (;;) {
             const unique_fd before = last();
+            const auto names = pending_names();
             const auto records = pending();
             auto out = read(records);
-            if (is_last(before) && records.size() == pending_count())
+            if (is_last(before) && pending_names() == names)
                 return out;
         }
     }
 
 private:
-    // The file that the last commit left; while it is open, no other has its inode.
+    // The file `last`, which each commit replaces; while it is open, no other has its inode.
     OVERMOUNT_LAZY [[nodiscard]] unique_fd last() const;
     OVERMOUNT_LAZY [[nodiscard]] bool is_last(const unique_fd& file) const;
-    OVERMOUNT_LAZY [[nodiscard]] std::size_t pending_count() const;
 
     int directory_, staging_;
     image_records images_;

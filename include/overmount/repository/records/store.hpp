@@ -59,10 +59,12 @@ public:
     // Makes the renames of diffs to their places last: syncs `diffs` and the directories in it.
     OVERMOUNT_LAZY void sync_diffs() const;
 
+    // Puts what somebody who died has committed into its place, if nobody is in the way; others read it all the same.
+    OVERMOUNT_LAZY void apply_abandoned() const noexcept;
     // Moves aside what dead owners left; the caller holds the lock exclusively.
     OVERMOUNT_LAZY void set_dead_aside() const;
     // Removes what dead owners left: what of it has to be set aside first only where nobody has the lock at the moment.
-    OVERMOUNT_LAZY void sweep() const;
+    OVERMOUNT_LAZY void sweep() const noexcept;
 
 private:
     header_record header_;

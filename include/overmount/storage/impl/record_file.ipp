@@ -28,7 +28,8 @@ OVERMOUNT_LAZY inline void sync_record(int directory, const std::string& name)
     if (S_ISDIR(status.st_mode))
         for (const std::string& file : list_directory(fd.get(), ".")) {
             struct stat inner;
-            if (::fstatat(fd.get(), file.c_str(), &inner, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(inner.st_mode))
+            check(::fstatat(fd.get(), file.c_str(), &inner, AT_SYMLINK_NOFOLLOW), "stat", file);
+            if (S_ISREG(inner.st_mode))
                 sync_file(fd.get(), file);
         }
     check(::fsync(fd.get()), "fsync", name);
@@ -43,8 +44,8 @@ OVERMOUNT_LAZY inline std::string parent_of(const std::string& name)
 
 OVERMOUNT_LAZY_BODY void sync_parents(int directory, const std::string& parent)
 {
-    if (parent != ".")
-        sync_directory(open_directory(directory, parent).get());
+    for (std::string above = parent; above != "."; above = parent_of(above))
+        sync_directory(open_directory(directory, above).get());
     sync_directory(directory);
 }
 
@@ -77,24 +78,31 @@ OVERMOUNT_LAZY_BODY record_batch::draft& record_batch::begin(int directory, cons
 OVERMOUNT_LAZY_BODY void record_batch::add(int directory, const std::string& name, std::string_view content, existing what)
 {
     make_parent(directory, name);
-    if (what == existing::keep && exists(directory, name)) {
-        there_.push_back({directory, name, "", what, false});
-        return;
+    if (what == existing::keep) {
+        const auto there = read_file(directory, name, ~std::uint64_t{0} >> 1);
+        if (there == content) {
+            there_.push_back({directory, name, "", what, false});
+            return;
+        }
+        if (there)
+            what = existing::replace;
     }
     write_file(staging_, begin(directory, name, what, false).here, content);
 }
 
-OVERMOUNT_LAZY_BODY void record_batch::add_directory(int directory, const std::string& name, const std::vector<file>& files)
+OVERMOUNT_LAZY_BODY bool record_batch::add_directory(int directory, const std::string& name, const std::vector<file>& files)
 {
     make_parent(directory, name);
     if (exists(directory, name)) {
-        there_.push_back({directory, name, "", existing::keep, true});
-        return;
+        for (const file& one : files)
+            add(directory, name + "/" + one.name, one.content, existing::keep);
+        return false;
     }
     const std::string& here = begin(directory, name, existing::keep, true).here;
     make_directory(staging_, here, 0700);
     for (const file& one : files)
         write_file(staging_, here + "/" + one.name, one.content);
+    return true;
 }
 
 OVERMOUNT_LAZY_BODY void record_batch::sync_drafts() const

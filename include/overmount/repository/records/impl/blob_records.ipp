@@ -35,7 +35,13 @@ OVERMOUNT_LAZY_BODY void blob_records::add(record_batch& into, const digest& id,
 OVERMOUNT_LAZY_BODY void blob_records::publish(int from, const std::string& name, const digest& id, durability sync) const
 {
     make_directory(directory_, std::string(to_string(id.algorithm())), 0700);
-    const bool moved = rename_into_place(from, name, directory_, digest_path(id));
+    bool moved = rename_into_place(from, name, directory_, digest_path(id));
+    struct stat there, mine;
+    if (!moved && ::fstatat(directory_, digest_path(id).c_str(), &there, AT_SYMLINK_NOFOLLOW) == 0 &&
+        ::fstatat(from, name.c_str(), &mine, AT_SYMLINK_NOFOLLOW) == 0 && there.st_size != mine.st_size) {
+        rename_over(from, name, directory_, digest_path(id)); // a power cut has cut it
+        moved = true;
+    }
     if (sync == durability::none)
         return;
     if (moved)

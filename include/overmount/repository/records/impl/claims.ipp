@@ -2,6 +2,7 @@
 #define OVERMOUNT_REPOSITORY_RECORDS_IMPL_CLAIMS_IPP
 
 #include <overmount/repository/records/claims.hpp>
+#include <overmount/runtime/new_shared.hpp>
 #include <overmount/storage/record_file.hpp>
 
 #include <fcntl.h>
@@ -26,6 +27,12 @@ OVERMOUNT_LAZY_BODY std::optional<claim> claim_table::try_take(const diff_id& id
     if (auto lock = file_lock::try_exclusive(directory_, name))
         return claim(std::move(*lock), directory_, name);
     return std::nullopt;
+}
+
+OVERMOUNT_LAZY_BODY std::shared_ptr<claim> claim_table::try_share(const diff_id& id) const
+{
+    auto mine = try_take(id);
+    return mine ? new_shared<claim>(std::move(*mine)) : nullptr;
 }
 
 OVERMOUNT_LAZY_BODY std::int64_t claim_table::last_beat(const diff_id& id) const

@@ -72,7 +72,6 @@ OVERMOUNT_LAZY_BODY header_record::header_record(const std::filesystem::path& ba
             read_only_ = true;
             why_read_only_ = "it has a feature that this version does not know: " + escape(name);
         }
-    noted_ = contains(header.read_only, feature);
 }
 
 OVERMOUNT_LAZY_BODY void header_record::check_owner(bool allow_others) const
@@ -110,7 +109,7 @@ OVERMOUNT_LAZY_BODY header_record::content header_record::read() const
 OVERMOUNT_LAZY_BODY void header_record::make(std::string_view form) const
 {
     for (const std::string& name : list_directory(fd_.get(), ".")) {
-        const bool ours = name == "repository.lock" || name.starts_with("record-") || name.starts_with("repository.json") ||
+        const bool ours = name == "repository.lock" || name == "replace.lock" || name.starts_with("record-") || name.starts_with("repository.json") ||
                           std::find(repository_parts.begin(), repository_parts.end(), name) != repository_parts.end();
         if (!ours)
             throw error(errc::not_a_repository)
@@ -120,6 +119,7 @@ OVERMOUNT_LAZY_BODY void header_record::make(std::string_view form) const
     for (const char* part : repository_parts)
         make_directory(fd_.get(), part, 0700);
     sync_directory(fd_.get());
+    sync_directory(open_directory(AT_FDCWD, base_.parent_path().string()).get()); // whoever made the base
     content made;
     made.version = 1;
     made.read_only = {feature};
@@ -134,7 +134,9 @@ OVERMOUNT_LAZY_BODY void header_record::note_feature() const
         return;
     const std::lock_guard guard(mutex_);
     content header = read(); // another process may have been here
-    if (!contains(header.read_only, feature)) {
+    if (contains(header.read_only, feature))
+        make_record_last(fd_.get(), "repository.json"); // who noted it may not have come to this
+    else {
         header.read_only.push_back(feature);
         put_record(fd_.get(), fd_.get(), "repository.json", header.text(), durability::full, existing::replace);
     }

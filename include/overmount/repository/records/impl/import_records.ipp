@@ -14,6 +14,9 @@
 
 namespace overmount::inline OVERMOUNT_ABI::detail {
 
+// Bytes: the configs of one import, as text.
+inline constexpr std::uint64_t import_record_limit = 256ull << 20;
+
 OVERMOUNT_LAZY_BODY std::string import_record::text() const
 {
     std::vector<std::string> ids, durable, configs, names;
@@ -28,7 +31,10 @@ OVERMOUNT_LAZY_BODY std::string import_record::text() const
     json_record out;
     out.number("version", 1).texts("images", std::move(ids)).texts("configs", std::move(configs));
     out.texts("durable", std::move(durable)).texts("tags", std::move(names));
-    return out.string();
+    std::string made = out.string();
+    if (made.size() > import_record_limit)
+        throw error(errc::json_limit_exceeded).at(stage::repository).detail("too many images for one import: import them in parts");
+    return made;
 }
 
 OVERMOUNT_LAZY_BODY import_record import_record::parse(std::string_view text)
@@ -41,42 +47,63 @@ OVERMOUNT_LAZY_BODY import_record import_record::parse(std::string_view text)
                                    {"durable", json_texts(durable).required()},
                                    {"tags", json_texts(names).required()}}));
     if (version != 1 || ids.size() != configs.size())
-        throw error(errc::corrupt_repository).at(stage::repository);
+        throw error(errc::corrupt_repository).at(stage::repository).detail("it is not as this version writes it");
     import_record out;
     for (std::size_t i = 0; i < ids.size(); ++i) {
         const bool lasts = std::find(durable.begin(), durable.end(), ids[i]) != durable.end();
-        out.images.push_back({digest::parse(ids[i]), std::move(configs[i]), lasts});
+        const auto id = digest::try_parse(ids[i]);
+        if (!id)
+            throw error(errc::corrupt_repository).at(stage::repository).detail("not a digest: " + escape(ids[i]));
+        out.images.push_back({*id, std::move(configs[i]), lasts});
     }
     for (const std::string& name : names)
         out.tags.push_back(parse_tag(name));
     return out;
 }
 
-OVERMOUNT_LAZY_BODY std::vector<std::pair<std::string, import_record>> import_records::pending() const
+OVERMOUNT_LAZY_BODY std::vector<std::pair<std::string, import_record>>
+import_records::pending(const std::function<void(const error&)>& damaged) const
 {
     std::vector<std::pair<std::string, import_record>> out;
     if (directory_ < 0)
         return out;
-    for (const std::string& name : list_directory(directory_, "."))
-        if (name.ends_with(".json"))
-            if (const auto text = read_file(directory_, name, record_limit))
-                out.emplace_back(name, in_record("imports/" + name, [&text] { return import_record::parse(*text); }));
+    for (const std::string& name : list_directory(directory_, ".")) {
+        if (!name.ends_with(".json"))
+            continue;
+        const auto text = read_file(directory_, name, import_record_limit);
+        if (!text)
+            continue;
+        try {
+            out.emplace_back(name, in_record("imports/" + name, [&text] { return import_record::parse(*text); }));
+        } catch (const error& failure) {
+            if (failure.code() != errc::corrupt_repository)
+                throw;
+            if (damaged)
+                damaged(failure);
+        }
+    }
     std::sort(out.begin(), out.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
     return out;
 }
 
-OVERMOUNT_LAZY_BODY std::size_t import_records::pending_count() const
+OVERMOUNT_LAZY_BODY std::vector<std::string> import_records::pending_names() const
 {
     if (directory_ < 0)
-        return 0;
-    const auto names = list_directory(directory_, ".");
-    return static_cast<std::size_t>(
-        std::count_if(names.begin(), names.end(), [](const std::string& name) { return name.ends_with(".json"); }));
+        return {};
+    auto names = list_directory(directory_, ".");
+    std::erase_if(names, [](const std::string& name) { return !name.ends_with(".json"); });
+    std::sort(names.begin(), names.end());
+    return names;
 }
 
 OVERMOUNT_LAZY_BODY unique_fd import_records::last() const
 {
-    return unique_fd(directory_ < 0 ? -1 : ::openat(directory_, "last", O_PATH | O_NOFOLLOW | O_CLOEXEC));
+    if (directory_ < 0)
+        return {};
+    unique_fd out(::openat(directory_, "last", O_PATH | O_NOFOLLOW | O_CLOEXEC));
+    if (!out && errno != ENOENT)
+        throw_errno("open", "imports/last");
+    return out;
 }
 
 OVERMOUNT_LAZY_BODY bool import_records::is_last(const unique_fd& file) const
@@ -90,12 +117,12 @@ OVERMOUNT_LAZY_BODY bool import_records::is_last(const unique_fd& file) const
     return a.st_ino == b.st_ino && a.st_dev == b.st_dev;
 }
 
-OVERMOUNT_LAZY_BODY void import_records::announce(const std::string& name) const
+OVERMOUNT_LAZY_BODY void import_records::announce() const
 {
-    const std::string here = "record-" + random_id();
-    check(::linkat(directory_, name.c_str(), staging_, here.c_str(), 0), "link", name);
-    rename_over(staging_, here, directory_, "last");
+    put_record(staging_, directory_, "last", "", durability::none, existing::replace);
 }
+
+OVERMOUNT_LAZY_BODY void import_records::make_removals_last() const { sync_directory(directory_); }
 
 OVERMOUNT_LAZY_BODY void import_records::remove(const std::string& name) const
 {
@@ -105,8 +132,14 @@ OVERMOUNT_LAZY_BODY void import_records::remove(const std::string& name) const
 
 OVERMOUNT_LAZY_BODY void import_records::apply_all(durability sync) const
 {
+    // Of an import with `none`, a power cut may have left the name alone: it is lost. What else cannot be read, a check tells.
+    for (const std::string& name : pending_names()) {
+        struct stat status;
+        if (::fstatat(directory_, name.c_str(), &status, AT_SYMLINK_NOFOLLOW) == 0 && status.st_size == 0)
+            remove(name);
+    }
     for (const auto& [name, record] : pending()) {
-        announce(name);
+        announce();
         record_batch places(staging_, sync);
         for (const import_record::image& one : record.images)
             images_.add(places, one.id, one.config, one.durable);

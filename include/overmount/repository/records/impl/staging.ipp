@@ -4,7 +4,10 @@
 #include <overmount/repository/records/staging.hpp>
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
+
+#include <cerrno>
 
 namespace overmount::inline OVERMOUNT_ABI::detail {
 
@@ -33,10 +36,11 @@ OVERMOUNT_LAZY_BODY void staging_area::set_dead_aside() const
         bool dead = name.starts_with("record-") || name.starts_with("draft-") || name.starts_with("mount-");
         if (name.starts_with("work-")) {
             const unique_fd fd(::openat(directory_, name.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW));
-            dead = fd && file_lock::try_exclusive(fd.get(), "lock");
+            struct stat status; // one that its owner is removing at the moment has no name any more
+            dead = fd && ::fstat(fd.get(), &status) == 0 && status.st_nlink != 0 && file_lock::try_exclusive(fd.get(), "lock");
         }
-        if (dead)
-            rename_over(directory_, name, directory_, "dead-" + name);
+        if (dead && ::renameat(directory_, name.c_str(), directory_, ("dead-" + name).c_str()) != 0 && errno != ENOENT)
+            throw_errno("rename", name);
     }
 }
 

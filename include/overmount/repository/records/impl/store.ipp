@@ -6,11 +6,21 @@
 #include <fcntl.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <map>
 #include <set>
 
 namespace overmount::inline OVERMOUNT_ABI::detail {
+
+// Images lead to layers, and layers to diffs: where some of them are there, the directories of all were.
+OVERMOUNT_LAZY inline bool is_part_of_what_is_kept(int base, std::string_view name)
+{
+    const std::array kept = {"images", "layers", "diffs"};
+    return std::find(kept.begin(), kept.end(), name) != kept.end() && std::any_of(kept.begin(), kept.end(), [&](const char* other) {
+        return exists(base, other) && !list_directory(base, other).empty();
+    });
+}
 
 OVERMOUNT_LAZY_BODY store_directories::store_directories(const header_record& header, int base)
 {
@@ -18,12 +28,17 @@ OVERMOUNT_LAZY_BODY store_directories::store_directories(const header_record& he
         unique_fd out(::openat(base, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
         if (!out && errno != ENOENT)
             throw_errno("open directory", (header.base() / name).string());
-        if (!out)
+        if (out)
+            return out;
+        // A copy may have left out what is empty.
+        if (header.read_only() || is_part_of_what_is_kept(base, name))
             throw error(errc::corrupt_repository)
                 .at(stage::repository)
                 .subject((header.base() / name).string())
                 .detail("the directory is missing: was the repository copied in part?");
-        return out;
+        make_directory(base, name, 0700);
+        sync_directory(base);
+        return open_directory(base, name);
     };
     diffs = open("diffs");
     layers = open("layers");
@@ -42,6 +57,8 @@ OVERMOUNT_LAZY_BODY store_directories::store_directories(const header_record& he
         sync_directory(base);
         imports = open("imports");
     }
+    if (!header.read_only() && !exists(imports.get(), "last"))
+        put_record(tmp.get(), imports.get(), "last", "", durability::none, existing::keep);
 }
 
 OVERMOUNT_LAZY_BODY store::store(const std::filesystem::path& base, std::string_view form, bool allow_others)
@@ -134,11 +151,28 @@ OVERMOUNT_LAZY_BODY void store::set_dead_aside() const
     claims.sweep();
 }
 
-OVERMOUNT_LAZY_BODY void store::sweep() const
+OVERMOUNT_LAZY_BODY void store::apply_abandoned() const noexcept
 {
-    if (auto alone = lock(lock_kind::exclusive); alone.try_take())
-        set_dead_aside();
-    staging.remove_trash();
+    try {
+        if (read_only() || imports.pending_names().empty())
+            return;
+        if (auto mine = lock(lock_kind::roots); mine.try_take())
+            imports.apply_all(durability::batch);
+    } catch (const std::exception&) {
+        // Who changes a root next has to do it, and says why it cannot be done.
+    }
+}
+
+OVERMOUNT_LAZY_BODY void store::sweep() const noexcept
+{
+    try {
+        if (auto alone = lock(lock_kind::exclusive); alone.try_take())
+            set_dead_aside();
+        staging.remove_trash();
+    } catch (const std::exception&) {
+        // It is nothing of the operation that comes by, which has done what it was asked for: a collection says what cannot be
+        // removed.
+    }
 }
 
 } // namespace overmount::inline OVERMOUNT_ABI::detail
