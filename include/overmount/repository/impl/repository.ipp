@@ -14,6 +14,9 @@
 #include <overmount/runtime/new_shared.hpp>
 #include <overmount/runtime/task_group.hpp>
 
+#include <algorithm>
+#include <iterator>
+
 namespace overmount::inline OVERMOUNT_ABI {
 
 // Not in the class: with separate compilation a program leaves them to repository/instances.hpp, and compilers compile
@@ -26,7 +29,7 @@ basic_repository<Storage, Mount>::sweep(std::shared_ptr<state> opened)
     auto work = [opened](const detail::stop_flag&) {
         opened->records->sweep();
         if constexpr (mountable_storage<Storage>)
-            detail::mount_table(opened->records).sweep();
+            detail::mount_table(opened->records).sweep(detail::alive_by<Mount>());
     };
     co_await detail::run_on(opened->pool, std::move(work));
 }
@@ -212,13 +215,8 @@ basic_image<Storage, Mount> basic_repository<Storage, Mount>::find_image(std::st
 template <storage_policy Storage, optional_mount_policy Mount>
 void basic_repository<Storage, Mount>::remove_image(const digest& id) const
 {
-    const auto now = mountinfo::read();
-    for (const mount_record& record : mounts())
-        if (record.image == id && (record.writable || detail::mount_table::alive(record, now)))
-            throw error(errc::image_in_use)
-                .at(stage::repository)
-                .subject(record.target)
-                .detail("unmount it first");
+    if (const auto mounted = detail::mount_table(state_->records).in_use(id, detail::alive_by<Mount>()))
+        throw error(errc::image_in_use).at(stage::repository).subject(mounted->target).detail("unmount it first");
     const detail::file_lock guard = state_->records->lock_shared();
     for (const tag_record& tag : tags())
         if (tag.image == id)
@@ -305,6 +303,29 @@ template <storage_policy Storage, optional_mount_policy Mount>
 std::vector<mount_record> basic_repository<Storage, Mount>::mounts() const
 {
     return detail::mount_table(state_->records).list();
+}
+
+template <storage_policy Storage, optional_mount_policy Mount>
+std::vector<mount_record> basic_repository<Storage, Mount>::find_mounts(const std::string& name) const
+    requires mount_policy<Mount>
+{
+    std::vector<mount_record> out;
+    const auto all = mounts();
+    const auto take = [&](auto wanted) {
+        if (out.empty())
+            std::copy_if(all.begin(), all.end(), std::back_inserter(out), wanted);
+    };
+    try {
+        const std::string target = detail::resolved_target(name);
+        std::error_code none;
+        if (const auto there = std::filesystem::is_directory(target, none) ? Mount::identify(target) : std::nullopt)
+            take([&](const mount_record& one) { return one.source() == there->source; });
+        take([&](const mount_record& one) { return one.target == target; });
+    } catch (const error&) { // it is no place to mount at
+    }
+    if (name.size() >= 4)
+        take([&](const mount_record& one) { return one.id.starts_with(name); });
+    return out;
 }
 
 template <storage_policy Storage, optional_mount_policy Mount>

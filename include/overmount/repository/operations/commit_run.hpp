@@ -77,6 +77,8 @@ private:
     {
         if (!record_.writable)
             throw error(errc::mount_read_only).at(stage::mount).subject(record_.target);
+        if (mount_table::may_be_incomplete(record_) && !options_.accepts_not_durable())
+            throw error(errc::mount_not_durable).at(stage::mount).subject(record_.target);
         for (const std::string& name : options_.tags()) // before the work, not behind it
             static_cast<void>(reference::parse(name));
         store& records = *repository_->records;
