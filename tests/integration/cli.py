@@ -1532,10 +1532,10 @@ def mounts():
             refuse_unique_mount_ids()
         print("without unique mount IDs" if old else "with them, where the kernel has any")
         shutil.rmtree(REPO, ignore_errors=True)
-        lose_and_find(SCRATCH / ("old" if old else "new"))
+        lose_and_find(SCRATCH / ("old" if old else "new"), old)
 
 
-def lose_and_find(place):
+def lose_and_find(place, old):
     place.mkdir()
     below = io.BytesIO()
     with tarfile.open(fileobj=below, mode="w") as made:
@@ -1570,6 +1570,9 @@ def lose_and_find(place):
                            check=True, stdout=subprocess.DEVNULL)
         subprocess.run([*inside, "sh", "-c", 'echo "$0" >"$1/new"', "written", target], check=True)
         (made,) = set(states()) - before
+        known = json.loads((REPO / "mounts" / made / "record.json").read_text())
+        if (old and known["mount_id"]) or not known["device"]:
+            raise SystemExit(f"the record has {known}")
         return made
 
     def remount_and_remove(mount):
