@@ -192,41 +192,92 @@ concept mounts = requires(const typename Repository::image& image) { image.mount
         .detail("a virtual repository keeps tars and unpacks nothing: import the image into one on disk");
 }
 
+// The mounts that a directory, the ID of one, or an image names. An image names those that are alive only: what was written
+// in one that is stopped is not to go by accident.
+asio::awaitable<std::vector<om::mount_record>> find_mounts(om::repository repository, std::string name)
+{
+    std::vector<om::mount_record> out = repository.find_mounts(name);
+    if (!out.empty())
+        co_return out;
+    std::string stopped;
+    const om::digest id = repository.find_image(name).id();
+    for (const om::mount_record& record : repository.mounts()) {
+        if (record.image != id)
+            continue;
+        const om::mount_state state = co_await repository.state_of(record);
+        if (state == om::mount_state::alive)
+            out.push_back(record);
+        else
+            stopped += (stopped.empty() ? "" : ", ") + record.id;
+    }
+    if (out.empty())
+        throw om::error(om::errc::mount_not_found)
+            .subject(name)
+            .detail(stopped.empty() ? "" : "of the image only mounts that are stopped are there: " + stopped);
+    co_return out;
+}
+
+om::mount_record only_mount(const std::vector<om::mount_record>& found, const std::string& name)
+{
+    if (found.empty())
+        throw om::error(om::errc::mount_not_found).subject(name);
+    if (found.size() > 1)
+        throw om::error(om::errc::mount_cannot_proceed).subject(name).detail("it means several mounts: name one by its ID");
+    return found.front();
+}
+
 template <class Repository>
 asio::awaitable<void> image_mount(Repository repository, settings, arguments given)
 {
     if constexpr (!mounts<Repository>) {
         refuse_mounts();
     } else {
-        const auto image = repository.find_image(given.first);
         om::mount_options options;
-        options.target(given.target).writable(given.writable);
-        auto mounted = co_await image.mount(std::move(options));
-        std::cout << mounted.target() << std::endl;
-        if (!std::cout) // nobody would know where it is: it goes with `mounted`
+        options.target(given.target).writable(given.writable).accept_not_durable(given.accept_not_durable);
+        std::optional<om::mount> mounted;
+        if (given.again)
+            mounted = co_await repository.mount_again(only_mount(repository.find_mounts(given.first), given.first), std::move(options));
+        else
+            mounted = co_await repository.find_image(given.first).mount(std::move(options));
+        std::cout << mounted->target() << std::endl;
+        if (!std::cout) { // nobody would know where it is
+            if (!given.again)
+                co_await mounted->unmount();
             throw om::error(om::errc::mount_cannot_proceed).detail("the mount point cannot be written to standard output");
-        mounted.keep();
+        }
+        mounted->keep();
     }
     co_return;
 }
 
-// The mounts that a directory, or an image, names.
-std::vector<om::mount_record> find_mounts(const om::repository& repository, const std::string& name)
+template <class Repository>
+asio::awaitable<void> image_mounts(Repository repository, settings all, arguments)
 {
-    const std::string target = std::filesystem::absolute(name).lexically_normal().string();
-    std::vector<om::mount_record> out;
-    for (const om::mount_record& record : repository.mounts())
-        if (record.target == target)
-            out.push_back(record);
-    if (out.empty()) {
-        const om::digest id = repository.find_image(name).id();
-        for (const om::mount_record& record : repository.mounts())
-            if (record.image == id)
-                out.push_back(record);
+    if constexpr (!mounts<Repository>) {
+        refuse_mounts();
+    } else {
+        auto list = nlohmann::ordered_json::array();
+        for (const om::mount_record& record : repository.mounts()) {
+            const om::mount_state state = co_await repository.state_of(record);
+            if (!all.json) {
+                std::cout << record.id << "  " << (state == om::mount_state::alive ? "alive  " : "stopped") << "  "
+                          << (record.writable ? "rw" : "ro") << "  " << record.image.hex().substr(0, 12) << "  "
+                          << om::escape(record.target) << '\n';
+                continue;
+            }
+            nlohmann::ordered_json one;
+            one["id"] = record.id;
+            one["image"] = record.image.string();
+            one["target"] = om::escape(record.target, record.target.size());
+            one["writable"] = record.writable;
+            one["volatile"] = record.is_volatile;
+            one["state"] = om::to_string(state);
+            list.push_back(std::move(one));
+        }
+        if (all.json)
+            std::cout << list.dump(2) << '\n';
     }
-    if (out.empty())
-        throw om::error(om::errc::mount_not_found).subject(name);
-    return out;
+    co_return;
 }
 
 template <class Repository>
@@ -235,7 +286,8 @@ asio::awaitable<void> image_unmount(Repository repository, settings, arguments g
     if constexpr (!mounts<Repository>) {
         refuse_mounts();
     } else {
-        for (const om::mount_record& record : find_mounts(repository, given.first))
+        const auto found = co_await find_mounts(repository, given.first);
+        for (const om::mount_record& record : found)
             co_await repository.unmount(record);
     }
     co_return;
@@ -255,21 +307,18 @@ asio::awaitable<void> image_commit(Repository repository, settings, arguments gi
     if constexpr (!mounts<Repository>) {
         refuse_mounts();
     } else {
-        auto found = find_mounts(repository, given.first);
+        auto found = co_await find_mounts(repository, given.first);
         std::erase_if(found, [](const om::mount_record& record) { return !record.writable; });
         if (found.empty())
             throw om::error(om::errc::mount_read_only).subject(given.first);
-        if (found.size() > 1)
-            throw om::error(om::errc::mount_cannot_proceed)
-                .subject(given.first)
-                .detail("it is mounted in several places: name one of them");
+        const om::mount_record from = only_mount(found, given.first);
         om::commit_options options;
         for (const std::string& tag : given.tags)
             options.tag(tag);
-        options.message(given.message).created_by("om image commit");
+        options.message(given.message).created_by("om image commit").accept_not_durable(given.accept_not_durable);
         if (const char* epoch = std::getenv("SOURCE_DATE_EPOCH"); epoch != nullptr && *epoch != '\0')
             options.source_date_epoch(seconds_of(epoch));
-        const auto made = co_await repository.commit(found.front(), std::move(options));
+        const auto made = co_await repository.commit(from, std::move(options));
         std::cout << made.id().string() << '\n';
     }
     co_return;
@@ -306,11 +355,17 @@ void add_image_commands(words& to)
     sub = takes_image("mount", "Mount an image; prints the mount point", {image_mount, image_mount});
     sub->add_option("--target", given.target, "the directory to mount at");
     sub->add_flag("--writable", given.writable, "take changes; unless committed, they go when it is unmounted");
-    sub = to.verb(images, "unmount", "Unmount an image", {image_unmount, image_unmount});
-    sub->add_option("IMAGE-OR-DIR", given.first, "the image, or where it is mounted")->required();
+    sub->add_flag("--again", given.again, "IMAGE is the ID of a mount that is stopped, or where it was: mount it with its changes");
+    const char* const not_durable = "also where files may be incomplete: the machine went down, and nothing had been synced";
+    sub->add_flag("--accept-not-durable", given.accept_not_durable, not_durable);
+    to.verb(images, "mounts", "List the mounts, also those that are stopped", {image_mounts, image_mounts});
+    sub = to.verb(images, "unmount", "Unmount an image, or remove a mount that is stopped; its changes go",
+                  {image_unmount, image_unmount});
+    sub->add_option("MOUNT", given.first, "where it is mounted, or was; the ID of a mount; or the image")->required();
     sub = to.verb(images, "commit", "Make what was written in a mount a layer and an image; prints its ID",
                   {image_commit, image_commit});
-    sub->add_option("MOUNT", given.first, "where the image is mounted, or the image")->required();
+    sub->add_option("MOUNT", given.first, "where it is mounted, or was; the ID of a mount; or the image")->required();
+    sub->add_flag("--accept-not-durable", given.accept_not_durable, not_durable);
     sub->add_option("--tag,-t", given.tags, "a name for the image; may be given more than once");
     sub->add_option("--message,-m", given.message, "what the image's history says of it");
     takes_image("remove", "Remove an image and its tags", {image_remove, image_remove});

@@ -31,7 +31,7 @@ public:
     std::string first, second, target, parent, arch, message;
     std::string compress, format = "docker-archive";
     std::vector<std::string> tags, images;
-    bool writable = false, records = false, keep_blobs = false;
+    bool writable = false, again = false, accept_not_durable = false, records = false, keep_blobs = false;
     // Of a config that is made or changed.
     std::string config, from, working_directory, user;
     std::vector<std::string> environment, entrypoint, command, labels, ports;

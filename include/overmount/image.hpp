@@ -7,15 +7,18 @@
 #include <overmount/repository/records/records.hpp>
 #include <overmount/runtime/asio.hpp>
 
+#include <atomic>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 namespace overmount::inline OVERMOUNT_ABI {
 
-/// A mounted image; owns the mount. Destroyed, it takes the mount out of sight and reports nothing; `unmount`
-/// does the same and says what went wrong; after `keep` the mount stays, also when the program has ended.
+/// A mounted image; owns the mount. Destroyed, it takes the mount out of sight and reports nothing: what was written in a
+/// writable one is kept, as a mount that is stopped. `unmount` says what went wrong, and removes what was written; after
+/// `keep` the mount stays, also when the program has ended.
 ///
 /// *Concurrency*: one object is not for two threads at once.
 template <storage_policy Storage, optional_mount_policy Mount>
@@ -27,11 +30,10 @@ public:
     basic_mount(basic_mount&&) noexcept = default;
     basic_mount& operator=(basic_mount&& other) noexcept
     {
-        std::swap(state_, other.state_);
+        std::swap(owned_, other.owned_);
         std::swap(record_, other.record_);
         return *this;
     }
-    ~basic_mount();
 
     [[nodiscard]] const std::string& id() const noexcept { return record_.id; }
     /// The mount point, an absolute path.
@@ -39,7 +41,12 @@ public:
     [[nodiscard]] bool writable() const noexcept { return record_.writable; }
 
     /// Lets go of the mount: it stays until someone unmounts it.
-    void keep() noexcept { state_.reset(); }
+    void keep() noexcept
+    {
+        if (owned_)
+            owned_->over = true;
+        owned_.reset();
+    }
 
     /// Makes what was written in the mount a layer on top of the image's, and an image of them with one more step in its
     /// history. Reads the upper directory alone; the mount stays as it is. Nothing written, no layer: the step says so.
@@ -50,15 +57,18 @@ public:
     [[nodiscard]] asio::awaitable<basic_image<Storage, Mount>> commit(commit_options options = commit_options()) const
         requires mountable_storage<Storage>
     {
-        return commit_record(state_, record_, std::move(options));
+        return commit_record(owned_ && !owned_->over ? owned_->owner : nullptr, record_, std::move(options));
     }
 
     /// Unmounts, and removes the upper of a writable mount.
     ///
-    /// *Errors*: EBUSY where it is in use; the mount then stays, and this object owns it no more.
-    /// *Cancellation*: none; the kernel does not stop halfway. An operation that is destroyed before its end takes the
-    /// mount out of sight, as this object does.
-    [[nodiscard]] asio::awaitable<void> unmount() { return unmount_owned(std::move(*this)); }
+    /// *Errors*: EBUSY where it is in use, `mount_covered` where something else lies on top; the object still owns the
+    /// mount, and the operation can be tried again. `mount_not_found` where it was unmounted by somebody else and is held
+    /// by a process or another mount namespace, or where its record has gone.
+    /// *Cancellation*: none once the kernel is called, which does not stop halfway; before that only while another
+    /// operation works on the same mount. *Lifetimes*: the operation shares the mount with this object; where both are
+    /// destroyed before its end, the mount is taken out of sight.
+    [[nodiscard]] asio::awaitable<void> unmount() { return unmount_owned(owned_); }
 
 private:
     template <storage_policy, optional_mount_policy>
@@ -66,17 +76,45 @@ private:
     template <storage_policy, optional_mount_policy>
     friend class basic_repository;
 
+    // What an object owns, shared with its operation.
+    struct ownership
+    {
+        ownership(std::shared_ptr<state> of, mount_record mounted) : owner(std::move(of)), record(std::move(mounted)) {}
+        ownership(const ownership&) = delete;
+        ownership& operator=(const ownership&) = delete;
+        ~ownership();
+
+        std::shared_ptr<state> owner;
+        mount_record record;
+        std::atomic<bool> over = false; // unmounted, or kept
+        bool seen = true;               // nobody can have written in a mount that nobody was given
+    };
+
     basic_mount(std::shared_ptr<state> owner, mount_record record)
-        : state_(std::move(owner)), record_(std::move(record))
+        : owned_(std::make_shared<ownership>(std::move(owner), record)), record_(std::move(record))
     {
     }
 
     static asio::awaitable<basic_image<Storage, Mount>> commit_record(std::shared_ptr<state> owner, mount_record record,
                                                                       commit_options options);
-    static asio::awaitable<void> unmount_owned(basic_mount mine);
+    static asio::awaitable<void> unmount_owned(std::shared_ptr<ownership> mine);
     static asio::awaitable<void> unmount_record(std::shared_ptr<state> owner, mount_record record);
+    // Nothing where another operation works on the mount.
+    static std::optional<bool> try_unmount(state& owner, const mount_record& record);
+    static asio::awaitable<mount_state> state_of(std::shared_ptr<state> owner, mount_record record);
+    static asio::awaitable<basic_mount> mount_again(std::shared_ptr<state> owner, std::string id, mount_options options)
+        requires mountable_storage<Storage> && mount_policy<Mount>;
+    static std::optional<basic_mount> try_mount_again(std::shared_ptr<state> owner, const std::string& id,
+                                                      const mount_options& options)
+        requires mountable_storage<Storage> && mount_policy<Mount>;
+    // Records the identity of a mount that was made a moment ago.
+    static basic_mount made(std::shared_ptr<state> owner, mount_record record, bool seen)
+        requires mount_policy<Mount>;
+    // `mount_exists` where a mount of a repository is at the directory.
+    static void require_no_mount(const std::string& target)
+        requires mount_policy<Mount>;
 
-    std::shared_ptr<state> state_;
+    std::shared_ptr<ownership> owned_;
     mount_record record_;
 };
 
@@ -97,8 +135,10 @@ public:
 
     /// Mounts the image with overlayfs.
     ///
-    /// *Errors*: `too_many_layers`, `mount_failed` (its text names the step and the likely reason), EPERM.
-    /// *Cancellation*: before the kernel is called; afterwards the mount is made.
+    /// *Errors*: `too_many_layers`, `mount_failed` (its text names the step and the likely reason), EPERM; `mount_exists`
+    /// where a mount of a repository is at the target.
+    /// *Cancellation*: before the kernel is called; afterwards the mount is made. It is taken away again, with its record,
+    /// where nobody is left to take it.
     [[nodiscard]] asio::awaitable<basic_mount<Storage, Mount>> mount(mount_options options = mount_options()) const
         requires mountable_storage<Storage> && mount_policy<Mount>
     {
@@ -122,8 +162,10 @@ private:
     basic_image(std::shared_ptr<state> owner, image_config config);
 
     static std::vector<std::shared_ptr<const image_config>> configs_of(const std::vector<basic_image>& images);
-    static mount_record mount_now(state& owner, const digest& id, const std::vector<chain_id>& layers,
-                                  const mount_options& options)
+    // Nothing where another process is about to mount at the target.
+    static std::optional<basic_mount<Storage, Mount>> try_mount(std::shared_ptr<state> owner, const digest& id,
+                                                                const std::vector<chain_id>& layers,
+                                                                const mount_options& options)
         requires mountable_storage<Storage> && mount_policy<Mount>;
     static asio::awaitable<basic_mount<Storage, Mount>> mount_image(std::shared_ptr<state> owner,
                                                                     std::shared_ptr<const image_config> config,

@@ -152,18 +152,26 @@ public:
         target_ = std::move(directory);
         return *this;
     }
-    /// Gives the mount an upper directory of its own, which goes when it is unmounted.
+    /// Gives the mount an upper directory of its own, which goes when it is unmounted. In a repository of
+    /// `durability::none` the mount is volatile: nothing that is written in it is synced.
     mount_options& writable(bool on)
     {
         writable_ = on;
         return *this;
     }
+    /// Mounts a volatile mount again that the machine's going down ended: files in it may be incomplete.
+    mount_options& accept_not_durable(bool on)
+    {
+        accepts_not_durable_ = on;
+        return *this;
+    }
     [[nodiscard]] const std::string& target() const noexcept { return target_; }
     [[nodiscard]] bool writable() const noexcept { return writable_; }
+    [[nodiscard]] bool accepts_not_durable() const noexcept { return accepts_not_durable_; }
 
 private:
     std::string target_;
-    bool writable_ = false;
+    bool writable_ = false, accepts_not_durable_ = false;
 };
 
 /// How what was written in a mount becomes an image.
@@ -184,12 +192,15 @@ public:
     commit_options& source_date_epoch(std::int64_t seconds) { return set(epoch_, seconds); }
     /// Changes the config: called once with the config that the image is going to have, on a worker.
     commit_options& edit(std::function<void(image_config_edit&)> change) { return set(edit_, std::move(change)); }
+    /// Commits a volatile mount that the machine's going down ended: files in it may be incomplete.
+    commit_options& accept_not_durable(bool on) { return set(accepts_not_durable_, on); }
 
     [[nodiscard]] const std::vector<std::string>& tags() const noexcept { return tags_; }
     [[nodiscard]] const std::string& created_by() const noexcept { return created_by_; }
     [[nodiscard]] const std::string& message() const noexcept { return message_; }
     [[nodiscard]] const std::optional<std::int64_t>& source_date_epoch() const noexcept { return epoch_; }
     [[nodiscard]] const std::function<void(image_config_edit&)>& edit() const noexcept { return edit_; }
+    [[nodiscard]] bool accepts_not_durable() const noexcept { return accepts_not_durable_; }
 
 private:
     template <class Field, class Value>
@@ -202,6 +213,7 @@ private:
     std::string created_by_, message_;
     std::optional<std::int64_t> epoch_;
     std::function<void(image_config_edit&)> edit_;
+    bool accepts_not_durable_ = false;
 };
 
 } // namespace overmount::inline OVERMOUNT_ABI

@@ -237,17 +237,46 @@ public:
         return import_tar(state_, source.id(), source.opener(), std::move(parent));
     }
 
-    /// All mounts that are recorded, those of other processes and of earlier boots as well.
+    /// All mounts that are recorded, those of other processes and of earlier boots as well. A record that cannot be read is
+    /// left out.
     [[nodiscard]] std::vector<mount_record> mounts() const;
-    /// Unmounts a recorded mount, whoever made it. See `basic_mount::unmount`.
+    /// The recorded mounts that a name means: the one that is mounted at a directory, else those that were; else the one
+    /// whose ID begins with it (4 digits at least).
+    ///
+    /// *Returns*: none where it means none.
+    [[nodiscard]] std::vector<mount_record> find_mounts(const std::string& name) const
+        requires mount_policy<Mount>;
+    /// Whether a recorded mount exists. See docs/design/mounts.md.
+    ///
+    /// *Cancellation*: before it has begun.
+    [[nodiscard]] asio::awaitable<mount_state> state_of(mount_record record) const
+        requires mount_policy<Mount>
+    {
+        return mount::state_of(state_, std::move(record));
+    }
+    /// Mounts a writable mount that is stopped, with what was written in it, at the same target or at that of the options.
+    ///
+    /// *Errors*: `mount_exists` where it is alive, or a mount of a repository is at the target; `mount_not_durable` where
+    /// the machine went down while it was volatile, unless the options accept that; `mount_read_only`; `mount_not_found`;
+    /// those of `basic_image::mount`. It is then as it was. *Cancellation*: before the kernel is called; where nobody is
+    /// left to take the mount it is stopped again.
+    [[nodiscard]] asio::awaitable<mount> mount_again(mount_record record, mount_options options = mount_options()) const
+        requires mountable_storage<Storage> && mount_policy<Mount>
+    {
+        return mount::mount_again(state_, std::move(record.id), std::move(options));
+    }
+    /// Unmounts a recorded mount, whoever made it, and removes what was written in it; removes one that is stopped. See
+    /// `basic_mount::unmount`.
     [[nodiscard]] asio::awaitable<void> unmount(mount_record record) const
         requires mount_policy<Mount>
     {
         return mount::unmount_record(state_, std::move(record));
     }
 
-    /// Makes an image of what was written in a recorded mount, whoever made it; also of one that a reboot has ended. See
+    /// Makes an image of what was written in a recorded mount, whoever made it; also of one that is stopped. See
     /// `basic_mount::commit`.
+    ///
+    /// *Errors*: also `mount_not_durable` where the machine went down while it was volatile, unless the options accept that.
     [[nodiscard]] asio::awaitable<image> commit(mount_record record, commit_options options = commit_options()) const
         requires mount_policy<Mount>
     {
@@ -275,6 +304,7 @@ public:
 private:
     explicit basic_repository(std::shared_ptr<state> opened) : state_(std::move(opened)) {}
 
+    static asio::awaitable<void> sweep(std::shared_ptr<state> owner);
     static asio::awaitable<void> remove_one(std::shared_ptr<state> owner, digest id);
     static asio::awaitable<void> tag_image(std::shared_ptr<state> owner, std::string name, digest id);
     static asio::awaitable<void> untag(std::shared_ptr<state> owner, std::string name);

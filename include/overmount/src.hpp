@@ -21,6 +21,7 @@
 #include <overmount/io/impl/asset_stream.ipp>
 #include <overmount/io/impl/byte_sink.ipp>
 #include <overmount/mount/impl/correction.ipp>
+#include <overmount/mount/impl/mount_lookup.ipp>
 #include <overmount/mount/impl/mount_spec.ipp>
 #include <overmount/mount/impl/mountinfo.ipp>
 #include <overmount/mount/impl/overlay_mount.ipp>

@@ -2,6 +2,7 @@
 #include <overmount/posix/impl/descriptor_turn.ipp>
 #include <overmount/posix/impl/fs.ipp>
 #include <overmount/mount/impl/correction.ipp>
+#include <overmount/mount/impl/mount_lookup.ipp>
 #include <overmount/mount/impl/mount_spec.ipp>
 #include <overmount/mount/impl/mountinfo.ipp>
 #include <overmount/mount/impl/overlay_mount.ipp>

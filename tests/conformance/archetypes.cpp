@@ -24,11 +24,13 @@ struct minimal_mount
 {
     minimal_mount() = delete;
     static detail::unique_fd create(const mount_spec& spec) { return overlay_mount::create(spec); }
-    static void mount(const mount_spec& spec, const std::string& target)
+    static mount_identity mount(const mount_spec& spec, const std::string& target) { return overlay_mount::mount(spec, target); }
+    static std::optional<mount_identity> identify(const std::string& target) { return overlay_mount::identify(target); }
+    static void unmount(const mount_identity& identity, const std::string& target, bool detach)
     {
-        overlay_mount::mount(spec, target);
+        overlay_mount::unmount(identity, target, detach);
     }
-    static void unmount(const std::string& target, bool detach) { overlay_mount::unmount(target, detach); }
+    static bool alive(const mount_identity& identity, const mount_spec& probe) { return overlay_mount::alive(identity, probe); }
 };
 
 namespace {

@@ -335,6 +335,8 @@ class Unmount(Mount):
         om_done("image", "list")
         if mounted():
             self.look()
+        # A mount that is gone, with a record that could not be removed, is stopped: it can be tried again.
+        if list((REPO / "mounts").iterdir()):
             self.plain()
         self.check_clean()
 

@@ -312,7 +312,14 @@ TEST_CASE("a mount or unmount that is cancelled, or whose context goes, leaves a
             }
             if (!unmounting && mounted)
                 CHECK(mounts_below(at.scratch.path()).size() == 1);
+            const bool given = mounted.has_value();
             mounted.reset();
+            CHECK(mounts_below(at.scratch.path()).empty());
+            // What was written is kept, where there was anybody who could write.
+            for (const om::mount_record& left : on.mounts()) {
+                CHECK((given && writable));
+                ::test::run_coroutine(on.unmount(left));
+            }
             check_gone();
         }
         if (std::exchange(unmounting, true))

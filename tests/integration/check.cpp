@@ -417,7 +417,7 @@ TEST_CASE("damaged records are found, also without reading the layers")
     SECTION("a mount")
     {
         write(one.base / "mounts/0123/record.json", "[]");
-        one.check_one(finding_kind::record_unreadable, "mounts", "", "", false);
+        one.check_one(finding_kind::record_unreadable, "0123", "", "", false);
     }
 }
 

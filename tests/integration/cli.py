@@ -19,13 +19,17 @@
     cli.py OM keep       images imported with their blobs kept go out as they came, as skopeo sees them
     cli.py OM create     images made of configs and layers; edited configs
     cli.py OM merged     changes, flattened tars and squashed images against mounts of the same images
+    cli.py OM mounts     mounts that others take away, hold and hide: administrators, processes, mount namespaces; on a
+                         kernel with unique mount IDs, and on one that refuses them
     cli.py OM two        several processes in one repository; opening one of 10,000 layers
 
 Exit status 77: cannot run here."""
 import base64
+import ctypes
 import datetime
 import errno
 import hashlib
+import io
 import json
 import os
 import pathlib
@@ -36,6 +40,7 @@ import shlex
 import shutil
 import signal
 import stat
+import struct
 import subprocess
 import sys
 import tarfile
@@ -1486,6 +1491,181 @@ def two():
     print(f"opening takes {few} calls with few layers, {many} with 10,000 more")
 
 
+def system_call(number, *arguments):
+    result = LIBC.syscall(ctypes.c_long(number), *arguments)
+    if result < 0:
+        raise OSError(ctypes.get_errno(), f"system call {number}")
+    return result
+
+
+class LowDeviceNumbers:
+    """Holds the lowest device numbers until the end of a with statement: others who mount meanwhile get those that are
+    free by then, and not the number of a mount that has gone. See tests/support/device_numbers.hpp."""
+
+    def __enter__(self):
+        self.held = []
+        for _ in range(64):
+            context = system_call(430, b"tmpfs", 1)  # fsopen
+            system_call(431, context, 6, None, None, 0)  # fsconfig: create
+            self.held.append(context)
+
+    def __exit__(self, *_):
+        for context in self.held:
+            os.close(context)
+
+
+def refuse_unique_mount_ids():
+    """As tests/support/refuse_calls.hpp: for this process, and those that it starts from now on."""
+    statx = {"x86_64": 332}.get(os.uname().machine, 291)
+    steps = [(0x20, 0, 0, 0), (0x15, 5, 0, 457), (0x15, 4, 0, 458), (0x15, 0, 2, statx), (0x20, 0, 0, 16 + 3 * 8),
+             (0x45, 1, 0, 0x4000), (0x06, 0, 0, 0x7FFF0000), (0x06, 0, 0, 0x00050000 | errno.ENOSYS)]
+    code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in steps))
+    program = ctypes.create_string_buffer(struct.pack("HxxxxxxP", len(steps), ctypes.addressof(code)))
+    if LIBC.prctl(22, 2, program, 0, 0) != 0:  # PR_SET_SECCOMP, SECCOMP_MODE_FILTER
+        raise OSError(ctypes.get_errno(), "prctl")
+
+
+def mounts():
+    need("unshare", "nsenter")
+    for old in (False, True):
+        if old:
+            refuse_unique_mount_ids()
+        print("without unique mount IDs" if old else "with them, where the kernel has any")
+        shutil.rmtree(REPO, ignore_errors=True)
+        lose_and_find(SCRATCH / ("old" if old else "new"), old)
+
+
+def lose_and_find(place, old):
+    place.mkdir()
+    below = io.BytesIO()
+    with tarfile.open(fileobj=below, mode="w") as made:
+        made.addfile(tarfile.TarInfo("below"))
+    make_layout(place / "layout", [(below.getvalue(), below.getvalue(), "")])
+    image = om("image", "import", f"oci:{place}/layout", "--tag", "test/mounts")
+    target = place / "target"
+    target.mkdir()
+    # Below a shared mount nothing is moved, and no namespace is bound.
+    subprocess.run(["mount", "--bind", place, place], check=True)
+    subprocess.run(["mount", "--make-private", place], check=True)
+
+    def states():
+        return {row["id"]: row["state"] for row in json.loads(om("--json", "image", "mounts"))}
+
+    def expect(mount, state, what):
+        if states().get(mount) != state:
+            raise SystemExit(f"{what}: {om('image', 'mounts')}")
+        if state and not (REPO / "mounts" / mount / "upper" / "new").exists():
+            raise SystemExit(f"{what}: what was written is gone")
+
+    def refused(what, words, *command, inside=()):
+        done = subprocess.run([*inside, OM, "--repo", REPO, *command], capture_output=True, text=True)
+        if done.returncode != 1 or words not in done.stderr or done.stderr.count("\n") != 1:
+            raise SystemExit(f"{what}: {done}")
+
+    def mounted(inside=()):
+        """A writable mount with a file, perhaps in the namespace of another process; returns its ID."""
+        before = set(states())
+        with LowDeviceNumbers():
+            subprocess.run([*inside, OM, "--repo", REPO, "image", "mount", "test/mounts", "--writable", "--target", target],
+                           check=True, stdout=subprocess.DEVNULL)
+        subprocess.run([*inside, "sh", "-c", 'echo "$0" >"$1/new"', "written", target], check=True)
+        (made,) = set(states()) - before
+        known = json.loads((REPO / "mounts" / made / "record.json").read_text())
+        if (old and known["mount_id"]) or not known["device"]:
+            raise SystemExit(f"the record has {known}")
+        return made
+
+    def remount_and_remove(mount):
+        expect(mount, "stopped", "a mount that nobody has")
+        om("image", "mount", "--again", mount)
+        if (target / "new").read_text() != "written\n":
+            raise SystemExit("mounted again, it has not what was written")
+        expect(mount, "alive", "a mount that was mounted again")
+        om("image", "unmount", target)
+        expect(mount, None, "a mount that was unmounted")
+
+    # An administrator.
+    mount = mounted()
+    refused("a second mount", "mounted already", "image", "mount", "test/mounts", "--target", f"{target}/../target/")
+    subprocess.run(["umount", target], check=True)
+    expect(mount, "stopped", "a mount that was unmounted by hand")
+    refused("to remove an image whose changes are kept", "in use", "image", "remove", "test/mounts")
+    refused("to unmount what is stopped by its image", mount, "image", "unmount", "test/mounts")
+    made = om("image", "commit", mount, "--tag", "test/kept")
+    if made == image:
+        raise SystemExit("the commit of a stopped mount is the image itself")
+    remount_and_remove(mount)
+
+    mount = mounted()
+    subprocess.run(["umount", target], check=True)
+    om("image", "unmount", mount[:12])
+    expect(mount, None, "a stopped mount that was removed")
+
+    # A process that is inside, after umount -l.
+    mount = mounted()
+    inside = subprocess.Popen(["cat"], cwd=target, stdin=subprocess.PIPE)
+    subprocess.run(["umount", "-l", target], check=True)
+    expect(mount, "alive", "a mount with a process inside")
+    refused("to unmount what a process holds", "not visible", "image", "unmount", mount)
+    refused("to mount it again", "alive", "image", "mount", "--again", mount)
+    inside.communicate()
+    remount_and_remove(mount)
+
+    # A mount namespace: held by a process, by a bind mount of its file, by nothing.
+    handle = place / "namespace"
+    handle.touch()
+    for bound in (False, True):
+        holder = subprocess.Popen(["unshare", "-m", "--propagation", "private", "sh", "-c", "echo; exec cat"],
+                                  stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        holder.stdout.readline()
+        mount = mounted(["nsenter", f"--mount=/proc/{holder.pid}/ns/mnt"])
+        if (target / "new").exists():
+            raise SystemExit("the mount of another namespace shows here")
+        expect(mount, "alive", "a mount of another namespace")
+        refused("to unmount it from here", "not visible", "image", "unmount", mount)
+        refused("to mount it again", "alive", "image", "mount", "--again", mount)
+        refused("to remove its image", "in use", "image", "remove", "test/mounts")
+        if bound:
+            subprocess.run(["mount", "--bind", f"/proc/{holder.pid}/ns/mnt", handle], check=True)
+        holder.communicate()
+        if bound:
+            expect(mount, "alive", "a mount of a namespace that only a file holds")
+            subprocess.run(["umount", handle], check=True)
+        remount_and_remove(mount)
+
+    # A container, with a copy of the mount in its namespace: it is another mount there.
+    mount = mounted()
+    container = ["unshare", "-m", "--propagation", "private"]
+    there = subprocess.run([*container, OM, "--repo", REPO, "--json", "image", "mounts"], check=True, capture_output=True)
+    if [row["state"] for row in json.loads(there.stdout)] != ["alive"]:
+        raise SystemExit(f"seen from a container: {there}")
+    for command in (["image", "unmount", mount], ["image", "mount", "--again", mount]):
+        refused("from a container", "alive" if "--again" in command else "not visible", *command, inside=container)
+    refused("at its place in a container", "mounted already", "image", "mount", "test/mounts", "--target", target, inside=container)
+    expect(mount, "alive", "a mount that a container could not unmount")
+    # As long as a namespace has the copy, its upper is in use.
+    holder = subprocess.Popen([*container, "sh", "-c", "echo; exec cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    holder.stdout.readline()
+    refused("to unmount what another namespace has a copy of", "has it still", "image", "unmount", mount)
+    expect(mount, "alive", "a mount of which only a copy is left")
+    holder.communicate()
+    remount_and_remove(mount)
+
+    # Something else on top.
+    mount = mounted()
+    subprocess.run(["mount", "-t", "tmpfs", "strange", target], check=True)
+    refused("to unmount what is covered", "strange", "image", "unmount", mount)
+    subprocess.run(["umount", target], check=True)
+    om("image", "unmount", target)
+    expect(mount, None, "a mount that was uncovered and unmounted")
+    for name in ("test/kept", "test/mounts"):
+        om("image", "remove", name)
+    subprocess.run(["umount", place], check=True)
+    if left_behind() or list((REPO / "mounts").iterdir()):
+        raise SystemExit(f"left behind: {left_behind()}")
+
+
+LIBC = ctypes.CDLL(None, use_errno=True)
 PARTS = {
     "bad": bad,
     "check": check,
@@ -1500,6 +1680,7 @@ PARTS = {
     "kill": kill,
     "layer": layer,
     "merged": merged,
+    "mounts": mounts,
     "round-trips": round_trips,
     "streams": streams,
     "two": two,

@@ -429,24 +429,6 @@ TEST_CASE("an image without layers mounts as an empty root")
     get(writable.unmount());
 }
 
-TEST_CASE("the record of a mount that somebody else took away is swept, the mount itself is not")
-{
-    if (!may_mount())
-        OVERMOUNT_SKIP("may not mount");
-    mounted image(usual_layers());
-    auto gone = get(image.image.mount(mount_options().writable(true)));
-    const std::string target = gone.target(), id = gone.id();
-    gone.keep();
-    REQUIRE(run_quietly({"umount", target.c_str()}) == 0);
-    const auto other = open(image.scratch);
-    const auto records = other.mounts();
-    REQUIRE(records.size() == 1);
-    CHECK(records.front().id == image.mount.id());
-    CHECK_FALSE(fs::exists(other.base() / "mounts" / id));
-    check_usual(image.top());
-    check_nothing_pending(other.base());
-}
-
 TEST_CASE("an opaque root hides all lower layers")
 {
     if (!may_mount())

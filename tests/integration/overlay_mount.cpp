@@ -6,8 +6,10 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <sys/xattr.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstdlib>
@@ -43,11 +45,9 @@ public:
     scratch(const scratch&) = delete;
     ~scratch()
     {
-        try {
-            for (int i = 0; i < 8; ++i)
-                overlay_mount::unmount(target(), true);
-        } catch (const overmount::error&) {
-        }
+        while (mountinfo::read().find_by_target(target()) != nullptr)
+            if (::syscall(SYS_umount2, target().c_str(), 2 | 8) != 0) // MNT_DETACH | UMOUNT_NOFOLLOW
+                break;
         // Never walk into a mount.
         std::error_code ignored;
         if (mountinfo::read().find_by_target(target()) == nullptr)
@@ -116,6 +116,12 @@ std::string reason_not_to_mount(bool userxattr)
     return {};
 }
 
+// What is mounted at a place.
+void unmount(const std::string& target, bool detach)
+{
+    overlay_mount::unmount(overlay_mount::identify(target).value(), target, detach);
+}
+
 template <class Function>
 overmount::error failure_of(Function function)
 {
@@ -148,7 +154,7 @@ TEST_CASE("the first of three lowers is topmost")
     CHECK(read(dir.target() + "/g") == "b");
     CHECK(read(dir.target() + "/h") == "c");
     CHECK(names(dir.target()) == std::set<std::string>{"f", "g", "h"});
-    overlay_mount::unmount(dir.target(), false);
+    unmount(dir.target(), false);
     CHECK(names(dir.target()).empty());
 }
 
@@ -204,7 +210,7 @@ TEST_CASE("changes of a writable mount go to the upper")
     overlay_mount::mount(spec, dir.target());
     std::ofstream(dir.target() + "/new") << "written";
     fs::remove(dir.target() + "/f");
-    overlay_mount::unmount(dir.target(), false);
+    unmount(dir.target(), false);
     CHECK(read(dir.at("upper/new")) == "written");
     struct ::stat info{};
     REQUIRE(::lstat(dir.at("upper/f").c_str(), &info) == 0);
@@ -227,7 +233,7 @@ TEST_CASE("a volatile mount says so, and the error of the next one explains itse
     CHECK(std::ranges::any_of(entry->super_options, [](const std::string& option) {
         return option == "volatile" || option == "fsync=volatile";
     }));
-    overlay_mount::unmount(dir.target(), false);
+    unmount(dir.target(), false);
     const auto failure = failure_of([&] { overlay_mount::mount(spec, dir.target()); });
     CHECK(failure.code() == errc::mount_failed);
     CHECK_THAT(failure.detail(), Catch::Contains("volatile"));
@@ -350,12 +356,12 @@ TEST_CASE("lowers are given by descriptor alone, in every way to mount")
     spec.add_lower(lower(open_directory(dir.directory("b", {"f", "g"}))));
     overlay_mount::mount(spec, dir.target());
     CHECK(read(dir.target() + "/f") == "a");
-    overlay_mount::unmount(dir.target(), false);
+    unmount(dir.target(), false);
     auto mount = create_overlay(spec, overmount::detail::directory_form::text);
     overlay_mount::attach(mount.get(), dir.target());
     mount.reset();
     CHECK(read(dir.target() + "/g") == "b");
-    overlay_mount::unmount(dir.target(), false);
+    unmount(dir.target(), false);
     overlay_mount::mount_at(spec, dir.target());
     CHECK(read(dir.target() + "/f") == "a");
 }
@@ -378,7 +384,7 @@ TEST_CASE("mount(2) makes the same mount")
     overlay_mount::mount_at(spec, dir.target());
     CHECK(read(dir.target() + "/f") == "a");
     const auto old = options();
-    overlay_mount::unmount(dir.target(), false);
+    unmount(dir.target(), false);
     overlay_mount::mount(spec, dir.target());
     CHECK(options() == old);
 }
@@ -432,12 +438,12 @@ TEST_CASE("a busy mount stays until it is detached")
     scratch dir;
     overlay_mount::mount(stack({dir.directory("a", {"f"}), dir.directory("b")}), dir.target());
     std::ifstream busy(dir.target() + "/f");
-    const auto failure = failure_of([&] { overlay_mount::unmount(dir.target(), false); });
+    const auto failure = failure_of([&] { unmount(dir.target(), false); });
     CHECK(failure.code() == condition::conflict);
     CHECK(failure.code().value() == EBUSY);
     CHECK(failure.subject() == dir.target());
     CHECK(mountinfo::read().find_by_target(dir.target()) != nullptr);
-    overlay_mount::unmount(dir.target(), true);
+    unmount(dir.target(), true);
     CHECK(mountinfo::read().find_by_target(dir.target()) == nullptr);
     std::string text;
     CHECK(std::getline(busy, text));

@@ -134,10 +134,15 @@ enum class errc
     unmount_failed,
     /// The mount cannot be made as asked for.
     mount_cannot_proceed,
-    /// There is a mount at that place already.
+    /// There is a mount of a repository at that place already, or the mount is mounted already.
     mount_exists,
     /// There is no such mount.
     mount_not_found,
+    /// Something else is mounted on top of the mount, or above it: unmount that first.
+    mount_covered,
+    /// The machine went down while the mount was volatile, so that files in it may be incomplete: say that they are
+    /// accepted as they are, or remove it.
+    mount_not_durable,
     /// The mount is read-only: mount the image writable to commit.
     mount_read_only,
     /// A file or directory of a writable mount changed while it was read: commit when nothing writes to it.

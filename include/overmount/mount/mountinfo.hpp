@@ -15,6 +15,7 @@ struct mountinfo_entry
 {
     std::uint64_t id = 0;
     std::uint64_t parent_id = 0;
+    std::uint64_t device = 0;         ///< of the superblock, as makedev(3) makes it
     std::string root;                 ///< the directory of the file system that is mounted
     std::string mount_point;          ///< as seen from the root of this process
     std::vector<std::string> options; ///< of the mount: `ro`, `nosuid`
@@ -40,6 +41,7 @@ public:
     /// The latest, and so the topmost, mount at that path; nullptr where there is none.
     /// \param path absolute, without symbolic links, `.`, `..` and trailing slashes
     OVERMOUNT_LAZY [[nodiscard]] const mountinfo_entry* find_by_target(std::string_view path) const noexcept;
+    OVERMOUNT_LAZY [[nodiscard]] const mountinfo_entry* find_by_id(std::uint64_t id) const noexcept;
 
 private:
     std::vector<mountinfo_entry> entries_;

@@ -5,6 +5,7 @@
 #include <overmount/mount/mount_spec.hpp>
 #include <overmount/posix/unique_fd.hpp>
 
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -30,16 +31,29 @@ struct overlay_mount
     OVERMOUNT_LAZY static void attach(int mount_fd, int target_fd);
 
     /// The same as create and attach, by mount(2): for kernels before 6.7. All directories need short paths.
-    OVERMOUNT_LAZY static void mount_at(const mount_spec& spec, const std::string& target);
+    OVERMOUNT_LAZY static mount_identity mount_at(const mount_spec& spec, const std::string& target);
 
     /// `create` and `attach`, or else `mount_at`.
-    OVERMOUNT_LAZY static void mount(const mount_spec& spec, const std::string& target);
+    OVERMOUNT_LAZY static mount_identity mount(const mount_spec& spec, const std::string& target);
 
+    /// The topmost mount whose root is at a directory; nullopt where nothing is mounted there.
+    OVERMOUNT_LAZY [[nodiscard]] static std::optional<mount_identity> identify(const std::string& target);
+
+    /// Unmounts one mount, wherever it was moved, and nothing else. The kernel takes a path only: what is there is compared
+    /// right before the call, and the result after it. In between somebody else may mount on top; that is then gone, and
+    /// the error is `errc::unmount_failed`.
+    ///
+    /// \param target where it was mounted
     /// \param detach take the mount out of sight at once, even if it is in use
     ///
     /// *Errors*: EBUSY, as an error of the system (`condition::conflict`), where it is in use;
-    /// `errc::mount_not_found` where nothing is mounted there; `errc::unmount_failed`.
-    OVERMOUNT_LAZY static void unmount(const std::string& target, bool detach);
+    /// `errc::mount_not_found` where this process does not see it; `errc::mount_covered`, with what lies on top;
+    /// `errc::unmount_failed`.
+    OVERMOUNT_LAZY static void unmount(const mount_identity& identity, const std::string& target, bool detach);
+
+    /// Whether the mount may exist anywhere: see `mount_policy`. Asks ustat(2) for the superblock, and overlayfs for the
+    /// upper, which it does not change.
+    OVERMOUNT_LAZY [[nodiscard]] static bool alive(const mount_identity& identity, const mount_spec& probe);
 };
 
 namespace detail {
@@ -60,6 +74,15 @@ enum class descriptor_refusal
     no_fd,       // Linux 6.7 to 6.12: give it as text
     no_lowerdir, // before 6.7
 };
+
+// Whether an overlay uses the upper of `probe`, which gives an empty work directory beside it.
+enum class upper_use
+{
+    free,
+    busy,
+    unknown,
+};
+OVERMOUNT_LAZY [[nodiscard]] upper_use probe_upper(const mount_spec& probe);
 
 OVERMOUNT_LAZY [[nodiscard]] descriptor_refusal read_refusal(int number, std::string_view log) noexcept;
 

@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -39,13 +40,13 @@ private:
 
 // Calls `attempt(const stop_flag&)` on a worker until it gives true. Throws `repository_busy` when `limit` is over.
 OVERMOUNT_LAZY [[nodiscard]] inline asio::awaitable<void> try_until(worker_pool pool, std::function<bool(const stop_flag&)> attempt,
-                                                                    std::chrono::steady_clock::duration limit,
-                                                                    std::string subject)
+                                                                    std::chrono::steady_clock::duration limit, std::string subject,
+                                                                    when_cancelled what = when_cancelled::stop)
 {
     patience mine(limit);
     for (;;) {
         auto once = attempt;
-        if (co_await run_on(pool, std::move(once)))
+        if (co_await run_on(pool, std::move(once), what))
             co_return;
         if (mine.is_over())
             throw error(errc::repository_busy).at(stage::repository).subject(subject);
@@ -54,6 +55,21 @@ OVERMOUNT_LAZY [[nodiscard]] inline asio::awaitable<void> try_until(worker_pool 
             throw error(asio::error::operation_aborted);
         co_await pause(mine.next());
     }
+}
+
+// Calls `attempt(const stop_flag&)` on a worker until it gives something.
+template <class Result>
+asio::awaitable<Result> retry_until(worker_pool pool, std::function<std::optional<Result>(const stop_flag&)> attempt,
+                                    std::chrono::steady_clock::duration limit, std::string subject,
+                                    when_cancelled what = when_cancelled::stop)
+{
+    auto value = new_shared<std::optional<Result>>();
+    auto once = [value, attempt = std::move(attempt)](const stop_flag& stop) {
+        *value = attempt(stop);
+        return value->has_value();
+    };
+    co_await try_until(std::move(pool), std::move(once), limit, std::move(subject), what);
+    co_return std::move(**value);
 }
 
 // Calls `work(const stop_flag&)` on a worker that holds the repository's lock meanwhile, and not longer; gives its result.

@@ -12,8 +12,10 @@ namespace {
 struct exemplar
 {
     static detail::unique_fd create(const mount_spec& spec);
-    static void mount(const mount_spec& spec, const std::string& target);
-    static void unmount(const std::string& target, bool detach);
+    static mount_identity mount(const mount_spec& spec, const std::string& target);
+    static std::optional<mount_identity> identify(const std::string& target);
+    static void unmount(const mount_identity& identity, const std::string& target, bool detach);
+    static bool alive(const mount_identity& identity, const mount_spec& probe);
 };
 
 // What each lacks of the concept is its name.
@@ -21,17 +23,29 @@ struct bare_descriptor : exemplar
 {
     static int create(const mount_spec& spec);
 };
-struct mount_with_result : exemplar
+struct mount_without_identity : exemplar
 {
-    static bool mount(const mount_spec& spec, const std::string& target);
+    static void mount(const mount_spec& spec, const std::string& target);
 };
 struct no_detach : exemplar
 {
-    static void unmount(const std::string& target);
+    static void unmount(const mount_identity& identity, const std::string& target);
+};
+struct unmount_by_path : exemplar
+{
+    static void unmount(const std::string& target, bool detach);
+};
+struct identify_that_must_find : exemplar
+{
+    static mount_identity identify(const std::string& target);
+};
+struct alive_without_probe : exemplar
+{
+    static bool alive(const mount_identity& identity);
 };
 struct object_needed : exemplar
 {
-    void mount(const mount_spec& spec, const std::string& target);
+    mount_identity mount(const mount_spec& spec, const std::string& target);
 };
 
 } // namespace
@@ -41,7 +55,10 @@ TEST_CASE("what calls the kernel for an overlay is a mount_policy")
     STATIC_REQUIRE(mount_policy<exemplar>);
     STATIC_REQUIRE(mount_policy<overlay_mount>);
     STATIC_REQUIRE_FALSE(mount_policy<bare_descriptor>);
-    STATIC_REQUIRE_FALSE(mount_policy<mount_with_result>);
+    STATIC_REQUIRE_FALSE(mount_policy<mount_without_identity>);
+    STATIC_REQUIRE_FALSE(mount_policy<unmount_by_path>);
+    STATIC_REQUIRE_FALSE(mount_policy<identify_that_must_find>);
+    STATIC_REQUIRE_FALSE(mount_policy<alive_without_probe>);
     STATIC_REQUIRE_FALSE(mount_policy<no_detach>);
     STATIC_REQUIRE_FALSE(mount_policy<object_needed>);
 }

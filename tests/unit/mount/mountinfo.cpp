@@ -2,6 +2,8 @@
 
 #include "support/catch.hpp"
 
+#include <sys/sysmacros.h>
+
 using overmount::mountinfo;
 using strings = std::vector<std::string>;
 
@@ -14,6 +16,9 @@ TEST_CASE("a line of mountinfo gives all its fields")
     const auto& entry = info.entries()[0];
     CHECK(entry.id == 36);
     CHECK(entry.parent_id == 35);
+    CHECK(entry.device == makedev(98, 0));
+    CHECK(info.find_by_id(36) == &entry);
+    CHECK(info.find_by_id(35) == nullptr);
     CHECK(entry.root == "/mnt1");
     CHECK(entry.mount_point == "/mnt2");
     CHECK(entry.options == strings{"rw", "noatime"});
@@ -55,6 +60,8 @@ TEST_CASE("odd lines are left out and the others stay")
                                        "99999999999999999999999 2 0:1 / /m rw - t s rw\n"
                                        "1 2 0:1 / /no-hyphen rw shared:1 t s rw\n"
                                        "1 2\n"
+                                       "1 2 0 / /m rw - t s rw\n"
+                                       "1 2 x:1 / /m rw - t s rw\n"
                                        "1 2 0:1 / /m rw -\n"
                                        "7 2 0:1 / /good rw - t s rw\n"
                                        "8 2 0:1 / /cut rw -");

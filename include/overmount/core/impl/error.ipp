@@ -75,6 +75,8 @@ inline constexpr errc_entry errc_table[] = {
     {errc::mount_cannot_proceed, condition::unsupported, "the mount cannot be made as asked for"},
     {errc::mount_exists, condition::conflict, "the place is mounted already"},
     {errc::mount_not_found, condition::not_found, "no such mount"},
+    {errc::mount_covered, condition::conflict, "something else is mounted on top"},
+    {errc::mount_not_durable, condition::conflict, "what was written in the mount may be incomplete"},
     {errc::mount_read_only, condition::conflict, "the mount is read-only"},
     {errc::upper_changed, condition::conflict, "the upper directory changed while it was read"},
     {errc::too_many_layers, condition::limit_exceeded, "overlayfs stacks at most 500 layers"},

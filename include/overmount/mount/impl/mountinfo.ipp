@@ -5,6 +5,7 @@
 #include <overmount/posix/unique_fd.hpp>
 
 #include <fcntl.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -63,7 +64,11 @@ OVERMOUNT_LAZY inline std::optional<mountinfo_entry> parse_mountinfo_line(std::s
     mountinfo_entry out;
     if (!parse_id(cut(line, ' '), out.id) || !parse_id(cut(line, ' '), out.parent_id))
         return std::nullopt;
-    cut(line, ' '); // device
+    std::string_view numbers = cut(line, ' ');
+    std::uint64_t major = 0, minor = 0;
+    if (!parse_id(cut(numbers, ':'), major) || !parse_id(numbers, minor))
+        return std::nullopt;
+    out.device = makedev(static_cast<unsigned>(major), static_cast<unsigned>(minor));
     out.root = decode_octal(cut(line, ' '));
     out.mount_point = decode_octal(cut(line, ' '));
     out.options = split_options(cut(line, ' '));
@@ -138,6 +143,11 @@ OVERMOUNT_LAZY_BODY const mountinfo_entry* mountinfo::find_by_target(std::string
 {
     return detail::find_last(entries_,
                              [=](const mountinfo_entry& entry) { return entry.mount_point == path; });
+}
+
+OVERMOUNT_LAZY_BODY const mountinfo_entry* mountinfo::find_by_id(std::uint64_t id) const noexcept
+{
+    return detail::find_last(entries_, [=](const mountinfo_entry& entry) { return entry.id == id; });
 }
 
 } // namespace overmount::inline OVERMOUNT_ABI

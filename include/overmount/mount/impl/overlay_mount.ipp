@@ -2,7 +2,9 @@
 #ifndef OVERMOUNT_MOUNT_IMPL_OVERLAY_MOUNT_IPP
 #define OVERMOUNT_MOUNT_IMPL_OVERLAY_MOUNT_IPP
 
+#include <overmount/mount/mount_lookup.hpp>
 #include <overmount/mount/overlay_mount.hpp>
+#include <overmount/posix/fs.hpp>
 
 #include <fcntl.h>
 #include <linux/magic.h>
@@ -303,7 +305,7 @@ OVERMOUNT_LAZY_BODY void overlay_mount::attach(int mount_fd, int target_fd)
     }
 }
 
-OVERMOUNT_LAZY_BODY void overlay_mount::mount_at(const mount_spec& spec, const std::string& target)
+OVERMOUNT_LAZY_BODY mount_identity overlay_mount::mount_at(const mount_spec& spec, const std::string& target)
 {
     spec.validate();
     const std::string options = legacy_options(spec);
@@ -322,9 +324,10 @@ OVERMOUNT_LAZY_BODY void overlay_mount::mount_at(const mount_spec& spec, const s
         ::umount2(target.c_str(), MNT_DETACH | UMOUNT_NOFOLLOW);
         throw detail::mount_error(number, "mount private", target, {});
     }
+    return detail::identity_of(detail::open_target(target).get(), spec.source());
 }
 
-OVERMOUNT_LAZY_BODY void overlay_mount::mount(const mount_spec& spec, const std::string& target)
+OVERMOUNT_LAZY_BODY mount_identity overlay_mount::mount(const mount_spec& spec, const std::string& target)
 {
     detail::unique_fd created;
     try {
@@ -337,32 +340,118 @@ OVERMOUNT_LAZY_BODY void overlay_mount::mount(const mount_spec& spec, const std:
         if (!filtered && !(system && code.value() == ENOSYS))
             throw;
     }
-    if (created)
-        attach(created.get(), target);
-    else
-        mount_at(spec, target);
+    if (!created)
+        return mount_at(spec, target);
+    mount_identity out = detail::identity_of(created.get(), spec.source());
+    attach(created.get(), target);
+    return out;
 }
 
-OVERMOUNT_LAZY_BODY void overlay_mount::unmount(const std::string& target, bool detach)
+namespace detail {
+
+OVERMOUNT_LAZY inline error unmount_error(error out, const std::string& target)
 {
-    if (::umount2(target.c_str(), UMOUNT_NOFOLLOW | (detach ? MNT_DETACH : 0)) == 0)
-        return;
-    const int number = errno;
-    const auto fail = [&target](error out) {
-        return out.at(stage::mount).operation("umount").subject(target);
+    return out.at(stage::mount).operation("umount").subject(target);
+}
+
+OVERMOUNT_LAZY inline std::string name_of_mount(int fd)
+{
+    const auto now = mountinfo::read();
+    const mountinfo_entry* entry = now.find_by_id(mountinfo_id(fd));
+    return entry == nullptr ? "another mount"
+                            : "a mount of " + escape(entry->fs_type) + " (" + escape(entry->source) + ") at " + escape(entry->mount_point);
+}
+
+// What a path leads to is the mount itself. The descriptor is closed again: it would keep the mount in use.
+OVERMOUNT_LAZY inline void check_uncovered(const mount_identity& identity, const found_mount& found)
+{
+    const unique_fd top(::open(found.path.c_str(), O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+    if (!top && errno != ENOENT && errno != ENOTDIR && errno != ELOOP)
+        throw unmount_error(error::from_errno(errno), found.path);
+    if (!top)
+        throw unmount_error(error(errc::mount_covered), found.path).detail("something is mounted over a directory above it");
+    if (!lies_in(top.get(), identity, found))
+        throw unmount_error(error(errc::mount_covered), found.path).detail(name_of_mount(top.get()) + " lies on top of it");
+}
+
+// overlayfs looks at the upper first, then makes its work directory, then refuses a lower that is the upper: of an upper
+// that is free, ELOOP is the answer, and nothing was written to it.
+OVERMOUNT_LAZY_BODY upper_use probe_upper(const mount_spec& probe)
+{
+    const unique_fd context(::fsopen("overlay", FSOPEN_CLOEXEC));
+    const auto opened = [](const mount_directory& directory) {
+        return unique_fd(::open(directory.name().c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
     };
+    const unique_fd upper = opened(*probe.upper()), work = opened(*probe.work());
+    if (!context || !upper || !work)
+        return upper_use::unknown;
+    const auto give = [&context](const char* key, const std::string& value) {
+        return ::fsconfig(context.get(), FSCONFIG_SET_STRING, key, value.c_str(), 0) == 0;
+    };
+    const auto path = [](const unique_fd& fd) { return "/proc/self/fd/" + std::to_string(fd.get()); };
+    if (!give("index", "on") || !give("lowerdir", path(upper)) || !give("upperdir", path(upper)) ||
+        !give("workdir", path(work)) || (probe.userxattr() && ::fsconfig(context.get(), FSCONFIG_SET_FLAG, "userxattr", nullptr, 0) != 0))
+        return upper_use::unknown;
+    if (::fsconfig(context.get(), FSCONFIG_CMD_CREATE, nullptr, nullptr, 0) == 0)
+        return upper_use::free;
+    return errno == ELOOP ? upper_use::free : errno == EBUSY ? upper_use::busy : upper_use::unknown;
+}
+
+} // namespace detail
+
+OVERMOUNT_LAZY_BODY std::optional<mount_identity> overlay_mount::identify(const std::string& target)
+{
+    const detail::unique_fd root = detail::open_target(target);
+    if (!detail::is_mount_root(root.get()))
+        return std::nullopt;
+    const auto now = mountinfo::read();
+    const mountinfo_entry* entry = now.find_by_id(detail::mountinfo_id(root.get()));
+    return detail::identity_of(root.get(), entry == nullptr ? std::string() : entry->source);
+}
+
+OVERMOUNT_LAZY_BODY void overlay_mount::unmount(const mount_identity& identity, const std::string& target, bool detach)
+{
+    const auto found = detail::find_mount(identity, target);
+    if (!found)
+        throw detail::unmount_error(error(errc::mount_not_found), target);
+    detail::check_uncovered(identity, *found);
+    if (::umount2(found->path.c_str(), UMOUNT_NOFOLLOW | (detach ? MNT_DETACH : 0)) == 0) {
+        if (detail::is_attached(identity, *found))
+            throw detail::unmount_error(error(errc::unmount_failed), found->path)
+                .detail("what was mounted on top of it at this moment is gone instead");
+        return;
+    }
+    const int number = errno;
     switch (number) {
     case EPERM:
     case EACCES:
     case EBUSY:
-        throw fail(error::from_errno(number));
+        throw detail::unmount_error(error::from_errno(number), found->path);
     case EINVAL:
     case ENOENT:
-        throw fail(error(errc::mount_not_found));
+        throw detail::unmount_error(error(errc::mount_not_found), found->path);
     default:
-        throw fail(error(errc::unmount_failed))
+        throw detail::unmount_error(error(errc::unmount_failed), found->path)
             .detail(boost::system::error_code(number, boost::system::system_category()).message());
     }
+}
+
+OVERMOUNT_LAZY_BODY bool overlay_mount::alive(const mount_identity& identity, const mount_spec& probe)
+{
+    const std::string boot = detail::boot_id();
+    if (!identity.boot.empty() && !boot.empty() && identity.boot != boot)
+        return false;
+    if (identity.device != 0) {
+        if (!detail::superblock_is_gone(identity.device))
+            return true;
+    } else {
+        // From a version that recorded no number, or from a process that was killed before it knew one.
+        if (detail::find_mount(identity))
+            return true;
+        if (!probe.upper())
+            return identity.mount_namespace != detail::mount_namespace() || !detail::shows_all(mountinfo::read());
+    }
+    return probe.upper() && detail::probe_upper(probe) != detail::upper_use::free;
 }
 
 } // namespace overmount::inline OVERMOUNT_ABI

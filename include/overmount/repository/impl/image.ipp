@@ -5,27 +5,42 @@
 #include <overmount/image.hpp>
 #include <overmount/repository/locked.hpp>
 #include <overmount/repository/operations/commit_run.hpp>
+#include <overmount/repository/operations/compose.hpp>
 #include <overmount/repository/operations/export_run.hpp>
 #include <overmount/repository/records/mount_table.hpp>
 #include <overmount/repository/state.hpp>
 #include <overmount/runtime/new_shared.hpp>
 
 #include <algorithm>
+#include <cerrno>
 #include <exception>
+#include <functional>
 #include <optional>
+#include <string_view>
 
 namespace overmount::inline OVERMOUNT_ABI {
 
+namespace detail {
+
+// Of mounts of any repository: see `mount_record::source`.
+inline constexpr std::string_view mount_source_prefix = "overmount-";
+
+} // namespace detail
+
 template <storage_policy Storage, optional_mount_policy Mount>
-basic_mount<Storage, Mount>::~basic_mount()
+basic_mount<Storage, Mount>::ownership::~ownership()
 {
-    if (!state_)
+    if (over)
         return;
     try {
-        if (detail::mount_table::alive(record_, mountinfo::read())) // what others put there is theirs
-            Mount::unmount(record_.target, true);
+        if constexpr (mount_policy<Mount>)
+            Mount::unmount(record.identity, record.target, true);
+        // An upper is never deleted here, however small. A read-only mount keeps nothing: a few empty directories.
+        detail::mount_table table(owner->records);
+        if (!seen || (!record.writable && table.state(record, detail::alive_by<Mount>()) == mount_state::stopped))
+            table.remove(record);
     } catch (const std::exception&) {
-        // A destructor has nobody to tell; the record stays, and the next sweep takes it up.
+        // A destructor has nobody to tell; the record stays.
     }
 }
 
@@ -38,27 +53,143 @@ basic_mount<Storage, Mount>::commit_record(std::shared_ptr<state> owner, mount_r
 }
 
 template <storage_policy Storage, optional_mount_policy Mount>
-asio::awaitable<void> basic_mount<Storage, Mount>::unmount_owned(basic_mount mine)
+asio::awaitable<void> basic_mount<Storage, Mount>::unmount_owned(std::shared_ptr<ownership> mine)
 {
+    if (!mine || mine->over)
+        throw error(errc::mount_not_found).at(stage::mount).detail("it is not this object's any more");
+    co_await unmount_record(mine->owner, mine->record);
+    mine->over = true;
+}
+
+template <storage_policy Storage, optional_mount_policy Mount>
+std::optional<bool> basic_mount<Storage, Mount>::try_unmount(state& owner, const mount_record& record)
+{
+    const auto refuse = [&record](error failure, const char* words) {
+        return failure.at(stage::mount).operation("umount").subject(record.target).detail(words);
+    };
+    detail::mount_table table(owner.records);
+    const auto lock = table.try_lock(record);
+    if (!lock)
+        return std::nullopt;
+    const auto now = table.find(record.id);
+    if (!now || now->identity != record.identity)
+        throw refuse(error(errc::mount_not_found), "it was mounted again meanwhile");
+    const detail::alive_test alive = detail::alive_by<Mount>();
+    bool unmounted = false;
     try {
-        co_await unmount_record(mine.state_, mine.record_);
-    } catch (const error&) {
-        mine.keep(); // it is in use
-        throw;
+        Mount::unmount(record.identity, record.target, false);
+        unmounted = true;
+    } catch (const error& failure) {
+        if (failure.code() != errc::mount_not_found)
+            throw;
     }
-    mine.keep();
+    if (!unmounted && table.state(record, alive) == mount_state::alive)
+        throw refuse(error(errc::mount_not_found),
+                     "it is not visible here: another mount namespace has it, or a process that was inside when it was unmounted");
+    if (unmounted && table.uses_upper(record, alive))
+        throw refuse(error::from_errno(EBUSY),
+                     "it is out of sight here, and another mount namespace or a process has it still: what was written is kept");
+    table.erase(table.discard(record));
+    return true;
 }
 
 template <storage_policy Storage, optional_mount_policy Mount>
 asio::awaitable<void> basic_mount<Storage, Mount>::unmount_record(std::shared_ptr<state> owner, mount_record record)
 {
-    auto work = [owner, record](const detail::stop_flag&) {
-        detail::mount_table table(owner->records);
-        if (detail::mount_table::alive(record, mountinfo::read()))
-            Mount::unmount(record.target, false);
-        table.remove(record);
+    std::function<std::optional<bool>(const detail::stop_flag&)> work = [owner, record](const detail::stop_flag&) {
+        return try_unmount(*owner, record);
     };
-    co_await detail::run_on(owner->pool, std::move(work), detail::when_cancelled::go_on);
+    co_await detail::retry_until(owner->pool, std::move(work), owner->lock_limit, record.target, detail::when_cancelled::go_on);
+}
+
+template <storage_policy Storage, optional_mount_policy Mount>
+asio::awaitable<mount_state> basic_mount<Storage, Mount>::state_of(std::shared_ptr<state> owner, mount_record record)
+{
+    auto work = [owner, record](const detail::stop_flag&) {
+        return detail::mount_table(owner->records).state(record, detail::alive_by<Mount>());
+    };
+    co_return co_await detail::run_on(owner->pool, std::move(work));
+}
+
+template <storage_policy Storage, optional_mount_policy Mount>
+void basic_mount<Storage, Mount>::require_no_mount(const std::string& target)
+    requires mount_policy<Mount>
+{
+    const auto there = Mount::identify(target);
+    if (there && there->source.starts_with(detail::mount_source_prefix))
+        throw error(errc::mount_exists).at(stage::mount).subject(target);
+}
+
+template <storage_policy Storage, optional_mount_policy Mount>
+basic_mount<Storage, Mount> basic_mount<Storage, Mount>::made(std::shared_ptr<state> owner, mount_record record, bool seen)
+    requires mount_policy<Mount>
+{
+    // Owned from here on, so that what fails leaves no mount; where it cannot be unmounted its record and upper stay.
+    basic_mount out(owner, record);
+    out.owned_->seen = seen;
+    // Where the target could not be locked, another one may have been mounted on top by now.
+    if (Mount::identify(record.target) != record.identity)
+        throw error(errc::mount_covered).at(stage::mount).subject(record.target).detail("it was mounted over at this moment");
+    detail::mount_table(owner->records).update(record, owner->sync);
+    return out;
+}
+
+template <storage_policy Storage, optional_mount_policy Mount>
+std::optional<basic_mount<Storage, Mount>>
+basic_mount<Storage, Mount>::try_mount_again(std::shared_ptr<state> owner, const std::string& id, const mount_options& options)
+    requires mountable_storage<Storage> && mount_policy<Mount>
+{
+    detail::mount_table table(owner->records);
+    auto record = table.find(id);
+    if (!record)
+        throw error(errc::mount_not_found).at(stage::mount).subject(id);
+    const auto lock = table.try_lock(*record);
+    if (!lock)
+        return std::nullopt;
+    record = table.find(id);
+    if (!record || !record->writable)
+        throw error(errc::mount_read_only).at(stage::mount).subject(id).detail("it keeps nothing: mount the image");
+    if (table.state(*record, detail::alive_by<Mount>()) == mount_state::alive)
+        throw error(errc::mount_exists).at(stage::mount).subject(record->target).detail("the mount is alive");
+    const bool incomplete = detail::mount_table::may_be_incomplete(*record);
+    if (incomplete && !options.accepts_not_durable())
+        throw error(errc::mount_not_durable).at(stage::mount).subject(record->target);
+    const mount_record before = *record;
+    if (!options.target().empty())
+        record->target = detail::resolved_target(options.target());
+    const auto place = detail::try_lock_target(record->target);
+    if (!place)
+        return std::nullopt;
+    require_no_mount(record->target);
+    auto config = owner->records->image(record->image);
+    if (!config)
+        throw error(errc::image_not_found).at(stage::repository).subject(record->image.string());
+    const auto layers = basic_image<Storage, Mount>(owner, image_config::parse(std::move(*config), owner->bounds)).layers();
+    const auto top = layers.empty() ? std::nullopt : std::optional(layers.front());
+    const auto stack = top ? owner->stack_of(*top) : std::vector<detail::stacked_layer>();
+    table.prepare_again(*record, before.is_volatile && !incomplete);
+    record->is_volatile = owner->sync == durability::none;
+    record->lowers = detail::directory_names(stack);
+    table.begin(*record, owner->sync);
+    try {
+        record->identity = Mount::mount(table.spec_of(*record, top, stack), record->target);
+    } catch (...) {
+        table.update(before, owner->sync);
+        throw;
+    }
+    return made(owner, *record, true);
+}
+
+template <storage_policy Storage, optional_mount_policy Mount>
+asio::awaitable<basic_mount<Storage, Mount>>
+basic_mount<Storage, Mount>::mount_again(std::shared_ptr<state> owner, std::string id, mount_options options)
+    requires mountable_storage<Storage> && mount_policy<Mount>
+{
+    std::function<std::optional<basic_mount>(const detail::stop_flag&)> work = [owner, id, options](const detail::stop_flag&) {
+        auto lock = owner->records->lock(detail::lock_kind::roots);
+        return lock.try_take() ? try_mount_again(owner, id, options) : std::nullopt;
+    };
+    co_return co_await detail::retry_until(owner->pool, std::move(work), owner->lock_limit, id);
 }
 
 template <storage_policy Storage, optional_mount_policy Mount>
@@ -88,27 +219,39 @@ basic_image<Storage, Mount>::configs_of(const std::vector<basic_image>& images)
 }
 
 template <storage_policy Storage, optional_mount_policy Mount>
-mount_record basic_image<Storage, Mount>::mount_now(state& owner, const digest& id, const std::vector<chain_id>& layers,
-                                                    const mount_options& options)
+std::optional<basic_mount<Storage, Mount>>
+basic_image<Storage, Mount>::try_mount(std::shared_ptr<state> owner, const digest& id, const std::vector<chain_id>& layers,
+                                       const mount_options& options)
     requires mountable_storage<Storage> && mount_policy<Mount>
 {
-    if (!owner.records->image(id))
+    using mount = basic_mount<Storage, Mount>;
+    if (!owner->records->image(id))
         throw error(errc::image_not_found).at(stage::repository).subject(id.string());
-    detail::mount_table table(owner.records);
+    const std::string target = options.target().empty() ? std::string() : detail::resolved_target(options.target());
+    std::optional<detail::unique_fd> place(std::in_place);
+    if (!target.empty()) {
+        place = detail::try_lock_target(target);
+        if (!place)
+            return std::nullopt;
+        mount::require_no_mount(target);
+    }
+    detail::mount_table table(owner->records);
     std::optional<chain_id> top;
     std::vector<detail::stacked_layer> stack;
     if (!layers.empty()) {
         top = layers.front();
-        stack = owner.stack_of(*top);
+        stack = owner->stack_of(*top);
     }
-    mount_record record = table.add(id, options.target(), options.writable());
+    mount_record record = table.add(id, target, options.writable(), detail::directory_names(stack), owner->sync);
     try {
-        Mount::mount(table.spec_of(record, top, stack), record.target);
+        if (record.writable)
+            table.prepare_upper(record, top, stack);
+        record.identity = Mount::mount(table.spec_of(record, top, stack), record.target);
     } catch (...) {
-        table.remove(record);
+        table.remove(record); // nothing was mounted
         throw;
     }
-    return record;
+    return mount::made(owner, record, false);
 }
 
 template <storage_policy Storage, optional_mount_policy Mount>
@@ -117,12 +260,22 @@ basic_image<Storage, Mount>::mount_image(std::shared_ptr<state> owner, std::shar
                                          std::vector<chain_id> layers, mount_options options)
     requires mountable_storage<Storage> && mount_policy<Mount>
 {
-    auto work = [owner, config, layers, options](const detail::stop_flag&) {
-        // Owned from the first moment: nobody may be there to take it when the context goes.
-        return basic_mount<Storage, Mount>(owner, mount_now(*owner, config->id(), layers, options));
+    // What is written in the mount needs all that is below it, after a power cut too.
+    auto is_durable = [owner, config](const detail::stop_flag&) {
+        return owner->sync == durability::none || owner->records->image_files.is_durable(config->id());
     };
-    // Locked until the mount is there: a mount keeps what it needs from the collection.
-    co_return co_await detail::run_locked(owner, detail::lock_kind::roots, std::move(work));
+    if (options.writable() && !co_await detail::run_on(owner->pool, std::move(is_durable)))
+        co_await detail::make_image_durable(owner, *config);
+    std::function<std::optional<basic_mount<Storage, Mount>>(const detail::stop_flag&)> work =
+        [owner, config, layers, options](const detail::stop_flag&) {
+            // Locked until the mount is there: it keeps what it needs from the collection.
+            auto lock = owner->records->lock(detail::lock_kind::roots);
+            // Owned from the first moment: nobody may be there to take it when the context goes.
+            return lock.try_take() ? try_mount(owner, config->id(), layers, options) : std::nullopt;
+        };
+    auto made = co_await detail::retry_until(owner->pool, std::move(work), owner->lock_limit, owner->records->base().string());
+    made.owned_->seen = true;
+    co_return std::move(made);
 }
 
 template <packable_storage Storage>

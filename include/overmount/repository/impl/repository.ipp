@@ -15,10 +15,25 @@
 #include <overmount/runtime/new_shared.hpp>
 #include <overmount/runtime/task_group.hpp>
 
+#include <algorithm>
+#include <iterator>
+
 namespace overmount::inline OVERMOUNT_ABI {
 
 // Not in the class: with separate compilation a program leaves them to repository/instances.hpp, and compilers compile
 // anew what is inline.
+
+// What dead owners left, and read-only mounts that are none any more: as part of an operation that writes.
+template <storage_policy Storage, optional_mount_policy Mount>
+asio::awaitable<void> basic_repository<Storage, Mount>::sweep(std::shared_ptr<state> owner)
+{
+    auto work = [owner](const detail::stop_flag&) {
+        owner->records->sweep();
+        if constexpr (mountable_storage<Storage>)
+            detail::mount_table(owner->records).sweep(detail::alive_by<Mount>());
+    };
+    co_await detail::run_on(owner->pool, std::move(work), detail::when_cancelled::go_on);
+}
 
 template <storage_policy Storage, optional_mount_policy Mount>
 asio::awaitable<basic_repository<Storage, Mount>>
@@ -77,6 +92,7 @@ basic_repository<Storage, Mount>::finish_run(std::shared_ptr<state> owner, std::
 {
     auto clean = [run](const detail::stop_flag&) { run->clean(); };
     co_await detail::run_then_clean(owner->pool, std::move(work), std::move(clean));
+    co_await sweep(owner);
     std::vector<image> out;
     for (const found_image& made : run->images())
         out.push_back(image(owner, made.config));
@@ -215,10 +231,8 @@ asio::awaitable<void> basic_repository<Storage, Mount>::remove_one(std::shared_p
         const detail::store& records = *owner->records;
         if (!records.image(id))
             throw error(errc::image_not_found).at(stage::repository).subject(id.string());
-        const auto now = mountinfo::read();
-        for (const mount_record& record : detail::mount_table(owner->records).list())
-            if (record.image == id && (record.writable || detail::mount_table::alive(record, now)))
-                throw error(errc::image_in_use).at(stage::repository).subject(record.target).detail("unmount it first");
+        if (const auto mounted = detail::mount_table(owner->records).in_use(id, detail::alive_by<Mount>()))
+            throw error(errc::image_in_use).at(stage::repository).subject(mounted->target).detail("unmount it first");
         if (owner->sync != durability::none)
             records.imports.make_removals_last(); // or one of them may bring it back
         // Tags first: none of them leads nowhere.
@@ -228,8 +242,7 @@ asio::awaitable<void> basic_repository<Storage, Mount>::remove_one(std::shared_p
         records.image_files.remove(records.staging.fd(), id, owner->sync);
     };
     co_await detail::run_locked(owner, detail::lock_kind::roots, std::move(work));
-    auto sweep = [owner](const detail::stop_flag&) { owner->records->sweep(); };
-    co_await detail::run_on(owner->pool, std::move(sweep), detail::when_cancelled::go_on);
+    co_await sweep(std::move(owner));
 }
 
 template <storage_policy Storage, optional_mount_policy Mount>
@@ -260,10 +273,7 @@ asio::awaitable<void> basic_repository<Storage, Mount>::tag_image(std::shared_pt
     image_config config = co_await detail::run_on(owner->pool, std::move(look));
     import_options options;
     options.tag(std::move(name));
-    auto run = detail::new_shared<detail::compose_run<Storage>>(owner, std::move(config), std::nullopt, std::move(options), true);
-    auto work = run->run(run);
-    auto clean = [run](const detail::stop_flag&) { run->clean(); };
-    co_await detail::run_then_clean(owner->pool, std::move(work), std::move(clean));
+    co_await detail::name_image(std::move(owner), std::move(config), std::move(options));
 }
 
 template <storage_policy Storage, optional_mount_policy Mount>
@@ -278,8 +288,7 @@ asio::awaitable<void> basic_repository<Storage, Mount>::untag(std::shared_ptr<st
             throw error(errc::tag_does_not_exist).at(stage::repository).subject(full);
     };
     co_await detail::run_locked(owner, detail::lock_kind::roots, std::move(work));
-    auto sweep = [owner](const detail::stop_flag&) { owner->records->sweep(); };
-    co_await detail::run_on(owner->pool, std::move(sweep), detail::when_cancelled::go_on);
+    co_await sweep(std::move(owner));
 }
 
 template <storage_policy Storage, optional_mount_policy Mount>
@@ -328,6 +337,29 @@ template <storage_policy Storage, optional_mount_policy Mount>
 std::vector<mount_record> basic_repository<Storage, Mount>::mounts() const
 {
     return detail::mount_table(state_->records).list();
+}
+
+template <storage_policy Storage, optional_mount_policy Mount>
+std::vector<mount_record> basic_repository<Storage, Mount>::find_mounts(const std::string& name) const
+    requires mount_policy<Mount>
+{
+    std::vector<mount_record> out;
+    const auto all = mounts();
+    const auto take = [&](auto wanted) {
+        if (out.empty())
+            std::copy_if(all.begin(), all.end(), std::back_inserter(out), wanted);
+    };
+    try {
+        const std::string target = detail::resolved_target(name);
+        std::error_code none;
+        if (const auto there = std::filesystem::is_directory(target, none) ? Mount::identify(target) : std::nullopt)
+            take([&](const mount_record& one) { return one.source() == there->source; });
+        take([&](const mount_record& one) { return one.target == target; });
+    } catch (const error&) { // it is no place to mount at
+    }
+    if (name.size() >= 4)
+        take([&](const mount_record& one) { return one.id.starts_with(name); });
+    return out;
 }
 
 template <storage_policy Storage, optional_mount_policy Mount>

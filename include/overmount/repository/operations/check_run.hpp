@@ -146,8 +146,9 @@ private:
         for (const digest& id : records.manifests.list())
             read_manifest(id, stop);
         read_diffs(stop);
-        static_cast<void>(try_read(finding_kind::record_unreadable, "mounts",
-                                   [&] { return mount_table(repository_->records).list(); }));
+        for (const std::string& id : list_directory(records.mounts(), "."))
+            static_cast<void>(try_read(finding_kind::record_unreadable, id,
+                                       [&] { return mount_table(repository_->records).find(id); }));
         for (finding& one : broken_references(all_))
             report_.findings.push_back(std::move(one));
     }

@@ -79,6 +79,8 @@ private:
     {
         if (!record_.writable)
             throw error(errc::mount_read_only).at(stage::mount).subject(record_.target);
+        if (mount_table::may_be_incomplete(record_) && !options_.accepts_not_durable())
+            throw error(errc::mount_not_durable).at(stage::mount).subject(record_.target);
         store& records = *repository_->records;
         auto config = records.image(record_.image);
         if (!config)

@@ -106,6 +106,21 @@ private:
     std::shared_ptr<publication<Storage>> end_ = new_shared<publication<Storage>>(repository_, scope_);
 };
 
+// Gives an image that is there more names, and makes all that it leads to last where the repository's durability asks for that.
+template <storage_policy Storage>
+asio::awaitable<void> name_image(std::shared_ptr<repository_state<Storage>> owner, image_config config, import_options names)
+{
+    auto run = new_shared<compose_run<Storage>>(owner, std::move(config), std::nullopt, std::move(names), true);
+    auto work = run->run(run);
+    auto clean = [run](const stop_flag&) { run->clean(); };
+    co_await run_then_clean(owner->pool, std::move(work), std::move(clean));
+}
+template <storage_policy Storage>
+asio::awaitable<void> make_image_durable(std::shared_ptr<repository_state<Storage>> owner, image_config config)
+{
+    return name_image(std::move(owner), std::move(config), import_options());
+}
+
 } // namespace overmount::inline OVERMOUNT_ABI::detail
 
 #endif

@@ -25,8 +25,6 @@ public:
     OVERMOUNT_LAZY bool remove(int staging, const digest& id, durability sync) const;
 
     OVERMOUNT_LAZY [[nodiscard]] bool is_durable(const digest& id) const;
-    // What it leads to lasts by now; makes the record last, and then says so.
-    OVERMOUNT_LAZY void mark_durable(int staging, const digest& id) const;
 
 private:
     int directory_;

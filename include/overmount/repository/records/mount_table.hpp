@@ -2,11 +2,13 @@
 #define OVERMOUNT_REPOSITORY_RECORDS_MOUNT_TABLE_HPP
 
 #include <overmount/mount/correction.hpp>
+#include <overmount/mount/mount_policy.hpp>
 #include <overmount/mount/mount_spec.hpp>
-#include <overmount/mount/mountinfo.hpp>
 #include <overmount/repository/records/records.hpp>
 #include <overmount/repository/records/store.hpp>
 
+#include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -15,20 +17,72 @@ namespace overmount::inline OVERMOUNT_ABI {
 
 namespace detail {
 
+// Whether a mount may exist, as a mount policy tells.
+using alive_test = std::function<bool(const mount_identity&, const mount_spec&)>;
+
+// What cannot be asked is alive.
+template <class Mount>
+[[nodiscard]] alive_test alive_by()
+{
+    if constexpr (mount_policy<Mount>)
+        return [](const mount_identity& identity, const mount_spec& probe) -> bool { return Mount::alive(identity, probe); };
+    else
+        return [](const mount_identity&, const mount_spec&) { return true; };
+}
+
+// The path of a directory to mount at: absolute, with links resolved in all but its last part.
+OVERMOUNT_LAZY [[nodiscard]] std::string resolved_target(const std::string& target);
+
+// The flock of an open directory, as long as the descriptor lives; nullopt where another holds it. Directories cannot be
+// opened for writing, which exclusive open-file-description locks ask for.
+OVERMOUNT_LAZY [[nodiscard]] std::optional<unique_fd> try_lock_directory(unique_fd directory);
+// The same of a directory to mount at. Where its file system has no such locks, nothing is locked.
+OVERMOUNT_LAZY [[nodiscard]] std::optional<unique_fd> try_lock_target(const std::string& target);
+
+// What is stacked, as a record names it.
+OVERMOUNT_LAZY [[nodiscard]] std::vector<std::string> directory_names(const std::vector<stacked_layer>& stack);
+
 // The mounts of a repository, on disk: `mounts/<id>/` with record.json, target/, upper/ and work/.
+//
+// A record is there before its mount is, then gets the mount's identity. The caller of `add` holds the shared lock until
+// both are there. Who mounts a recorded mount again, or removes its upper, holds the record's lock.
 class mount_table
 {
 public:
     explicit mount_table(std::shared_ptr<store> owner) : store_(std::move(owner)) {}
 
-    // Makes a record and its directories. `target` is empty for one of the repository's own.
-    OVERMOUNT_LAZY [[nodiscard]] mount_record add(const digest& image, const std::string& target, bool writable);
-    OVERMOUNT_LAZY void remove(const mount_record& record);
-    OVERMOUNT_LAZY [[nodiscard]] std::vector<mount_record> list() const;
-    // A mount of another namespace counts as alive: nobody here can tell.
-    OVERMOUNT_LAZY [[nodiscard]] static bool alive(const mount_record& record, const mountinfo& now);
-    // Removes the records whose mount is gone. What was written in an earlier boot stays for its owner.
-    OVERMOUNT_LAZY void sweep();
+    // Makes a record and its directories. `target` is a resolved path, or empty for one of the repository's own.
+    OVERMOUNT_LAZY [[nodiscard]] mount_record add(const digest& image, const std::string& target, bool writable, std::vector<std::string> lowers,
+                                                   durability sync);
+    // Before a mount is made again: what is not known of it yet is forgotten of the one before.
+    OVERMOUNT_LAZY void begin(mount_record& record, durability sync);
+    OVERMOUNT_LAZY void update(const mount_record& record, durability sync);
+    // Takes the record and all that it keeps out of sight, for `erase`; nothing where it has gone.
+    OVERMOUNT_LAZY [[nodiscard]] std::string discard(const mount_record& record);
+    OVERMOUNT_LAZY void erase(const std::string& discarded);
+    OVERMOUNT_LAZY void remove(const mount_record& record) { erase(discard(record)); }
+    // Nothing where another holds it; `mount_not_found` where there is no record.
+    OVERMOUNT_LAZY [[nodiscard]] std::optional<unique_fd> try_lock(const mount_record& record) const;
+
+    OVERMOUNT_LAZY [[nodiscard]] std::optional<mount_record> find(const std::string& id) const;
+    // The records that can be read; the names of the others.
+    OVERMOUNT_LAZY [[nodiscard]] std::vector<mount_record> list(std::vector<std::string>* damaged = nullptr) const;
+    OVERMOUNT_LAZY [[nodiscard]] mount_state state(const mount_record& record, const alive_test& alive) const;
+    // Whether an overlay may use the upper, whatever became of the mount itself.
+    OVERMOUNT_LAZY [[nodiscard]] bool uses_upper(const mount_record& record, const alive_test& alive) const;
+    // The first mount that needs the image: one that is alive, or whose upper is kept. `corrupt_repository` where a record
+    // cannot be read: it may name the image.
+    OVERMOUNT_LAZY [[nodiscard]] std::optional<mount_record> in_use(const digest& image, const alive_test& alive) const;
+    // Removes the records of read-only mounts that are stopped. An upper stays for its owner.
+    OVERMOUNT_LAZY void sweep(const alive_test& alive) noexcept;
+
+    // Whether the machine went down while the mount was volatile.
+    OVERMOUNT_LAZY [[nodiscard]] static bool may_be_incomplete(const mount_record& record);
+    // Makes what was written in a stopped mount last, and removes the mark by which the kernel refuses its work directory.
+    OVERMOUNT_LAZY void prepare_again(const mount_record& record, bool sync);
+    // Gives the upper of a new mount the attributes of what it covers: it is what shows as the root.
+    OVERMOUNT_LAZY void prepare_upper(const mount_record& record, const std::optional<chain_id>& top,
+                                      const std::vector<stacked_layer>& stack);
 
     // What to mount for a stack of layers, topmost first; makes the chain's correction if it is not there yet.
     // Without layers the root is empty.
@@ -48,6 +102,8 @@ public:
     OVERMOUNT_LAZY [[nodiscard]] bool lost_correction(const chain_id& top, const std::vector<stacked_layer>& stack) const;
 
 private:
+    OVERMOUNT_LAZY [[nodiscard]] bool ask(const mount_record& record, const mount_identity& identity, const alive_test& alive) const;
+
     std::shared_ptr<store> store_;
 };
 

@@ -2,10 +2,13 @@
 #define OVERMOUNT_REPOSITORY_RECORDS_RECORDS_HPP
 
 #include <overmount/core/digest.hpp>
+#include <overmount/mount/mount_identity.hpp>
 
-#include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
 
 namespace overmount::inline OVERMOUNT_ABI {
 
@@ -27,15 +30,40 @@ struct tag_record
     std::optional<digest> index = {}; ///< the index by which the manifest was found
 };
 
+/// Whether a recorded mount exists.
+enum class mount_state
+{
+    /// It is mounted, or that it is not is not certain: it may be in another mount namespace, or be held by a process after
+    /// a lazy unmount.
+    alive,
+    /// It is certain that it is mounted nowhere. What was written in it is kept: mount it again, commit it, or remove it.
+    stopped,
+};
+
+[[nodiscard]] constexpr std::string_view to_string(mount_state value) noexcept
+{
+    return value == mount_state::alive ? "alive" : "stopped";
+}
+
 /// A mount as the repository records it.
 struct mount_record
 {
+    mount_record(std::string name, digest of, std::string place, bool takes_changes)
+        : id(std::move(name)), image(std::move(of)), target(std::move(place)), writable(takes_changes)
+    {
+    }
+
     std::string id;
     digest image;
     std::string target; ///< absolute path of the mount point
     bool writable = false;
-    std::string boot;             ///< the boot in which it was made
-    std::uint64_t mount_namespace = 0; ///< inode of the namespace in which it was made
+    /// Nothing that is written in it is synced: after a crash files may be incomplete, in whatever order.
+    bool is_volatile = false;
+    /// As the kernel knows it. A record of an older version, or of a process that was killed while it mounted, has the
+    /// boot and the namespace only.
+    mount_identity identity;
+    /// The directories of the diffs that it was given, topmost first, below `diffs/`.
+    std::vector<std::string> lowers;
 
     /// What mountinfo shows as its source.
     [[nodiscard]] std::string source() const { return "overmount-" + id; }

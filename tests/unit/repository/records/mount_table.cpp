@@ -8,14 +8,18 @@
 
 #include <fstream>
 #include <memory>
+#include <set>
 
 namespace fs = std::filesystem;
 using overmount::chain_id;
 using overmount::diff_id;
 using overmount::digest;
 using overmount::durability;
+using overmount::errc;
+using overmount::mount_identity;
 using overmount::mount_record;
-using overmount::mountinfo;
+using overmount::mount_spec;
+using overmount::mount_state;
 using overmount::detail::mount_table;
 using overmount::detail::stacked_layer;
 using overmount::detail::store;
@@ -31,6 +35,8 @@ struct opened
     std::shared_ptr<store> records = std::make_shared<store>(base, "directory", false);
     mount_table table{records};
     digest image = digest::of("image");
+
+    mount_record add(const std::string& target, bool writable) { return table.add(image, target, writable, {}, durability::none); }
 };
 
 bool is_there(const opened& one, const mount_record& record) { return fs::exists(one.base / "mounts" / record.id); }
@@ -46,11 +52,17 @@ void change(const opened& one, const mount_record& record, const std::string& fr
     std::ofstream(file) << text;
 }
 
-// A namespace that the first process is not in, with a mount of that source.
-mountinfo table_with(const std::string& source)
+overmount::detail::alive_test says(bool answer)
 {
-    return mountinfo::parse("4000000000 2 0:1 / / rw - ext4 disk rw\n4000000001 2 0:1 / /m rw - overlay " + source +
-                            " rw\n");
+    return [answer](const mount_identity&, const mount_spec&) { return answer; };
+}
+
+std::set<std::string> entries(const fs::path& directory)
+{
+    std::set<std::string> out;
+    for (const auto& entry : fs::directory_iterator(directory))
+        out.insert(entry.path().filename().string());
+    return out;
 }
 
 stacked_layer layer(const fs::path& directory, bool with_root = true)
@@ -65,79 +77,213 @@ stacked_layer layer(const fs::path& directory, bool with_root = true)
 
 } // namespace
 
-TEST_CASE("a mount is recorded with its place, its boot and its namespace")
+TEST_CASE("a mount is recorded with its place, and what it was given")
 {
     opened one;
-    const auto own = one.table.add(one.image, "", false);
-    const auto given = one.table.add(one.image, "/a/../some where\n", true);
+    const auto own = one.add("", false);
+    const auto given = one.table.add(one.image, "/some where\n", true, {"sha256/aa/rootfs", "sha256/bb/rootfs"}, durability::none);
     CHECK(own.target == (one.base / "mounts" / own.id / "target").string());
-    CHECK(given.target == "/some where\n");
     const auto listed = one.table.list();
     REQUIRE(listed.size() == 2);
     for (const auto& record : listed) {
+        const auto& same = record.id == own.id ? own : given;
         CHECK(record.image == one.image);
-        CHECK(record.boot == overmount::detail::boot_id());
-        CHECK(record.mount_namespace != 0);
-        CHECK(record.target == (record.id == own.id ? own.target : given.target));
+        CHECK(record.identity.boot == overmount::detail::boot_id());
+        CHECK(record.identity.mount_namespace != 0);
+        CHECK(record.identity == same.identity);
+        CHECK(record.target == same.target);
+        CHECK(record.lowers == same.lowers);
         CHECK(record.writable == (record.id == given.id));
+        CHECK(record.is_volatile == (record.id == given.id));
     }
     CHECK(fs::is_empty(one.base / "tmp"));
     one.table.remove(own);
     one.table.remove(own); // somebody else was quicker
     CHECK(one.table.list().size() == 1);
+    CHECK_FALSE(one.table.find(own.id));
     CHECK(fs::is_empty(one.base / "tmp"));
 }
 
-TEST_CASE("a mount lives as long as its boot and, in its namespace, as it is mounted")
+TEST_CASE("the identity of a mount comes into its record when it is known")
 {
     opened one;
-    auto record = one.table.add(one.image, "", false);
-    CHECK(mount_table::alive(record, table_with(record.source())));
-    CHECK_FALSE(mount_table::alive(record, table_with("another")));
-    record.mount_namespace += 1;
-    CHECK(mount_table::alive(record, table_with("another")));
-    record.boot = "another";
-    CHECK_FALSE(mount_table::alive(record, table_with(record.source())));
+    const auto sync = GENERATE(durability::none, durability::batch, durability::full);
+    auto record = one.table.add(one.image, "", true, {}, sync);
+    CHECK(record.is_volatile == (sync == durability::none));
+    CHECK(record.identity.source == record.source());
+    CHECK((record.identity.id == 0 && record.identity.device == 0));
+    record.identity.id = ~0ull;
+    record.identity.device = 57;
+    one.table.update(record, sync);
+    CHECK(one.table.find(record.id)->identity == record.identity);
+    one.table.begin(record, sync);
+    CHECK(one.table.find(record.id)->identity.id == 0);
+    CHECK(entries(one.base / "mounts" / record.id) == std::set<std::string>{"empty", "record.json", "target", "upper", "work"});
 }
 
-TEST_CASE("who does not see all mounts takes every one for alive")
+TEST_CASE("a record of the first version is read, and its mount is known by its source")
 {
     opened one;
-    const auto record = one.table.add(one.image, "", false);
-    SECTION("in a chroot that is no mount")
-    {
-        CHECK(mount_table::alive(record, mountinfo::parse("7 2 0:1 / /m rw - overlay another rw\n")));
+    const auto record = one.add("/old", true);
+    std::ofstream(one.base / "mounts" / record.id / "record.json")
+        << R"({"boot_id":")" << overmount::detail::boot_id() << R"(","id":")" << record.id << R"(","image":")" << one.image.string()
+        << R"(","mount_namespace":4026531832,"target":"/old","writable":true})";
+    const auto old = one.table.find(record.id).value();
+    CHECK(old.target == "/old");
+    CHECK(old.writable);
+    CHECK_FALSE(old.is_volatile);
+    CHECK(old.lowers.empty());
+    CHECK(old.identity.source == "overmount-" + record.id);
+    CHECK(old.identity.mount_namespace == 4026531832);
+    CHECK((old.identity.id == 0 && old.identity.device == 0));
+}
+
+TEST_CASE("a record that cannot be read hides no other, and may name any image")
+{
+    opened one;
+    const auto good = one.add("", false), bad = one.add("", false);
+    std::ofstream(one.base / "mounts" / bad.id / "record.json") << "{";
+    std::vector<std::string> damaged;
+    CHECK(one.table.list(&damaged).size() == 1);
+    CHECK(damaged == std::vector<std::string>{bad.id});
+    try {
+        static_cast<void>(one.table.in_use(digest::of("another"), says(false)));
+        FAIL("nothing was thrown");
+    } catch (const overmount::error& failure) {
+        CHECK(failure.code() == errc::corrupt_repository);
+        CHECK(failure.subject() == (one.base / "mounts" / bad.id / "record.json").string());
     }
-    SECTION("in a chroot that is a mount of the first process")
-    {
-        std::ifstream in("/proc/1/mountinfo");
-        const std::string text(std::istreambuf_iterator<char>(in), {});
-        const auto first = mountinfo::parse(text);
-        REQUIRE(first.entries().size() > 1);
-        for (const auto& entry : first.entries()) {
-            const auto line = std::to_string(entry.id) + " 2 0:1 / / rw - ext4 disk rw\n";
-            CHECK(mount_table::alive(record, mountinfo::parse(line)) == (entry.mount_point != "/"));
+}
+
+TEST_CASE("the policy is asked with the upper, and with a place beside it that is gone afterwards")
+{
+    opened one;
+    const auto writable = one.add("", true), read_only = one.add("", false);
+    int asked = 0;
+    const auto test = [&](const mount_identity& identity, const mount_spec& probe) {
+        ++asked;
+        CHECK(probe.upper().has_value() == (identity == writable.identity));
+        if (probe.upper()) {
+            CHECK(fs::equivalent(probe.upper()->name(), one.base / "mounts" / writable.id / "upper"));
+            CHECK(fs::is_empty(probe.work()->name()));
         }
+        return false;
+    };
+    for (const auto& record : {writable, read_only})
+        CHECK(one.table.state(record, test) == mount_state::stopped);
+    CHECK(asked == 2);
+    CHECK(one.table.state(writable, says(true)) == mount_state::alive);
+    CHECK(one.table.uses_upper(writable, says(true)));
+    CHECK_FALSE(one.table.uses_upper(writable, says(false)));
+    CHECK_FALSE(one.table.uses_upper(read_only, says(true)));
+    CHECK(entries(one.base / "mounts" / writable.id) == std::set<std::string>{"empty", "record.json", "target", "upper", "work"});
+}
+
+TEST_CASE("a mount of another boot is stopped, whatever the policy says")
+{
+    opened one;
+    auto record = one.add("", true);
+    record.identity.boot = "another";
+    CHECK(one.table.state(record, says(true)) == mount_state::stopped);
+}
+
+TEST_CASE("a mount of which nothing can be asked is alive")
+{
+    opened one;
+    const auto record = one.add("", true);
+    fs::remove_all(one.base / "mounts" / record.id / "upper");
+    CHECK(one.table.state(record, says(false)) == mount_state::alive);
+    CHECK(one.table.state(record, [](auto&, auto&) -> bool { throw overmount::error(errc::mount_failed); }) == mount_state::alive);
+}
+
+TEST_CASE("a sweep removes what read-only mounts left, and no upper")
+{
+    opened one;
+    const auto dead = one.add("", false), dead_writable = one.add("", true), old = one.add("", false);
+    const auto old_writable = one.add("", true), alive = one.add("/alive", false);
+    std::ofstream(one.base / "mounts" / dead_writable.id / "upper/work") << "of a day";
+    for (const auto& record : {old, old_writable})
+        change(one, record, record.identity.boot, "another");
+    one.table.sweep([&](const mount_identity& identity, const mount_spec&) { return identity == alive.identity; });
+    CHECK_FALSE(is_there(one, dead));
+    CHECK_FALSE(is_there(one, old));
+    CHECK(is_there(one, alive));
+    CHECK(is_there(one, old_writable));
+    CHECK(fs::exists(one.base / "mounts" / dead_writable.id / "upper/work"));
+    CHECK(fs::is_empty(one.base / "tmp"));
+}
+
+TEST_CASE("an image is in use by mounts that are alive and by uppers that are kept")
+{
+    opened one;
+    const auto read_only = one.add("", false);
+    CHECK(one.table.in_use(one.image, says(true))->id == read_only.id);
+    CHECK_FALSE(one.table.in_use(one.image, says(false)));
+    CHECK_FALSE(one.table.in_use(digest::of("another"), says(true)));
+    const auto writable = one.add("", true);
+    CHECK(one.table.in_use(one.image, says(false))->id == writable.id);
+}
+
+TEST_CASE("one at a time works on a recorded mount")
+{
+    opened one;
+    const auto record = one.add("", true);
+    {
+        const auto lock = one.table.try_lock(record);
+        REQUIRE(lock);
+        CHECK_FALSE(one.table.try_lock(record));
+    }
+    CHECK(one.table.try_lock(record));
+    one.table.remove(record);
+    try {
+        static_cast<void>(one.table.try_lock(record));
+        FAIL("nothing was thrown");
+    } catch (const overmount::error& failure) {
+        CHECK(failure.code() == errc::mount_not_found);
     }
 }
 
-TEST_CASE("a sweep removes records whose mount is gone")
+TEST_CASE("a directory is locked, whatever path leads to it")
+{
+    const scratch_directory scratch;
+    fs::create_directories(scratch / "real/target");
+    fs::create_directory_symlink(scratch / "real", scratch / "link");
+    const std::string real = (scratch / "real/target").string();
+    const auto resolved = [&](const char* path) { return overmount::detail::resolved_target((scratch / path).string()); };
+    for (const char* path : {"real/target", "real/target/", "real/target//", "link/target", "link/../real/target", "real/target/.",
+                             "link/target/../target/"})
+        CHECK(resolved(path) == real);
+    CHECK(resolved("link") == (scratch / "link").string()); // to mount at a link is refused
+    CHECK(resolved("none/below") == (scratch / "none/below").string());
+    const auto lock = overmount::detail::try_lock_target(resolved("link/target"));
+    CHECK(lock);
+    CHECK_FALSE(overmount::detail::try_lock_target(real));
+    CHECK(overmount::detail::try_lock_target((scratch / "real").string()));
+}
+
+TEST_CASE("only a volatile mount of an earlier boot may be incomplete")
 {
     opened one;
-    const auto dead = one.table.add(one.image, "", false), dead_writable = one.table.add(one.image, "", true);
-    const auto elsewhere = one.table.add(one.image, "", true);
-    const auto old = one.table.add(one.image, "", false), old_writable = one.table.add(one.image, "", true);
-    std::ofstream(one.base / "mounts" / old_writable.id / "upper/work") << "of a day";
-    change(one, elsewhere, std::to_string(elsewhere.mount_namespace), "1");
-    for (const auto& record : {old, old_writable})
-        change(one, record, record.boot, "another");
-    one.table.sweep();
-    CHECK_FALSE(is_there(one, dead));
-    CHECK_FALSE(is_there(one, dead_writable));
-    CHECK_FALSE(is_there(one, old));
-    CHECK(is_there(one, elsewhere));
-    CHECK(fs::exists(one.base / "mounts" / old_writable.id / "upper/work"));
-    CHECK(fs::is_empty(one.base / "tmp"));
+    auto record = one.add("", true);
+    CHECK_FALSE(mount_table::may_be_incomplete(record));
+    record.identity.boot = "another";
+    CHECK(mount_table::may_be_incomplete(record));
+    record.is_volatile = false;
+    CHECK_FALSE(mount_table::may_be_incomplete(record));
+}
+
+TEST_CASE("the mark of a volatile mount goes before it is mounted again")
+{
+    opened one;
+    const auto record = one.add("", true);
+    one.table.prepare_again(record, true); // it was never mounted
+    const auto mark = one.base / "mounts" / record.id / "work/work/incompat/volatile";
+    fs::create_directories(mark);
+    std::ofstream(mark / "dirty");
+    one.table.prepare_again(record, GENERATE(false, true));
+    CHECK_FALSE(fs::exists(mark));
+    CHECK(fs::exists(one.base / "mounts" / record.id / "work/work"));
+    CHECK(entries(one.base / "mounts" / record.id) == std::set<std::string>{"empty", "record.json", "target", "upper", "work"});
 }
 
 TEST_CASE("what is stacked has two lower directories where there is no upper")
@@ -146,13 +292,14 @@ TEST_CASE("what is stacked has two lower directories where there is no upper")
     const diff_id diff(digest::of("diff"));
     const auto top = chain_id::of(diff);
     one.records->put_layer(top, {diff, std::nullopt}, durability::none);
-    const auto read_only = one.table.add(one.image, "", false), writable = one.table.add(one.image, "", true);
+    const auto read_only = one.add("", false), writable = one.add("", true);
     const auto size = [&](const mount_record& record, const std::vector<stacked_layer>& stack) {
         const auto spec =
             one.table.spec_of(record, stack.empty() ? std::nullopt : std::optional(top), stack);
         CHECK_NOTHROW(spec.validate());
         CHECK(spec.source() == record.source());
         CHECK(spec.upper().has_value() == record.writable);
+        CHECK(spec.volatile_() == record.is_volatile);
         return spec.lowers().size();
     };
     SECTION("no layer")
@@ -184,8 +331,8 @@ TEST_CASE("the upper's root looks like the topmost layer's")
     REQUIRE(::chmod((one.base / "diffs/a").c_str(), 01751) == 0);
     const timespec times[2]{{5, 6}, {7, 8}};
     REQUIRE(::utimensat(AT_FDCWD, (one.base / "diffs/a").c_str(), times, 0) == 0);
-    const auto record = one.table.add(one.image, "", true);
-    static_cast<void>(one.table.spec_of(record, chain_id::of(diff), stack));
+    const auto record = one.add("", true);
+    one.table.prepare_upper(record, chain_id::of(diff), stack);
     struct stat status;
     REQUIRE(::stat((one.base / "mounts" / record.id / "upper").c_str(), &status) == 0);
     CHECK((status.st_mode & 07777u) == 01751u);

@@ -30,13 +30,6 @@ OVERMOUNT_LAZY_BODY bool image_records::is_durable(const digest& id) const
     return exists(directory_, digest_path(id) + "/durable");
 }
 
-OVERMOUNT_LAZY_BODY void image_records::mark_durable(int staging, const digest& id) const
-{
-    make_record_last(directory_, digest_path(id));
-    const unique_fd whole = open_directory(directory_, digest_path(id));
-    put_record(staging, whole.get(), "durable", "", durability::full, existing::keep);
-}
-
 } // namespace overmount::inline OVERMOUNT_ABI::detail
 
 #endif

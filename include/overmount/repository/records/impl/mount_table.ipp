@@ -1,115 +1,308 @@
 #ifndef OVERMOUNT_REPOSITORY_RECORDS_IMPL_MOUNT_TABLE_IPP
 #define OVERMOUNT_REPOSITORY_RECORDS_IMPL_MOUNT_TABLE_IPP
 
+#include <overmount/mount/mount_lookup.hpp>
 #include <overmount/repository/records/mount_table.hpp>
 #include <overmount/storage/impl/diff_record.ipp>
 
 #include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
 
-#include <algorithm>
+#include <cerrno>
+#include <filesystem>
+#include <system_error>
+#include <utility>
 
 namespace overmount::inline OVERMOUNT_ABI::detail {
 
-OVERMOUNT_LAZY inline std::uint64_t mount_namespace()
+OVERMOUNT_LAZY_BODY std::string resolved_target(const std::string& target)
 {
-    struct stat status;
-    return ::stat("/proc/self/ns/mnt", &status) == 0 ? status.st_ino : 0;
+    namespace fs = std::filesystem;
+    std::error_code failure;
+    fs::path path = fs::absolute(from_working_directory(target), failure);
+    if (!path.has_filename())
+        path = path.parent_path(); // trailing slashes
+    const bool plain = path.has_filename() && path.filename() != "." && path.filename() != "..";
+    fs::path out = plain ? fs::weakly_canonical(path.parent_path(), failure) / path.filename() : fs::weakly_canonical(path, failure);
+    if (failure)
+        throw error(boost::system::error_code(failure.value(), boost::system::system_category()))
+            .at(stage::mount)
+            .operation("resolve target")
+            .subject(target);
+    return out.string();
 }
 
-// mountinfo leaves out what lies outside of the root of its reader: in a chroot it tells of some mounts only. There
-// the root is no mount, or one that the first process sees in another place.
-OVERMOUNT_LAZY inline bool shows_all(const mountinfo& now)
+OVERMOUNT_LAZY_BODY std::optional<unique_fd> try_lock_directory(unique_fd directory)
 {
-    const mountinfo_entry* root = now.find_by_target("/");
-    if (root == nullptr)
-        return false;
-    const auto first = mountinfo::parse(read_file(AT_FDCWD, "/proc/1/mountinfo", 256u << 20).value_or(""));
-    return std::none_of(first.entries().begin(), first.entries().end(), [root](const mountinfo_entry& entry) {
-        return entry.id == root->id && entry.mount_point != "/";
-    });
+    while (::flock(directory.get(), LOCK_EX | LOCK_NB) != 0) {
+        if (errno == EWOULDBLOCK)
+            return std::nullopt;
+        if (errno != EINTR)
+            throw_errno("lock directory");
+    }
+    return directory;
 }
 
-OVERMOUNT_LAZY_BODY mount_record mount_table::add(const digest& image, const std::string& target, bool writable)
+OVERMOUNT_LAZY_BODY std::optional<unique_fd> try_lock_target(const std::string& target)
 {
-    mount_record record{random_id(), image, target, writable, boot_id(), mount_namespace()};
-    if (record.target.empty())
-        record.target = (store_->base() / "mounts" / record.id / "target").string();
-    else
-        record.target = std::filesystem::absolute(from_working_directory(target)).lexically_normal().string();
-    draft whole(store_->staging.fd(), "mount-");
-    make_directory(store_->staging.fd(), whole.name(), 0700);
-    const unique_fd made = open_directory(store_->staging.fd(), whole.name());
-    for (const char* part : {"target", "upper", "work", "empty"})
-        make_directory(made.get(), part, 0755);
+    unique_fd directory(::open(target.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+    if (!directory)
+        return unique_fd(); // to mount there tells why
+    try {
+        return try_lock_directory(std::move(directory));
+    } catch (const error&) {
+        return unique_fd();
+    }
+}
+
+OVERMOUNT_LAZY inline std::string mount_record_text(const mount_record& record)
+{
     json_record content;
     content.text("id", record.id);
     content.text("image", record.image.string());
     content.text("target", percent_encode(record.target));
     content.flag("writable", record.writable);
-    content.text("boot_id", record.boot);
-    content.number("mount_namespace", record.mount_namespace);
-    write_file(made.get(), "record.json", content.string());
+    content.flag("volatile", record.is_volatile);
+    content.text("boot_id", record.identity.boot);
+    content.number("mount_namespace", record.identity.mount_namespace);
+    content.number("mount_id", record.identity.id);
+    content.number("mountinfo_id", record.identity.number);
+    content.number("device", record.identity.device);
+    content.texts("lowers", record.lowers);
+    return content.string();
+}
+
+OVERMOUNT_LAZY inline mount_record parse_mount(std::string_view text)
+{
+    std::optional<digest> image;
+    std::string name, target;
+    bool writable = false, is_volatile = false;
+    mount_identity identity;
+    std::vector<std::string> lowers;
+    read_record(text, json_object({{"id", json_text(name).required()},
+                                   {"image", json_digest(image).required()},
+                                   {"target", json_encoded(target).required()},
+                                   {"writable", json_flag(writable).required()},
+                                   {"boot_id", json_text(identity.boot).required()},
+                                   {"mount_namespace", json_number(identity.mount_namespace).required()},
+                                   {"volatile", json_flag(is_volatile)}, // these are younger than the first version
+                                   {"mount_id", json_number(identity.id)},
+                                   {"mountinfo_id", json_number(identity.number)},
+                                   {"device", json_number(identity.device)},
+                                   {"lowers", json_texts(lowers)}}));
+    mount_record out(std::move(name), *image, std::move(target), writable);
+    out.is_volatile = is_volatile;
+    out.identity = std::move(identity);
+    out.identity.source = out.source();
+    out.lowers = std::move(lowers);
+    return out;
+}
+
+OVERMOUNT_LAZY inline void write_mount_record(int directory, const std::string& name, const mount_record& record, durability sync)
+{
+    write_file(directory, name, mount_record_text(record));
+    if (sync == durability::none)
+        return;
+    const unique_fd file(check(::openat(directory, name.c_str(), O_RDONLY | O_CLOEXEC), "open", name));
+    check(::fsync(file.get()), "fsync", name);
+}
+
+OVERMOUNT_LAZY_BODY std::vector<std::string> directory_names(const std::vector<stacked_layer>& stack)
+{
+    std::vector<std::string> out;
+    for (const stacked_layer& layer : stack)
+        out.push_back(layer.directory.path);
+    return out;
+}
+
+OVERMOUNT_LAZY inline mount_identity identity_before_mount(const mount_record& record)
+{
+    mount_identity out;
+    out.boot = boot_id();
+    out.mount_namespace = mount_namespace();
+    out.source = record.source();
+    return out;
+}
+
+OVERMOUNT_LAZY_BODY mount_record mount_table::add(const digest& image, const std::string& target, bool writable, std::vector<std::string> lowers,
+                                              durability sync)
+{
+    mount_record record(random_id(), image, target, writable);
+    if (record.target.empty())
+        record.target = (store_->base() / "mounts" / record.id / "target").string();
+    record.is_volatile = writable && sync == durability::none;
+    record.identity = identity_before_mount(record);
+    record.lowers = std::move(lowers);
+    draft whole(store_->staging.fd(), "mount-");
+    make_directory(store_->staging.fd(), whole.name(), 0700);
+    const unique_fd made = open_directory(store_->staging.fd(), whole.name());
+    for (const char* part : {"target", "upper", "work", "empty"})
+        make_directory(made.get(), part, 0755);
+    write_mount_record(made.get(), "record.json", record, sync);
+    if (sync != durability::none)
+        sync_directory(made.get());
     rename_over(store_->staging.fd(), whole.name(), store_->mounts(), record.id);
     whole.moved();
+    if (sync != durability::none)
+        sync_directory(store_->mounts());
     return record;
 }
 
-OVERMOUNT_LAZY_BODY void mount_table::remove(const mount_record& record)
+OVERMOUNT_LAZY_BODY void mount_table::begin(mount_record& record, durability sync)
 {
-    const std::string gone = "trash-" + record.id;
-    if (::renameat(store_->mounts(), record.id.c_str(), store_->staging.fd(), gone.c_str()) != 0) {
-        if (errno == ENOENT)
-            return; // swept since it was unmounted
-        throw_errno("rename", record.id);
-    }
-    remove_tree(store_->staging.fd(), gone, store_->staging.fd());
+    record.identity = identity_before_mount(record);
+    update(record, sync);
 }
 
-OVERMOUNT_LAZY_BODY std::vector<mount_record> mount_table::list() const
+OVERMOUNT_LAZY_BODY void mount_table::update(const mount_record& record, durability sync)
+{
+    const unique_fd own = open_directory(store_->mounts(), record.id);
+    draft next(own.get(), "record-");
+    write_mount_record(own.get(), next.name(), record, sync);
+    rename_over(own.get(), next.name(), own.get(), "record.json");
+    next.moved();
+    if (sync != durability::none)
+        sync_directory(own.get());
+}
+
+OVERMOUNT_LAZY_BODY std::string mount_table::discard(const mount_record& record)
+{
+    std::string gone = "trash-" + random_id();
+    if (::renameat(store_->mounts(), record.id.c_str(), store_->staging.fd(), gone.c_str()) == 0)
+        return gone;
+    if (errno != ENOENT)
+        throw_errno("rename", record.id);
+    return {}; // somebody else was quicker
+}
+
+OVERMOUNT_LAZY_BODY void mount_table::erase(const std::string& discarded)
+{
+    if (!discarded.empty())
+        remove_tree(store_->staging.fd(), discarded, store_->staging.fd());
+}
+
+OVERMOUNT_LAZY_BODY std::optional<unique_fd> mount_table::try_lock(const mount_record& record) const
+{
+    const auto refuse = [&record]() { throw error(errc::mount_not_found).at(stage::mount).subject(record.target); };
+    unique_fd own(::openat(store_->mounts(), record.id.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+    if (!own && errno == ENOENT)
+        refuse();
+    check(own.get(), "open directory", record.id);
+    auto lock = try_lock_directory(std::move(own));
+    // Who held it before may have discarded it.
+    if (lock && !exists(store_->mounts(), record.id))
+        refuse();
+    return lock;
+}
+
+OVERMOUNT_LAZY_BODY std::optional<mount_record> mount_table::find(const std::string& id) const
+{
+    const auto text = read_file(store_->mounts(), id + "/record.json", 1 << 20);
+    return text ? std::optional(parse_mount(*text)) : std::nullopt;
+}
+
+OVERMOUNT_LAZY_BODY std::vector<mount_record> mount_table::list(std::vector<std::string>* damaged) const
 {
     std::vector<mount_record> out;
     for (const std::string& id : list_directory(store_->mounts(), ".")) {
-        const auto text = read_file(store_->mounts(), id + "/record.json", 1 << 20);
-        if (!text)
-            continue;
-        std::optional<digest> image;
-        std::string name, target, boot;
-        bool writable = false;
-        std::uint64_t mount_namespace = 0;
-        read_record(*text, json_object({{"id", json_text(name).required()},
-                                        {"image", json_digest(image).required()},
-                                        {"target", json_encoded(target).required()},
-                                        {"writable", json_flag(writable).required()},
-                                        {"boot_id", json_text(boot).required()},
-                                        {"mount_namespace", json_number(mount_namespace).required()}}));
-        out.push_back({std::move(name), *image, std::move(target), writable, std::move(boot), mount_namespace});
+        try {
+            if (auto found = find(id))
+                out.push_back(std::move(*found));
+        } catch (const error& failure) {
+            if (failure.code() != errc::corrupt_repository)
+                throw;
+            if (damaged != nullptr)
+                damaged->push_back(id);
+        }
     }
     return out;
 }
 
-OVERMOUNT_LAZY_BODY bool mount_table::alive(const mount_record& record, const mountinfo& now)
+// With a place for the probe, which lies beside the upper.
+OVERMOUNT_LAZY_BODY bool mount_table::ask(const mount_record& record, const mount_identity& identity, const alive_test& alive) const
 {
-    if (record.boot != boot_id())
-        return false;
-    return record.mount_namespace != mount_namespace() || now.find_by_source(record.source()) != nullptr ||
-           !shows_all(now);
+    if (!record.writable)
+        return alive(identity, mount_spec());
+    try {
+        const unique_fd own = open_directory(store_->mounts(), record.id);
+        const draft place(own.get(), "probe-");
+        make_directory(own.get(), place.name(), 0700);
+        const unique_fd upper = open_directory(own.get(), "upper"), work = open_directory(own.get(), place.name());
+        mount_spec probe;
+        probe.upper(mount_directory::borrowed(upper.get())).work(mount_directory::borrowed(work.get()));
+        return alive(identity, probe);
+    } catch (const error&) {
+        return true; // a repository that may only be read, or a mount that is being removed: nothing can be asked
+    }
 }
 
-OVERMOUNT_LAZY_BODY void mount_table::sweep()
+OVERMOUNT_LAZY_BODY mount_state mount_table::state(const mount_record& record, const alive_test& alive) const
 {
-    std::vector<std::string> gone;
-    {
-        // Records and their mounts are made under the shared lock: one without a mount has lost it.
-        const auto now = mountinfo::read();
-        for (const mount_record& record : list()) {
-            if (alive(record, now) || (record.writable && record.boot != boot_id()))
-                continue;
-            gone.push_back("trash-" + record.id);
-            rename_over(store_->mounts(), record.id, store_->staging.fd(), gone.back());
-        }
+    const std::string boot = boot_id();
+    const bool earlier = !boot.empty() && !record.identity.boot.empty() && record.identity.boot != boot;
+    return !earlier && ask(record, record.identity, alive) ? mount_state::alive : mount_state::stopped;
+}
+
+OVERMOUNT_LAZY_BODY bool mount_table::uses_upper(const mount_record& record, const alive_test& alive) const
+{
+    return record.writable && ask(record, mount_identity(), alive);
+}
+
+OVERMOUNT_LAZY_BODY std::optional<mount_record> mount_table::in_use(const digest& image, const alive_test& alive) const
+{
+    std::vector<std::string> damaged;
+    for (const mount_record& record : list(&damaged))
+        if (record.image == image && (record.writable || state(record, alive) == mount_state::alive))
+            return record;
+    if (!damaged.empty())
+        throw error(errc::corrupt_repository)
+            .at(stage::repository)
+            .subject((store_->base() / "mounts" / damaged.front() / "record.json").string())
+            .detail("the mount may need the image");
+    return std::nullopt;
+}
+
+OVERMOUNT_LAZY_BODY void mount_table::sweep(const alive_test& alive) noexcept
+{
+    try {
+        std::vector<std::string> gone;
+        // Records and their mounts are made under the lock of the roots: one without a mount has lost it.
+        if (auto lock = store_->lock(lock_kind::roots); lock.try_take())
+            for (const mount_record& record : list())
+                if (!record.writable && state(record, alive) == mount_state::stopped)
+                    gone.push_back(discard(record));
+        for (const std::string& name : gone)
+            erase(name);
+    } catch (const std::exception&) {
+        // As `store::sweep`: it is nothing of the operation that comes by.
     }
-    for (const std::string& name : gone)
-        remove_tree(store_->staging.fd(), name, store_->staging.fd());
+}
+
+OVERMOUNT_LAZY_BODY bool mount_table::may_be_incomplete(const mount_record& record)
+{
+    return record.is_volatile && record.identity.boot != boot_id();
+}
+
+OVERMOUNT_LAZY_BODY void mount_table::prepare_again(const mount_record& record, bool sync)
+{
+    const unique_fd own = open_directory(store_->mounts(), record.id);
+    if (sync) {
+        // A descriptor of its own: the kernel reports an error of writing back once to each, even one of before.
+        const unique_fd upper(check(::openat(own.get(), "upper", O_RDONLY | O_DIRECTORY | O_CLOEXEC), "open", "upper"));
+        check(::syncfs(upper.get()), "syncfs", record.id);
+    }
+    remove_tree(own.get(), "work/work/incompat", own.get());
+    sync_directory(open_directory(own.get(), "work").get());
+    if (exists(own.get(), "work/work"))
+        sync_directory(open_directory(own.get(), "work/work").get());
+}
+
+OVERMOUNT_LAZY_BODY void mount_table::prepare_upper(const mount_record& record, const std::optional<chain_id>& top,
+                                                    const std::vector<stacked_layer>& stack)
+{
+    copy_directory_attributes(root_below(record, top, stack).get(),
+                              open_directory(store_->mounts(), record.id + "/upper").get());
 }
 
 // Whether the chain needs a correction, as its note says; nothing without a note, or with one that is not believed: it is damaged,
@@ -131,6 +324,10 @@ OVERMOUNT_LAZY inline std::optional<bool> noted_correction(int layer)
     return boot == boot_id() ? std::optional(needed) : std::nullopt;
 }
 
+// The directory that this boot's mounts of the chain stack. One of another boot may be cut; one that a mount stacks is never taken
+// away; so each boot has its own.
+OVERMOUNT_LAZY inline std::string correction_name() { return "correction-" + boot_id(); }
+
 OVERMOUNT_LAZY_BODY bool mount_table::has_correction_note(const chain_id& top) const
 {
     const std::string path = layer_path(top);
@@ -146,7 +343,7 @@ OVERMOUNT_LAZY_BODY bool mount_table::lost_correction(const chain_id& top, const
     const auto noted = noted_correction(layer.get());
     if (!noted)
         return false;
-    return *noted ? !exists(layer.get(), "correction") : correction(stack).needed();
+    return *noted ? !exists(layer.get(), correction_name()) : correction(stack).needed();
 }
 
 OVERMOUNT_LAZY_BODY bool mount_table::ensure_correction(const chain_id& top, const std::vector<stacked_layer>& stack)
@@ -167,11 +364,11 @@ OVERMOUNT_LAZY_BODY void mount_table::write_correction(const chain_id& top, corr
         draft mine(staging, "draft-");
         make_directory(staging, mine.name(), 0700);
         wanted.write(open_directory(staging, mine.name()).get());
-        // One of an earlier boot gives way; who makes one in this boot makes the same.
-        if (!noted_correction(layer.get()))
-            static_cast<void>(remove_record(staging, layer.get(), "correction", durability::none));
-        if (rename_into_place(staging, mine.name(), layer.get(), "correction"))
-            mine.moved();
+        if (rename_into_place(staging, mine.name(), layer.get(), correction_name()))
+            mine.moved(); // else another one made the same
+        for (const std::string& name : list_directory(layer.get(), "."))
+            if (name.starts_with("correction-") && name != correction_name()) // no mount of an earlier boot is alive
+                static_cast<void>(remove_record(staging, layer.get(), name, durability::none));
     }
     const std::string note = json_record().flag("needed", wanted.needed()).text("boot_id", boot_id()).string();
     put_record(staging, layer.get(), "correction.json", note, durability::none, existing::replace);
@@ -181,7 +378,7 @@ OVERMOUNT_LAZY_BODY unique_fd mount_table::root_below(const mount_record& record
                                                       const std::vector<stacked_layer>& stack)
 {
     if (top && ensure_correction(*top, stack))
-        return open_directory(store_->base_fd(), layer_path(*top) + "/correction");
+        return open_directory(store_->base_fd(), layer_path(*top) + "/" + correction_name());
     if (!stack.empty())
         return open_directory(stack.front().directory.fd->get(), ".");
     return open_directory(store_->mounts(), record.id + "/empty");
@@ -199,7 +396,7 @@ OVERMOUNT_LAZY_BODY mount_spec mount_table::spec_of(const mount_record& record, 
             path.string());
     };
     if (top && ensure_correction(*top, stack)) {
-        const std::string path = layer_path(*top) + "/correction";
+        const std::string path = layer_path(*top) + "/" + correction_name();
         spec.add_lower(directory(store_->base_fd(), path, base / path));
     }
     for (const stacked_layer& layer : stack)
@@ -208,11 +405,8 @@ OVERMOUNT_LAZY_BODY mount_spec mount_table::spec_of(const mount_record& record, 
     for (const char* name : {"empty", "upper"})
         if (spec.lowers().size() < 2 && !(record.writable && name == std::string_view("upper")))
             spec.add_lower(directory(store_->mounts(), record.id + "/" + name, own / name));
-    spec.source(record.source()).read_only(!record.writable);
+    spec.source(record.source()).read_only(!record.writable).volatile_(record.is_volatile);
     if (record.writable) {
-        // The root of the upper is what shows as the root.
-        copy_directory_attributes(root_below(record, top, stack).get(),
-                                  open_directory(store_->mounts(), record.id + "/upper").get());
         spec.upper(directory(store_->mounts(), record.id + "/upper", own / "upper"));
         spec.work(directory(store_->mounts(), record.id + "/work", own / "work"));
     }

@@ -1,0 +1,59 @@
+// Numbers of superblocks. The kernel gives a new one the lowest number that is free, and tests run side by side: the number
+// of a mount that has gone may be another's at once.
+#ifndef OVERMOUNT_TESTS_SUPPORT_DEVICE_NUMBERS_HPP
+#define OVERMOUNT_TESTS_SUPPORT_DEVICE_NUMBERS_HPP
+
+#include <overmount/posix/unique_fd.hpp>
+
+#include <sys/mount.h>
+#include <sys/stat.h>
+
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+namespace overmount::test {
+
+inline std::pair<detail::unique_fd, std::uint64_t> new_superblock()
+{
+    const detail::unique_fd context(::fsopen("tmpfs", FSOPEN_CLOEXEC));
+    if (::fsconfig(context.get(), FSCONFIG_CMD_CREATE, nullptr, nullptr, 0) != 0)
+        return {};
+    detail::unique_fd made(::fsmount(context.get(), FSMOUNT_CLOEXEC, 0));
+    struct stat status{};
+    static_cast<void>(::fstat(made.get(), &status));
+    return {std::move(made), status.st_dev};
+}
+
+// Holds low numbers until it is told to let go: what was mounted meanwhile has a higher one, which others do not get as
+// long as a low one is free.
+class low_device_numbers
+{
+public:
+    low_device_numbers()
+    {
+        for (int i = 0; i < 64; ++i)
+            held_.push_back(new_superblock().first);
+    }
+    void let_go() { held_.clear(); }
+
+private:
+    std::vector<detail::unique_fd> held_;
+};
+
+// Superblocks until one has the number; they live as long as the result.
+inline std::vector<detail::unique_fd> take_device_number(std::uint64_t wanted)
+{
+    std::vector<detail::unique_fd> out;
+    for (int i = 0; i < 1000; ++i) {
+        auto [made, number] = new_superblock();
+        out.push_back(std::move(made));
+        if (number == wanted)
+            return out;
+    }
+    return {};
+}
+
+} // namespace overmount::test
+
+#endif
