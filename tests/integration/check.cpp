@@ -77,6 +77,15 @@ ino_t inode_of(const fs::path& file)
     return status.st_ino;
 }
 
+// A tag as it stays where its image is lost.
+void tag_to_nowhere(const fs::path& base)
+{
+    const om::detail::store records(base, om::on_disk_storage::form(), false);
+    om::detail::record_batch one(records.staging.fd(), om::durability::none);
+    records.tag_files.add(one, {"docker.io/library/other:latest", digest::of("nowhere"), {}, {}, {}});
+    one.show();
+}
+
 // Layers with whatever is kept in a way of its own: replaced files, whiteouts, implied directories, links, devices.
 std::vector<std::string> odd_layers()
 {
@@ -403,7 +412,7 @@ TEST_CASE("damaged records are found, also without reading the layers")
     }
     SECTION("a tag to nowhere")
     {
-        one.repository.add_tag("other", digest::of("nowhere"));
+        tag_to_nowhere(one.base);
         one.check_one(finding_kind::image_missing, "docker.io/library/other:latest", "",
                       digest::of("nowhere").string(), false);
     }
@@ -498,7 +507,7 @@ TEST_CASE("images that come and go while a repository is checked are no damage")
     std::atomic<bool> over = false;
     std::thread other([&] {
         for (int i = 0; i < 100; ++i) {
-            fast.remove_image(one.image);
+            get(fast.remove_image(one.image));
             static_cast<void>(get(fast.import_image(om::oci_layout((one.scratch / "source").string()),
                                                     om::import_options().wanted({"linux", "amd64"}))));
         }

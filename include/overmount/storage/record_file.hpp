@@ -60,14 +60,15 @@ public:
     record_batch& operator=(const record_batch&) = delete;
     ~record_batch();
 
-    OVERMOUNT_LAZY void add(int directory, const std::string& name, std::string_view content, existing what);
+    // False where it is there already, and is kept.
+    OVERMOUNT_LAZY bool add(int directory, const std::string& name, std::string_view content, existing what);
 
     struct file
     {
         std::string name, content;
     };
-    // A directory that holds these files, and is shown whole. One that is there is kept.
-    OVERMOUNT_LAZY void add_directory(int directory, const std::string& name, const std::vector<file>& files);
+    // A directory that holds these files, and is shown whole. One that is there is kept: false.
+    OVERMOUNT_LAZY bool add_directory(int directory, const std::string& name, const std::vector<file>& files);
 
     // Of the drafts, each by itself. The caller may sync the file system instead, by a descriptor that he opened before they
     // were written.

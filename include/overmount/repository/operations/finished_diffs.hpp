@@ -42,7 +42,7 @@ public:
     void synced() noexcept { synced_ = true; }
     [[nodiscard]] bool any() const noexcept { return !waiting_.empty(); }
 
-    // Tells whoever waits for one of them that the work goes on. From any thread, but not while they are published.
+    // Tells whoever waits for one of them that the work goes on. From any thread.
     void beat() const
     {
         const std::lock_guard guard(mutex_);

@@ -8,6 +8,7 @@
 #include <overmount/repository/state.hpp>
 #include <overmount/runtime/task_group.hpp>
 
+#include <algorithm>
 #include <ctime>
 #include <memory>
 #include <optional>
@@ -137,7 +138,8 @@ public:
         name_ = import_records::new_name();
         commit_->add(records.imports.directory(), name_, root_.text(), existing::keep);
         for (const import_record::image& one : root_.images)
-            records.image_files.add(*places_, one.id, one.config, one.durable);
+            if (!records.image_files.add(*places_, one.id, one.config, one.durable))
+                kept_.push_back(one.id);
         for (const tag_record& tag : root_.tags)
             records.tag_files.add(*places_, tag);
     }
@@ -232,7 +234,10 @@ private:
         if (!commit_)
             return;
         const store& records = *repository_->records;
+        const bool gone = std::any_of(kept_.begin(), kept_.end(), [&](const digest& id) { return !records.image_files.find(id); });
         commit_->show();
+        if (gone) // somebody has removed an image that was there
+            return records.imports.apply_all(repository_->sync);
         records.imports.announce(name_);
         places_->show();
         if (repository_->sync != durability::none)
@@ -250,6 +255,7 @@ private:
     std::vector<top> tops_;
     std::vector<std::unique_ptr<found_correction>> corrections_;
     import_record root_;
+    std::vector<digest> kept_; // images of it that were there
     std::string name_; // of its record
     std::optional<record_batch> first_, commit_, places_; // layers and documents; the record; images and tags
     bool synced_ = false;

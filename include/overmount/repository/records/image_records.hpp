@@ -18,7 +18,8 @@ public:
     explicit image_records(int directory) noexcept : directory_(directory) {}
 
     // \param durable all that it leads to will last before the batch is shown
-    OVERMOUNT_LAZY void add(record_batch& into, const digest& id, std::string_view config, bool durable) const;
+    // False where the image is there already.
+    OVERMOUNT_LAZY bool add(record_batch& into, const digest& id, std::string_view config, bool durable) const;
     OVERMOUNT_LAZY [[nodiscard]] std::optional<std::string> find(const digest& id) const;
     OVERMOUNT_LAZY [[nodiscard]] std::vector<digest> list() const;
     OVERMOUNT_LAZY bool remove(int staging, const digest& id, durability sync) const;

@@ -4,12 +4,16 @@
 #include <overmount/repository/records/image_records.hpp>
 #include <overmount/repository/records/tag_records.hpp>
 
+#include <functional>
 #include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 namespace overmount::inline OVERMOUNT_ABI::detail {
+
+// Hears of a record that a listing leaves out, since it is damaged.
+using damage_listener = std::function<void(const error&)>;
 
 // What an import shows by one rename: its images and tags, which others read as if they were in their places.
 class import_record
@@ -43,7 +47,7 @@ public:
     // A name for a record of its own.
     OVERMOUNT_LAZY [[nodiscard]] static std::string new_name() { return random_id() + ".json"; }
 
-    // Those that are not applied yet, by their names.
+    // Those that are not applied yet, by their names. Throws `corrupt_repository` for one that cannot be read.
     OVERMOUNT_LAZY [[nodiscard]] std::vector<std::pair<std::string, import_record>> pending() const;
 
     // Puts all of them into their places, and removes them. The caller holds the lock of the roots.
@@ -54,16 +58,22 @@ public:
     // All of it is in its place, and lasts where it should.
     OVERMOUNT_LAZY void remove(const std::string& name) const;
 
-    // What `read(pending)` gives, as at one moment: it is called again where an import was committed meanwhile.
+    // What `read(pending, listener)` gives, as at one moment: it is called again where an import was committed meanwhile.
     template <class Read>
-    [[nodiscard]] auto consistently(const Read& read) const
+    [[nodiscard]] auto consistently(const Read& read, const damage_listener& damaged) const
     {
         for (;;) {
+            std::vector<error> found;
+            const auto note = [&found](const error& failure) { found.push_back(failure); };
             const unique_fd before = last();
-            const auto records = pending();
-            auto out = read(records);
-            if (is_last(before) && records.size() == pending_count())
-                return out;
+            const std::vector<std::string> there = names();
+            auto out = read(readable(there, note), note);
+            if (!is_last(before) || there != names())
+                continue;
+            for (const error& failure : found)
+                if (damaged)
+                    damaged(failure);
+            return out;
         }
     }
 
@@ -71,7 +81,10 @@ private:
     // The file that the last commit left; while it is open, no other has its inode.
     OVERMOUNT_LAZY [[nodiscard]] unique_fd last() const;
     OVERMOUNT_LAZY [[nodiscard]] bool is_last(const unique_fd& file) const;
-    OVERMOUNT_LAZY [[nodiscard]] std::size_t pending_count() const;
+    OVERMOUNT_LAZY [[nodiscard]] std::vector<std::string> names() const;
+    using records = std::vector<std::pair<std::string, import_record>>;
+    // Of these names, those that are there still.
+    OVERMOUNT_LAZY [[nodiscard]] records readable(const std::vector<std::string>& names, const damage_listener& damaged) const;
 
     int directory_, staging_;
     image_records images_;

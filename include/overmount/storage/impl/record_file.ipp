@@ -74,27 +74,29 @@ OVERMOUNT_LAZY_BODY record_batch::draft& record_batch::begin(int directory, cons
     return drafts_.back();
 }
 
-OVERMOUNT_LAZY_BODY void record_batch::add(int directory, const std::string& name, std::string_view content, existing what)
+OVERMOUNT_LAZY_BODY bool record_batch::add(int directory, const std::string& name, std::string_view content, existing what)
 {
     make_parent(directory, name);
     if (what == existing::keep && exists(directory, name)) {
         there_.push_back({directory, name, "", what, false});
-        return;
+        return false;
     }
     write_file(staging_, begin(directory, name, what, false).here, content);
+    return true;
 }
 
-OVERMOUNT_LAZY_BODY void record_batch::add_directory(int directory, const std::string& name, const std::vector<file>& files)
+OVERMOUNT_LAZY_BODY bool record_batch::add_directory(int directory, const std::string& name, const std::vector<file>& files)
 {
     make_parent(directory, name);
     if (exists(directory, name)) {
         there_.push_back({directory, name, "", existing::keep, true});
-        return;
+        return false;
     }
     const std::string& here = begin(directory, name, existing::keep, true).here;
     make_directory(staging_, here, 0700);
     for (const file& one : files)
         write_file(staging_, here + "/" + one.name, one.content);
+    return true;
 }
 
 OVERMOUNT_LAZY_BODY void record_batch::sync_drafts() const

@@ -5,12 +5,12 @@
 
 namespace overmount::inline OVERMOUNT_ABI::detail {
 
-OVERMOUNT_LAZY_BODY void image_records::add(record_batch& into, const digest& id, std::string_view config, bool durable) const
+OVERMOUNT_LAZY_BODY bool image_records::add(record_batch& into, const digest& id, std::string_view config, bool durable) const
 {
     std::vector<record_batch::file> files{{"config.json", std::string(config)}};
     if (durable)
         files.push_back({"durable", ""});
-    into.add_directory(directory_, digest_path(id), files);
+    return into.add_directory(directory_, digest_path(id), files);
 }
 
 OVERMOUNT_LAZY_BODY std::optional<std::string> image_records::find(const digest& id) const

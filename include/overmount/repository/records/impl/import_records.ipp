@@ -2,6 +2,7 @@
 #define OVERMOUNT_REPOSITORY_RECORDS_IMPL_IMPORT_RECORDS_IPP
 
 #include <overmount/oci/detail/json_record.hpp>
+#include <overmount/repository/records/check_records.hpp>
 #include <overmount/repository/records/import_records.hpp>
 #include <overmount/storage/impl/diff_record.ipp>
 
@@ -52,26 +53,37 @@ OVERMOUNT_LAZY_BODY import_record import_record::parse(std::string_view text)
     return out;
 }
 
-OVERMOUNT_LAZY_BODY std::vector<std::pair<std::string, import_record>> import_records::pending() const
+OVERMOUNT_LAZY_BODY std::vector<std::string> import_records::names() const
 {
-    std::vector<std::pair<std::string, import_record>> out;
-    if (directory_ < 0)
-        return out;
-    for (const std::string& name : list_directory(directory_, "."))
-        if (name.ends_with(".json"))
-            if (const auto text = read_file(directory_, name, record_limit))
-                out.emplace_back(name, in_record("imports/" + name, [&text] { return import_record::parse(*text); }));
-    std::sort(out.begin(), out.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+    std::vector<std::string> out;
+    if (directory_ >= 0)
+        out = list_directory(directory_, ".");
+    std::erase_if(out, [](const std::string& name) { return !name.ends_with(".json"); });
+    std::sort(out.begin(), out.end());
     return out;
 }
 
-OVERMOUNT_LAZY_BODY std::size_t import_records::pending_count() const
+OVERMOUNT_LAZY_BODY import_records::records import_records::readable(const std::vector<std::string>& names,
+                                                                     const damage_listener& damaged) const
 {
-    if (directory_ < 0)
-        return 0;
-    const auto names = list_directory(directory_, ".");
-    return static_cast<std::size_t>(
-        std::count_if(names.begin(), names.end(), [](const std::string& name) { return name.ends_with(".json"); }));
+    records out;
+    for (const std::string& name : names) {
+        try {
+            if (const auto text = read_file(directory_, name, record_limit))
+                out.emplace_back(name, import_record::parse(*text));
+        } catch (error& failure) {
+            failure.subject("imports/" + name);
+            if (!is_damage(failure))
+                throw;
+            damaged(failure);
+        }
+    }
+    return out;
+}
+
+OVERMOUNT_LAZY_BODY std::vector<std::pair<std::string, import_record>> import_records::pending() const
+{
+    return readable(names(), [](const error& failure) { throw failure; });
 }
 
 OVERMOUNT_LAZY_BODY unique_fd import_records::last() const
