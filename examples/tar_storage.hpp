@@ -90,8 +90,9 @@ public:
             sync(diff / "layer.tar");
             poll();
             noted.sync = overmount::durability::batch;
-            std::ofstream(diff / "new.json") << noted.to_json(); // one that was cut short is no record: parsing it fails
-            overmount::diff_record::parse(text_of(diff / "new.json"));
+            std::ofstream json(diff / "new.json");
+            if (!(json << noted.to_json()).flush())
+                throw overmount::error::from_errno(errno).at(overmount::stage::storage);
             sync(diff / "new.json");
             std::filesystem::rename(diff / "new.json", diff / "diff.json");
             sync(diff);

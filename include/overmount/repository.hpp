@@ -156,7 +156,7 @@ public:
     /// \param top     the image's topmost layer; without it the config says which layers
     /// \param options the tags of the image
     /// *Errors*: `image_cannot_be_composed` where config and chain do not fit each other; `layer_not_found`;
-    /// `invalid_reference` for a tag, when the image is there. *Cancellation*: none once it has begun.
+    /// `invalid_reference` for a tag; `repository_busy`. Nothing is made then. *Cancellation*: any.
     [[nodiscard]] asio::awaitable<image> create_image(image_config config, std::optional<chain_id> top = std::nullopt,
                                                       import_options options = import_options()) const
     {
