@@ -1,11 +1,14 @@
 // A storage policy of one's own, for a cache or a mirror: of each layer it keeps the tar, bit for bit, and a
-// record. `diffs/<ID>/` holds both; it is made in staging, and one rename shows it. To outlive a power cut it
-// would also do what `storage_place::sync()` asks for.
+// record. `diffs/<ID>/` holds both; it is made in staging, and one rename shows it. With `durability::batch`
+// the repository syncs what is new; `full` asks a storage for more than this one does.
 #ifndef OVERMOUNT_EXAMPLES_TAR_STORAGE_HPP
 #define OVERMOUNT_EXAMPLES_TAR_STORAGE_HPP
 
 #include <overmount/storage/storage_policy.hpp>
 #include <overmount/tar/framing.hpp>
+
+#include <fcntl.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
@@ -20,8 +23,8 @@ public:
     class writer
     {
     public:
-        writer(path draft, path diffs, const overmount::limits& bounds)
-            : draft_(std::move(draft)), diffs_(std::move(diffs)), frames_(bounds)
+        writer(path draft, path diffs, overmount::durability sync, const overmount::limits& bounds)
+            : draft_(std::move(draft)), diffs_(std::move(diffs)), sync_(sync), frames_(bounds)
         {
             std::filesystem::create_directory(draft_);
             tar_.open(draft_ / "layer.tar", std::ios::binary);
@@ -38,6 +41,7 @@ public:
             frames_.finish();
             overmount::diff_record record;
             record.form = form();
+            record.sync = sync_ == overmount::durability::batch ? sync_ : overmount::durability::none;
             record.entries = frames_.entries();
             record.bytes = frames_.stream_offset();
             std::ofstream json(draft_ / "diff.json");
@@ -56,26 +60,44 @@ public:
 
     private:
         path draft_, diffs_;
+        overmount::durability sync_;
         overmount::tar::framing frames_;
         std::ofstream tar_;
     };
 
     explicit tar_storage(overmount::storage_place place)
-        : diffs_(at(place.diffs())), tmp_(at(place.staging()))
+        : diffs_(at(place.diffs())), tmp_(at(place.staging())), sync_(place.sync())
     {}
 
     static std::string_view form() { return "tar and record"; }
     writer create(const overmount::write_context& with)
     {
-        return writer(at(with.staging()) / with.name(), diffs_, with.bounds());
+        return writer(at(with.staging()) / with.name(), diffs_, sync_, with.bounds());
     }
     bool contains(const overmount::diff_id& id) const { return exists(diffs_ / id.string()); }
     overmount::diff_record record(const overmount::diff_id& id) const
     {
-        std::ifstream json(diffs_ / id.string() / "diff.json");
-        if (!json)
+        if (!contains(id))
             throw overmount::error(overmount::errc::layer_not_found).layer(id.string());
-        return overmount::diff_record::parse(std::string(std::istreambuf_iterator<char>(json), {}));
+        return overmount::diff_record::parse(text_of(diffs_ / id.string() / "diff.json"));
+    }
+    // The data first, and then the note in the record that it lasts; the name in any case.
+    void make_durable(const overmount::diff_id& id, const std::function<void()>& poll)
+    {
+        overmount::diff_record noted = record(id);
+        const path diff = diffs_ / id.string();
+        if (noted.sync == overmount::durability::none) {
+            sync(diff / "layer.tar");
+            poll();
+            noted.sync = overmount::durability::batch;
+            std::ofstream json(diff / "new.json");
+            if (!(json << noted.to_json()).flush())
+                throw overmount::error::from_errno(errno).at(overmount::stage::storage);
+            sync(diff / "new.json");
+            std::filesystem::rename(diff / "new.json", diff / "diff.json");
+            sync(diff);
+        }
+        sync(diffs_);
     }
     void erase(const overmount::diff_id& id)
     {
@@ -86,7 +108,23 @@ public:
     }
 
 private:
+    static std::string text_of(const path& file)
+    {
+        std::ifstream in(file);
+        return std::string(std::istreambuf_iterator<char>(in), {});
+    }
+    static void sync(const path& what) // a file or a directory
+    {
+        const int fd = ::open(what.c_str(), O_RDONLY | O_CLOEXEC);
+        const int failure = fd < 0 || ::fsync(fd) != 0 ? errno : 0;
+        if (fd >= 0)
+            ::close(fd);
+        if (failure != 0)
+            throw overmount::error::from_errno(failure).at(overmount::stage::storage).subject(what.string());
+    }
+
     path diffs_, tmp_;
+    overmount::durability sync_;
 };
 
 #endif

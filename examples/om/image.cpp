@@ -115,8 +115,13 @@ template <class Repository>
 std::uint64_t size_of(const Repository& repository, const typename Repository::image& image)
 {
     std::uint64_t size = 0;
-    for (const om::diff_id& diff : image.config().diff_ids())
-        size += repository.diff(diff).bytes;
+    for (const om::diff_id& diff : image.config().diff_ids()) {
+        try {
+            size += repository.diff(diff).bytes;
+        } catch (const om::error& damaged) {
+            warn(damaged);
+        }
+    }
     return size;
 }
 
@@ -124,8 +129,8 @@ template <class Repository>
 asio::awaitable<void> image_list(Repository repository, settings set, arguments)
 {
     auto out = nlohmann::json::array();
-    const auto tags = repository.tags();
-    for (const auto& image : repository.images()) {
+    const auto tags = repository.tags(warn);
+    for (const auto& image : repository.images(warn)) {
         std::vector<std::string> names;
         for (const om::tag_record& tag : tags)
             if (tag.image == image.id())

@@ -52,6 +52,11 @@ std::string readable(std::uint64_t bytes)
     return text;
 }
 
+void warn(const om::error& damaged)
+{
+    std::cerr << "om: " << damaged.what() << '\n';
+}
+
 namespace {
 
 // The form of the repository that is there decides; only a new one takes what is asked for.

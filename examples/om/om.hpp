@@ -99,4 +99,7 @@ asio::awaitable<void> write_stream(om::asset_stream from, std::string where);
 
 std::string readable(std::uint64_t bytes);
 
+// Says on standard error what a listing leaves out.
+void warn(const om::error& damaged);
+
 #endif

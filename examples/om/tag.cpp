@@ -24,7 +24,7 @@ template <class Repository>
 asio::awaitable<void> tag_list(Repository repository, settings set, arguments)
 {
     auto out = nlohmann::json::array();
-    for (const om::tag_record& tag : repository.tags())
+    for (const om::tag_record& tag : repository.tags(warn))
         out.push_back({{"name", tag.name}, {"image", tag.image.string()}});
     if (set.json)
         std::cout << out.dump(2) << '\n';

@@ -97,7 +97,9 @@ public:
     }
 
     /// All images, by ID.
-    [[nodiscard]] std::vector<image> images() const;
+    ///
+    /// \param damaged hears of each record that cannot be read, with its path in the repository; the others are listed
+    [[nodiscard]] std::vector<image> images(const std::function<void(const error&)>& damaged = {}) const;
 
     /// The image that a tag, an ID, or the beginning of an ID's hex digits names.
     ///
@@ -110,8 +112,8 @@ public:
     /// `repository_busy`. *Cancellation*: any, until it has begun to remove.
     [[nodiscard]] asio::awaitable<void> remove_image(digest id) const { return remove_one(state_, std::move(id)); }
 
-    /// All tags, by name.
-    [[nodiscard]] std::vector<tag_record> tags() const;
+    /// All tags, by name. \param damaged as with `images`
+    [[nodiscard]] std::vector<tag_record> tags(const std::function<void(const error&)>& damaged = {}) const;
     /// *Errors*: `tag_does_not_exist`, `invalid_reference`.
     [[nodiscard]] tag_record tag(std::string_view name) const;
     /// Points `name` to an image, wherever it pointed before.
@@ -154,7 +156,7 @@ public:
     /// \param top     the image's topmost layer; without it the config says which layers
     /// \param options the tags of the image
     /// *Errors*: `image_cannot_be_composed` where config and chain do not fit each other; `layer_not_found`;
-    /// `invalid_reference` for a tag, when the image is there. *Cancellation*: none once it has begun.
+    /// `invalid_reference` for a tag; `repository_busy`. Nothing is made then. *Cancellation*: any.
     [[nodiscard]] asio::awaitable<image> create_image(image_config config, std::optional<chain_id> top = std::nullopt,
                                                       import_options options = import_options()) const
     {
@@ -338,6 +340,8 @@ private:
                                                 std::function<std::shared_ptr<asset_stream::source>()> open,
                                                 std::optional<chain_id> parent);
     void require_diff(const diff_id& id) const;
+    // Nothing where there is none; a damage is named by its path.
+    std::optional<image> load_image(const digest& id) const;
 
     std::shared_ptr<state> state_;
 };

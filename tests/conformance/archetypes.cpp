@@ -105,7 +105,7 @@ asio::awaitable<void> import_list_remove(const scratch_directory* scratch)
     const check_report whole = co_await repository.check(); // its records: it gives no tars back
     CHECK(whole.ok());
     CHECK(whole.layers == 3);
-    repository.remove_image(again.id());
+    co_await repository.remove_image(again.id());
     CHECK(repository.images().empty());
     CHECK(repository.tags().empty());
 }

@@ -41,6 +41,33 @@ TEMPLATE_TEST_CASE("the record of a diff is the one that its writer finished wit
     CHECK(finished.form == std::string_view(TestType::form()));
 }
 
+TEMPLATE_TEST_CASE("a diff that nobody has synced is made to last, and its record says so", "[storage]", OVERMOUNT_STORAGES)
+{
+    storage_fixture<TestType> place;
+    diff_record expected = place.put(place.tar());
+    REQUIRE(expected.sync == durability::none);
+    struct enough
+    {
+    };
+    CHECK_THROWS_AS(place.storage().make_durable(place.id(), [] { throw enough(); }), enough);
+    CHECK(place.storage().record(place.id()).sync == durability::none);
+    int polls = 0;
+    for (int i = 0; i < 2; ++i) { // the second time it is noted
+        place.storage().make_durable(place.id(), [&polls] { ++polls; });
+        expected.sync = durability::batch;
+        CHECK(place.storage().record(place.id()).to_json() == expected.to_json());
+        CHECK(place.storage().contains(place.id()));
+    }
+    CHECK(polls > 0);
+    boost::system::error_code unknown;
+    try {
+        place.storage().make_durable(place.id("another"), [] {});
+    } catch (const error& failure) {
+        unknown = failure.code();
+    }
+    CHECK(unknown == errc::layer_not_found);
+}
+
 TEMPLATE_TEST_CASE("an empty layer is a diff like any other", "[storage]", OVERMOUNT_STORAGES)
 {
     storage_fixture<TestType> place;

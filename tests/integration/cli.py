@@ -1263,6 +1263,15 @@ def check():
     done = subprocess.run([*tars, "check"], capture_output=True, text=True)
     if done.returncode != 1 or f"diff_changed sha256:{diff.name}: its tar has sha256:" not in done.stdout:
         raise SystemExit(done.stdout)
+    # A list leaves out what is damaged, and says so.
+    subprocess.run([*tars, "tag", "add", "cut", identity], check=True)
+    cut = {"image": f"images/{identity.replace(':', '/')}/config.json",
+           "tag": f"tags/{hashlib.sha256(b'docker.io/library/cut:latest').hexdigest()}.json"}
+    for what, path in cut.items():
+        (SCRATCH / "tars" / path).write_text("{")
+        done = subprocess.run([*tars, what, "list"], capture_output=True, text=True)
+        if done.returncode != 0 or "cut" in done.stdout or path not in done.stderr:
+            raise SystemExit(f"om {what} list: {done}")
     if left_behind():
         raise SystemExit(f"left behind: {left_behind()}")
     print("one line a damage, and a report in JSON")

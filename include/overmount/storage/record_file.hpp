@@ -60,7 +60,8 @@ public:
     record_batch& operator=(const record_batch&) = delete;
     ~record_batch();
 
-    OVERMOUNT_LAZY void add(int directory, const std::string& name, std::string_view content, existing what);
+    // False where it is there already, and is kept.
+    OVERMOUNT_LAZY bool add(int directory, const std::string& name, std::string_view content, existing what);
 
     struct file
     {

@@ -46,6 +46,7 @@ struct exemplar
     bool contains(const diff_id& id) const;
     diff_record record(const diff_id& id) const;
     void erase(const diff_id& id);
+    void make_durable(const diff_id& id, const std::function<void()>& poll);
     static std::string_view form();
 };
 
@@ -95,6 +96,11 @@ struct no_erase : exemplar
 {
     using exemplar::exemplar;
     void erase(const diff_id& id) = delete;
+};
+struct no_make_durable : exemplar
+{
+    using exemplar::exemplar;
+    void make_durable(const diff_id& id, const std::function<void()>& poll) = delete;
 };
 struct form_of_an_object : exemplar
 {
@@ -198,6 +204,7 @@ TEST_CASE("what keeps diffs is a storage_policy")
     STATIC_REQUIRE_FALSE(storage_policy<changing_contains>);
     STATIC_REQUIRE_FALSE(storage_policy<optional_record>);
     STATIC_REQUIRE_FALSE(storage_policy<no_erase>);
+    STATIC_REQUIRE_FALSE(storage_policy<no_make_durable>);
     STATIC_REQUIRE_FALSE(storage_policy<form_of_an_object>);
     STATIC_REQUIRE_FALSE(storage_policy<broken_writer>);
 }

@@ -77,6 +77,7 @@ template <storage_policy Storage, optional_mount_policy Mount>
 asio::awaitable<std::vector<basic_image<Storage, Mount>>>
 basic_repository<Storage, Mount>::import_file(std::shared_ptr<state> owner, archive_file source, import_options options)
 {
+    static_cast<void>(detail::full_names(options.tags())); // before anything is read
     auto open = [source](const detail::stop_flag&) { return detail::whole_file(source.path()); };
     detail::file_source archive(co_await detail::run_on(owner->pool, std::move(open)));
     auto run = detail::new_shared<detail::stream_run<Storage, detail::file_source>>(
@@ -206,12 +207,35 @@ basic_repository<Storage, Mount>::import_one(std::shared_ptr<state> owner, detai
 }
 
 template <storage_policy Storage, optional_mount_policy Mount>
-std::vector<basic_image<Storage, Mount>> basic_repository<Storage, Mount>::images() const
+std::optional<basic_image<Storage, Mount>> basic_repository<Storage, Mount>::load_image(const digest& id) const
+{
+    try {
+        if (auto config = state_->records->image(id))
+            return image(state_, image_config::parse(std::move(*config), state_->bounds));
+    } catch (error& failure) {
+        if (failure.subject().empty())
+            failure.subject("images/" + detail::digest_path(id) + "/config.json");
+        throw;
+    }
+    return std::nullopt;
+}
+
+template <storage_policy Storage, optional_mount_policy Mount>
+std::vector<basic_image<Storage, Mount>>
+basic_repository<Storage, Mount>::images(const std::function<void(const error&)>& damaged) const
 {
     std::vector<image> out;
-    for (const digest& id : state_->records->images())
-        if (auto config = state_->records->image(id))
-            out.push_back(image(state_, image_config::parse(std::move(*config), state_->bounds)));
+    for (const digest& id : state_->records->images(damaged)) {
+        try {
+            if (auto found = load_image(id))
+                out.push_back(std::move(*found));
+        } catch (const error& failure) {
+            if (!detail::is_damage(failure))
+                throw;
+            if (damaged)
+                damaged(failure);
+        }
+    }
     return out;
 }
 
@@ -219,8 +243,8 @@ template <storage_policy Storage, optional_mount_policy Mount>
 basic_image<Storage, Mount> basic_repository<Storage, Mount>::find_image(std::string_view name) const
 {
     if (const auto id = detail::find_image_id(*state_->records, name))
-        if (auto config = state_->records->image(*id))
-            return image(state_, image_config::parse(std::move(*config), state_->bounds));
+        if (auto found = load_image(*id))
+            return std::move(*found);
     throw error(errc::image_not_found).at(stage::repository).subject(name);
 }
 
@@ -246,9 +270,9 @@ asio::awaitable<void> basic_repository<Storage, Mount>::remove_one(std::shared_p
 }
 
 template <storage_policy Storage, optional_mount_policy Mount>
-std::vector<tag_record> basic_repository<Storage, Mount>::tags() const
+std::vector<tag_record> basic_repository<Storage, Mount>::tags(const std::function<void(const error&)>& damaged) const
 {
-    return state_->records->tags();
+    return state_->records->tags(damaged);
 }
 
 template <storage_policy Storage, optional_mount_policy Mount>

@@ -112,6 +112,13 @@ private:
         report_.findings.push_back({kind, std::move(object), "", std::move(detail)});
     }
 
+    // The file of a tag, or the record of an import.
+    void tell_unreadable(const error& failure)
+    {
+        const std::string& path = failure.subject();
+        tell(finding_kind::record_unreadable, path.starts_with("tags/") ? path.substr(5) : path, failure.what());
+    }
+
     // What `read` gives; where that is damaged, nothing, and a finding.
     template <class Read>
     auto try_read(finding_kind kind, const std::string& object, const Read& read) -> std::optional<decltype(read())>
@@ -133,12 +140,7 @@ private:
         report_.findings.clear();
         all_ = listed_records();
         // Who refers to others comes first: what is put meanwhile is there before anything refers to it.
-        for (const std::string& file : records.tag_files.files()) {
-            const auto tag =
-                try_read(finding_kind::record_unreadable, file, [&] { return records.tag_files.read(file); });
-            if (tag && *tag)
-                all_.tags.push_back(**tag);
-        }
+        all_.tags = records.tags([this](const error& failure) { tell_unreadable(failure); });
         for (const digest& id : records.images())
             read_image(id, stop);
         for (const chain_id& chain : records.layers.list())

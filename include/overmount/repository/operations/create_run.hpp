@@ -3,6 +3,7 @@
 
 #include <overmount/importer/image_files.hpp>
 #include <overmount/io/stream_feed.hpp>
+#include <overmount/repository/operations/claim_beat.hpp>
 #include <overmount/repository/operations/finished_diffs.hpp>
 #include <overmount/repository/operations/publication.hpp>
 #include <overmount/repository/state.hpp>
@@ -108,11 +109,16 @@ private:
     {
         auto lease = [self](const stop_flag&) { self->lease(); };
         co_await run_locked(self->repository_, lock_kind::shared, std::move(lease));
+        auto beat = [self] { self->finished_->beat(); };
+        co_await claim_beat::during(self->pool(), publish(self), std::move(beat));
+        co_await publication<Storage>::run(self->end_, &self->finished_->published());
+        self->chain_ = chain_of(self->diffs_).back().first;
+    }
+    static asio::awaitable<void> publish(pointer self)
+    {
         auto draft = [self](const stop_flag&) { self->draft(); };
         co_await run_on(self->pool(), std::move(draft));
         co_await finished_diffs<Storage>::publish(self->finished_);
-        co_await publication<Storage>::run(self->end_, &self->finished_->published());
-        self->chain_ = chain_of(self->diffs_).back().first;
     }
 
     // Now the digest is known: under the lock, what is there of it stays.

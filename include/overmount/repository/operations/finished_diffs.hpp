@@ -42,6 +42,14 @@ public:
     void synced() noexcept { synced_ = true; }
     [[nodiscard]] bool any() const noexcept { return !waiting_.empty(); }
 
+    // Tells whoever waits for one of them that the work goes on. On a worker.
+    void beat() const
+    {
+        std::vector<std::shared_ptr<claim>> held;
+        list_claims(held);
+        for (const auto& one : held)
+            one->beat();
+    }
     // Adds the claims that are held still. From any thread.
     void list_claims(std::vector<std::shared_ptr<claim>>& into) const
     {

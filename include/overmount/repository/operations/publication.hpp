@@ -282,6 +282,7 @@ private:
     std::vector<top> tops_;
     std::vector<std::unique_ptr<found_correction>> corrections_;
     import_record root_;
+    std::vector<digest> kept_; // images of it that were there
     std::string name_; // of its record
     std::optional<record_batch> first_, commit_, places_; // layers and documents; the record; images and tags
     bool synced_ = false;

@@ -6,6 +6,7 @@
 #include <overmount/importer/member_kind.hpp>
 #include <overmount/io/stream_feed.hpp>
 #include <overmount/repository/operations/blob_keep.hpp>
+#include <overmount/repository/operations/claim_beat.hpp>
 #include <overmount/repository/operations/finished_diffs.hpp>
 #include <overmount/repository/operations/publication.hpp>
 #include <overmount/runtime/new_shared.hpp>
@@ -79,9 +80,8 @@ public:
         co_await run_on(self->pool(), std::move(choose));
         auto lease = [self](const stop_flag&) { self->lease(); };
         co_await run_locked(self->repository_, lock_kind::shared, std::move(lease));
-        auto draft = [self](const stop_flag&) { self->draft(); };
-        co_await run_on(self->pool(), std::move(draft));
-        co_await finished_diffs<Storage>::publish(self->finished_);
+        auto beat = [self] { self->finished_->beat(); };
+        co_await claim_beat::during(self->pool(), publish(self), std::move(beat));
         auto keep = [self](const stop_flag&) { self->publish_blobs(); };
         co_await run_on(self->pool(), std::move(keep));
         co_await publication<Storage>::run(self->end_, &self->finished_->published());
@@ -172,6 +172,13 @@ private:
             self->work_.reset();
             self->draft_.reset();
         }
+    }
+
+    static asio::awaitable<void> publish(pointer self)
+    {
+        auto draft = [self](const stop_flag&) { self->draft(); };
+        co_await run_on(self->pool(), std::move(draft));
+        co_await finished_diffs<Storage>::publish(self->finished_);
     }
 
     // One move of a search step. `work_` is set when it ends at a candidate.

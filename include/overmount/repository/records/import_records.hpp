@@ -12,6 +12,9 @@
 
 namespace overmount::inline OVERMOUNT_ABI::detail {
 
+// Hears of a record that a listing leaves out, since it is damaged.
+using damage_listener = std::function<void(const error&)>;
+
 // What an import shows by one rename: its images and tags, which others read as if they were in their places.
 class import_record
 {
@@ -45,10 +48,9 @@ public:
     // A name for a record of its own.
     OVERMOUNT_LAZY [[nodiscard]] static std::string new_name() { return random_id() + ".json"; }
 
+    using records = std::vector<std::pair<std::string, import_record>>;
     // Those that are not applied yet, by their names. One that cannot be read is told to `damaged`, and hides no other.
-    OVERMOUNT_LAZY [[nodiscard]] std::vector<std::pair<std::string, import_record>>
-    pending(const std::function<void(const error&)>& damaged = {}) const;
-
+    OVERMOUNT_LAZY [[nodiscard]] records pending(const damage_listener& damaged = {}) const;
     OVERMOUNT_LAZY [[nodiscard]] std::vector<std::string> pending_names() const; // sorted
 
     // Puts all of them into their places, and removes them. The caller holds the lock of the roots.
@@ -61,17 +63,22 @@ public:
     // Makes the removal of records last: what they brought is going to be removed.
     OVERMOUNT_LAZY void make_removals_last() const;
 
-    // What `read(pending)` gives, as at one moment: it is called again where an import was committed meanwhile.
+    // What `read(pending, listener)` gives, as at one moment: it is called again where an import was committed meanwhile.
     template <class Read>
-    [[nodiscard]] auto consistently(const Read& read) const
+    [[nodiscard]] auto consistently(const Read& read, const damage_listener& damaged) const
     {
         for (;;) {
+            std::vector<error> found;
+            const auto note = [&found](const error& failure) { found.push_back(failure); };
             const unique_fd before = last();
-            const auto names = pending_names();
-            const auto records = pending();
-            auto out = read(records);
-            if (is_last(before) && pending_names() == names)
-                return out;
+            const std::vector<std::string> there = pending_names();
+            auto out = read(readable(there, note), note);
+            if (!is_last(before) || there != pending_names())
+                continue;
+            for (const error& failure : found)
+                if (damaged)
+                    damaged(failure);
+            return out;
         }
     }
 
@@ -79,6 +86,8 @@ private:
     // The file `last`, which each commit replaces; while it is open, no other has its inode.
     OVERMOUNT_LAZY [[nodiscard]] unique_fd last() const;
     OVERMOUNT_LAZY [[nodiscard]] bool is_last(const unique_fd& file) const;
+    // Of these names, those that are there still.
+    OVERMOUNT_LAZY [[nodiscard]] records readable(const std::vector<std::string>& names, const damage_listener& damaged) const;
 
     int directory_, staging_;
     image_records images_;

@@ -48,11 +48,12 @@ public:
     // of this version notes in repository.json what earlier versions do not know.
     OVERMOUNT_LAZY [[nodiscard]] repository_lock lock(lock_kind kind) const;
 
-    // Images and tags, those of imports that are committed and not applied yet among them.
+    // Images and tags, those of imports that are committed and not applied yet among them. A listing leaves out what is damaged,
+    // and tells of it; who looks for one thing is told by an exception.
     OVERMOUNT_LAZY [[nodiscard]] std::optional<std::string> image(const digest& id) const;
-    OVERMOUNT_LAZY [[nodiscard]] std::vector<digest> images() const;
+    OVERMOUNT_LAZY [[nodiscard]] std::vector<digest> images(const damage_listener& damaged = {}) const;
     OVERMOUNT_LAZY [[nodiscard]] std::optional<tag_record> tag(std::string_view name) const;
-    OVERMOUNT_LAZY [[nodiscard]] std::vector<tag_record> tags() const;
+    OVERMOUNT_LAZY [[nodiscard]] std::vector<tag_record> tags(const damage_listener& damaged = {}) const;
 
     // Diffs of storages that name what they keep by the digest.
     OVERMOUNT_LAZY [[nodiscard]] std::vector<digest> kept_diffs() const;

@@ -75,19 +75,20 @@ OVERMOUNT_LAZY_BODY record_batch::draft& record_batch::begin(int directory, cons
     return drafts_.back();
 }
 
-OVERMOUNT_LAZY_BODY void record_batch::add(int directory, const std::string& name, std::string_view content, existing what)
+OVERMOUNT_LAZY_BODY bool record_batch::add(int directory, const std::string& name, std::string_view content, existing what)
 {
     make_parent(directory, name);
     if (what == existing::keep) {
         const auto there = read_file(directory, name, ~std::uint64_t{0} >> 1);
         if (there == content) {
             there_.push_back({directory, name, "", what, false});
-            return;
+            return false;
         }
         if (there)
             what = existing::replace;
     }
     write_file(staging_, begin(directory, name, what, false).here, content);
+    return true;
 }
 
 OVERMOUNT_LAZY_BODY bool record_batch::add_directory(int directory, const std::string& name, const std::vector<file>& files)

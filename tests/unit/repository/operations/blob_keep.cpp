@@ -348,7 +348,7 @@ TEST_CASE("of several manifests an image goes out with that of its tag")
     CHECK((at.written(om::export_options().name(at.image, "example.org/a:1")) == files_in(first / "blobs")));
     CHECK((at.written(om::export_options().name(at.image, "example.org/b:1")) == files_in(second / "blobs")));
     // One that no tag has any more does as well.
-    at.kept.remove_tag("example.org/a:1");
-    at.kept.remove_tag("example.org/b:1");
+    get(at.kept.remove_tag("example.org/a:1"));
+    get(at.kept.remove_tag("example.org/b:1"));
     CHECK(at.written().size() == 3);
 }

@@ -41,6 +41,13 @@ struct opened
 
 bool is_there(const opened& one, const mount_record& record) { return fs::exists(one.base / "mounts" / record.id); }
 
+void put_layer(const opened& one, const chain_id& chain, const overmount::layer_record& record)
+{
+    overmount::detail::record_batch batch(one.records->staging.fd(), durability::none);
+    one.records->layers.add(batch, chain, record);
+    batch.show();
+}
+
 // Changes a field of a record on disk.
 void change(const opened& one, const mount_record& record, const std::string& from, const std::string& to)
 {
@@ -291,7 +298,7 @@ TEST_CASE("what is stacked has two lower directories where there is no upper")
     opened one;
     const diff_id diff(digest::of("diff"));
     const auto top = chain_id::of(diff);
-    one.records->put_layer(top, {diff, std::nullopt}, durability::none);
+    put_layer(one, top, {diff, std::nullopt});
     const auto read_only = one.add("", false), writable = one.add("", true);
     const auto size = [&](const mount_record& record, const std::vector<stacked_layer>& stack) {
         const auto spec =
@@ -326,7 +333,7 @@ TEST_CASE("the upper's root looks like the topmost layer's")
 {
     opened one;
     const diff_id diff(digest::of("diff"));
-    one.records->put_layer(chain_id::of(diff), {diff, std::nullopt}, durability::none);
+    put_layer(one, chain_id::of(diff), {diff, std::nullopt});
     const std::vector<stacked_layer> stack{layer(one.base / "diffs/a")};
     REQUIRE(::chmod((one.base / "diffs/a").c_str(), 01751) == 0);
     const timespec times[2]{{5, 6}, {7, 8}};
@@ -346,16 +353,46 @@ TEST_CASE("a chain's correction is made once")
     const diff_id diff(digest::of("diff"));
     const auto needed = chain_id::of(diff), plain = chain_id::of(needed, diff);
     for (const auto& chain : {needed, plain})
-        one.records->put_layer(chain, {diff, std::nullopt}, durability::none);
+        put_layer(one, chain, {diff, std::nullopt});
     const std::vector<stacked_layer> implied{layer(one.base / "diffs/a", false), layer(one.base / "diffs/b")};
     const std::vector<stacked_layer> whole{layer(one.base / "diffs/a"), layer(one.base / "diffs/b")};
     CHECK_FALSE(one.table.has_correction_note(needed));
     CHECK(one.table.ensure_correction(needed, implied));
     CHECK(one.table.has_correction_note(needed));
     CHECK(one.table.ensure_correction(needed, whole)); // as it was found the first time
-    CHECK(fs::is_directory(one.base / one.records->layer_path(needed) / "correction"));
+    CHECK(fs::is_directory(one.base / overmount::detail::layer_path(needed) / "correction"));
     CHECK_FALSE(one.table.ensure_correction(plain, whole));
     CHECK_FALSE(one.table.ensure_correction(plain, implied));
-    CHECK_FALSE(fs::exists(one.base / one.records->layer_path(plain) / "correction"));
+    CHECK_FALSE(fs::exists(one.base / overmount::detail::layer_path(plain) / "correction"));
     CHECK(fs::is_empty(one.base / "tmp"));
+}
+
+TEST_CASE("the note of a correction that is damaged, or of another boot, is made again")
+{
+    opened one;
+    const diff_id diff(digest::of("diff"));
+    const auto chain = chain_id::of(diff);
+    put_layer(one, chain, {diff, std::nullopt});
+    const std::vector<stacked_layer> implied{layer(one.base / "diffs/a", false), layer(one.base / "diffs/b")};
+    const fs::path note = one.base / overmount::detail::layer_path(chain) / "correction.json";
+    const auto text = [&note] {
+        std::ifstream in(note);
+        return std::string(std::istreambuf_iterator<char>(in), {});
+    };
+    CHECK(one.table.ensure_correction(chain, implied));
+    const std::string whole = text();
+    std::string old = whole;
+    REQUIRE(old.find(overmount::detail::boot_id()) != std::string::npos);
+    old.replace(old.find(overmount::detail::boot_id()), overmount::detail::boot_id().size(), "another boot");
+    for (const std::string& damaged : {std::string(), whole.substr(0, whole.size() / 2), std::string("[]"), old}) {
+        CAPTURE(damaged);
+        fs::remove_all(note.parent_path() / "correction"); // a power cut may take that as well, and leave a part of it
+        fs::create_directories(note.parent_path() / "correction/part");
+        std::ofstream(note) << damaged;
+        CHECK_FALSE(one.table.has_correction_note(chain));
+        CHECK(one.table.ensure_correction(chain, implied));
+        CHECK(text() == whole);
+        CHECK_FALSE(fs::exists(note.parent_path() / "correction/part"));
+        CHECK(one.table.has_correction_note(chain));
+    }
 }

@@ -2,6 +2,7 @@
 #define OVERMOUNT_REPOSITORY_RECORDS_IMPL_IMPORT_RECORDS_IPP
 
 #include <overmount/oci/detail/json_record.hpp>
+#include <overmount/repository/records/check_records.hpp>
 #include <overmount/repository/records/import_records.hpp>
 #include <overmount/storage/impl/diff_record.ipp>
 
@@ -61,39 +62,37 @@ OVERMOUNT_LAZY_BODY import_record import_record::parse(std::string_view text)
     return out;
 }
 
-OVERMOUNT_LAZY_BODY std::vector<std::pair<std::string, import_record>>
-import_records::pending(const std::function<void(const error&)>& damaged) const
+OVERMOUNT_LAZY_BODY std::vector<std::string> import_records::pending_names() const
 {
-    std::vector<std::pair<std::string, import_record>> out;
-    if (directory_ < 0)
-        return out;
-    for (const std::string& name : list_directory(directory_, ".")) {
-        if (!name.ends_with(".json"))
-            continue;
-        const auto text = read_file(directory_, name, import_record_limit);
-        if (!text)
-            continue;
+    std::vector<std::string> out;
+    if (directory_ >= 0)
+        out = list_directory(directory_, ".");
+    std::erase_if(out, [](const std::string& name) { return !name.ends_with(".json"); });
+    std::sort(out.begin(), out.end());
+    return out;
+}
+
+OVERMOUNT_LAZY_BODY import_records::records import_records::readable(const std::vector<std::string>& names,
+                                                                     const damage_listener& damaged) const
+{
+    records out;
+    for (const std::string& name : names) {
         try {
-            out.emplace_back(name, in_record("imports/" + name, [&text] { return import_record::parse(*text); }));
+            if (const auto text = read_file(directory_, name, import_record_limit))
+                out.emplace_back(name, in_record("imports/" + name, [&text] { return import_record::parse(*text); }));
         } catch (const error& failure) {
-            if (failure.code() != errc::corrupt_repository)
+            if (!is_damage(failure))
                 throw;
             if (damaged)
                 damaged(failure);
         }
     }
-    std::sort(out.begin(), out.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
     return out;
 }
 
-OVERMOUNT_LAZY_BODY std::vector<std::string> import_records::pending_names() const
+OVERMOUNT_LAZY_BODY import_records::records import_records::pending(const damage_listener& damaged) const
 {
-    if (directory_ < 0)
-        return {};
-    auto names = list_directory(directory_, ".");
-    std::erase_if(names, [](const std::string& name) { return !name.ends_with(".json"); });
-    std::sort(names.begin(), names.end());
-    return names;
+    return readable(pending_names(), damaged);
 }
 
 OVERMOUNT_LAZY_BODY unique_fd import_records::last() const

@@ -1,6 +1,7 @@
 #ifndef OVERMOUNT_REPOSITORY_RECORDS_IMPL_STORE_IPP
 #define OVERMOUNT_REPOSITORY_RECORDS_IMPL_STORE_IPP
 
+#include <overmount/repository/records/check_records.hpp>
 #include <overmount/repository/records/store.hpp>
 
 #include <fcntl.h>
@@ -83,16 +84,18 @@ OVERMOUNT_LAZY_BODY repository_lock store::lock(lock_kind kind) const
 
 OVERMOUNT_LAZY_BODY std::optional<std::string> store::image(const digest& id) const
 {
+    if (auto found = image_files.find(id))
+        return found;
     for (auto& [name, record] : imports.pending())
         for (import_record::image& one : record.images)
             if (one.id == id)
                 return std::move(one.config);
-    return image_files.find(id);
+    return image_files.find(id); // brought there meanwhile
 }
 
-OVERMOUNT_LAZY_BODY std::vector<digest> store::images() const
+OVERMOUNT_LAZY_BODY std::vector<digest> store::images(const damage_listener& damaged) const
 {
-    return imports.consistently([this](const auto& pending) {
+    const auto list = [this](const auto& pending, const auto&) {
         std::vector<digest> out = image_files.list();
         for (const auto& [name, record] : pending)
             for (const import_record::image& one : record.images)
@@ -100,7 +103,8 @@ OVERMOUNT_LAZY_BODY std::vector<digest> store::images() const
         std::sort(out.begin(), out.end());
         out.erase(std::unique(out.begin(), out.end()), out.end());
         return out;
-    });
+    };
+    return imports.consistently(list, damaged);
 }
 
 OVERMOUNT_LAZY_BODY std::optional<tag_record> store::tag(std::string_view name) const
@@ -113,13 +117,21 @@ OVERMOUNT_LAZY_BODY std::optional<tag_record> store::tag(std::string_view name) 
     return tag_files.find(name);
 }
 
-OVERMOUNT_LAZY_BODY std::vector<tag_record> store::tags() const
+OVERMOUNT_LAZY_BODY std::vector<tag_record> store::tags(const damage_listener& damaged) const
 {
-    return imports.consistently([this](const auto& pending) {
+    const auto list = [this](const auto& pending, const auto& note) {
         std::map<std::string, tag_record> found;
-        for (const std::string& file : tag_files.files())
-            if (auto tag = tag_files.read(file))
-                found.insert_or_assign(tag->name, std::move(*tag));
+        for (const std::string& file : tag_files.files()) {
+            try {
+                if (auto tag = tag_files.read(file))
+                    found.insert_or_assign(tag->name, std::move(*tag));
+            } catch (error& failure) {
+                failure.subject("tags/" + file);
+                if (!is_damage(failure))
+                    throw;
+                note(failure);
+            }
+        }
         for (const auto& [name, record] : pending)
             for (const tag_record& tag : record.tags)
                 found.insert_or_assign(tag.name, tag);
@@ -127,7 +139,8 @@ OVERMOUNT_LAZY_BODY std::vector<tag_record> store::tags() const
         for (auto& [name, tag] : found)
             out.push_back(std::move(tag));
         return out;
-    });
+    };
+    return imports.consistently(list, damaged);
 }
 
 OVERMOUNT_LAZY_BODY std::vector<digest> store::kept_diffs() const { return listed_digests(diffs()); }

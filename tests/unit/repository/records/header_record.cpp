@@ -1,0 +1,194 @@
+#include <overmount/repository/records/header_record.hpp>
+
+#include "support/catch.hpp"
+#include "support/records.hpp"
+#include "support/may_mount.hpp"
+#include "support/skip.hpp"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+namespace fs = std::filesystem;
+using overmount::digest;
+using overmount::durability;
+using overmount::errc;
+using overmount::detail::header_record;
+using overmount::detail::lock_kind;
+using overmount::detail::store;
+using overmount::test::error_of;
+using overmount::test::file_names;
+using overmount::test::names_in;
+using overmount::test::opened_store;
+using overmount::test::read_text;
+using overmount::test::run_quietly;
+using overmount::test::scratch_directory;
+using overmount::test::write_text;
+
+namespace {
+
+overmount::error open_error(const fs::path& base, bool allow_others = false)
+{
+    return error_of([&] { const store records(base, "directory", allow_others); });
+}
+
+// repository.json with these lists of features.
+void write_header(const fs::path& base, const std::string& compatible, const std::string& read_only,
+                  const std::string& incompatible)
+{
+    write_text(base / "repository.json", R"({"version":1,"forms":["directory"],"features":{"compatible":[)" + compatible +
+                                             R"(],"read_only_compatible":[)" + read_only + R"(],"incompatible":[)" +
+                                             incompatible + "]}}");
+}
+
+const std::string feature = '"' + std::string(header_record::feature) + '"';
+
+} // namespace
+
+TEST_CASE("a new repository is for its owner alone, and opens again")
+{
+    const opened_store one;
+    struct stat status;
+    REQUIRE(::stat(one.base.c_str(), &status) == 0);
+    CHECK((status.st_mode & 07777u) == 0700u);
+    CHECK_FALSE(open_error(one.base).code());
+    CHECK(names_in(one.base / "tmp").empty());
+}
+
+TEST_CASE("a repository that others may enter opens on request only")
+{
+    const opened_store one;
+    for (const unsigned mode : {0701u, 0710u, 0740u, 0755u}) {
+        REQUIRE(::chmod(one.base.c_str(), mode) == 0);
+        CHECK(open_error(one.base).code() == errc::repository_open_to_others);
+        CHECK_FALSE(open_error(one.base, true).code());
+    }
+}
+
+TEST_CASE("a directory of something else is no repository, and stays as it is")
+{
+    const scratch_directory scratch;
+    write_text(scratch / "other/file", "text");
+    REQUIRE(::chmod((scratch / "other").c_str(), 0700) == 0);
+    CHECK(open_error(scratch / "other").code() == errc::not_a_repository);
+    CHECK(names_in(scratch / "other") == file_names{"file"});
+    CHECK(open_error(scratch / "other/file").code() == boost::system::errc::not_a_directory);
+}
+
+TEST_CASE("where the header of a repository is, all of it is")
+{
+    const opened_store one;
+    const auto all = names_in(one.base);
+    for (const char* part : {"diffs", "layers", "images", "manifests", "tags", "blobs", "mounts", "leases", "imports", "claims", "tmp"})
+        CHECK(all.contains(part));
+    // Who died while he made it has left any part of that, and no header.
+    fs::remove(one.base / "repository.json");
+    fs::remove(one.base / "tags");
+    fs::remove(one.base / "claims");
+    write_text(one.base / "record-0123", "{\"vers");
+    CHECK_FALSE(open_error(one.base).code());
+    CHECK(fs::exists(one.base / "repository.json"));
+    CHECK(fs::exists(one.base / "tags"));
+    CHECK(fs::exists(one.base / "claims"));
+}
+
+TEST_CASE("a part of the repository that is missing is named")
+{
+    for (const char* part : {"diffs", "layers", "images", "manifests", "tags", "blobs", "mounts", "leases", "claims", "tmp"}) {
+        const opened_store one;
+        fs::remove(one.base / part);
+        const auto failure = open_error(one.base);
+        CHECK(failure.code() == errc::corrupt_repository);
+        CHECK(failure.subject() == (one.base / part).string());
+    }
+}
+
+TEST_CASE("a header that cannot be read is named")
+{
+    const opened_store one;
+    for (const char* text : {"", "{", "[]", R"({"version":1})"}) {
+        write_text(one.base / "repository.json", text);
+        const auto failure = open_error(one.base);
+        CHECK(failure.code() == errc::corrupt_repository);
+        CHECK(failure.subject() == (one.base / "repository.json").string());
+    }
+}
+
+TEST_CASE("what a newer version made opens as far as it says that it may")
+{
+    const opened_store one;
+    one.put_tag({"example.org/a:1", digest::of("image"), {}, {}, {}});
+    SECTION("a feature that every version may ignore")
+    {
+        write_header(one.base, R"("news")", "", "");
+        const store records(one.base, "directory", false);
+        CHECK(records.lock(lock_kind::shared).try_take());
+        CHECK(read_text(one.base / "repository.json").find("\"news\"") != std::string::npos); // it stays
+    }
+    SECTION("a feature that a reader may ignore")
+    {
+        write_header(one.base, "", R"("news")", "");
+        const auto before = read_text(one.base / "repository.json");
+        const store records(one.base, "directory", false);
+        CHECK(records.read_only());
+        CHECK(records.tag("example.org/a:1")->image == digest::of("image"));
+        for (const lock_kind kind : {lock_kind::shared, lock_kind::roots, lock_kind::exclusive}) {
+            const auto refused = error_of([&] { static_cast<void>(records.lock(kind)); });
+            CHECK(refused.code() == errc::unsupported_repository);
+            CHECK(refused.detail().find("news") != std::string::npos);
+        }
+        CHECK(error_of([&] { records.sweep(); }).code() == errc::unsupported_repository);
+        CHECK(read_text(one.base / "repository.json") == before);
+    }
+    SECTION("a feature that nobody may ignore")
+    {
+        write_header(one.base, "", "", R"("news")");
+        CHECK(open_error(one.base).code() == errc::unsupported_repository);
+    }
+    SECTION("another version")
+    {
+        write_text(one.base / "repository.json", R"({"version":2,"forms":["directory"],"features":{}})");
+        CHECK(open_error(one.base).code() == errc::unsupported_repository);
+    }
+    SECTION("another storage")
+    {
+        CHECK_THROWS_AS(store(one.base, "tar", false), overmount::error);
+    }
+}
+
+TEST_CASE("the first write of this version notes what earlier ones do not know, and no look does")
+{
+    const opened_store one;
+    CHECK(read_text(one.base / "repository.json").find(feature) != std::string::npos); // a new one
+    write_header(one.base, "", "", "");
+    fs::remove(one.base / "imports");
+    const store records(one.base, "directory", false);
+    CHECK(records.tags().empty());
+    CHECK(read_text(one.base / "repository.json").find(feature) == std::string::npos);
+    for (int i = 0; i < 2; ++i) {
+        CHECK(records.lock(lock_kind::shared).try_take());
+        CHECK(read_text(one.base / "repository.json").find("\"read_only_compatible\":[" + feature + "]") != std::string::npos);
+    }
+    CHECK(fs::is_directory(one.base / "imports"));
+    CHECK_FALSE(store(one.base, "directory", false).read_only());
+}
+
+TEST_CASE("a repository on a file system that is read-only can be read, and says why it is not written")
+{
+    if (!overmount::test::may_mount())
+        OVERMOUNT_SKIP("may not mount");
+    const opened_store one;
+    one.put_tag({"a:1", digest::of("image"), {}, {}, {}});
+    one.put_image(digest::of("image"), "config");
+    const fs::path shown = one.scratch / "read-only";
+    fs::create_directory(shown);
+    REQUIRE(run_quietly({"mount", "--bind", one.base.c_str(), shown.c_str()}) == 0);
+    REQUIRE(run_quietly({"mount", "-o", "remount,bind,ro", shown.c_str()}) == 0);
+    const store records(shown, "directory", false);
+    CHECK(records.read_only());
+    CHECK(records.tags().size() == 1);
+    CHECK(records.image(digest::of("image")) == "config");
+    const auto refused = error_of([&] { static_cast<void>(records.lock(lock_kind::shared)); });
+    CHECK(refused.code() == errc::unsupported_repository);
+    CHECK(refused.subject() == shown.string());
+    CHECK(refused.detail().find("read-only") != std::string::npos);
+}

@@ -1,0 +1,189 @@
+#include <overmount/repository/records/import_records.hpp>
+
+#include "support/catch.hpp"
+#include "support/records.hpp"
+
+#include <atomic>
+#include <thread>
+
+namespace fs = std::filesystem;
+using overmount::digest;
+using overmount::durability;
+using overmount::errc;
+using overmount::error;
+using overmount::tag_record;
+using overmount::detail::existing;
+using overmount::detail::import_record;
+using overmount::detail::import_records;
+using overmount::detail::record_batch;
+using overmount::detail::store;
+using overmount::test::error_of;
+using overmount::test::file_names;
+using overmount::test::names_in;
+using overmount::test::opened_store;
+using overmount::test::read_text;
+using overmount::test::write_text;
+
+namespace {
+
+digest of(std::string_view text) { return digest::of(text); }
+
+// Three images with three tags each; `round` tells one import from another.
+import_record record_of(int round)
+{
+    import_record out;
+    for (int image = 0; image < 3; ++image) {
+        const std::string name = std::to_string(round) + "-" + std::to_string(image);
+        out.images.push_back({of(name), "config \xff of " + name, image == 1});
+        for (int tag = 0; tag < 3; ++tag)
+            out.tags.push_back({"example.org/t" + std::to_string(3 * image + tag) + ":1", of(name), of("manifest"), "source", "now"});
+    }
+    return out;
+}
+
+// A whole commit, as the end of an import makes it.
+void show(const store& records, const import_record& record)
+{
+    const std::string name = import_records::new_name();
+    record_batch commit(records.staging.fd(), durability::none), places(records.staging.fd(), durability::none);
+    commit.add(records.imports.directory(), name, record.text(), existing::keep);
+    for (const import_record::image& one : record.images)
+        records.image_files.add(places, one.id, one.config, one.durable);
+    for (const tag_record& tag : record.tags)
+        records.tag_files.add(places, tag);
+    commit.show();
+    records.imports.announce(name);
+    places.show();
+    records.imports.remove(name);
+}
+
+} // namespace
+
+TEST_CASE("the record of an import is read as it was written")
+{
+    const import_record written = record_of(1), read = import_record::parse(written.text());
+    REQUIRE(read.images.size() == 3);
+    REQUIRE(read.tags.size() == 9);
+    for (std::size_t i = 0; i < 3; ++i) {
+        CHECK(read.images[i].id == written.images[i].id);
+        CHECK(read.images[i].config == written.images[i].config);
+        CHECK(read.images[i].durable == (i == 1));
+    }
+    CHECK(read.tags[4].name == written.tags[4].name);
+    CHECK(read.tags[4].image == written.tags[4].image);
+    CHECK(import_record::parse(import_record().text()).images.empty());
+}
+
+TEST_CASE("an import that is committed is read as if it were applied")
+{
+    const opened_store one;
+    one.put_tag({"example.org/t0:1", of("old"), {}, {}, {}});
+    one.put_tag({"example.org/other:1", of("old"), {}, {}, {}});
+    one.put_image(of("old"), "old config");
+    static_cast<void>(one.commit(record_of(1)));
+    CHECK(one.records.images().size() == 4);
+    CHECK(one.records.image(of("1-2")) == "config \xff of 1-2");
+    CHECK(one.records.tags().size() == 10);
+    CHECK(one.records.tag("example.org/t0:1")->image == of("1-0"));
+    CHECK(one.records.tag("example.org/other:1")->image == of("old"));
+    CHECK(names_in(one.base / "tags").size() == 2); // nothing is in its place
+}
+
+TEST_CASE("what is committed is applied once, and reads the same")
+{
+    const durability sync = GENERATE(durability::none, durability::batch);
+    const opened_store one;
+    one.put_tag({"example.org/t0:1", of("old"), {}, {}, {}});
+    static_cast<void>(one.commit(record_of(1)));
+    one.records.imports.apply_all(sync);
+    CHECK(one.records.imports.pending().empty());
+    CHECK((names_in(one.base / "imports") == file_names{"last"}));
+    CHECK(one.records.images().size() == 3);
+    CHECK(one.records.tags().size() == 9);
+    CHECK(one.records.tag("example.org/t0:1")->image == of("1-0"));
+    CHECK(read_text(one.base / "images/sha256" / of("1-2").hex() / "config.json") == "config \xff of 1-2");
+    CHECK(one.records.image_files.is_durable(of("1-1")));
+    CHECK_FALSE(one.records.image_files.is_durable(of("1-0")));
+    CHECK(names_in(one.base / "tmp").empty());
+    one.records.imports.apply_all(sync);
+    CHECK(one.records.tags().size() == 9);
+}
+
+TEST_CASE("an import that died in the middle of its last renames is applied to the end")
+{
+    const opened_store one;
+    const import_record record = record_of(1);
+    static_cast<void>(one.commit(record));
+    one.put_image(record.images[0].id, record.images[0].config);
+    one.put_tag(record.tags[5]);
+    CHECK(one.records.images().size() == 3);
+    CHECK(one.records.tags().size() == 9);
+    one.records.imports.apply_all(durability::batch);
+    CHECK(names_in(one.base / "tags").size() == 9);
+    CHECK(names_in(one.base / "images/sha256").size() == 3);
+}
+
+TEST_CASE("who lists beside imports sees all of one or nothing")
+{
+    const opened_store one;
+    constexpr int rounds = 200;
+    std::atomic<bool> done = false;
+    std::atomic<int> broken = 0, lists = 0;
+    std::thread reader([&] {
+        const store other(one.base, "directory", false);
+        while (!done) {
+            if (other.images().size() % 3 != 0)
+                ++broken;
+            const auto tags = other.tags();
+            if (!tags.empty() && tags.size() != 9)
+                ++broken;
+            std::set<digest> images; // all tags are of the same import
+            for (const tag_record& tag : tags) {
+                images.insert(tag.image);
+                if (!other.image(tag.image))
+                    ++broken;
+            }
+            if (!tags.empty() && (images.size() != 3 || tags[0].source != tags[8].source))
+                ++broken;
+            ++lists;
+        }
+    });
+    for (int round = 0; round < rounds; ++round) {
+        import_record record = record_of(round);
+        for (tag_record& tag : record.tags)
+            tag.source = std::to_string(round);
+        show(one.records, record);
+    }
+    done = true;
+    reader.join();
+    CHECK(broken == 0);
+    CHECK(lists > 0);
+    CHECK(one.records.images().size() == 3 * rounds);
+}
+
+TEST_CASE("the record of an import that is cut short is named, and hides nothing of a list")
+{
+    const opened_store one;
+    one.put_tag({"a:1", of("image"), {}, {}, {}});
+    one.put_image(of("image"), "config");
+    const std::string whole = one.commit(record_of(1)), cut = one.commit(record_of(2));
+    const std::string text = read_text(one.base / "imports" / cut);
+    for (const std::string& damaged : {std::string(), text.substr(0, text.size() / 2), std::string("{}")}) {
+        write_text(one.base / "imports" / cut, damaged);
+        const std::string path = "imports/" + cut;
+        for (const auto& failure : {error_of([&] { static_cast<void>(one.records.imports.pending()); }),
+                                    error_of([&] { static_cast<void>(one.records.image(of("2-0"))); }),
+                                    error_of([&] { static_cast<void>(one.records.tag("b:1")); }),
+                                    error_of([&] { one.records.imports.apply_all(durability::none); })}) {
+            CHECK(failure.code() == errc::corrupt_repository);
+            CHECK(failure.subject() == path);
+        }
+        std::vector<std::string> told;
+        const auto note = [&told](const error& failure) { told.push_back(failure.subject()); };
+        CHECK(one.records.images(note).size() == 4);
+        CHECK(one.records.tags(note).size() == 10);
+        CHECK((told == std::vector<std::string>{path, path}));
+        CHECK(one.records.image(of("image")) == "config"); // it has its own record
+    }
+    CHECK(fs::exists(one.base / "imports" / whole));
+}

@@ -1,0 +1,190 @@
+#include <overmount/storage/record_file.hpp>
+
+#include "support/catch.hpp"
+#include "support/records.hpp"
+#include "support/watched_calls.hpp"
+
+#include <fcntl.h>
+
+namespace fs = std::filesystem;
+using overmount::durability;
+using overmount::detail::existing;
+using overmount::detail::make_record_last;
+using overmount::detail::put_record;
+using overmount::detail::record_batch;
+using overmount::detail::remove_record;
+using overmount::detail::unique_fd;
+using overmount::test::file_names;
+using overmount::test::names_in;
+using overmount::test::read_text;
+using overmount::test::scratch_directory;
+using overmount::test::watched_calls;
+using overmount::test::write_text;
+
+namespace {
+
+using calls = std::vector<std::string>;
+
+// A directory for records and one for drafts.
+struct place
+{
+    scratch_directory scratch;
+    fs::path records = made("records"), tmp = made("tmp");
+    unique_fd directory{::open(records.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
+    unique_fd staging{::open(tmp.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
+
+    fs::path made(const char* name) const
+    {
+        fs::create_directory(scratch / name);
+        return scratch / name;
+    }
+    // The calls of an act; drafts by their kind alone, since their names are chance.
+    template <class Act>
+    [[nodiscard]] calls calls_of(const Act& act) const
+    {
+        const watched_calls watch(scratch.path());
+        act();
+        calls out = watch.calls();
+        for (std::string& call : out)
+            if (const auto draft = call.find(" tmp/"); draft != std::string::npos)
+                call.resize(call.find('-', draft));
+        return out;
+    }
+};
+
+} // namespace
+
+TEST_CASE("drafts of records are not visible before they are shown")
+{
+    const place at;
+    record_batch batch(at.staging.get(), durability::none);
+    CHECK(batch.add(at.directory.get(), "a", "1", existing::keep));
+    CHECK(batch.add(at.directory.get(), "sha256/b", "2", existing::keep));
+    CHECK(batch.add_directory(at.directory.get(), "sha256/c", {{"one", "3"}, {"two", "4"}}));
+    batch.sync_drafts();
+    CHECK_FALSE(fs::exists(at.records / "a"));
+    CHECK(names_in(at.records / "sha256").empty());
+    CHECK(names_in(at.tmp).size() == 3);
+    batch.show();
+    CHECK(read_text(at.records / "a") == "1");
+    CHECK(read_text(at.records / "sha256/b") == "2");
+    CHECK(read_text(at.records / "sha256/c/one") == "3");
+    CHECK(read_text(at.records / "sha256/c/two") == "4");
+    CHECK(names_in(at.tmp).empty());
+}
+
+TEST_CASE("records are shown in the order in which they were added")
+{
+    const place at;
+    record_batch batch(at.staging.get(), durability::none);
+    for (const char* name : {"z", "sha256/m", "a"})
+        batch.add(at.directory.get(), name, "text", existing::replace);
+    batch.add_directory(at.directory.get(), "b", {});
+    CHECK((at.calls_of([&] { batch.show(); }) ==
+           calls{"rename records/z", "rename records/sha256/m", "rename records/a", "rename records/b"}));
+}
+
+TEST_CASE("a record that is there is kept or replaced, as it is asked for")
+{
+    const place at;
+    write_text(at.records / "keep", "old");
+    write_text(at.records / "replace", "old");
+    write_text(at.records / "whole/file", "old");
+    record_batch batch(at.staging.get(), durability::none);
+    CHECK_FALSE(batch.add(at.directory.get(), "keep", "new", existing::keep));
+    CHECK(batch.add(at.directory.get(), "replace", "new", existing::replace));
+    CHECK_FALSE(batch.add_directory(at.directory.get(), "whole", {{"file", "new"}}));
+    CHECK(batch.add(at.directory.get(), "later", "new", existing::keep));
+    CHECK(batch.add_directory(at.directory.get(), "whole later", {{"file", "new"}}));
+    write_text(at.records / "later", "faster"); // another one's
+    write_text(at.records / "whole later/file", "faster");
+    batch.show();
+    CHECK(read_text(at.records / "keep") == "old");
+    CHECK(read_text(at.records / "replace") == "new");
+    CHECK(read_text(at.records / "whole/file") == "old");
+    CHECK(read_text(at.records / "later") == "faster");
+    CHECK(read_text(at.records / "whole later/file") == "faster");
+    CHECK(names_in(at.tmp).empty());
+}
+
+TEST_CASE("drafts that are not shown are removed")
+{
+    const place at;
+    write_text(at.records / "in the way/file", "");
+    {
+        record_batch batch(at.staging.get(), durability::none);
+        batch.add(at.directory.get(), "a", "1", existing::replace);
+        batch.add(at.directory.get(), "in the way", "2", existing::replace); // a directory is there: this one fails
+        batch.add(at.directory.get(), "b", "3", existing::replace);
+        batch.add_directory(at.directory.get(), "c", {{"file", "4"}});
+        CHECK_THROWS_AS(batch.show(), overmount::error);
+        CHECK(names_in(at.tmp).size() == 3);
+    }
+    CHECK(names_in(at.tmp).empty());
+    CHECK((names_in(at.records) == file_names{"a", "in the way"}));
+}
+
+TEST_CASE("records are synced before they are shown, and their directories behind it")
+{
+    const place at;
+    for (const durability sync : {durability::batch, durability::full}) {
+        CAPTURE(to_string(sync));
+        fs::remove_all(at.records / "sha256");
+        const auto happened = at.calls_of([&] {
+            record_batch batch(at.staging.get(), sync);
+            batch.add(at.directory.get(), "sha256/a", "1", existing::keep);
+            batch.add_directory(at.directory.get(), "sha256/b", {{"file", "2"}});
+            batch.sync_drafts();
+            batch.show();
+        });
+        CHECK((happened == calls{"fsync tmp/record", "fsync tmp/draft", "fsync tmp/draft", "rename records/sha256/a",
+                                 "rename records/sha256/b", "fsync records/sha256", "fsync records"}));
+    }
+    CHECK((at.calls_of([&] {
+        put_record(at.staging.get(), at.directory.get(), "c", "", durability::none, existing::replace);
+    }) == calls{"rename records/c"}));
+}
+
+TEST_CASE("what was there already is synced, whoever put it there")
+{
+    const place at;
+    write_text(at.records / "sha256/a", "old");
+    write_text(at.records / "sha256/b/file", "old");
+    const auto with = [&](durability sync) {
+        return at.calls_of([&] {
+            record_batch batch(at.staging.get(), sync);
+            batch.add(at.directory.get(), "sha256/a", "1", existing::keep);
+            batch.add_directory(at.directory.get(), "sha256/b", {{"file", "2"}});
+            batch.sync_drafts();
+            batch.show();
+        });
+    };
+    const calls expected{"fsync records/sha256/a", "fsync records/sha256/b/file", "fsync records/sha256/b",
+                         "fsync records/sha256", "fsync records"};
+    CHECK(with(durability::batch) == expected);
+    CHECK(with(durability::full) == expected);
+    CHECK(with(durability::none).empty());
+    CHECK(at.calls_of([&] {
+        make_record_last(at.directory.get(), "sha256/b");
+    }) == calls{"fsync records/sha256/b/file", "fsync records/sha256/b", "fsync records/sha256", "fsync records"});
+}
+
+TEST_CASE("what another one shows in the same moment is synced as well")
+{
+    const place at;
+    record_batch batch(at.staging.get(), durability::batch);
+    batch.add(at.directory.get(), "a", "1", existing::keep);
+    batch.sync_drafts();
+    write_text(at.records / "a", "faster");
+    CHECK((at.calls_of([&] { batch.show(); }) == calls{"rename records/a", "fsync records/a", "fsync records"}));
+}
+
+TEST_CASE("a record that is removed does not come back")
+{
+    const place at;
+    write_text(at.records / "sha256/a/file", "old");
+    CHECK((at.calls_of([&] { CHECK(remove_record(at.staging.get(), at.directory.get(), "sha256/a", durability::batch)); }) ==
+           calls{"rename tmp/trash", "fsync records/sha256"}));
+    CHECK_FALSE(remove_record(at.staging.get(), at.directory.get(), "sha256/a", durability::batch));
+    CHECK(names_in(at.records / "sha256").empty());
+}
