@@ -3,6 +3,7 @@
 The image files lie on a file system with reflinks (the carrier): a clone takes no time and cannot lie between two writes.
 What a loop device cannot show is the cache of a drive: here, what was written to the device lasts, flushed or not."""
 import ctypes
+import errno
 import fcntl
 import os
 import platform
@@ -162,6 +163,52 @@ class moment:
     def remove(self):
         self.image.unlink()
         self.image.with_suffix(self.image.suffix + "-boot").unlink(missing_ok=True)
+
+
+class failing_disk:
+    """xfs in a file on a tmpfs of its own. After `fill`, files cannot be written back, until `relieve`; xfs tries its own
+    blocks again till they can be. What failed is in memory still, and clean: only after `again` does one see what is lost."""
+
+    def __init__(self, place, size=320 << 20):
+        self.tmpfs, self.place = place / "memory", place / "failing"
+        self.image, self.filler = self.tmpfs / "image", self.tmpfs / "filler"
+        for folder in (self.tmpfs, self.place):
+            folder.mkdir()
+        run("mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", self.tmpfs)
+        self.image.touch()
+        os.truncate(self.image, size)
+        run("mkfs.xfs", "-q", "-K", self.image)
+        known = {key: int(value) for key, value in (line.split(" = ") for line in run(
+            "xfs_db", "-r", "-c", "sb 0", "-c", "print blocksize logstart logblocks agblocks agblklog", self.image).splitlines())}
+        group, block = divmod(known["logstart"], 1 << known["agblklog"])
+        start = (group * known["agblocks"] + block) * known["blocksize"]
+        run("fallocate", "-o", start, "-l", known["logblocks"] * known["blocksize"], self.image)  # the log has its memory
+        self.mount()
+
+    def mount(self):
+        run("mount", "-o", "loop", self.image, self.place)
+
+    def fill(self):
+        with open(self.filler, "wb", buffering=0) as file:
+            try:
+                while True:
+                    file.write(bytes(1 << 16))
+            except OSError as problem:
+                if problem.errno != errno.ENOSPC:
+                    raise
+
+    def relieve(self):
+        self.filler.unlink()
+
+    def again(self):
+        run("umount", self.place)
+        self.mount()
+
+    def remove(self):
+        for place in (self.place, self.tmpfs):
+            if os.path.ismount(place):
+                run("umount", "-R", "-l", place)
+            place.rmdir()
 
 
 # --- no sync does anything
