@@ -37,5 +37,17 @@ class history:
         return {c.value for c in begun if (c.outcome != "failed" or c.end > earliest) and (c in sure and c.end >= last or
                                                                                           c not in sure and c.end > last)}
 
+    def forget(self, horizon):
+        """Drops what can be true at no moment from the horizon on."""
+        for key, changes in list(self.changes.items()):
+            last = max((c.start for c in changes if c.outcome == "done" and c.end <= horizon), default=-math.inf)
+            kept = [c for c in changes if c.end >= last and (c.outcome != "failed" or c.end > horizon)]
+            if len(kept) == 1 and kept[0].outcome == "done" and kept[0].value is None and kept[0].end <= horizon:
+                kept = []
+            if kept:
+                self.changes[key] = kept
+            else:
+                del self.changes[key]
+
     def keys(self):
         return list(self.changes)
