@@ -30,7 +30,8 @@ PROGRAM = sys.argv[1]
 SECONDS = float(sys.argv[2]) if len(sys.argv) > 2 else 20
 SEED = int(os.environ.get("SEED", time.time_ns() % 1000000))
 PROCESSES, KILLED = 8, 2
-TAGS = [f"example.org/test/name:{number}" for number in range(6)]
+TAGS = [f"example.org/test/name:{number}" for number in range(10)]
+IMPORTED_TAGS, ADDED_TAGS = TAGS[:6], TAGS[3:]
 MOST_COMMITTED = 6  # images: the more there are, the longer takes each listing
 TIMEOUT = 60
 
@@ -50,7 +51,7 @@ class world:
         self.archives = []
         groups = [[image] for image in self.images[:3]] + [self.images[3:]]
         for number, group in enumerate(groups):
-            tags = {image.id: TAGS[2 * i:2 * i + 2] for i, image in enumerate(group)} if len(group) > 1 else {}
+            tags = {image.id: IMPORTED_TAGS[2 * i:2 * i + 2] for i, image in enumerate(group)} if len(group) > 1 else {}
             path = made_images.write_archive(place / f"archive{number}", group, lambda image, tags=tags: tags.get(image.id, []))
             values = {("image", image.id): True for image in group}
             values |= {("tag", name): image for image, names in tags.items() for name in names}
@@ -88,7 +89,8 @@ class process(threading.Thread):
 
     def run(self):
         actions = [self.import_archive] * 4 + [self.remove_image] * 2 + [self.mount] * 2 + [self.unmount] * 2 + [
-            self.add_tag, self.remove_tag, self.get_tag, self.list_images, self.list_tags, self.commit, self.check]
+            self.add_tag, self.add_tag, self.remove_tag, self.get_tag, self.list_images, self.list_images, self.list_tags, self.commit,
+            self.check]
         actions += [self.collect, self.collect] if self.world.collects else []
         try:
             while not self.world.ended.is_set():
@@ -141,7 +143,7 @@ class process(threading.Thread):
         return out.strip() if child.returncode == 0 else None
 
     def import_archive(self):
-        path, values = self.rng.choice(self.world.archives)
+        path, values = self.rng.choice(self.world.archives[:-1] * 2 + self.world.archives[-1:])
         self.do(["image", "import", f"docker-archive:{path}"], values)
 
     def some_image(self):
@@ -149,7 +151,7 @@ class process(threading.Thread):
         return self.rng.choice(images) if images else None
 
     def add_tag(self):
-        name, image = self.rng.choice(TAGS), self.some_image()
+        name, image = self.rng.choice(ADDED_TAGS), self.some_image()
         if image:
             self.do(["tag", "add", name, image], {("tag", name): image}, {("image", image): True})
 
@@ -229,7 +231,7 @@ class process(threading.Thread):
 
     def mount(self):
         image = self.some_image()
-        if image is None or len(self.mounts) > 1 or image not in self.world.truths:
+        if image is None or self.mounts or image not in self.world.truths:
             return
         self.made += 1
         target = self.world.targets / f"{self.number}-{self.made}"
