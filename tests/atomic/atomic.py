@@ -139,12 +139,13 @@ def listed(place, name, imports, importer, reading):
     there("image", "list")
     beside = reader(there, groups, reading)
     beside.start()
-    for one in groups:
-        if not beside.is_alive():
-            break
-        there("image", "import", f"docker-archive:{one.archive}", env=importer)
-    beside.ended.set()
-    beside.join()
+    try:
+        for one in groups:
+            if beside.is_alive():
+                there("image", "import", f"docker-archive:{one.archive}", env=importer)
+    finally:
+        beside.ended.set()
+        beside.join()
     images, tags = seen(there)
     if not beside.problems:
         for one in groups:

@@ -178,7 +178,8 @@ def look(of, moment, earliest, latest):
     images = {row["id"] for row in json.loads(there("--json", "image", "list"))}
     tags = {row["name"]: row["image"] for row in json.loads(there("--json", "tag", "list"))}
     layers = {row["chain_id"] for row in json.loads(there("--json", "layer", "list"))}
-    found = {("image", i): True for i in images} | {("layer", c): True for c in layers} | {("tag", n): i for n, i in tags.items()}
+    found = {("tag", name): image for name, image in tags.items()}
+    found |= {("image", image): True for image in images} | {("layer", chain): True for chain in layers}
     sure = set()
     for key in of.history.keys():
         may_be = of.history.possible(key, earliest, latest)
@@ -199,7 +200,7 @@ def look(of, moment, earliest, latest):
         need_that(wrong is None or of.parts[image] & may_be_lost, f"image {image}: {wrong}")
         need_that(wrong is None or of.parts[image] & named, f"image {image}: {wrong}, and om check does not name it")
     if of.om.knows("image", "mounts"):
-        listed = there("image", "mounts")
+        listed = there("--json", "image", "mounts")
         for since, mount in of.mounts:
             need_that(since >= earliest or mount in listed, f"mount {mount} is not listed")
 

@@ -18,7 +18,8 @@ FICLONE = 0x40049409
 FILE_SYSTEMS = {
     # How it is made, how the living one and how a copy is mounted. A long commit interval and no flush at a rename: the
     # file system's own write-back would hide that om does not sync.
-    "ext4": (["mkfs.ext4", "-q", "-E", "lazy_itable_init=0,lazy_journal_init=0"], "commit=300,noauto_da_alloc", "noauto_da_alloc"),
+    "ext4": (["mkfs.ext4", "-q", "-E", "lazy_itable_init=0,lazy_journal_init=0"], "commit=300,noauto_da_alloc",
+             "noauto_da_alloc"),
     "xfs": (["mkfs.xfs", "-q"], "nouuid", "nouuid"),
     "btrfs": (["mkfs.btrfs", "-q"], "commit=300", "noatime"),
 }
@@ -144,8 +145,8 @@ class moment:
         script = ('if mountpoint -q "$2"; then umount -R -l "$2"; fi && mount -o "$4" "$1" "$2" && '
                   'mount --bind "$3" /proc/sys/kernel/random/boot_id && echo there && exec cat')
         self.holder = subprocess.Popen(
-            ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh", self.image, self.of.place, boot, options],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh", self.image, self.of.place, boot,
+             options], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         if self.holder.stdout.readline() != "there\n":
             problem = self.holder.communicate()[1].strip()
             self.holder = None
@@ -178,8 +179,8 @@ class failing_disk:
         self.image.touch()
         os.truncate(self.image, size)
         run("mkfs.xfs", "-q", "-K", self.image)
-        known = {key: int(value) for key, value in (line.split(" = ") for line in run(
-            "xfs_db", "-r", "-c", "sb 0", "-c", "print blocksize logstart logblocks agblocks agblklog", self.image).splitlines())}
+        fields = run("xfs_db", "-r", "-c", "sb 0", "-c", "print blocksize logstart logblocks agblocks agblklog", self.image)
+        known = {key: int(value) for key, value in (line.split(" = ") for line in fields.splitlines())}
         group, block = divmod(known["logstart"], 1 << known["agblklog"])
         start = (group * known["agblocks"] + block) * known["blocksize"]
         run("fallocate", "-o", start, "-l", known["logblocks"] * known["blocksize"], self.image)  # the log has its memory

@@ -46,8 +46,9 @@ def scratch(name):
     def clean(owner=os.getpid()):
         if os.getpid() == owner:
             for mounted in reversed(mounts_below(place)):
-                subprocess.run(["umount", "-l", mounted], check=False)
-            place.rmdir()
+                subprocess.run(["umount", "-l", mounted], stderr=subprocess.DEVNULL, check=False)
+            if not mounts_below(place):
+                shutil.rmtree(place)
 
     atexit.register(clean)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
