@@ -329,7 +329,7 @@ def need_that(holds, what):
 def finish(of):
     """What holds when all processes have ended."""
     run = of.om
-    run("image", "list")  # what dead processes left is swept
+    run(*(["gc"] if of.collects else ["image", "list"]))  # what dead processes left is swept
     for target in mounts_below(of.place):
         if target != str(of.place):
             run("image", "unmount", target)
