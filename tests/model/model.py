@@ -142,7 +142,7 @@ class process(threading.Thread):
         if child.returncode == 0 and missing:
             raise Problem(f"{text}: succeeded, and there was no {missing}")
         if child.returncode not in (0, 1) or (child.returncode == 1 and not lacking and not excused(start, now)):
-            raise Problem(f"{text}: status {child.returncode}, {err.strip()}")
+            raise Problem(f"{text}: status {child.returncode}, {(err or out).strip()}")
         return out.strip() if child.returncode == 0 else None
 
     def import_archive(self):
