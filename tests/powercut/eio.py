@@ -43,14 +43,15 @@ def told_to_another(disk, place):
     if subprocess.run(["sync", "-f", disk.place], capture_output=True, check=False).returncode == 0:
         raise RuntimeError("the full disk takes what is written")
     disk.relieve()
-    said = []
-    for _ in range(3):  # as people do: what a failed attempt was told, the next one is not
+    for attempt in range(1, 200):  # as people do: what a failed attempt was told, the next one is not
         done = there.run("image", "import", f"docker-archive:{place}/0")
-        said.append(f"status {done.returncode} {done.stderr.strip()}")
         if done.returncode == 0:
-            look(disk, there, IMAGES[:1])
-            break
-    return ", then ".join(said)
+            try:
+                look(disk, there, IMAGES[:1])
+            except Problem as problem:
+                raise Problem(f"at attempt {attempt}: {problem}") from None
+            return f"done at attempt {attempt}"
+    raise Problem(f"the disk can be written again, and the import cannot be done: {done.stderr.strip()}")
 
 
 def feed(pipe, data):
