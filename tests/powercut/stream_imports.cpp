@@ -12,6 +12,8 @@
 #include <exception>
 #include <iostream>
 #include <string>
+#include <utility>
+#include <vector>
 
 namespace asio = boost::asio;
 namespace om = overmount;
