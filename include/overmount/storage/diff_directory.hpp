@@ -66,7 +66,16 @@ public:
         diff_record noted = record(id);
         if (noted.sync == durability::none) {
             const unique_fd directory = open_directory(place_.diffs(), directory_of(id));
-            sync_tree(directory.get(), poll);
+            try {
+                sync_tree(directory.get(), poll);
+            } catch (const error& failure) {
+                if (failure.operation() != "fsync" && failure.operation() != "sync_file_range")
+                    throw;
+                // The disk has lost something, and the kernel says so once: nobody believes the diff from now on.
+                noted.boot.clear();
+                put_record(staging, directory.get(), "diff.json", noted.to_json(), durability::none, existing::replace);
+                throw;
+            }
             noted.sync = durability::batch;
             put_record(staging, directory.get(), "diff.json", noted.to_json(), durability::batch, existing::replace);
         }

@@ -90,7 +90,15 @@ private:
 
     int staging_;
     durability sync_;
-    std::vector<draft> drafts_, there_;
+    // What was there already, and what it says.
+    struct kept
+    {
+        int directory;
+        std::string name, content;
+    };
+    OVERMOUNT_LAZY void make_last(const kept& one) const;
+    std::vector<draft> drafts_;
+    std::vector<kept> there_;
     std::size_t shown_ = 0;
     std::set<std::pair<int, std::string>> parents_; // directories that something is shown in
 };

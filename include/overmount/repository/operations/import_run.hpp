@@ -312,7 +312,7 @@ private:
             if (blob.draft)
                 blob.draft->publish(*repository_->records, key.first, repository_->sync);
             else if (repository_->sync != durability::none)
-                repository_->records->blobs.make_last(key.first);
+                repository_->records->blobs.make_last(key.first, scope_->staging());
     }
 
     // Whether this layer is ours to unpack; remembers for how long another one's claim stands still.

@@ -81,7 +81,7 @@ OVERMOUNT_LAZY_BODY bool record_batch::add(int directory, const std::string& nam
     if (what == existing::keep) {
         const auto there = read_file(directory, name, ~std::uint64_t{0} >> 1);
         if (there == content) {
-            there_.push_back({directory, name, "", what, false});
+            there_.push_back({directory, name, std::string(content)});
             return false;
         }
         if (there)
@@ -120,8 +120,24 @@ OVERMOUNT_LAZY_BODY void record_batch::show(draft& one)
         rename_over(staging_, one.here, one.directory, one.name);
     else if (!rename_into_place(staging_, one.here, one.directory, one.name)) {
         // Another one was faster.
+        if (one.whole) {
+            for (const std::string& file : list_directory(staging_, one.here))
+                there_.push_back({one.directory, one.name + "/" + file,
+                                  read_file(staging_, one.here + "/" + file, record_limit).value_or("")});
+        } else {
+            there_.push_back({one.directory, one.name, read_file(staging_, one.here, record_limit).value_or("")});
+        }
         remove_tree(staging_, one.here, staging_);
-        there_.push_back(one);
+    }
+}
+
+// Where the disk has lost it, the kernel says so once: it is written again, and not believed when the next one asks.
+OVERMOUNT_LAZY_BODY void record_batch::make_last(const kept& one) const
+{
+    try {
+        sync_record(one.directory, one.name);
+    } catch (const error&) {
+        put_record(staging_, one.directory, one.name, one.content, sync_, existing::replace);
     }
 }
 
@@ -130,8 +146,8 @@ OVERMOUNT_LAZY_BODY void record_batch::show()
     for (; shown_ < drafts_.size(); ++shown_)
         show(drafts_[shown_]);
     if (sync_ != durability::none) {
-        for (const draft& one : there_)
-            sync_record(one.directory, one.name);
+        for (const kept& one : there_)
+            make_last(one);
         for (const auto& [directory, parent] : parents_)
             sync_parents(directory, parent);
     }

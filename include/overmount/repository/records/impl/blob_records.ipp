@@ -50,7 +50,15 @@ OVERMOUNT_LAZY_BODY void blob_records::publish(int from, const std::string& name
         make_record_last(directory_, digest_path(id));
 }
 
-OVERMOUNT_LAZY_BODY void blob_records::make_last(const digest& id) const { make_record_last(directory_, digest_path(id)); }
+OVERMOUNT_LAZY_BODY void blob_records::make_last(const digest& id, int staging) const
+{
+    try {
+        make_record_last(directory_, digest_path(id));
+    } catch (const error&) {
+        static_cast<void>(remove(staging, id, durability::none)); // the disk has lost some of it, and the kernel says so once
+        throw;
+    }
+}
 
 OVERMOUNT_LAZY_BODY bool blob_records::remove(int staging, const digest& id, durability sync) const
 {
