@@ -224,7 +224,7 @@ basic_image<Storage, Mount>::try_mount(std::shared_ptr<state> owner, const diges
                                        const mount_options& options)
     requires mountable_storage<Storage> && mount_policy<Mount>
 {
-    using mount = basic_mount<Storage, Mount>;
+    using owned = basic_mount<Storage, Mount>;
     if (!owner->records->image(id))
         throw error(errc::image_not_found).at(stage::repository).subject(id.string());
     const std::string target = options.target().empty() ? std::string() : detail::resolved_target(options.target());
@@ -233,7 +233,7 @@ basic_image<Storage, Mount>::try_mount(std::shared_ptr<state> owner, const diges
         place = detail::try_lock_target(target);
         if (!place)
             return std::nullopt;
-        mount::require_no_mount(target);
+        owned::require_no_mount(target);
     }
     detail::mount_table table(owner->records);
     std::optional<chain_id> top;
@@ -251,7 +251,7 @@ basic_image<Storage, Mount>::try_mount(std::shared_ptr<state> owner, const diges
         table.remove(record); // nothing was mounted
         throw;
     }
-    return mount::made(owner, record, false);
+    return owned::made(owner, record, false);
 }
 
 template <storage_policy Storage, optional_mount_policy Mount>
