@@ -121,9 +121,9 @@ OVERMOUNT_LAZY_BODY void record_batch::show(draft& one)
     else if (!rename_into_place(staging_, one.here, one.directory, one.name)) {
         // Another one was faster.
         if (one.whole) {
-            for (const std::string& file : list_directory(staging_, one.here))
-                there_.push_back({one.directory, one.name + "/" + file,
-                                  read_file(staging_, one.here + "/" + file, record_limit).value_or("")});
+            for (const std::string& name : list_directory(staging_, one.here))
+                there_.push_back({one.directory, one.name + "/" + name,
+                                  read_file(staging_, one.here + "/" + name, record_limit).value_or("")});
         } else {
             there_.push_back({one.directory, one.name, read_file(staging_, one.here, record_limit).value_or("")});
         }
