@@ -1955,12 +1955,14 @@ def gc_speed():
     waits = []
     child = subprocess.Popen([OM, "--repo", repo, "--json", "gc"], stdout=subprocess.PIPE, text=True)
     lock = os.open(repo / "repository.lock", os.O_RDWR)
-    while child.poll() is None:  # as those who import: through the turnstile, a millisecond after each attempt
-        started = time.monotonic()
+    while child.poll() is None:  # as those who import: through the turnstile, and again after a millisecond, two, up to twenty
+        started, pause = time.monotonic(), 0.001
         while not shared_lock(lock):
-            time.sleep(0.001)
+            lock_bytes(lock, fcntl.F_RDLCK, 3, 1)
+            time.sleep(pause)
+            pause = min(0.02, 2 * pause)
         waits.append(time.monotonic() - started)
-        unlock(lock)
+        lock_bytes(lock, fcntl.F_UNLCK, 0, 0)
     report = json.loads(child.communicate()[0])
     if counts(report) != {"layers": 10000, "diffs": 10000, "manifests": 0, "blobs": 0}:
         raise SystemExit(f"{report}")
@@ -1985,10 +1987,6 @@ def shared_lock(fd):
     have = lock_bytes(fd, fcntl.F_RDLCK, 0, 1)
     lock_bytes(fd, fcntl.F_UNLCK, 1, 1)
     return have
-
-
-def unlock(fd):
-    lock_bytes(fd, fcntl.F_UNLCK, 0, 0)
 
 
 PARTS = {

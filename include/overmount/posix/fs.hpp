@@ -113,8 +113,8 @@ OVERMOUNT_LAZY void remove_unlocked(int directory);
 // False when another has them.
 OVERMOUNT_LAZY [[nodiscard]] bool try_lock_bytes(int fd, short type, std::int64_t first, std::int64_t count);
 
-// Whether somebody has a lock of an open file, by another open file description.
-OVERMOUNT_LAZY [[nodiscard]] bool is_locked(int fd);
+// Whether somebody has a lock of these bytes of an open file, by another open file description; 0 stands for all from the first on.
+OVERMOUNT_LAZY [[nodiscard]] bool is_locked(int fd, std::int64_t first = 0, std::int64_t count = 0);
 
 // Names this boot of the machine; empty where the kernel does not tell.
 OVERMOUNT_LAZY [[nodiscard]] std::string boot_id();

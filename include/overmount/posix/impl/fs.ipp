@@ -440,11 +440,13 @@ OVERMOUNT_LAZY_BODY bool try_lock_bytes(int fd, short type, std::int64_t first, 
     }
 }
 
-OVERMOUNT_LAZY_BODY bool is_locked(int fd)
+OVERMOUNT_LAZY_BODY bool is_locked(int fd, std::int64_t first, std::int64_t count)
 {
     struct flock asked{};
     asked.l_type = F_WRLCK;
     asked.l_whence = SEEK_SET;
+    asked.l_start = first;
+    asked.l_len = count;
     check(::fcntl(fd, F_OFD_GETLK, &asked), "lock");
     return asked.l_type != F_UNLCK;
 }

@@ -118,6 +118,8 @@ private:
             auto sync = [self](const stop_flag&) { self->sync_taken(); };
             if (self->wave_is_over_)
                 co_await run_on(self->repository_->pool, std::move(sync));
+            if (self->others_wait_) // they come again after at most so long
+                co_await pause(patience::longest_pause);
         }
     }
 
@@ -189,6 +191,7 @@ private:
                 next_ = 0;
             }
         } while (repository_->sync == durability::none && wave_ < waves_.size() && left != 0);
+        others_wait_ = repository_->records->lock(lock_kind::shared).is_awaited();
     }
 
     void try_take(const kept_thing& one)
@@ -353,7 +356,7 @@ private:
     std::shared_ptr<work_scope> scope_ = new_shared<work_scope>(repository_->records);
     std::vector<std::vector<kept_thing>> waves_;
     std::size_t wave_ = 0, next_ = 0; // in it
-    bool wave_is_over_ = false;
+    bool wave_is_over_ = false, others_wait_ = false;
     std::set<std::string> touched_; // directories that something was taken from
     std::vector<trash> trash_;
     std::atomic<std::size_t> shared_next_ = 0;
