@@ -175,9 +175,6 @@ private:
                         image.names.push_back(name_of_tag(tag.name));
             if (!options_.encoding() && !records.blobs.list().empty())
                 image.kept = find_kept(image, tags);
-            if (image.kept)
-                for (const auto& blob : image.kept->blobs)
-                    content.blob(blob.id);
             out.push_back(std::move(image));
         }
         return out;
