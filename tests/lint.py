@@ -26,6 +26,7 @@ FLOORS = {
 # Files that stand on another floor than their folder's.
 MOVED = {
     "overmount/options.hpp": "options", "overmount/change.hpp": "tar", "overmount/check.hpp": "repository/records",
+    "overmount/collect.hpp": "repository/records", "overmount/lease.hpp": "repository",
     "overmount/asset.hpp": "repository", "overmount/image.hpp": "repository", "overmount/repository.hpp": "repository",
 }
 MAX_LINES = 400

@@ -330,9 +330,22 @@ asio::awaitable<void> image_commit(Repository repository, settings, arguments gi
 }
 
 template <class Repository>
-asio::awaitable<void> image_remove(Repository repository, settings, arguments given)
+asio::awaitable<void> image_remove(Repository repository, settings set, arguments given)
 {
-    co_await repository.remove_image(repository.find_image(given.first).id());
+    if (given.unused) {
+        auto removed = nlohmann::json::array();
+        for (const om::digest& id : co_await repository.remove_unused_images())
+            removed.push_back(id.string());
+        if (set.json)
+            std::cout << removed.dump(2) << '\n';
+        else
+            for (const auto& id : removed)
+                std::cout << id.get<std::string>() << '\n';
+        co_return;
+    }
+    // One whose config is damaged is removed by its whole ID.
+    const auto id = om::digest::try_parse(given.first);
+    co_await repository.remove_image(id ? *id : repository.find_image(given.first).id());
 }
 
 } // namespace
@@ -373,5 +386,8 @@ void add_image_commands(words& to)
     sub->add_flag("--accept-not-durable", given.accept_not_durable, not_durable);
     sub->add_option("--tag,-t", given.tags, "a name for the image; may be given more than once");
     sub->add_option("--message,-m", given.message, "what the image's history says of it");
-    takes_image("remove", "Remove an image and its tags", {image_remove, image_remove});
+    sub = to.verb(images, "remove", "Remove an image and its tags; om gc then frees its space", {image_remove, image_remove});
+    CLI::App* which = sub->add_option_group("which")->require_option(1);
+    which->add_option("IMAGE", given.first, "a tag, an ID, or the beginning of one");
+    which->add_flag("--unused", given.unused, "all images without a tag, a mount and a lease; prints their IDs");
 }

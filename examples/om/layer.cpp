@@ -244,6 +244,13 @@ asio::awaitable<void> layer_export(Repository repository, settings, arguments gi
     co_await write_stream(std::move(tar), given.second);
 }
 
+template <class Repository>
+asio::awaitable<void> layer_remove(Repository repository, settings, arguments given)
+{
+    const om::chain_id chain = repository.find_layer(given.first);
+    co_await repository.remove_layer(chain);
+}
+
 } // namespace
 
 asio::awaitable<void> write_stream(om::asset_stream from, std::string where)
@@ -278,4 +285,5 @@ void add_layer_commands(words& to)
     sub->add_option("PATH", given.second, "its path in the layer")->required();
     sub = takes_layer("export", "Write a layer's tar, byte for byte as it came", {layer_export, layer_export});
     sub->add_option("DEST", given.second, "a file, or - for standard output")->required();
+    takes_layer("remove", "Remove a layer that no image, layer or lease needs", {layer_remove, layer_remove});
 }

@@ -126,6 +126,7 @@ int main(int argc, char** argv)
     add_layer_commands(commands);
     add_tag_commands(commands);
     add_check_command(commands);
+    add_space_commands(commands);
 
     try {
         app.parse(argc, argv);

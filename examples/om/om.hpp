@@ -32,6 +32,8 @@ public:
     std::string compress, format = "docker-archive";
     std::vector<std::string> tags, images;
     bool writable = false, again = false, accept_not_durable = false, records = false, keep_blobs = false;
+    bool dry_run = false, unused = false;
+    std::string least_age;
     // Of a config that is made or changed.
     std::string config, from, working_directory, user;
     std::vector<std::string> environment, entrypoint, command, labels, ports;
@@ -87,6 +89,7 @@ void add_merged_commands(words& to, CLI::App* images);
 void add_layer_commands(words& to);
 void add_tag_commands(words& to);
 void add_check_command(words& to);
+void add_space_commands(words& to);
 
 // Standard input, or a file that cannot be read by offset.
 asio::posix::stream_descriptor open_stream(const std::string& name, const asio::any_io_executor& executor);

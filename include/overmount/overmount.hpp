@@ -5,6 +5,7 @@
 #include <overmount/asset.hpp>
 #include <overmount/change.hpp>
 #include <overmount/check.hpp>
+#include <overmount/collect.hpp>
 #include <overmount/core/digest.hpp>
 #include <overmount/core/error.hpp>
 #include <overmount/core/limits.hpp>
@@ -14,6 +15,7 @@
 #include <overmount/image.hpp>
 #include <overmount/importer/docker_archive.hpp>
 #include <overmount/importer/oci_layout.hpp>
+#include <overmount/lease.hpp>
 #include <overmount/mount/no_mount.hpp>
 #include <overmount/mount/overlay_mount.hpp>
 #include <overmount/oci/image_config.hpp>

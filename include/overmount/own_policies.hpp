@@ -6,5 +6,6 @@
 #include <overmount/repository/impl/asset.ipp>
 #include <overmount/repository/impl/image.ipp>
 #include <overmount/repository/impl/repository.ipp>
+#include <overmount/repository/impl/space.ipp>
 
 #endif

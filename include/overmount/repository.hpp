@@ -9,6 +9,7 @@
 #include <overmount/importer/archive.hpp>
 #include <overmount/io/byte_stream.hpp>
 #include <overmount/mount/overlay_mount.hpp>
+#include <overmount/repository/space.hpp>
 #include <overmount/storage/on_disk/on_disk_storage.hpp>
 #include <overmount/storage/virtual_storage.hpp>
 
@@ -27,8 +28,10 @@ namespace overmount::inline OVERMOUNT_ABI {
 /// A small handle: copies share the opened repository. Several processes may use one directory at the same
 /// time. *Concurrency*: all members may be called from any thread; one object is not for two threads at once.
 template <storage_policy Storage, optional_mount_policy Mount>
-class basic_repository
+class basic_repository : public basic_space<Storage, Mount>
 {
+    using basic_space<Storage, Mount>::state_;
+    using basic_space<Storage, Mount>::sweep;
     using state = detail::repository_state<Storage>;
     using create_run = detail::create_run<Storage>;
 
@@ -304,9 +307,8 @@ public:
     [[nodiscard]] const limits& bounds() const noexcept;
 
 private:
-    explicit basic_repository(std::shared_ptr<state> opened) : state_(std::move(opened)) {}
+    explicit basic_repository(std::shared_ptr<state> opened) : basic_space<Storage, Mount>(std::move(opened)) {}
 
-    static asio::awaitable<void> sweep(std::shared_ptr<state> owner);
     static asio::awaitable<void> remove_one(std::shared_ptr<state> owner, digest id);
     static asio::awaitable<void> tag_image(std::shared_ptr<state> owner, std::string name, digest id);
     static asio::awaitable<void> untag(std::shared_ptr<state> owner, std::string name);
@@ -342,8 +344,6 @@ private:
     void require_diff(const diff_id& id) const;
     // Nothing where there is none; a damage is named by its path.
     std::optional<image> load_image(const digest& id) const;
-
-    std::shared_ptr<state> state_;
 };
 
 using repository = basic_repository<on_disk_storage, overlay_mount>;

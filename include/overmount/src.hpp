@@ -36,6 +36,9 @@
 #include <overmount/repository/impl/commit_run.ipp>
 #include <overmount/repository/impl/image.ipp>
 #include <overmount/repository/impl/repository.ipp>
+#include <overmount/repository/impl/space.ipp>
+#include <overmount/repository/operations/impl/collect.ipp>
+#include <overmount/repository/operations/impl/collection_reader.ipp>
 #include <overmount/repository/records/impl/blob_records.ipp>
 #include <overmount/repository/records/impl/check.ipp>
 #include <overmount/repository/records/impl/check_records.ipp>
@@ -60,6 +63,7 @@
 #include <overmount/storage/impl/diff_record.ipp>
 #include <overmount/storage/impl/record_file.ipp>
 #include <overmount/storage/impl/sync_tree.ipp>
+#include <overmount/storage/impl/tree_size.ipp>
 #include <overmount/storage/impl/virtual_storage.ipp>
 #include <overmount/storage/on_disk/impl/extractor.ipp>
 #include <overmount/storage/on_disk/impl/on_disk_reader.ipp>

@@ -1,7 +1,8 @@
-// The bodies below storage/, storage/on_disk/, repository/records/, compiled once.
+// The bodies below storage/, storage/on_disk/, repository/records/, repository/operations/, compiled once.
 #include <overmount/storage/impl/diff_record.ipp>
 #include <overmount/storage/impl/record_file.ipp>
 #include <overmount/storage/impl/sync_tree.ipp>
+#include <overmount/storage/impl/tree_size.ipp>
 #include <overmount/storage/impl/virtual_storage.ipp>
 #include <overmount/storage/on_disk/impl/extractor.ipp>
 #include <overmount/storage/on_disk/impl/on_disk_reader.ipp>
@@ -24,3 +25,5 @@
 #include <overmount/repository/records/impl/staging.ipp>
 #include <overmount/repository/records/impl/store.ipp>
 #include <overmount/repository/records/impl/tag_records.ipp>
+#include <overmount/repository/operations/impl/collect.ipp>
+#include <overmount/repository/operations/impl/collection_reader.ipp>

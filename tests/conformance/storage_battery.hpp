@@ -5,6 +5,8 @@
 #ifndef OVERMOUNT_TESTS_CONFORMANCE_STORAGE_BATTERY_HPP
 #define OVERMOUNT_TESTS_CONFORMANCE_STORAGE_BATTERY_HPP
 
+#include <overmount/posix/fs.hpp>
+
 #include "conformance/storage_fixture.hpp"
 #include "support/catch.hpp"
 
@@ -66,6 +68,25 @@ TEMPLATE_TEST_CASE("a diff that nobody has synced is made to last, and its recor
         unknown = failure.code();
     }
     CHECK(unknown == errc::layer_not_found);
+}
+
+TEMPLATE_TEST_CASE("a diff that is set aside is gone, all of it lies where it was to go, and it can be published again", "[storage]",
+                   OVERMOUNT_STORAGES)
+{
+    if constexpr (detaching_storage<TestType>) {
+        storage_fixture<TestType> place;
+        const int into = place.where().staging();
+        CHECK_FALSE(place.storage().set_aside(place.id(), into, "aside"));
+        place.put(place.tar());
+        CHECK(place.storage().set_aside(place.id(), into, "aside"));
+        CHECK_FALSE(place.storage().contains(place.id()));
+        CHECK(detail::exists(into, "aside"));
+        CHECK_FALSE(place.storage().set_aside(place.id(), into, "again"));
+        place.put(place.tar());
+        CHECK(place.storage().contains(place.id()));
+        detail::remove_tree(into, "aside", into);
+        CHECK(place.storage().contains(place.id()));
+    }
 }
 
 TEMPLATE_TEST_CASE("an empty layer is a diff like any other", "[storage]", OVERMOUNT_STORAGES)

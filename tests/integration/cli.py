@@ -18,6 +18,8 @@
     cli.py OM check      om check of a whole and of a damaged repository, on either storage
     cli.py OM keep       images imported with their blobs kept go out as they came, as skopeo sees them
     cli.py OM create     images made of configs and layers; edited configs
+    cli.py OM gc         om gc, usage, layer remove and image remove --unused: alone, beside imports, and killed
+    cli.py OM gc-speed   om gc of many layers against rm -r, and how long imports beside it wait for the lock
     cli.py OM merged     changes, flattened tars and squashed images against mounts of the same images
     cli.py OM mounts     mounts that others take away, hold and hide: administrators, processes, mount namespaces; on a
                          kernel with unique mount IDs, and on one that refuses them
@@ -28,6 +30,7 @@ import base64
 import ctypes
 import datetime
 import errno
+import fcntl
 import hashlib
 import io
 import json
@@ -1326,6 +1329,220 @@ def keep():
         print(f"{source}: {len(manifest['layers'])} layers and the manifest are as they came")
 
 
+def small_layers(count, rng, files=4, size=2000, at=0):
+    """Layers of a few files each, none like another."""
+    out = []
+    for i in range(at, at + count):
+        buffer = io.BytesIO()
+        with tarfile.open(fileobj=buffer, mode="w", format=tarfile.GNU_FORMAT) as tar:
+            for k in range(files):
+                info = tarfile.TarInfo(f"layer{i}/file{k}")
+                info.size = size
+                tar.addfile(info, io.BytesIO(rng.randbytes(size)))
+        out.append((buffer.getvalue(), buffer.getvalue(), ""))
+    return out
+
+
+def files_below(top):
+    return sorted(str(path.relative_to(top)) for path in top.rglob("*") if not path.is_dir())
+
+
+def allocated(*tops):
+    """Bytes of the blocks below, a file with several names once."""
+    seen = {}
+    for top in tops:
+        for path in [top, *top.rglob("*")]:
+            status = path.lstat()
+            seen[status.st_dev, status.st_ino] = status.st_blocks * 512
+    return sum(seen.values())
+
+
+def collected(*words):
+    return json.loads(om("--json", "gc", *words))
+
+
+def counts(report):
+    return {name: report[name] for name in ("layers", "diffs", "manifests", "blobs")}
+
+
+def whole():
+    om("check")
+    if left_behind():
+        raise SystemExit(f"left behind: {left_behind()}")
+
+
+def gc():
+    need("busybox", "gzip", "strace")
+    rng = random.Random(1)
+    tree = make_tree()
+    make_layout(SCRATCH / "a", tree)
+    make_layout(SCRATCH / "b", [tree[0], *small_layers(2, rng)])
+    fresh = SCRATCH / "fresh"
+    subprocess.run([OM, "--repo", fresh, "gc"], check=True, stdout=subprocess.DEVNULL)
+
+    # What goes, by counts and bytes, with what a dry run says before.
+    a = om("image", "import", "--keep-blobs", f"oci:{SCRATCH}/a", "--tag", "a")
+    b = om("image", "import", "--keep-blobs", f"oci:{SCRATCH}/b")
+    nothing = collected()
+    if any(nothing[name] for name in nothing):
+        raise SystemExit(f"of a repository in which all is needed: {nothing}")
+    usage = json.loads(om("--json", "usage"))
+    of = {image["id"]: image for image in usage["images"]}
+    if any(one["bytes"] != one["shared"] + one["own"] or one["shared"] < 1_000_000 for one in of.values()) or usage["unneeded"]:
+        raise SystemExit(f"usage: {usage}")
+    if usage["diffs"] != allocated(*(REPO / "diffs/sha256").iterdir()):
+        raise SystemExit(f"usage: {usage['diffs']} bytes of diffs")
+    if om("image", "remove", "--unused") != b or om("image", "remove", "--unused"):
+        raise SystemExit("image remove --unused removes the image without a tag, once")
+    if json.loads(om("--json", "usage"))["unneeded"] < of[b]["own"]:
+        raise SystemExit("usage does not say what would come back")
+    before, bytes_before = files_below(REPO), allocated(REPO)
+    dry = collected("--dry-run")
+    if files_below(REPO) != before:
+        raise SystemExit("a dry run changes something")
+    if collected("--least-age", "1h") != {**nothing, "leases": 0} or files_below(REPO) != before:
+        raise SystemExit("what is younger than an hour goes")
+    done = collected()
+    wanted = {"layers": 2, "diffs": 2, "manifests": 1, "blobs": 4}
+    if counts(done) != wanted or done != dry or done["left"]:
+        raise SystemExit(f"dry {dry}, done {done}")
+    if not done["bytes"] or abs(bytes_before - allocated(REPO) - done["bytes"]) > 65536:
+        raise SystemExit(f"{done['bytes']} bytes are said to have come back, {bytes_before - allocated(REPO)} have")
+    whole()
+    print(f"removed {counts(done)}, {done['bytes']} bytes")
+
+    # What a mount needs stays, and its upper.
+    target = om("image", "mount", a, "--writable")
+    pathlib.Path(target, "new").write_text("new")
+    if om("image", "remove", "a", check=False).returncode != 1 or any(counts(collected()).values()):
+        raise SystemExit("something of a mounted image goes")
+    if pathlib.Path(target, "new").read_text() + pathlib.Path(target, "etc/kept").read_text() != "newkept":
+        raise SystemExit("the mount shows something else")
+    om("image", "unmount", target)
+
+    # Layers by themselves.
+    tar = SCRATCH / "layer.tar"
+    tar.write_bytes(small_layers(1, rng)[0][0])
+    low = om("layer", "create", tar)
+    tar.write_bytes(small_layers(1, rng)[0][0])
+    high = om("layer", "create", tar, "--parent", low)
+    for chain, word in ((low, high), (json.loads(om("--json", "image", "list-layers", "a"))[0]["chain_id"], a)):
+        refused = om("layer", "remove", chain, check=False)
+        if refused.returncode != 1 or word not in refused.stderr or len(refused.stderr.splitlines()) != 1:
+            raise SystemExit(f"layer remove {chain}: {refused}")
+    om("layer", "remove", high)
+    om("layer", "remove", low)
+    refused = om("layer", "remove", low, check=False)
+    if refused.returncode != 1 or "no such layer" not in refused.stderr:
+        raise SystemExit(f"layer remove of none: {refused}")
+    if counts(collected()) != {"layers": 0, "diffs": 2, "manifests": 0, "blobs": 0}:
+        raise SystemExit("the diffs of removed layers stay")
+
+    # Damaged records: roots stop a collection, others are kept with all that they may need.
+    config = REPO / "images/sha256" / a.removeprefix("sha256:") / "config.json"
+    text = config.read_bytes()
+    tag = next((REPO / "tags").iterdir())
+    for path, content in ((config, text[:-1]), (config, b""), (tag, b"{")):
+        kept = path.read_bytes()
+        path.write_bytes(content)
+        before = files_below(REPO)
+        for words in (("gc",), ("gc", "--dry-run")):
+            refused = om(*words, check=False)
+            if refused.returncode != 1 or str(path.relative_to(REPO)) not in refused.stderr or len(refused.stderr.splitlines()) != 1:
+                raise SystemExit(f"gc with a damaged {path}: {refused}")
+        if files_below(REPO) != before:
+            raise SystemExit(f"gc with a damaged {path} removes something")
+        path.write_bytes(kept)
+    tar.write_bytes(small_layers(1, rng)[0][0])
+    odd = om("layer", "create", tar)
+    record = REPO / "layers/sha256" / odd.removeprefix("sha256:") / "layer.json"
+    record.write_text(json.dumps({"diff_id": json.loads(record.read_text())["diff_id"], "parent": odd}))
+    refused = om("--json", "gc", check=False)
+    left = json.loads(refused.stdout)["left"]
+    if refused.returncode != 1 or [one["path"] for one in left] != [str(record.parent.relative_to(REPO))] or not record.exists():
+        raise SystemExit(f"gc with a damaged layer: {refused}")
+    om("layer", "remove", odd)
+    if counts(collected()) != {"layers": 0, "diffs": 1, "manifests": 0, "blobs": 0}:
+        raise SystemExit("what a damaged layer may have needed stays")
+    whole()
+
+    # A repository that can only be read.
+    for child in (REPO, fresh):
+        subprocess.run(["mount", "--bind", child, child], check=True)
+        subprocess.run(["mount", "-o", "remount,ro,bind", child], check=True)
+        refused = subprocess.run([OM, "--repo", child, "gc"], capture_output=True, text=True)
+        if refused.returncode != 1 or len(refused.stderr.splitlines()) != 1:
+            raise SystemExit(f"gc of a repository that can only be read: {refused}")
+        subprocess.run([OM, "--repo", child, "gc", "--dry-run"], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(["umount", child], check=True)
+
+    # Beside imports, each of which is whole in the end.
+    layouts = []
+    shared = small_layers(3, rng, 20)
+    for i in range(4):
+        layouts.append(SCRATCH / f"beside{i}")
+        make_layout(layouts[-1], [*shared, *small_layers(3, rng, 20, at=10 * i)])
+    rounds = 0
+    for _ in range(3):
+        imports = [subprocess.Popen([OM, "--repo", REPO, "image", "import", "--keep-blobs", f"oci:{layout}"], text=True,
+                                    stdout=subprocess.PIPE, stderr=subprocess.PIPE) for layout in layouts]
+        while rounds == 0 or any(child.poll() is None for child in imports):
+            collected()
+            rounds += 1
+        made = []
+        for child in imports:
+            out, problems = child.communicate()
+            if child.returncode != 0:
+                raise SystemExit(f"an import beside a collection: {problems}")
+            made.append(out.strip())
+        whole()
+        for identity in made:
+            om("image", "export", identity, f"oci:{SCRATCH}/out", "--compress", "none")
+            shutil.rmtree(SCRATCH / "out")
+        om("image", "remove", made[0])
+        om("image", "remove", made[1])
+    print(f"{rounds} collections beside 12 imports")
+
+    # Killed at any rename, sync or removal. What is left opens, is whole, and is collected by the next.
+    om("image", "remove", "--unused")
+    copy, log = SCRATCH / "copy", SCRATCH / "log"
+    base = [OM, "--repo", copy, "gc"]
+    trace = ["strace", "-f", "-qq", "-o", log, "-e", "trace=renameat,renameat2,fsync,unlinkat"]
+    quiet = {**os.environ, "LSAN_OPTIONS": "detect_leaks=0"}  # it cannot work under strace
+    subprocess.run(["cp", "-a", REPO, copy], check=True)
+    subprocess.run([*trace, *base], check=True, stdout=subprocess.DEVNULL, env=quiet)
+    calls = {name: log.read_text().count(f"{name}(") for name in ("renameat", "fsync", "unlinkat")}
+    survivor = files_below(copy)
+    killed = 0
+    for name, count in calls.items():
+        for k in sorted({1, count} | {rng.randrange(1, count + 1) for _ in range(8)}):
+            shutil.rmtree(copy)
+            subprocess.run(["cp", "-a", REPO, copy], check=True)
+            # strace counts the calls of each thread by itself.
+            done = subprocess.run([*trace, "-e", f"inject={name}:signal=KILL:when={k}", *base], check=False, env=quiet,
+                                  stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            killed += done.returncode != 0
+            subprocess.run([OM, "--repo", copy, "check"], check=True, stdout=subprocess.DEVNULL)
+            subprocess.run(base, check=True, stdout=subprocess.DEVNULL)
+            if files_below(copy) != survivor:
+                raise SystemExit(f"killed at {name} {k}: {set(files_below(copy)) ^ set(survivor)}")
+    if killed < 8:
+        raise SystemExit(f"only {killed} collections were killed")
+    print(f"{killed} collections were killed, of {sum(calls.values())} calls each")
+
+    # Nothing is left of anything.
+    om("image", "remove", "a")
+    collected()
+    if files_below(REPO) != files_below(fresh):
+        raise SystemExit(f"an empty repository is not as a new one: {set(files_below(REPO)) ^ set(files_below(fresh))}")
+    base = [OM, "--virtual", "--repo", SCRATCH / "tars"]
+    subprocess.run([*base, "image", "import", f"oci:{SCRATCH}/a", "--tag", "a"], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([*base, "image", "remove", "a"], check=True)
+    subprocess.run([*base, "gc"], check=True, stdout=subprocess.DEVNULL)
+    if files_below(SCRATCH / "tars") != files_below(fresh):
+        raise SystemExit("an empty repository of tars is not as a new one")
+
+
 def create():
     om("tag", "list")  # makes the repository
     chains = []
@@ -1675,6 +1892,103 @@ def lose_and_find(place, old):
 
 
 LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+def gc_speed():
+    """On tmpfs. Copies are compared, so that both remove the same."""
+    need("strace")
+    rng = random.Random(1)
+    memory = SCRATCH / "memory"
+    memory.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", memory], check=True)
+    repo = memory / "r"
+    files = int(os.environ.get("FILES", 100))
+    for i in range(100):
+        layout = SCRATCH / "layout"
+        make_layout(layout, small_layers(10, rng, files, 3000, 10 * i))
+        subprocess.run([OM, "--repo", repo, "image", "import", f"oci:{layout}", *(["--tag", f"t{i}"] if i % 2 else [])],
+                       check=True, stdout=subprocess.DEVNULL)
+        shutil.rmtree(layout)
+    subprocess.run([OM, "--repo", repo, "image", "remove", "--unused"], check=True, stdout=subprocess.DEVNULL)
+    dry = json.loads(subprocess.run([OM, "--repo", repo, "--json", "gc", "--dry-run"], check=True, stdout=subprocess.PIPE).stdout)
+    if counts(dry) != {"layers": 500, "diffs": 500, "manifests": 50, "blobs": 0}:
+        raise SystemExit(f"{dry}")
+
+    def timed(*command):
+        started = time.monotonic()
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        return time.monotonic() - started
+
+    kept = {path.name for tag in (repo / "tags").iterdir()
+            for path in [repo / "images/sha256" / json.loads(tag.read_text())["image"].removeprefix("sha256:")]}
+    diffs = {diff.removeprefix("sha256:") for name in kept
+             for diff in json.loads((repo / "images/sha256" / name / "config.json").read_text())["rootfs"]["diff_ids"]}
+    ratios = []
+    for _ in range(3):
+        copy = memory / "copy"
+        subprocess.run(["cp", "-a", repo, copy], check=True)
+        ours = timed(OM, "--repo", copy, "gc")
+        left = sum(1 for _ in (copy / "diffs/sha256").iterdir())
+        shutil.rmtree(copy)
+        subprocess.run(["cp", "-a", repo, copy], check=True)
+        theirs = timed("rm", "-r", *(path for path in (copy / "diffs/sha256").iterdir() if path.name not in diffs))
+        if left != 500 or sum(1 for _ in (copy / "diffs/sha256").iterdir()) != 500:
+            raise SystemExit("they do not remove the same")
+        shutil.rmtree(copy)
+        ratios.append(ours / theirs)
+        print(f"om gc {ours:.3f} s, rm -r {theirs:.3f} s: {ratios[-1]:.2f}", flush=True)
+    shutil.rmtree(repo)
+
+    # How long the lock is held, with 10,000 layers that go, in chains of ten: between a lock that was had and what gives it up.
+    subprocess.run([OM, "--repo", repo, "gc"], check=True, stdout=subprocess.DEVNULL)
+    (repo / "layers/sha256").mkdir(mode=0o700)
+    (repo / "diffs/sha256").mkdir(mode=0o700)
+    for i in range(1000):
+        chain = None
+        for k in range(10):
+            diff = "sha256:" + hashlib.sha256(f"{i} {k}".encode()).hexdigest()
+            parent, chain = chain, diff if chain is None else "sha256:" + hashlib.sha256(f"{chain} {diff}".encode()).hexdigest()
+            folder = repo / "layers/sha256" / chain.removeprefix("sha256:")
+            folder.mkdir()
+            (folder / "layer.json").write_text(json.dumps({"diff_id": diff, "parent": parent}))
+            (repo / "diffs/sha256" / diff.removeprefix("sha256:")).mkdir()
+    waits = []
+    child = subprocess.Popen([OM, "--repo", repo, "--json", "gc"], stdout=subprocess.PIPE, text=True)
+    lock = os.open(repo / "repository.lock", os.O_RDWR)
+    while child.poll() is None:  # as those who import: through the turnstile, and again after a millisecond, two, up to twenty
+        started, pause = time.monotonic(), 0.001
+        while not shared_lock(lock):
+            lock_bytes(lock, fcntl.F_RDLCK, 3, 1)
+            time.sleep(pause)
+            pause = min(0.02, 2 * pause)
+        waits.append(time.monotonic() - started)
+        lock_bytes(lock, fcntl.F_UNLCK, 0, 0)
+    report = json.loads(child.communicate()[0])
+    if counts(report) != {"layers": 10000, "diffs": 10000, "manifests": 0, "blobs": 0}:
+        raise SystemExit(f"{report}")
+    print(f"with 10,000 layers: {len(waits)} shared locks beside, the longest wait {1000 * max(waits):.1f} ms", flush=True)
+    if min(ratios) > 1.2 or max(waits) > 0.05:
+        raise SystemExit("too slow")
+
+
+def lock_bytes(fd, kind, first, count):
+    """As fcntl(2) with an open-file-description lock: 64-bit Linux has the struct so."""
+    request = struct.pack("hhqqi4x", kind, os.SEEK_SET, first, count, 0)
+    try:
+        fcntl.fcntl(fd, 37, request)  # F_OFD_SETLK
+        return True
+    except BlockingIOError:
+        return False
+
+
+def shared_lock(fd):
+    if not lock_bytes(fd, fcntl.F_RDLCK, 1, 1):
+        return False
+    have = lock_bytes(fd, fcntl.F_RDLCK, 0, 1)
+    lock_bytes(fd, fcntl.F_UNLCK, 1, 1)
+    return have
+
+
 PARTS = {
     "bad": bad,
     "check": check,
@@ -1684,6 +1998,8 @@ PARTS = {
     "dpkg": dpkg,
     "export": export,
     "forms": forms,
+    "gc": gc,
+    "gc-speed": gc_speed,
     "images": images,
     "keep": keep,
     "kill": kill,

@@ -125,6 +125,10 @@ enum class errc
     image_cannot_be_composed,
     /// The image is mounted: unmount it first.
     image_in_use,
+    /// An image, another layer or a lease needs the layer: the error says what.
+    layer_in_use,
+    /// There is no lease of that name.
+    lease_not_found,
 
     /// The layer's parent is not there to mount upon.
     parent_not_mounted,

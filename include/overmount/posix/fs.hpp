@@ -64,9 +64,10 @@ OVERMOUNT_LAZY void rename_over(int from, const std::string& name, int to, const
 OVERMOUNT_LAZY void sync_directory(int fd);
 
 // Removes `name` below `parent` with all it holds, however deep, with three descriptors: directories are moved
-// up into `trash`, a directory on the same file system. `on_directory` hears the inode of each removed one.
+// up into `trash`, a directory on the same file system. `on_directory` hears the inode of each removed one. `freed` grows by
+// the bytes that were allocated for what is gone: for a file, when its last name goes.
 OVERMOUNT_LAZY void remove_tree(int parent, const std::string& name, int trash,
-                                const std::function<void(ino_t)>& on_directory = {});
+                                const std::function<void(ino_t)>& on_directory = {}, std::uint64_t* freed = nullptr);
 
 // 32 hex digits that no other process will come up with.
 OVERMOUNT_LAZY [[nodiscard]] std::string random_id();
@@ -111,6 +112,9 @@ OVERMOUNT_LAZY void remove_unlocked(int directory);
 // Tries to lock bytes of an open file (open-file-description lock), or gives them up: `type` is F_RDLCK, F_WRLCK or F_UNLCK.
 // False when another has them.
 OVERMOUNT_LAZY [[nodiscard]] bool try_lock_bytes(int fd, short type, std::int64_t first, std::int64_t count);
+
+// Whether somebody has a lock of these bytes of an open file, by another open file description; 0 stands for all from the first on.
+OVERMOUNT_LAZY [[nodiscard]] bool is_locked(int fd, std::int64_t first = 0, std::int64_t count = 0);
 
 // Names this boot of the machine; empty where the kernel does not tell.
 OVERMOUNT_LAZY [[nodiscard]] std::string boot_id();

@@ -23,6 +23,8 @@ namespace overmount::inline OVERMOUNT_ABI::detail {
 class patience
 {
 public:
+    static constexpr std::chrono::milliseconds longest_pause{20};
+
     explicit patience(std::chrono::steady_clock::duration limit)
         : end_(std::chrono::steady_clock::now() + std::min<std::chrono::steady_clock::duration>(limit, std::chrono::hours(24 * 365)))
     {}
@@ -30,7 +32,7 @@ public:
     [[nodiscard]] bool is_over() const { return std::chrono::steady_clock::now() >= end_; }
     [[nodiscard]] std::chrono::steady_clock::duration next() noexcept
     {
-        return std::exchange(pause_, std::min<std::chrono::steady_clock::duration>(pause_ * 2, std::chrono::milliseconds(20)));
+        return std::exchange(pause_, std::min<std::chrono::steady_clock::duration>(pause_ * 2, longest_pause));
     }
 
 private:

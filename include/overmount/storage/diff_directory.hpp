@@ -82,15 +82,21 @@ public:
         sync_parents(place_.diffs(), std::string(to_string(id.value().algorithm())));
     }
 
+    // See `detaching_storage`.
+    OVERMOUNT_LAZY bool set_aside(const diff_id& id, int into, const std::string& name) const
+    {
+        if (::renameat(place_.diffs(), directory_of(id).c_str(), into, name.c_str()) == 0)
+            return true;
+        if (errno != ENOENT)
+            throw_errno("rename", id.string());
+        return false;
+    }
+
     OVERMOUNT_LAZY void erase(const diff_id& id) const
     {
         const std::string gone = "erased-" + random_id();
-        if (::renameat(place_.diffs(), directory_of(id).c_str(), place_.staging(), gone.c_str()) != 0) {
-            if (errno == ENOENT)
-                return;
-            throw_errno("rename", id.string());
-        }
-        remove_tree(place_.staging(), gone, place_.staging());
+        if (set_aside(id, place_.staging(), gone))
+            remove_tree(place_.staging(), gone, place_.staging());
     }
 
     // Writes `diff.json` into a directory that is complete but for it.

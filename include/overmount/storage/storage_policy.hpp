@@ -130,6 +130,17 @@ concept storage_policy =
         { Storage::form() } -> std::convertible_to<std::string_view>; // noted in repository.json
     };
 
+/// A storage that erases a diff in two steps, so that a collection need not hold the repository's lock while files are removed.
+///
+/// Guarantees: `set_aside` takes all that is kept of the diff out of sight by one rename, to `name` in the directory `into`, which
+/// is on the same file system; whoever called it removes that. False where the diff is not there. A diff that is not believed
+/// is set aside like any other.
+template <class Storage>
+concept detaching_storage =
+    storage_policy<Storage> && requires(Storage& storage, const diff_id& id, int into, const std::string& name) {
+        { storage.set_aside(id, into, name) } -> std::same_as<bool>;
+    };
+
 /// A storage whose diffs overlayfs can stack.
 ///
 /// Guarantees: `lower` may be called from any thread, with the others; its directory stays open when the diff is

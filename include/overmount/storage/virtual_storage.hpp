@@ -36,6 +36,7 @@ public:
     [[nodiscard]] bool contains(const diff_id& id) const { return diffs_.contains(id); }
     [[nodiscard]] diff_record record(const diff_id& id) const { return diffs_.record(id); }
     void erase(const diff_id& id) { diffs_.erase(id); }
+    bool set_aside(const diff_id& id, int into, const std::string& name) { return diffs_.set_aside(id, into, name); }
     void make_durable(const diff_id& id, int staging, const std::function<void()>& poll) { diffs_.make_durable(id, staging, poll); }
     OVERMOUNT_LAZY [[nodiscard]] reader pack(const diff_id& id) const;
     OVERMOUNT_LAZY [[nodiscard]] entry_reader entries(const diff_id& id) const;

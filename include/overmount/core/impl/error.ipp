@@ -69,6 +69,8 @@ inline constexpr errc_entry errc_table[] = {
     {errc::missing_recipe, condition::not_found, "the layer has no recipe for its tar"},
     {errc::image_cannot_be_composed, condition::invalid_input, "the config does not fit the layers"},
     {errc::image_in_use, condition::conflict, "the image is in use"},
+    {errc::layer_in_use, condition::conflict, "the layer is in use"},
+    {errc::lease_not_found, condition::not_found, "no such lease"},
     {errc::parent_not_mounted, condition::not_found, "the parent layer is missing"},
     {errc::mount_failed, condition::system_failure, "mounting failed"},
     {errc::unmount_failed, condition::system_failure, "unmounting failed"},

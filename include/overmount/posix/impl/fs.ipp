@@ -334,19 +334,39 @@ OVERMOUNT_LAZY_BODY void rename_over(int from, const std::string& name, int to, 
 
 OVERMOUNT_LAZY_BODY void sync_directory(int fd) { check(::fsync(fd), "fsync directory"); }
 
+// What the removal of a name gives back.
+OVERMOUNT_LAZY inline std::uint64_t bytes_behind(int directory, const char* name)
+{
+    struct stat status;
+    if (::fstatat(directory, name, &status, AT_SYMLINK_NOFOLLOW) != 0 || (!S_ISDIR(status.st_mode) && status.st_nlink > 1))
+        return 0;
+    return static_cast<std::uint64_t>(status.st_blocks) * 512;
+}
+
+// Unlinks a name, as unlinkat(2) does; adds what that gave back.
+OVERMOUNT_LAZY inline bool unlink_counted(int directory, const char* name, int flags, std::uint64_t* freed)
+{
+    const std::uint64_t bytes = freed != nullptr ? bytes_behind(directory, name) : 0;
+    if (::unlinkat(directory, name, flags) != 0)
+        return false;
+    if (freed != nullptr)
+        *freed += bytes;
+    return true;
+}
+
 // One level of a tree that goes: files are unlinked, directories that are not empty move into `trash`.
 OVERMOUNT_LAZY inline void empty_directory(int directory, int trash, std::vector<std::string>& moved,
-                                           const std::function<void(ino_t)>& on_directory)
+                                           const std::function<void(ino_t)>& on_directory, std::uint64_t* freed)
 {
     const directory_stream stream = stream_of(open_directory(directory, "."));
     while (const dirent* found = next_entry(stream.get())) {
         if (on_directory && found->d_type == DT_DIR)
             on_directory(found->d_ino);
-        if (found->d_type != DT_DIR && (::unlinkat(directory, found->d_name, 0) == 0 || errno == ENOENT))
+        if (found->d_type != DT_DIR && (unlink_counted(directory, found->d_name, 0, freed) || errno == ENOENT))
             continue;
-        if (::unlinkat(directory, found->d_name, AT_REMOVEDIR) == 0 || errno == ENOENT)
+        if (unlink_counted(directory, found->d_name, AT_REMOVEDIR, freed) || errno == ENOENT)
             continue;
-        if (errno == ENOTDIR && ::unlinkat(directory, found->d_name, 0) == 0)
+        if (errno == ENOTDIR && unlink_counted(directory, found->d_name, 0, freed))
             continue;
         if (errno != ENOTEMPTY && errno != EEXIST)
             throw_errno("remove", found->d_name);
@@ -359,9 +379,9 @@ OVERMOUNT_LAZY inline void empty_directory(int directory, int trash, std::vector
 }
 
 OVERMOUNT_LAZY_BODY void remove_tree(int parent, const std::string& name, int trash,
-                                     const std::function<void(ino_t)>& on_directory)
+                                     const std::function<void(ino_t)>& on_directory, std::uint64_t* freed)
 {
-    if (::unlinkat(parent, name.c_str(), 0) == 0 || errno == ENOENT)
+    if (unlink_counted(parent, name.c_str(), 0, freed) || errno == ENOENT)
         return;
     if (errno != EISDIR && errno != EPERM)
         throw_errno("unlink", name);
@@ -386,8 +406,8 @@ OVERMOUNT_LAZY_BODY void remove_tree(int parent, const std::string& name, int tr
         if (!level && errno == ENOENT)
             continue;
         check(level.get(), "open directory", next);
-        empty_directory(level.get(), trash, todo, on_directory);
-        if (::unlinkat(trash, next.c_str(), AT_REMOVEDIR) != 0 && errno != ENOENT)
+        empty_directory(level.get(), trash, todo, on_directory, freed);
+        if (!unlink_counted(trash, next.c_str(), AT_REMOVEDIR, freed) && errno != ENOENT)
             throw_errno("rmdir", next);
     }
 }
@@ -418,6 +438,17 @@ OVERMOUNT_LAZY_BODY bool try_lock_bytes(int fd, short type, std::int64_t first, 
         if (errno != EINTR)
             throw_errno("lock");
     }
+}
+
+OVERMOUNT_LAZY_BODY bool is_locked(int fd, std::int64_t first, std::int64_t count)
+{
+    struct flock asked{};
+    asked.l_type = F_WRLCK;
+    asked.l_whence = SEEK_SET;
+    asked.l_start = first;
+    asked.l_len = count;
+    check(::fcntl(fd, F_OFD_GETLK, &asked), "lock");
+    return asked.l_type != F_UNLCK;
 }
 
 OVERMOUNT_LAZY inline unique_fd open_lock(int parent, const std::string& name)

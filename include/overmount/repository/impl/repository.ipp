@@ -23,18 +23,6 @@ namespace overmount::inline OVERMOUNT_ABI {
 // Not in the class: with separate compilation a program leaves them to repository/instances.hpp, and compilers compile
 // anew what is inline.
 
-// What dead owners left, and read-only mounts that are none any more: as part of an operation that writes.
-template <storage_policy Storage, optional_mount_policy Mount>
-asio::awaitable<void> basic_repository<Storage, Mount>::sweep(std::shared_ptr<state> owner)
-{
-    auto work = [owner](const detail::stop_flag&) {
-        owner->records->sweep();
-        if constexpr (mountable_storage<Storage>)
-            detail::mount_table(owner->records).sweep(detail::alive_by<Mount>());
-    };
-    co_await detail::run_on(owner->pool, std::move(work), detail::when_cancelled::go_on);
-}
-
 template <storage_policy Storage, optional_mount_policy Mount>
 asio::awaitable<basic_repository<Storage, Mount>>
 basic_repository<Storage, Mount>::open_at(std::filesystem::path base, repository_options options)
@@ -253,7 +241,7 @@ asio::awaitable<void> basic_repository<Storage, Mount>::remove_one(std::shared_p
 {
     auto work = [owner, id](const detail::stop_flag&) {
         const detail::store& records = *owner->records;
-        if (!records.image(id))
+        if (!detail::exists(records.base_fd(), "images/" + detail::digest_path(id))) // one that is damaged can be removed
             throw error(errc::image_not_found).at(stage::repository).subject(id.string());
         if (const auto mounted = detail::mount_table(owner->records).in_use(id, detail::alive_by<Mount>()))
             throw error(errc::image_in_use).at(stage::repository).subject(mounted->target).detail("unmount it first");

@@ -4,6 +4,7 @@
 #include <overmount/repository/records/image_records.hpp>
 #include <overmount/repository/records/tag_records.hpp>
 
+#include <cstdint>
 #include <functional>
 #include <optional>
 #include <string>
@@ -62,6 +63,8 @@ public:
     OVERMOUNT_LAZY void remove(const std::string& name) const;
     // Makes the removal of records last: what they brought is going to be removed.
     OVERMOUNT_LAZY void make_removals_last() const;
+    // Forgets the last commit, where none is pending. The caller holds the repository's lock exclusively.
+    OVERMOUNT_LAZY void forget_last() const;
 
     // What `read(pending, listener)` gives, as at one moment: it is called again where an import was committed meanwhile.
     template <class Read>
@@ -71,9 +74,10 @@ public:
             std::vector<error> found;
             const auto note = [&found](const error& failure) { found.push_back(failure); };
             const unique_fd before = last();
+            const auto changed = changed_at();
             const std::vector<std::string> there = pending_names();
             auto out = read(readable(there, note), note);
-            if (!is_last(before) || there != pending_names())
+            if (!is_last(before) || changed != changed_at() || there != pending_names())
                 continue;
             for (const error& failure : found)
                 if (damaged)
@@ -88,6 +92,8 @@ private:
     OVERMOUNT_LAZY [[nodiscard]] bool is_last(const unique_fd& file) const;
     // Of these names, those that are there still.
     OVERMOUNT_LAZY [[nodiscard]] records readable(const std::vector<std::string>& names, const damage_listener& damaged) const;
+    // Of the directory: a commit that was forgotten meanwhile shows in it.
+    OVERMOUNT_LAZY [[nodiscard]] std::int64_t changed_at() const;
 
     int directory_, staging_;
     image_records images_;

@@ -19,7 +19,7 @@ enum class lock_kind
 
 // `repository.lock`, by bytes: the first is the lock itself; the second a turnstile, which everybody passes on his way, and where
 // who wants the lock exclusively stays until he has it, so that those who come and go do not keep him out; the third is that
-// of the roots. One object for each attempt that may be repeated: it keeps its place in the turnstile.
+// of the roots; the fourth is shared by those who wait, so that who takes the lock exclusively again and again lets them in. One object for each attempt that may be repeated: it keeps its place in the turnstile.
 class repository_lock
 {
 public:
@@ -27,14 +27,18 @@ public:
 
     // Whether it is held from now on. Another attempt may follow.
     OVERMOUNT_LAZY [[nodiscard]] bool try_take();
+    // Whether somebody else waits for it, shared.
+    OVERMOUNT_LAZY [[nodiscard]] bool is_awaited() const;
     // Gives it up, and the place in the turnstile too.
     OVERMOUNT_LAZY void release() noexcept;
 
 private:
-    static constexpr std::int64_t lock_byte = 0, turnstile_byte = 1, roots_byte = 2;
+    OVERMOUNT_LAZY [[nodiscard]] bool attempt();
+
+    static constexpr std::int64_t lock_byte = 0, turnstile_byte = 1, roots_byte = 2, waiting_byte = 3;
     unique_fd fd_;
     lock_kind kind_;
-    bool in_turnstile_ = false;
+    bool in_turnstile_ = false, waits_ = false;
 };
 
 } // namespace overmount::inline OVERMOUNT_ABI::detail

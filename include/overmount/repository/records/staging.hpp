@@ -5,6 +5,7 @@
 
 #include <string>
 #include <utility>
+#include <vector>
 
 namespace overmount::inline OVERMOUNT_ABI::detail {
 
@@ -41,9 +42,13 @@ public:
     // With all that is in it; blocks for as long as that takes.
     OVERMOUNT_LAZY void remove(staging_directory& mine) const;
 
+    // What dead owners left, as far as that can be told: no lock is taken, and what is made at this moment may be among it.
+    OVERMOUNT_LAZY [[nodiscard]] std::vector<std::string> dead() const;
     // Moves aside what dead owners left; the caller holds the repository's lock exclusively.
     OVERMOUNT_LAZY void set_dead_aside() const;
-    // Removes what was set aside, and what operations left to be removed. Needs no lock.
+    // What was set aside, and what operations left to be removed.
+    OVERMOUNT_LAZY [[nodiscard]] std::vector<std::string> trash() const;
+    // Removes it. Needs no lock.
     OVERMOUNT_LAZY void remove_trash() const;
 
 private:

@@ -13,6 +13,7 @@
 #include <overmount/repository/records/staging.hpp>
 #include <overmount/repository/records/tag_records.hpp>
 
+#include <cstdint>
 #include <filesystem>
 #include <mutex>
 #include <optional>
@@ -62,8 +63,8 @@ public:
 
     // Puts what somebody who died has committed into its place, if nobody is in the way; others read it all the same.
     OVERMOUNT_LAZY void apply_abandoned() const noexcept;
-    // Moves aside what dead owners left; the caller holds the lock exclusively.
-    OVERMOUNT_LAZY void set_dead_aside() const;
+    // Moves aside what dead owners left, and removes leases that are over: says how many. The caller holds the lock exclusively.
+    OVERMOUNT_LAZY std::uint64_t set_dead_aside() const;
     // Removes what dead owners left: what of it has to be set aside first only where nobody has the lock at the moment.
     OVERMOUNT_LAZY void sweep() const noexcept;
 

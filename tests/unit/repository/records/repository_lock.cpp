@@ -130,3 +130,24 @@ TEST_CASE("eight that take the shared lock without pause do not keep out who wan
     CHECK(shortest < std::chrono::milliseconds(100));
     CHECK_FALSE(broken);
 }
+
+TEST_CASE("who has the lock alone sees whether others wait for it, until they have it or give up")
+{
+    const opened_store one;
+    const lock_kind kind = GENERATE(lock_kind::shared, lock_kind::roots);
+    auto alone = one.records.lock(lock_kind::exclusive);
+    REQUIRE(alone.try_take());
+    CHECK_FALSE(alone.is_awaited());
+    auto waits = one.records.lock(kind);
+    CHECK_FALSE(waits.try_take());
+    CHECK(alone.is_awaited());
+    CHECK_FALSE(waits.try_take());
+    CHECK(alone.is_awaited());
+    SECTION("has it")
+    {
+        alone.release();
+        CHECK(waits.try_take());
+    }
+    SECTION("gives up") { waits.release(); }
+    CHECK_FALSE(alone.is_awaited());
+}

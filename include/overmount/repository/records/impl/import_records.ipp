@@ -116,6 +116,21 @@ OVERMOUNT_LAZY_BODY bool import_records::is_last(const unique_fd& file) const
     return a.st_ino == b.st_ino && a.st_dev == b.st_dev;
 }
 
+OVERMOUNT_LAZY_BODY std::int64_t import_records::changed_at() const
+{
+    struct stat status;
+    if (directory_ < 0)
+        return 0;
+    check(::fstat(directory_, &status), "stat", "imports");
+    return status.st_mtim.tv_sec * 1'000'000'000 + status.st_mtim.tv_nsec;
+}
+
+OVERMOUNT_LAZY_BODY void import_records::forget_last() const
+{
+    if (directory_ >= 0 && pending_names().empty() && ::unlinkat(directory_, "last", 0) != 0 && errno != ENOENT)
+        throw_errno("unlink", "imports/last");
+}
+
 OVERMOUNT_LAZY_BODY void import_records::announce() const
 {
     put_record(staging_, directory_, "last", "", durability::none, existing::replace);

@@ -15,6 +15,18 @@ OVERMOUNT_LAZY_BODY repository_lock::repository_lock(int base, lock_kind kind)
 
 OVERMOUNT_LAZY_BODY bool repository_lock::try_take()
 {
+    const bool have = attempt();
+    if (kind_ != lock_kind::exclusive && waits_ == have) {
+        waits_ = !have;
+        static_cast<void>(try_lock_bytes(fd_.get(), waits_ ? F_RDLCK : F_UNLCK, waiting_byte, 1));
+    }
+    return have;
+}
+
+OVERMOUNT_LAZY_BODY bool repository_lock::is_awaited() const { return is_locked(fd_.get(), waiting_byte, 1); }
+
+OVERMOUNT_LAZY_BODY bool repository_lock::attempt()
+{
     const short type = kind_ == lock_kind::exclusive ? F_WRLCK : F_RDLCK;
     if (!in_turnstile_ && !try_lock_bytes(fd_.get(), type, turnstile_byte, 1))
         return false;
@@ -35,7 +47,7 @@ OVERMOUNT_LAZY_BODY bool repository_lock::try_take()
 
 OVERMOUNT_LAZY_BODY void repository_lock::release() noexcept
 {
-    in_turnstile_ = false;
+    in_turnstile_ = waits_ = false;
     struct flock all{};
     all.l_type = F_UNLCK;
     all.l_whence = SEEK_SET;

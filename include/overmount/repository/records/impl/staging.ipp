@@ -44,11 +44,31 @@ OVERMOUNT_LAZY_BODY void staging_area::set_dead_aside() const
     }
 }
 
+OVERMOUNT_LAZY_BODY std::vector<std::string> staging_area::dead() const
+{
+    auto out = list_directory(directory_, ".");
+    std::erase_if(out, [this](const std::string& name) {
+        if (!name.starts_with("work-"))
+            return true;
+        const unique_fd fd(::openat(directory_, (name + "/lock").c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW));
+        return !fd || is_locked(fd.get());
+    });
+    return out;
+}
+
+OVERMOUNT_LAZY_BODY std::vector<std::string> staging_area::trash() const
+{
+    auto out = list_directory(directory_, ".");
+    std::erase_if(out, [](const std::string& name) {
+        return !name.starts_with("dead-") && !name.starts_with("trash-") && !name.starts_with("erased-");
+    });
+    return out;
+}
+
 OVERMOUNT_LAZY_BODY void staging_area::remove_trash() const
 {
-    for (const std::string& name : list_directory(directory_, "."))
-        if (name.starts_with("dead-") || name.starts_with("trash-") || name.starts_with("erased-"))
-            remove_tree(directory_, name, directory_);
+    for (const std::string& name : trash())
+        remove_tree(directory_, name, directory_);
 }
 
 } // namespace overmount::inline OVERMOUNT_ABI::detail

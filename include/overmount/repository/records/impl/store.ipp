@@ -157,11 +157,11 @@ OVERMOUNT_LAZY_BODY void store::sync_diffs() const
     }
 }
 
-OVERMOUNT_LAZY_BODY void store::set_dead_aside() const
+OVERMOUNT_LAZY_BODY std::uint64_t store::set_dead_aside() const
 {
     staging.set_dead_aside();
-    leases.sweep();
     claims.sweep();
+    return leases.sweep();
 }
 
 OVERMOUNT_LAZY_BODY void store::apply_abandoned() const noexcept
