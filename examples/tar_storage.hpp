@@ -82,7 +82,7 @@ public:
         return overmount::diff_record::parse(text_of(diffs_ / id.string() / "diff.json"));
     }
     // The data first, and then the note in the record that it lasts; the name in any case.
-    void make_durable(const overmount::diff_id& id, const std::function<void()>& poll)
+    void make_durable(const overmount::diff_id& id, int, const std::function<void()>& poll)
     {
         overmount::diff_record noted = record(id);
         const path diff = diffs_ / id.string();
