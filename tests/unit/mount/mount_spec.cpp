@@ -17,33 +17,6 @@ using overmount::mount_spec;
 
 namespace {
 
-struct null_mount
-{
-    static overmount::detail::unique_fd create(const mount_spec&) { return {}; }
-    static void mount(const mount_spec&, const std::string&) {}
-    static void unmount(const std::string&, bool) {}
-};
-struct without_create
-{
-    static void mount(const mount_spec&, const std::string&) {}
-    static void unmount(const std::string&, bool) {}
-};
-struct without_mount
-{
-    static overmount::detail::unique_fd create(const mount_spec&) { return {}; }
-    static void unmount(const std::string&, bool) {}
-};
-struct without_unmount
-{
-    static overmount::detail::unique_fd create(const mount_spec&) { return {}; }
-    static void mount(const mount_spec&, const std::string&) {}
-};
-
-static_assert(overmount::mount_policy<null_mount>);
-static_assert(overmount::mount_policy<overmount::overlay_mount>);
-static_assert(!overmount::mount_policy<without_create>);
-static_assert(!overmount::mount_policy<without_mount>);
-static_assert(!overmount::mount_policy<without_unmount>);
 static_assert(!overmount::mount_policy<overmount::no_mount>);
 static_assert(!std::is_aggregate_v<mount_spec> && !std::is_aggregate_v<mount_directory>);
 
