@@ -35,10 +35,14 @@ asio::awaitable<void> layer_list(Repository repository, settings set, arguments)
 {
     auto out = nlohmann::json::array();
     for (const om::chain_id& chain : repository.layers()) {
-        const om::layer_record record = repository.layer(chain);
-        out.push_back({{"chain_id", chain.string()},
-                       {"diff_id", record.diff.string()},
-                       {"parent", record.parent ? nlohmann::json(record.parent->string()) : nlohmann::json()}});
+        try {
+            const om::layer_record record = repository.layer(chain);
+            out.push_back({{"chain_id", chain.string()},
+                           {"diff_id", record.diff.string()},
+                           {"parent", record.parent ? nlohmann::json(record.parent->string()) : nlohmann::json()}});
+        } catch (const om::error& damaged) {
+            warn(damaged);
+        }
     }
     if (set.json)
         std::cout << out.dump(2) << '\n';
