@@ -160,8 +160,8 @@ struct filled
     void check_diff(std::size_t number, const std::string& path, const std::string& word,
                     finding_kind kind = finding_kind::diff_changed) const
     {
-        check_one(kind, digest::of(tars[number]).string(), path, word);
         CHECK(check(false).ok());
+        check_one(kind, digest::of(tars[number]).string(), path, word);
     }
 
     scratch_directory scratch;

@@ -261,8 +261,8 @@ basic_image<Storage, Mount>::mount_image(std::shared_ptr<state> owner, std::shar
     requires mountable_storage<Storage> && mount_policy<Mount>
 {
     // What is written in the mount needs all that is below it, after a power cut too.
-    auto is_durable = [owner, config](const detail::stop_flag&) {
-        return owner->sync == durability::none || owner->records->image_files.is_durable(config->id());
+    auto is_durable = [owner, config, options](const detail::stop_flag&) {
+        return options.accepts_damaged() || owner->sync == durability::none || owner->records->image_files.is_durable(config->id());
     };
     if (options.writable() && !co_await detail::run_on(owner->pool, std::move(is_durable)))
         co_await detail::make_image_durable(owner, *config);
@@ -270,6 +270,9 @@ basic_image<Storage, Mount>::mount_image(std::shared_ptr<state> owner, std::shar
         [owner, config, layers, options](const detail::stop_flag&) {
             // Locked until the mount is there: it keeps what it needs from the collection.
             auto lock = owner->records->lock(detail::lock_kind::roots);
+            if (!options.accepts_damaged())
+                for (const diff_id& diff : config->diff_ids())
+                    owner->require_undamaged(diff);
             // Owned from the first moment: nobody may be there to take it when the context goes.
             return lock.try_take() ? try_mount(owner, config->id(), layers, options) : std::nullopt;
         };

@@ -10,7 +10,9 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdio>
 #include <filesystem>
+#include <map>
 #include <system_error>
 #include <utility>
 
@@ -372,6 +374,54 @@ OVERMOUNT_LAZY_BODY void mount_table::write_correction(const chain_id& top, corr
     }
     const std::string note = json_record().flag("needed", wanted.needed()).text("boot_id", boot_id()).string();
     put_record(staging, layer.get(), "correction.json", note, durability::none, existing::replace);
+}
+
+OVERMOUNT_LAZY inline void forget_correction(int layer)
+{
+    if (::unlinkat(layer, "correction.json", 0) != 0 && errno != ENOENT)
+        throw_errno("unlink", "correction.json");
+    for (unsigned n = 1; exists(layer, "correction"); ++n)
+        if (::renameat2(layer, "correction", layer, ("correction." + std::to_string(n)).c_str(), RENAME_NOREPLACE) != 0 &&
+            errno != EEXIST && errno != ENOENT)
+            throw_errno("rename", "correction");
+}
+
+OVERMOUNT_LAZY_BODY void mount_table::forget_corrections(const diff_id& diff) const
+{
+    // Whether each chain has the diff: what is known of the parents need not be asked again.
+    std::map<chain_id, bool> known;
+    for (const chain_id& top : store_->layers.list()) {
+        std::vector<chain_id> asked;
+        bool has = false;
+        for (std::optional<chain_id> next = top; next && !has;) {
+            const auto [at, is_new] = known.try_emplace(*next, false);
+            if (!is_new) {
+                has = at->second;
+                break;
+            }
+            asked.push_back(*next);
+            std::optional<layer_record> layer;
+            try {
+                layer = store_->layers.find(*next);
+            } catch (const error& failure) {
+                if (failure.code() != errc::corrupt_repository)
+                    throw;
+                has = true; // nobody knows
+            }
+            has = has || (layer && layer->diff == diff);
+            next = layer ? layer->parent : std::nullopt;
+        }
+        for (const chain_id& chain : asked)
+            known[chain] = has;
+        if (has)
+            forget_correction(open_directory(store_->base_fd(), layer_path(top)).get());
+    }
+}
+
+OVERMOUNT_LAZY_BODY void mount_table::remake_correction(const chain_id& top, const std::vector<stacked_layer>& stack)
+{
+    forget_correction(open_directory(store_->base_fd(), layer_path(top)).get());
+    ensure_correction(top, stack);
 }
 
 OVERMOUNT_LAZY_BODY unique_fd mount_table::root_below(const mount_record& record, const std::optional<chain_id>& top,
