@@ -1300,7 +1300,10 @@ def refused(*words, said):
 
 def repair():
     need("busybox", "gzip")
-    layers = make_tree()
+    implied = io.BytesIO()  # `etc` has the attributes of the layers below: by a correction
+    with tarfile.open(fileobj=implied, mode="w") as tar:
+        tar.addfile(tarfile.TarInfo("etc/new"))
+    layers = [*make_tree(), (implied.getvalue(), implied.getvalue(), "")]
     layout = SCRATCH / "layout"
     make_layout(layout, layers)
     archive = SCRATCH / "archive.tar"
@@ -1375,6 +1378,19 @@ def repair():
         if left:
             raise SystemExit(f"om gc leaves {left}")
 
+    # A correction that was made of the damage goes as well.
+    note = next((REPO / "layers/sha256").glob("*/correction"), None)
+    if note is None:
+        raise SystemExit("the image needs no correction")
+    os.chmod(diff(0) / "rootfs/etc", 0o700)
+    os.chmod(diff(1) / "rootfs/etc", 0o700)
+    (note.parent / "correction.json").unlink()
+    if mounted_listing(identity)["etc"] == wanted["etc"]:
+        raise SystemExit("the correction was not made again")
+    om("check", check=False)
+    om("check", "--repair", f"oci:{layout}")
+    compare("with its correction", wanted, mounted_listing(identity))
+
     # Imported again, it is unpacked again.
     flip(diff(0) / "rootfs/etc/kept")
     om("check", check=False)
@@ -1408,14 +1424,14 @@ def mounted_listing(identity, target=None):
 
 
 def repair_killed():
-    """At random moments: the layer is the old one or the new."""
+    """At its renames and syncs, and at random moments: the layer is the old one or the new."""
     rng = random.Random(seed := int(os.environ.get("SEED", time.time_ns() % 1000000)))
     print(f"SEED={seed}")
     big = SCRATCH / "many"
-    for i in range(20):
+    for i in range(2):
         (big / f"d{i}").mkdir(parents=True)
-        for k in range(50):
-            (big / f"d{i}/f{k}").write_bytes(rng.randbytes(rng.randrange(20000)))
+        for k in range(20):
+            (big / f"d{i}/f{k}").write_bytes(rng.randbytes(rng.randrange(1, 20000)))
     layer = packed(big)
     layout = SCRATCH / "big"
     make_layout(layout, [layer])
@@ -1423,27 +1439,56 @@ def repair_killed():
     shutil.rmtree(REPO)
     om("image", "import", f"oci:{layout}")
     whole = listing(rootfs, True)
-    took = None
+    command = [OM, "--repo", REPO, "check", "--repair", f"oci:{layout}"]
     outcomes = {"old": 0, "new": 0}
-    while sum(outcomes.values()) < 12:
-        flip(rootfs / "d0/f0") if (rootfs / "d0/f0").stat().st_size else os.chmod(rootfs / "d0/f0", 0o600)
+
+    def killed(run):
+        """Whether it was."""
+        for old in (REPO / "diffs/sha256").glob("*.*"):  # the collection's: each of them is one more rename that fails
+            shutil.rmtree(old)
+        flip(rootfs / "d0/f0")
         old = listing(rootfs, True)
-        started = time.monotonic()
-        child = subprocess.Popen([OM, "--repo", REPO, "check", "--repair", f"oci:{layout}"], stdout=subprocess.DEVNULL)
-        try:
-            child.wait(rng.uniform(0, took) if took else None)
-        except subprocess.TimeoutExpired:
-            child.send_signal(signal.SIGKILL)
-            child.wait()
-        took = took or time.monotonic() - started
+        status = run()
         now = listing(rootfs, True)
-        if now not in (old, whole):
+        if now != old:
             compare("the layer after a repair that was killed", whole, now)
-        outcomes["new" if now == whole else "old"] += 1
+        if status == 0:
+            if now == old:
+                raise SystemExit("a repair that was not killed has not mended the layer")
+            return False
+        outcomes["old" if now == old else "new"] += 1
         om("check", "--repair", f"oci:{layout}")
         if listing(rootfs, True) != whole:
             raise SystemExit("a repair after one that was killed has not mended the layer")
-        om("check")
+        return True
+
+    def at_call(call, number):
+        return subprocess.run(["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={call}", "-e",
+                               f"inject={call}:signal=KILL:when={number}", *command],
+                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode
+
+    def at_random(longest):
+        child = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        try:
+            child.wait(rng.uniform(0, longest))
+        except subprocess.TimeoutExpired:
+            child.send_signal(signal.SIGKILL)
+        return child.wait()
+
+    if shutil.which("strace"):
+        for call in ("renameat2", "renameat", "fsync"):
+            number = 1  # in each thread
+            while killed(lambda: at_call(call, number)):
+                number += 1
+        if not outcomes["old"]:
+            raise SystemExit("no repair was killed")
+    started = time.monotonic()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    longest = 2 * (time.monotonic() - started)
+    for _ in range(6):
+        killed(lambda: at_random(longest))
+    om("check", "--repair", f"oci:{layout}")
+    om("check")
     if left_behind():
         raise SystemExit(f"left behind: {left_behind()}")
     print(f"killed: {outcomes['old']} times the old layer, {outcomes['new']} times the new one")
