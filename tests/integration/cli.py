@@ -1368,15 +1368,15 @@ def repair():
             if held.read() != (diff(0) / "rootfs/bin/busybox").read_bytes():
                 raise SystemExit("a file of the old layer")
             compare("another mount", wanted, mounted_listing(identity, SCRATCH / "other"))
+            om("gc")
+            compare("the mount of the old layer after a collection", before, listing(target, False))
+        if not pathlib.Path(str(diff(0)) + ".1").is_dir():
+            raise SystemExit("the old layer is not beside the new one")
     finally:
         om("image", "unmount", target)
-    if not pathlib.Path(str(diff(0)) + ".1").is_dir():
-        raise SystemExit("the old layer is not beside the new one")
-    if "gc" in om("--help"):
-        om("gc")
-        left = [p.name for p in (REPO / "diffs/sha256").iterdir() if "." in p.name]
-        if left:
-            raise SystemExit(f"om gc leaves {left}")
+    om("gc")
+    if left := [p.name for p in (REPO / "diffs/sha256").iterdir() if "." in p.name]:
+        raise SystemExit(f"om gc leaves {left}")
 
     # A correction that was made of the damage goes as well.
     note = next((REPO / "layers/sha256").glob("*/correction-*"), None)

@@ -15,8 +15,8 @@ using overmount::detail::collection_marks;
 using overmount::detail::document_links;
 using overmount::detail::kept_kind;
 using overmount::detail::kept_thing;
-using overmount::detail::leased_kind;
 using overmount::detail::lease_line;
+using overmount::detail::leased_kind;
 using overmount::detail::path_of;
 using overmount::detail::thing_of_lower;
 
