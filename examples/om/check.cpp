@@ -13,29 +13,79 @@ std::string printable(const std::string& path)
     return om::escape(path, ~std::size_t{0});
 }
 
+nlohmann::json as_json(const std::vector<om::finding>& all)
+{
+    auto out = nlohmann::json::array();
+    for (const om::finding& one : all)
+        out.push_back({{"kind", to_string(one.kind)},
+                       {"object", printable(one.object)},
+                       {"path", printable(one.path)},
+                       {"detail", one.detail}});
+    return out;
+}
+
 nlohmann::json as_json(const om::check_report& report)
 {
-    auto findings = nlohmann::json::array();
-    for (const om::finding& one : report.findings)
-        findings.push_back({{"kind", to_string(one.kind)},
-                            {"object", printable(one.object)},
-                            {"path", printable(one.path)},
-                            {"detail", one.detail}});
-    return {{"ok", report.ok()}, {"findings", findings}};
+    nlohmann::json out{{"ok", report.ok()}, {"findings", as_json(report.findings)}};
+    if (!report.mended.empty())
+        out["mended"] = as_json(report.mended);
+    return out;
+}
+
+void print(const char* before, const std::vector<om::finding>& all)
+{
+    for (const om::finding& one : all)
+        std::cout << before << to_string(one.kind) << ' ' << printable(one.object) << (one.path.empty() ? "" : " ")
+                  << printable(one.path) << ": " << one.detail << '\n';
+}
+
+template <class Repository>
+asio::awaitable<om::check_report> repair_from(Repository repository, arguments given)
+{
+    om::repair_options options;
+    if (!given.arch.empty())
+        options.wanted(om::platform::parse(given.arch));
+    const location source(given.first);
+    if (source.transport.ends_with("-archive") && om::is_compressed(source.path))
+        throw om::error(om::errc::unknown_archive_format)
+            .subject(given.first)
+            .detail("the archive is compressed as a whole: decompress it to repair from it");
+    if (source.transport == "docker-archive") {
+        om::docker_archive archive(source.path, source.name);
+        co_return co_await repository.repair(std::move(archive), std::move(options));
+    }
+    if (source.transport == "oci" || source.transport == "oci-archive") {
+        om::oci_layout layout(source.path, source.name);
+        co_return co_await repository.repair(std::move(layout), std::move(options));
+    }
+    throw om::error(om::errc::unknown_archive_format)
+        .subject(given.first)
+        .detail("a source is docker-archive:FILE, oci:DIR or oci-archive:FILE, each with :NAME behind it or not");
+}
+
+// No conditional: GCC 12 destroys what co_await gives in one twice.
+template <class Repository>
+asio::awaitable<om::check_report> check_or_repair(Repository repository, arguments given)
+{
+    if (!given.repair) {
+        om::check_options options;
+        options.contents(!given.records);
+        co_return co_await repository.check(options);
+    }
+    if (given.first.empty())
+        co_return co_await repository.repair();
+    co_return co_await repair_from(std::move(repository), std::move(given));
 }
 
 template <class Repository>
 asio::awaitable<void> check_all(Repository repository, settings set, arguments given)
 {
-    om::check_options options;
-    options.contents(!given.records);
-    const om::check_report report = co_await repository.check(options);
+    const om::check_report report = co_await check_or_repair(std::move(repository), given);
     if (set.json) {
         std::cout << as_json(report).dump(2) << '\n';
     } else {
-        for (const om::finding& one : report.findings)
-            std::cout << to_string(one.kind) << ' ' << printable(one.object) << (one.path.empty() ? "" : " ")
-                      << printable(one.path) << ": " << one.detail << '\n';
+        print("mended: ", report.mended);
+        print("", report.findings);
         if (report.ok())
             std::cout << "whole: images " << report.images << ", layers " << report.layers << ", diffs " << report.diffs
                       << ", tags " << report.tags << ", manifests " << report.manifests << ", blobs " << report.blobs
@@ -50,5 +100,9 @@ asio::awaitable<void> check_all(Repository repository, settings set, arguments g
 void add_check_command(words& to)
 {
     auto* sub = to.verb(nullptr, "check", "Compare what the repository keeps with its digests", {check_all, check_all});
-    sub->add_flag("--records", to.given().records, "read no layers and blobs, only what refers to them");
+    auto* records = sub->add_flag("--records", to.given().records, "read no layers and blobs, only what refers to them");
+    auto* repair = sub->add_flag("--repair", to.given().repair, "make again what is damaged, of blobs that are kept and of SOURCE");
+    repair->excludes(records);
+    sub->add_option("SOURCE", to.given().first, "docker-archive:FILE[:NAME], oci:DIR[:NAME], oci-archive:FILE[:NAME]")->needs(repair);
+    sub->add_option("--platform", to.given().arch, "OS/ARCHITECTURE[/VARIANT] to choose from an index of SOURCE")->needs(repair);
 }

@@ -75,6 +75,7 @@ asio::awaitable<void> image_export(Repository repository, settings, arguments gi
     if (!to.name.empty() && given.images.size() != 1)
         throw om::error(om::errc::ambiguous_image).subject(where).detail("a name in the destination is for one image");
     om::export_options options;
+    options.accept_damaged(given.accept_damaged);
     if (!given.compress.empty())
         options.encoding(parse_encoding(given.compress));
     std::vector<typename Repository::image> images;
@@ -119,6 +120,7 @@ void add_export_command(words& to, CLI::App* images)
         ->required()
         ->expected(2, -1);
     sub->add_option("--compress", given.compress, "layers: none, gzip[:LEVEL], zstd[:LEVEL]; by default as they came where blobs were kept, else none");
+    sub->add_flag("--accept-damaged", given.accept_damaged, "also layers that a check found damaged, as far as they can be read");
     sub->add_option("--format", given.format, "what - gets")
         ->check(CLI::IsMember({"docker-archive", "oci-archive"}))
         ->capture_default_str();

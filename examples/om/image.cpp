@@ -40,28 +40,6 @@ private:
     bool shown_ = false;
 };
 
-// `TRANSPORT:PATH[:NAME]`, cut at its colons; a path of an existing file may hold some.
-class location
-{
-public:
-    explicit location(const std::string& text)
-    {
-        const auto colon = text.find(':');
-        transport = text.substr(0, colon);
-        path = colon == std::string::npos ? "" : text.substr(colon + 1);
-        for (auto cut = path.find(':'); cut != std::string::npos; cut = path.find(':', cut + 1)) {
-            if (::access(path.c_str(), F_OK) == 0)
-                break;
-            if (::access(path.substr(0, cut).c_str(), F_OK) == 0) {
-                name = path.substr(cut + 1);
-                path.resize(cut);
-                break;
-            }
-        }
-    }
-    std::string transport, path, name;
-};
-
 template <class Repository>
 asio::awaitable<std::vector<typename Repository::image>> import_standard_input(Repository repository,
                                                                               om::import_options options)
@@ -239,6 +217,7 @@ asio::awaitable<void> image_mount(Repository repository, settings, arguments giv
     } else {
         om::mount_options options;
         options.target(given.target).writable(given.writable).accept_not_durable(given.accept_not_durable);
+        options.accept_damaged(given.accept_damaged);
         std::optional<om::mount> mounted;
         if (given.again)
             mounted = co_await repository.mount_again(only_mount(repository.find_mounts(given.first), given.first), std::move(options));
@@ -372,6 +351,7 @@ void add_image_commands(words& to)
     takes_image("inspect", "Print an image's config", {image_inspect, image_inspect});
     sub = takes_image("mount", "Mount an image; prints the mount point", {image_mount, image_mount});
     sub->add_option("--target", given.target, "the directory to mount at");
+    sub->add_flag("--accept-damaged", given.accept_damaged, "also layers that a check found damaged, as they are");
     sub->add_flag("--writable", given.writable, "take changes; unless committed, they go when it is unmounted");
     sub->add_flag("--again", given.again, "IMAGE is the ID of a mount that is stopped, or where it was: mount it with its changes");
     const char* const not_durable = "also where files may be incomplete: the machine went down, and nothing had been synced";

@@ -8,6 +8,8 @@
 
 #include <CLI/CLI.hpp>
 
+#include <unistd.h>
+
 #include <exception>
 #include <span>
 #include <string>
@@ -32,11 +34,33 @@ public:
     std::string compress, format = "docker-archive";
     std::vector<std::string> tags, images;
     bool writable = false, again = false, accept_not_durable = false, records = false, keep_blobs = false;
-    bool dry_run = false, unused = false;
+    bool dry_run = false, unused = false, accept_damaged = false, repair = false;
     std::string least_age;
     // Of a config that is made or changed.
     std::string config, from, working_directory, user;
     std::vector<std::string> environment, entrypoint, command, labels, ports;
+};
+
+// `TRANSPORT:PATH[:NAME]`, cut at its colons; a path of an existing file may hold some.
+class location
+{
+public:
+    explicit location(const std::string& text)
+    {
+        const auto colon = text.find(':');
+        transport = text.substr(0, colon);
+        path = colon == std::string::npos ? "" : text.substr(colon + 1);
+        for (auto cut = path.find(':'); cut != std::string::npos; cut = path.find(':', cut + 1)) {
+            if (::access(path.c_str(), F_OK) == 0)
+                break;
+            if (::access(path.substr(0, cut).c_str(), F_OK) == 0) {
+                name = path.substr(cut + 1);
+                path.resize(cut);
+                break;
+            }
+        }
+    }
+    std::string transport, path, name;
 };
 
 // A command that did not succeed and has said so itself.

@@ -2,10 +2,12 @@
 #define OVERMOUNT_CHECK_HPP
 
 #include <overmount/core/config.hpp>
+#include <overmount/core/platform.hpp>
 
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace overmount::inline OVERMOUNT_ABI {
@@ -26,6 +28,7 @@ enum class finding_kind : unsigned char
     correction_missing, ///< the chain needs a correction, and there is none (chain ID)
     diff_changed,       ///< the diff is not as it was imported: at the path, or as a whole (diff ID)
     diff_unreadable,    ///< what is kept of the diff is damaged so that it cannot be compared (diff ID)
+    diff_marked,        ///< an earlier check found the diff damaged, and this one has not read it (diff ID)
 };
 
 /// The name of the enumerator.
@@ -47,6 +50,7 @@ struct finding
 struct check_report
 {
     std::vector<finding> findings; ///< sorted
+    std::vector<finding> mended;   ///< what was found, and is no more: by this operation, or since an earlier check
     std::uint64_t images = 0, layers = 0, diffs = 0, tags = 0, manifests = 0, blobs = 0;
 
     [[nodiscard]] bool ok() const noexcept { return findings.empty(); }
@@ -66,6 +70,22 @@ public:
 
 private:
     bool contents_ = true;
+};
+
+/// How a repository is repaired.
+class repair_options
+{
+public:
+    /// The platform to choose from an index of the source; by default this machine's.
+    repair_options& wanted(overmount::platform value)
+    {
+        wanted_ = std::move(value);
+        return *this;
+    }
+    [[nodiscard]] const overmount::platform& wanted() const noexcept { return wanted_; }
+
+private:
+    overmount::platform wanted_ = overmount::platform::host();
 };
 
 } // namespace overmount::inline OVERMOUNT_ABI

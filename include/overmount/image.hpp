@@ -135,8 +135,8 @@ public:
 
     /// Mounts the image with overlayfs.
     ///
-    /// *Errors*: `too_many_layers`, `mount_failed` (its text names the step and the likely reason), EPERM; `mount_exists`
-    /// where a mount of a repository is at the target.
+    /// *Errors*: `diff_damaged` for a layer that a check found damaged; `too_many_layers`, `mount_failed` (its text names the
+    /// step and the likely reason), EPERM; `mount_exists` where a mount of a repository is at the target.
     /// *Cancellation*: before the kernel is called; afterwards the mount is made. It is taken away again, with its record,
     /// where nobody is left to take it.
     [[nodiscard]] asio::awaitable<basic_mount<Storage, Mount>> mount(mount_options options = mount_options()) const
@@ -163,7 +163,7 @@ private:
 
     static std::vector<std::shared_ptr<const image_config>> configs_of(const std::vector<basic_image>& images);
     // Nothing where another process is about to mount at the target.
-    static std::optional<basic_mount<Storage, Mount>> try_mount(std::shared_ptr<state> owner, const digest& id,
+    static std::optional<basic_mount<Storage, Mount>> try_mount(std::shared_ptr<state> owner, const image_config& config,
                                                                 const std::vector<chain_id>& layers,
                                                                 const mount_options& options)
         requires mountable_storage<Storage> && mount_policy<Mount>;

@@ -134,12 +134,20 @@ public:
         names_.emplace_back(image, std::move(value));
         return *this;
     }
+    /// Also layers that a check found damaged, as far as they can be read: else they are `errc::diff_damaged`.
+    export_options& accept_damaged(bool on = true)
+    {
+        accepts_damaged_ = on;
+        return *this;
+    }
+    [[nodiscard]] bool accepts_damaged() const noexcept { return accepts_damaged_; }
     [[nodiscard]] const std::optional<layer_encoding>& encoding() const noexcept { return encoding_; }
     [[nodiscard]] const std::vector<std::pair<digest, std::string>>& names() const noexcept { return names_; }
 
 private:
     std::optional<layer_encoding> encoding_;
     std::vector<std::pair<digest, std::string>> names_;
+    bool accepts_damaged_ = false;
 };
 
 /// How an image is mounted.
@@ -165,13 +173,20 @@ public:
         accepts_not_durable_ = on;
         return *this;
     }
+    /// Mounts layers that a check found damaged as they are: else they are `errc::diff_damaged`.
+    mount_options& accept_damaged(bool on = true)
+    {
+        accepts_damaged_ = on;
+        return *this;
+    }
     [[nodiscard]] const std::string& target() const noexcept { return target_; }
     [[nodiscard]] bool writable() const noexcept { return writable_; }
     [[nodiscard]] bool accepts_not_durable() const noexcept { return accepts_not_durable_; }
+    [[nodiscard]] bool accepts_damaged() const noexcept { return accepts_damaged_; }
 
 private:
     std::string target_;
-    bool writable_ = false, accepts_not_durable_ = false;
+    bool writable_ = false, accepts_not_durable_ = false, accepts_damaged_ = false;
 };
 
 /// How what was written in a mount becomes an image.

@@ -292,6 +292,9 @@ public:
     /// they refer to, and each diff. One that was unpacked is compared with its recipe, in data and in all else. Of a
     /// storage that does not give tars back, records alone are checked.
     ///
+    /// A diff that is found damaged is marked, unless the repository can only be read: to mount or export it is `diff_damaged`
+    /// from then on, and whoever imports it unpacks it again. One that is marked and whole by now is believed again.
+    ///
     /// A damage does not end the check: the report has all of them. What dead processes left is none, nor is what is
     /// made or removed at the same time. Reads two diffs at a time; the tree of one is made again below `tmp/`, without
     /// data.
@@ -301,6 +304,22 @@ public:
     [[nodiscard]] asio::awaitable<check_report> check(check_options options = check_options()) const
     {
         return check_all(state_, std::move(options));
+    }
+
+    /// Checks the repository and makes again what is damaged, of what it keeps: diffs and documents of kept blobs, records of
+    /// layers of the configs of images. Nothing is changed in its place: a mount goes on reading what it was given.
+    ///
+    /// *Returns*: what is left of the findings, each with the reason why it could not be mended, and what was mended. *Errors*:
+    /// as with `check`; errno values such as EROFS; `repository_busy`. *Cancellation*: any; a diff is then the old one or the
+    /// new.
+    [[nodiscard]] asio::awaitable<check_report> repair() const { return repair_from(state_, std::nullopt, repair_options()); }
+    /// The same, also of images that a source offers. None of them is imported.
+    ///
+    /// *Errors*: also those of the source.
+    template <importer Importer>
+    [[nodiscard]] asio::awaitable<check_report> repair(Importer source, repair_options options = repair_options()) const
+    {
+        return repair_from(state_, detail::any_importer(std::move(source)), std::move(options));
     }
 
     [[nodiscard]] const std::filesystem::path& base() const noexcept;
@@ -334,6 +353,8 @@ private:
         requires packable_storage<Storage>;
     static asio::awaitable<chain_id> finish_layer(std::shared_ptr<create_run> run, asio::awaitable<void> work);
     static asio::awaitable<check_report> check_all(std::shared_ptr<state> owner, check_options options);
+    static asio::awaitable<check_report> repair_from(std::shared_ptr<state> owner, std::optional<detail::any_importer> source,
+                                                     repair_options options);
     static asio::awaitable<std::vector<image>> import_all(std::shared_ptr<state> owner, detail::any_importer source,
                                                           import_options options);
     static asio::awaitable<image> import_one(std::shared_ptr<state> owner, detail::any_importer source,

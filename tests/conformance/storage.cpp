@@ -8,7 +8,9 @@
 #define OVERMOUNT_STORAGES OVERMOUNT_MOUNTABLE_STORAGES, overmount::test::minimal_storage, tar_storage, overmount::virtual_storage
 #define OVERMOUNT_PACKABLE_STORAGES overmount::on_disk_storage, overmount::virtual_storage
 #define OVERMOUNT_INDEXED_STORAGES overmount::virtual_storage
+#define OVERMOUNT_MARKABLE_STORAGES overmount::on_disk_storage, overmount::virtual_storage
 
+#include "conformance/markable_storage_battery.hpp"
 #include "conformance/mountable_storage_battery.hpp"
 #include "conformance/packable_storage_battery.hpp"
 #include "conformance/storage_battery.hpp"

@@ -160,8 +160,8 @@ struct filled
     void check_diff(std::size_t number, const std::string& path, const std::string& word,
                     finding_kind kind = finding_kind::diff_changed) const
     {
-        check_one(kind, digest::of(tars[number]).string(), path, word);
         CHECK(check(false).ok());
+        check_one(kind, digest::of(tars[number]).string(), path, word);
     }
 
     scratch_directory scratch;
@@ -429,22 +429,22 @@ TEST_CASE("a correction that a chain needs and has no more is found")
 {
     NEEDS_ROOT();
     const on_disk one;
-    const fs::path top = one.layer(3);
-    REQUIRE(fs::exists(top / "correction"));
+    const fs::path top = one.layer(3), made = top / ("correction-" + om::detail::boot_id());
+    REQUIRE(fs::exists(made));
     SECTION("removed")
     {
-        fs::remove_all(top / "correction");
+        fs::remove_all(made);
         one.check_one(finding_kind::correction_missing, one.chain(3).string(), "", "", false);
     }
     SECTION("denied")
     {
-        write(top / "correction.json", R"({"needed":false})");
+        write(top / "correction.json", R"({"needed":false,"boot_id":")" + om::detail::boot_id() + "\"}");
         one.check_one(finding_kind::correction_missing, one.chain(3).string(), "", "", false);
     }
-    SECTION("unreadable")
+    SECTION("unreadable: it is made again")
     {
         write(top / "correction.json", "");
-        one.check_one(finding_kind::record_unreadable, one.chain(3).string(), "", "", false);
+        CHECK(one.check().ok());
     }
     SECTION("not made yet")
     {

@@ -16,6 +16,7 @@
     cli.py OM streams    each image of $OVERMOUNT_IMAGES from a pipe, in each form and compressed as a whole: the same image
                          as from its file, in less than 64 MiB of memory
     cli.py OM check      om check of a whole and of a damaged repository, on either storage
+    cli.py OM repair     layers damaged in every way, found, refused and mended; also below a mount, and killed at it
     cli.py OM keep       images imported with their blobs kept go out as they came, as skopeo sees them
     cli.py OM create     images made of configs and layers; edited configs
     cli.py OM gc         om gc, usage, layer remove and image remove --unused: alone, beside imports, and killed
@@ -1281,6 +1282,219 @@ def check():
     print("one line a damage, and a report in JSON")
 
 
+def flip(path, at=0):
+    """Changes a byte, and nothing else that `stat` shows but the change time."""
+    status = os.stat(path)
+    with open(path, "r+b") as file:
+        file.seek(at)
+        byte = file.read(1)[0] ^ 0x55
+        file.seek(at)
+        file.write(bytes([byte]))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def refused(*words, said):
+    done = om(*words, check=False)
+    if done.returncode != 1 or said not in done.stderr or len(done.stderr.splitlines()) != 1:
+        raise SystemExit(f"om {' '.join(map(str, words))}: status {done.returncode}, {done.stdout!r}, {done.stderr!r}")
+
+
+def repair():
+    need("busybox", "gzip")
+    implied = io.BytesIO()  # `etc` has the attributes of the layers below: by a correction
+    with tarfile.open(fileobj=implied, mode="w") as tar:
+        tar.addfile(tarfile.TarInfo("etc/new"))
+    layers = [*make_tree(), (implied.getvalue(), implied.getvalue(), "")]
+    layout = SCRATCH / "layout"
+    make_layout(layout, layers)
+    archive = SCRATCH / "archive.tar"
+    om("image", "import", f"oci:{layout}")
+    identity = json.loads(om("--json", "image", "list"))[0]["id"]
+    om("image", "export", identity, f"docker-archive:{archive}")
+    wanted = mounted_listing(identity)
+
+    def diff(number):
+        return REPO / "diffs/sha256" / hashlib.sha256(layers[number][0]).hexdigest()
+
+    def remove_quietly(path):
+        status = os.stat(path.parent)
+        path.unlink()
+        os.utime(path.parent, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+    def leave_out_recipe():
+        (diff(1) / "recipe").unlink()
+
+    damages = {
+        "a byte of a file": ("diff_changed", lambda: flip(diff(0) / "rootfs/etc/kept")),
+        "a mode": ("diff_changed", lambda: os.chmod(diff(0) / "rootfs/etc", 0o700)),
+        "a file that is gone": ("diff_changed", lambda: remove_quietly(diff(2) / "rootfs/srv/owned")),
+        "a recipe": ("diff_unreadable", lambda: flip(diff(0) / "recipe", (diff(0) / "recipe").stat().st_size // 2)),
+        "no recipe": ("diff_unreadable", leave_out_recipe),
+        "a record": ("record_unreadable", lambda: (diff(0) / "diff.json").write_text("{")),
+    }
+    for name, (kind, damage) in damages.items():
+        for source in (f"docker-archive:{archive}", f"oci:{layout}", None):
+            shutil.rmtree(REPO)
+            om("image", "import", f"oci:{layout}", *([] if source else ["--keep-blobs"]))
+            damage()
+            done = om("check", check=False)
+            if done.returncode != 1 or not done.stdout.startswith(f"{kind} sha256:"):
+                raise SystemExit(f"{name}: {done.stdout}")
+            refused("image", "mount", identity, said="found damaged")
+            refused("image", "export", identity, f"oci:{SCRATCH}/out", said="found damaged")
+            if source is not None:
+                done = om("check", "--repair", check=False)
+                if done.returncode != 1 or "; not mended: neither a kept blob nor a source has it" not in done.stdout:
+                    raise SystemExit(f"{name}: {done.stdout}")
+            lines = om("check", "--repair", *([source] if source else [])).splitlines()
+            if not lines[0].startswith("mended: ") or not lines[-1].startswith("whole: "):
+                raise SystemExit(f"{name}: {lines}")
+            om("check")
+            compare(f"{name}, from {source or 'kept blobs'}", wanted, mounted_listing(identity))
+            if left_behind():
+                raise SystemExit(f"{name}: left behind: {left_behind()}")
+
+    # As it is, where somebody asks for that.
+    flip(diff(0) / "rootfs/etc/kept")
+    om("check", check=False)
+    target = om("image", "mount", "--accept-damaged", identity)
+    try:
+        if (pathlib.Path(target) / "etc/kept").read_bytes() == b"kept":
+            raise SystemExit("the damaged layer is not as it is")
+        # A mount that runs reads what it was given, while the layer is mended and after it.
+        with open(f"{target}/bin/busybox", "rb") as held:
+            before = listing(target, False)
+            om("check", "--repair", f"oci:{layout}")
+            compare("a mount of the old layer", before, listing(target, False))
+            if held.read() != (diff(0) / "rootfs/bin/busybox").read_bytes():
+                raise SystemExit("a file of the old layer")
+            compare("another mount", wanted, mounted_listing(identity, SCRATCH / "other"))
+            om("gc")
+            compare("the mount of the old layer after a collection", before, listing(target, False))
+        if not pathlib.Path(str(diff(0)) + ".1").is_dir():
+            raise SystemExit("the old layer is not beside the new one")
+    finally:
+        om("image", "unmount", target)
+    om("gc")
+    if left := [p.name for p in (REPO / "diffs/sha256").iterdir() if "." in p.name]:
+        raise SystemExit(f"om gc leaves {left}")
+
+    # A correction that was made of the damage goes as well.
+    note = next((REPO / "layers/sha256").glob("*/correction-*"), None)
+    if note is None:
+        raise SystemExit("the image needs no correction")
+    os.chmod(diff(0) / "rootfs/etc", 0o700)
+    os.chmod(diff(1) / "rootfs/etc", 0o700)
+    (note.parent / "correction.json").unlink()
+    if mounted_listing(identity)["etc"] == wanted["etc"]:
+        raise SystemExit("the correction was not made again")
+    om("check", check=False)
+    om("check", "--repair", f"oci:{layout}")
+    compare("with its correction", wanted, mounted_listing(identity))
+
+    # Imported again, it is unpacked again.
+    flip(diff(0) / "rootfs/etc/kept")
+    om("check", check=False)
+    om("image", "remove", identity)
+    om("image", "import", f"oci:{layout}")
+    compare("imported again", wanted, mounted_listing(identity))
+    om("check")
+
+    # Its own parent.
+    record = next(p for p in (REPO / "layers/sha256").glob("*/layer.json") if json.loads(p.read_text())["parent"])
+    text = record.read_text()
+    record.write_text(json.dumps({**json.loads(text), "parent": f"sha256:{record.parent.name}"}))
+    done = subprocess.run([OM, "--repo", REPO, "check"], capture_output=True, text=True, timeout=60)
+    if done.returncode != 1 or f"chain_id_mismatch sha256:{record.parent.name}" not in done.stdout:
+        raise SystemExit(f"{done.returncode} {done.stdout} {done.stderr}")
+    om("check", "--repair")
+    if record.read_text() != text:
+        raise SystemExit(record.read_text())
+    refused("check", "--repair", "nonsense", said="a source is docker-archive:FILE")
+    repair_killed()
+
+
+def mounted_listing(identity, target=None):
+    if target is not None:
+        target.mkdir(exist_ok=True)
+    where = om("image", "mount", identity, *(["--target", target] if target else []))
+    try:
+        return listing(where, True)
+    finally:
+        om("image", "unmount", where)
+
+
+def repair_killed():
+    """At its renames and syncs, and at random moments: the layer is the old one or the new."""
+    rng = random.Random(seed := int(os.environ.get("SEED", time.time_ns() % 1000000)))
+    print(f"SEED={seed}")
+    big = SCRATCH / "many"
+    for i in range(2):
+        (big / f"d{i}").mkdir(parents=True)
+        for k in range(20):
+            (big / f"d{i}/f{k}").write_bytes(rng.randbytes(rng.randrange(1, 20000)))
+    layer = packed(big)
+    layout = SCRATCH / "big"
+    make_layout(layout, [layer])
+    rootfs = REPO / "diffs/sha256" / hashlib.sha256(layer[0]).hexdigest() / "rootfs"
+    shutil.rmtree(REPO)
+    om("image", "import", f"oci:{layout}")
+    whole = listing(rootfs, True)
+    command = [OM, "--repo", REPO, "check", "--repair", f"oci:{layout}"]
+    outcomes = {"old": 0, "new": 0}
+
+    def killed(run):
+        """Whether it was."""
+        for old in (REPO / "diffs/sha256").glob("*.*"):  # the collection's: each of them is one more rename that fails
+            shutil.rmtree(old)
+        flip(rootfs / "d0/f0")
+        old = listing(rootfs, True)
+        status = run()
+        now = listing(rootfs, True)
+        if now != old:
+            compare("the layer after a repair that was killed", whole, now)
+        if status == 0:
+            if now == old:
+                raise SystemExit("a repair that was not killed has not mended the layer")
+            return False
+        outcomes["old" if now == old else "new"] += 1
+        om("check", "--repair", f"oci:{layout}")
+        if listing(rootfs, True) != whole:
+            raise SystemExit("a repair after one that was killed has not mended the layer")
+        return True
+
+    def at_call(call, number):
+        return subprocess.run(["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={call}", "-e",
+                               f"inject={call}:signal=KILL:when={number}", *command],
+                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode
+
+    def at_random(longest):
+        child = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        try:
+            child.wait(rng.uniform(0, longest))
+        except subprocess.TimeoutExpired:
+            child.send_signal(signal.SIGKILL)
+        return child.wait()
+
+    if shutil.which("strace"):
+        for call in ("renameat2", "renameat", "fsync"):
+            number = 1  # in each thread
+            while killed(lambda: at_call(call, number)):
+                number += 1
+        if not outcomes["old"]:
+            raise SystemExit("no repair was killed")
+    started = time.monotonic()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    longest = 2 * (time.monotonic() - started)
+    for _ in range(6):
+        killed(lambda: at_random(longest))
+    om("check", "--repair", f"oci:{layout}")
+    om("check")
+    if left_behind():
+        raise SystemExit(f"left behind: {left_behind()}")
+    print(f"killed: {outcomes['old']} times the old layer, {outcomes['new']} times the new one")
+
+
 def keep():
     """Manifests by skopeo inspect --raw, and every blob, before and after."""
     need("skopeo", "busybox", "gzip", "zstd")
@@ -2007,6 +2221,7 @@ PARTS = {
     "layer": layer,
     "merged": merged,
     "mounts": mounts,
+    "repair": repair,
     "round-trips": round_trips,
     "streams": streams,
     "two": two,

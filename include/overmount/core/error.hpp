@@ -117,8 +117,10 @@ enum class errc
     entry_not_found,
     /// The entry is no file with content: a directory, a link, a device.
     not_a_regular_file,
-    /// A file of an unpacked layer is not as it was unpacked: remove the layer and import it again.
+    /// A file of an unpacked layer is not as it was unpacked: check the repository, and import the image again.
     diff_changed,
+    /// A check found the layer damaged: repair the repository, or import the image again.
+    diff_damaged,
     /// The layer was unpacked without a recipe for its tar, by an older version: import it again.
     missing_recipe,
     /// The config and the chain of layers do not fit each other.

@@ -53,7 +53,8 @@ OVERMOUNT_LAZY [[nodiscard]] inline asio::awaitable<void> try_until(worker_pool 
         if (mine.is_over())
             throw error(errc::repository_busy).at(stage::repository).subject(subject);
         // Asio would throw an error of its own at the next co_await.
-        if ((co_await asio::this_coro::cancellation_state).cancelled() != asio::cancellation_type::none)
+        const auto state = co_await asio::this_coro::cancellation_state; // named: GCC 12 cannot tell its type in a template
+        if (state.cancelled() != asio::cancellation_type::none)
             throw error(asio::error::operation_aborted);
         co_await pause(mine.next());
     }

@@ -67,6 +67,47 @@ struct repository_state
         return out;
     }
 
+    // Whether a check found the diff damaged.
+    [[nodiscard]] bool is_damaged(const diff_id& id) const
+    {
+        if constexpr (markable_storage<Storage>)
+            return storage.is_damaged(id);
+        else
+            return false;
+    }
+    // The same, and whether there is one that nobody found damaged yet. Throws `corrupt_repository` where its record is.
+    [[nodiscard]] bool is_there(const diff_id& id) const
+    {
+        if (is_damaged(id))
+            return true;
+        try {
+            static_cast<void>(storage.record(id));
+            return true;
+        } catch (const error& failure) {
+            if (failure.code() != errc::layer_not_found)
+                throw;
+            return false;
+        }
+    }
+    // Throws `diff_damaged` where a check found it so.
+    void require_undamaged(const diff_id& id) const
+    {
+        if (is_damaged(id))
+            throw error(errc::diff_damaged).at(stage::storage).layer(id.string()).detail("repair it, or import it again");
+    }
+    void require_undamaged(const std::vector<diff_id>& all) const
+    {
+        for (const diff_id& id : all)
+            require_undamaged(id);
+    }
+    // The same, and `layer_not_found` where it is not there, or `corrupt_repository`.
+    void require_believed(const diff_id& id) const
+    {
+        require_undamaged(id);
+        if (!storage.contains(id) && !is_there(id))
+            throw error(errc::layer_not_found).at(stage::storage).layer(id.string());
+    }
+
     // What became of a diff that was to be shown.
     enum class published
     {
@@ -75,9 +116,11 @@ struct repository_state
         later, // another process is replacing it at the moment: it is to be tried again
     };
 
-    // Shows a finished diff. One that is not believed, since it was never synced and the machine went down,
-    // gives way; not so the one with which another process has replaced it at this moment.
-    [[nodiscard]] published publish(typename Storage::writer& writer, const diff_id& id)
+    // Shows a finished diff. One that is not believed, since it was never synced and the machine went down, or since it was
+    // found damaged, gives way; not so the one with which another process has replaced it at this moment.
+    //
+    // \param staging a directory for what it makes
+    [[nodiscard]] published publish(typename Storage::writer& writer, const diff_id& id, int staging)
     {
         if (writer.publish(id))
             return published::ours;
@@ -86,9 +129,20 @@ struct repository_state
         const auto guard = file_lock::try_exclusive(records->base_fd(), "replace.lock");
         if (!guard)
             return published::later;
-        if (!storage.contains(id))
+        if (storage.contains(id))
+            return published::there;
+        if constexpr (mountable_storage<Storage>)
+            mount_table(records).forget_corrections(id); // they were made of what was there
+        if constexpr (replacing_writer<typename Storage::writer>) {
+            const bool lasts = sync == durability::none && may_be_relied_on(id);
+            writer.replace(id);
+            if (lasts)
+                storage.make_durable(id, staging, [] {});
+            return published::ours;
+        } else {
             storage.erase(id);
-        return writer.publish(id) ? published::ours : published::there;
+            return writer.publish(id) ? published::ours : published::there;
+        }
     }
 
     // Before anything is shown that relies on published diffs: their renames are made to last, whoever made them.
@@ -122,6 +176,19 @@ struct repository_state
     durability sync;
     std::chrono::steady_clock::duration lock_limit;
     semaphore slots; // layers that are being unpacked
+
+private:
+    // By an image that is known to last: nobody knows, where the record of what gives way cannot be read.
+    [[nodiscard]] bool may_be_relied_on(const diff_id& id) const
+    {
+        try {
+            return is_there(id);
+        } catch (const error& failure) {
+            if (failure.code() != errc::corrupt_repository)
+                throw;
+            return true;
+        }
+    }
 };
 
 // Runs `work`, then `clean` on a worker, also when the work failed or was cancelled; the first failure counts. The

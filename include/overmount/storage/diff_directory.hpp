@@ -3,11 +3,15 @@
 #define OVERMOUNT_STORAGE_DIFF_DIRECTORY_HPP
 
 #include <overmount/posix/fs.hpp>
+#include <overmount/runtime/new_shared.hpp>
 #include <overmount/storage/record_file.hpp>
 #include <overmount/storage/storage_policy.hpp>
 #include <overmount/storage/sync_tree.hpp>
 
 #include <fcntl.h>
+
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <cstdio>
 #include <optional>
@@ -26,17 +30,48 @@ public:
     [[nodiscard]] const storage_place& place() const noexcept { return place_; }
     [[nodiscard]] const std::string& boot() const noexcept { return boot_; }
 
-    // A diff of an earlier boot that was never synced does not count: a power cut may have emptied its files. Nor does one whose
-    // record is damaged.
+    // Whether it is there and believed. A diff of an earlier boot that was never synced is not: a power cut may have emptied its
+    // files. Nor is one that was found damaged, or whose record is.
     OVERMOUNT_LAZY [[nodiscard]] bool contains(const diff_id& id) const
     {
         try {
-            return find(id).has_value();
+            return !is_damaged(id) && find(id).has_value();
         } catch (const error& failure) {
             if (failure.code() != errc::corrupt_repository)
                 throw;
             return false;
         }
+    }
+
+    // See `markable_storage`: a file `damaged` in the diff's directory.
+    OVERMOUNT_LAZY [[nodiscard]] bool is_damaged(const diff_id& id) const
+    {
+        return exists(place_.diffs(), directory_of(id) + "/damaged");
+    }
+    OVERMOUNT_LAZY [[nodiscard]] diff_version version(const diff_id& id) const
+    {
+        constexpr int flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
+        auto fd = new_shared<unique_fd>(::openat(place_.diffs(), directory_of(id).c_str(), flags));
+        if (!*fd)
+            throw error(errc::layer_not_found).at(stage::storage).layer(id.string());
+        return {std::move(fd)};
+    }
+    OVERMOUNT_LAZY [[nodiscard]] bool is_current(const diff_id& id, const diff_version& version) const
+    {
+        struct stat held, there;
+        check(::fstat(version.directory->get(), &held), "stat", id.string());
+        return ::fstatat(place_.diffs(), directory_of(id).c_str(), &there, AT_SYMLINK_NOFOLLOW) == 0 &&
+               there.st_ino == held.st_ino && there.st_dev == held.st_dev;
+    }
+    OVERMOUNT_LAZY static void mark_damaged(const diff_version& version, int staging)
+    {
+        put_record(staging, version.directory->get(), "damaged", "", durability::full, existing::keep);
+    }
+    OVERMOUNT_LAZY static void unmark_damaged(const diff_version& version)
+    {
+        if (::unlinkat(version.directory->get(), "damaged", 0) != 0 && errno != ENOENT)
+            throw_errno("unlink", "damaged");
+        sync_directory(version.directory->get());
     }
 
     OVERMOUNT_LAZY [[nodiscard]] diff_record record(const diff_id& id) const
@@ -123,6 +158,27 @@ public:
         if (made && place.sync() == durability::full)
             sync_directory(open_directory(place.diffs(), algorithm).get());
         return made;
+    }
+
+    // The same where one is there that gives way. The new one is put beside it first, as `<hex>.<n>`, and then exchanged for it:
+    // the old one is whole at every moment, and what is left at `<hex>.<n>` is what nobody asks for by its ID, for the collection,
+    // when no mount is on it.
+    OVERMOUNT_LAZY static void replace(const storage_place& place, int staging, const std::string& name, const diff_id& id)
+    {
+        const std::string algorithm(to_string(id.value().algorithm())), target = directory_of(id);
+        const unique_fd parent = open_directory(place.diffs(), algorithm);
+        std::string beside;
+        for (unsigned n = 1; beside.empty(); ++n)
+            if (const std::string one = target + "." + std::to_string(n); rename_into_place(staging, name, place.diffs(), one))
+                beside = one;
+        while (::renameat2(place.diffs(), beside.c_str(), place.diffs(), target.c_str(), RENAME_EXCHANGE) != 0) {
+            if (errno != ENOENT)
+                throw_errno("exchange", id.string());
+            if (rename_into_place(place.diffs(), beside, place.diffs(), target)) // it was erased meanwhile
+                break;
+        }
+        if (place.sync() == durability::full)
+            sync_directory(parent.get());
     }
 
 private:

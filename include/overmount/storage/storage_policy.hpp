@@ -102,6 +102,16 @@ concept spreading_writer =
         rest.run();
     };
 
+/// A writer whose diff can take the place of one that is there and not believed any more.
+///
+/// Guarantees: `replace` is one change, after which all that is asked of the ID is asked of the new diff; when the process is
+/// killed before it, the old one is there. Who reads the old one, or mounts it, goes on doing so: nothing of it is changed or
+/// removed. Where none is there by then it does what `publish` does. It lasts as what `publish` shows.
+template <class Writer>
+concept replacing_writer = diff_writer<Writer> && requires(Writer& writer, const diff_id& id) {
+    { writer.replace(id) } -> std::same_as<void>;
+};
+
 /// What is kept of a diff, and how it is written and found again.
 ///
 /// Guarantees:
@@ -110,7 +120,8 @@ concept spreading_writer =
 /// - With `durability::batch`, the repository syncs the file system before it publishes and then, once for all that it
 ///   published, `diffs()` and the directories in it: `publish` need only rename. What a storage keeps deeper or elsewhere
 ///   it syncs itself. With `durability::full` all that is published lasts when `publish` returns.
-/// - A diff that a power cut may have damaged is not contained, though `publish` may find it there.
+/// - A diff that a power cut may have damaged is not contained, though `publish` may find it there. It is then replaced, by
+///   a `replacing_writer`, else by `erase` and `publish`.
 /// - `contains`, `record` and `create` may be called from any thread at the same time.
 /// - `make_durable` makes a diff last that was published without being synced: its bytes first, then the note in its record
 ///   that they are, then its name; of one that is noted, the name alone. Each is checked. `staging` is a directory for what it
@@ -139,6 +150,31 @@ template <class Storage>
 concept detaching_storage =
     storage_policy<Storage> && requires(Storage& storage, const diff_id& id, int into, const std::string& name) {
         { storage.set_aside(id, into, name) } -> std::same_as<bool>;
+    };
+
+/// What was kept of a diff at one time: another one may take its place.
+struct diff_version
+{
+    std::shared_ptr<const detail::unique_fd> directory;
+};
+
+/// A storage that notes of a diff that it was found damaged.
+///
+/// Guarantees:
+/// - A diff that is marked is not contained, so that the next who has it unpacks it again, and replaces it. All else goes on:
+///   `record`, `lower` and `pack` give what is there. In the diff that replaces it there is no mark.
+/// - `mark_damaged` marks what was there when the version was taken, also where another one has taken its place: that one is
+///   not marked then. A mark lasts when it is made; `unmark_damaged` likewise.
+/// - All may be called from any thread, with the others.
+template <class Storage>
+concept markable_storage =
+    storage_policy<Storage> && replacing_writer<typename Storage::writer> &&
+    requires(const Storage& storage, const diff_id& id, const diff_version& version, int staging) {
+        { storage.is_damaged(id) } -> std::same_as<bool>; // false where there is none
+        { storage.version(id) } -> std::same_as<diff_version>; // throws errc::layer_not_found
+        { storage.is_current(id, version) } -> std::same_as<bool>;
+        storage.mark_damaged(version, staging); // a directory for what it makes
+        storage.unmark_damaged(version);
     };
 
 /// A storage whose diffs overlayfs can stack.

@@ -32,12 +32,18 @@ public:
     [[nodiscard]] static constexpr std::string_view form() noexcept { return "tar"; }
 
     OVERMOUNT_LAZY [[nodiscard]] writer create(const write_context& context);
-    /// A diff of an earlier boot that was never synced does not count: a power cut may have emptied its files.
+    /// A diff of an earlier boot that was never synced does not count: a power cut may have emptied its files. Nor does one that
+    /// was found damaged.
     [[nodiscard]] bool contains(const diff_id& id) const { return diffs_.contains(id); }
     [[nodiscard]] diff_record record(const diff_id& id) const { return diffs_.record(id); }
     void erase(const diff_id& id) { diffs_.erase(id); }
     bool set_aside(const diff_id& id, int into, const std::string& name) { return diffs_.set_aside(id, into, name); }
     void make_durable(const diff_id& id, int staging, const std::function<void()>& poll) { diffs_.make_durable(id, staging, poll); }
+    [[nodiscard]] bool is_damaged(const diff_id& id) const { return diffs_.is_damaged(id); }
+    [[nodiscard]] diff_version version(const diff_id& id) const { return diffs_.version(id); }
+    [[nodiscard]] bool is_current(const diff_id& id, const diff_version& one) const { return diffs_.is_current(id, one); }
+    void mark_damaged(const diff_version& one, int staging) const { diffs_.mark_damaged(one, staging); }
+    void unmark_damaged(const diff_version& one) const { diffs_.unmark_damaged(one); }
     OVERMOUNT_LAZY [[nodiscard]] reader pack(const diff_id& id) const;
     OVERMOUNT_LAZY [[nodiscard]] entry_reader entries(const diff_id& id) const;
 
@@ -56,6 +62,7 @@ public:
     OVERMOUNT_LAZY void write(std::span<const std::byte> bytes);
     OVERMOUNT_LAZY [[nodiscard]] diff_record finish();
     OVERMOUNT_LAZY bool publish(const diff_id& id);
+    OVERMOUNT_LAZY void replace(const diff_id& id);
 
 private:
     friend class virtual_storage;

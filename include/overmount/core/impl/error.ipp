@@ -66,6 +66,7 @@ inline constexpr errc_entry errc_table[] = {
     {errc::entry_not_found, condition::not_found, "the layer has no such entry"},
     {errc::not_a_regular_file, condition::invalid_input, "not a regular file"},
     {errc::diff_changed, condition::corrupt_input, "a file of the unpacked layer was changed"},
+    {errc::diff_damaged, condition::corrupt_input, "the stored layer was found damaged"},
     {errc::missing_recipe, condition::not_found, "the layer has no recipe for its tar"},
     {errc::image_cannot_be_composed, condition::invalid_input, "the config does not fit the layers"},
     {errc::image_in_use, condition::conflict, "the image is in use"},

@@ -164,7 +164,10 @@ basic_mount<Storage, Mount>::try_mount_again(std::shared_ptr<state> owner, const
     auto config = owner->records->image(record->image);
     if (!config)
         throw error(errc::image_not_found).at(stage::repository).subject(record->image.string());
-    const auto layers = basic_image<Storage, Mount>(owner, image_config::parse(std::move(*config), owner->bounds)).layers();
+    const basic_image<Storage, Mount> image(owner, image_config::parse(std::move(*config), owner->bounds));
+    if (!options.accepts_damaged())
+        owner->require_undamaged(image.config().diff_ids());
+    const auto layers = image.layers();
     const auto top = layers.empty() ? std::nullopt : std::optional(layers.front());
     const auto stack = top ? owner->stack_of(*top) : std::vector<detail::stacked_layer>();
     table.prepare_again(*record, before.is_volatile && !incomplete);
@@ -220,13 +223,16 @@ basic_image<Storage, Mount>::configs_of(const std::vector<basic_image>& images)
 
 template <storage_policy Storage, optional_mount_policy Mount>
 std::optional<basic_mount<Storage, Mount>>
-basic_image<Storage, Mount>::try_mount(std::shared_ptr<state> owner, const digest& id, const std::vector<chain_id>& layers,
+basic_image<Storage, Mount>::try_mount(std::shared_ptr<state> owner, const image_config& config, const std::vector<chain_id>& layers,
                                        const mount_options& options)
     requires mountable_storage<Storage> && mount_policy<Mount>
 {
     using owned = basic_mount<Storage, Mount>;
+    const digest& id = config.id();
     if (!owner->records->image(id))
         throw error(errc::image_not_found).at(stage::repository).subject(id.string());
+    if (!options.accepts_damaged())
+        owner->require_undamaged(config.diff_ids());
     const std::string target = options.target().empty() ? std::string() : detail::resolved_target(options.target());
     std::optional<detail::unique_fd> place(std::in_place);
     if (!target.empty()) {
@@ -261,8 +267,8 @@ basic_image<Storage, Mount>::mount_image(std::shared_ptr<state> owner, std::shar
     requires mountable_storage<Storage> && mount_policy<Mount>
 {
     // What is written in the mount needs all that is below it, after a power cut too.
-    auto is_durable = [owner, config](const detail::stop_flag&) {
-        return owner->sync == durability::none || owner->records->image_files.is_durable(config->id());
+    auto is_durable = [owner, config, options](const detail::stop_flag&) {
+        return options.accepts_damaged() || owner->sync == durability::none || owner->records->image_files.is_durable(config->id());
     };
     if (options.writable() && !co_await detail::run_on(owner->pool, std::move(is_durable)))
         co_await detail::make_image_durable(owner, *config);
@@ -271,7 +277,7 @@ basic_image<Storage, Mount>::mount_image(std::shared_ptr<state> owner, std::shar
             // Locked until the mount is there: it keeps what it needs from the collection.
             auto lock = owner->records->lock(detail::lock_kind::roots);
             // Owned from the first moment: nobody may be there to take it when the context goes.
-            return lock.try_take() ? try_mount(owner, config->id(), layers, options) : std::nullopt;
+            return lock.try_take() ? try_mount(owner, *config, layers, options) : std::nullopt;
         };
     auto made = co_await detail::retry_until(owner->pool, std::move(work), owner->lock_limit, owner->records->base().string());
     made.owned_->seen = true;

@@ -10,6 +10,7 @@
 #include <overmount/repository/operations/create_run.hpp>
 #include <overmount/repository/operations/import_run.hpp>
 #include <overmount/repository/operations/merged_view.hpp>
+#include <overmount/repository/operations/repair_run.hpp>
 #include <overmount/repository/operations/stream_run.hpp>
 #include <overmount/repository/records/find.hpp>
 #include <overmount/runtime/new_shared.hpp>
@@ -106,6 +107,27 @@ basic_repository<Storage, Mount>::check_all(std::shared_ptr<state> owner, check_
     auto clean = [run](const detail::stop_flag&) { run->clean(); };
     co_await detail::run_then_clean(owner->pool, std::move(work), std::move(clean));
     co_return run->report();
+}
+
+template <storage_policy Storage, optional_mount_policy Mount>
+asio::awaitable<check_report>
+basic_repository<Storage, Mount>::repair_from(std::shared_ptr<state> owner, std::optional<detail::any_importer> source,
+                                              repair_options options)
+{
+    std::vector<found_image> given;
+    if (source) {
+        import_context context(owner->pool, owner->bounds, options.wanted());
+        given = co_await source->discover(std::move(context));
+    }
+    check_report before = co_await check_all(owner, check_options());
+    if (before.ok())
+        co_return before;
+    auto run = detail::new_shared<detail::repair_run<Storage>>(owner, std::move(before), std::move(given));
+    auto work = run->run(run);
+    auto clean = [run](const detail::stop_flag&) { run->clean(); };
+    co_await detail::run_then_clean(owner->pool, std::move(work), std::move(clean));
+    check_report after = co_await check_all(owner, check_options().contents(false));
+    co_return run->report(std::move(after));
 }
 
 template <storage_policy Storage, optional_mount_policy Mount>
@@ -396,7 +418,7 @@ std::optional<chain_id> basic_repository<Storage, Mount>::top_of(const image& fr
 template <storage_policy Storage, optional_mount_policy Mount>
 void basic_repository<Storage, Mount>::require_diff(const diff_id& id) const
 {
-    if (!state_->storage.contains(id))
+    if (!state_->is_there(id))
         throw error(errc::layer_not_found).at(stage::storage).layer(id.string());
 }
 

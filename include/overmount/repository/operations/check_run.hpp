@@ -1,20 +1,18 @@
 #ifndef OVERMOUNT_REPOSITORY_OPERATIONS_CHECK_RUN_HPP
 #define OVERMOUNT_REPOSITORY_OPERATIONS_CHECK_RUN_HPP
 
-#include <overmount/core/hasher.hpp>
 #include <overmount/oci/image_config.hpp>
 #include <overmount/posix/scratch_directory.hpp>
 #include <overmount/repository/locked.hpp>
+#include <overmount/repository/operations/content_check.hpp>
+#include <overmount/repository/operations/publication.hpp>
 #include <overmount/repository/operations/work_scope.hpp>
 #include <overmount/repository/records/check_records.hpp>
 #include <overmount/repository/state.hpp>
 #include <overmount/runtime/new_shared.hpp>
 #include <overmount/runtime/task_group.hpp>
 
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
 #include <iterator>
 #include <memory>
 #include <optional>
@@ -99,8 +97,12 @@ private:
         report_.manifests = all_.manifests.size();
         const auto blobs = records.blobs.list();
         report_.blobs = blobs.size();
-        if (!options_.contents())
+        if (!options_.contents()) {
+            for (const diff_id& id : all_.diffs)
+                if (repository_->is_damaged(id))
+                    tell(finding_kind::diff_marked, id.string(), "an earlier check found it damaged");
             return;
+        }
         for (const diff_id& id : all_.diffs)
             todo_.push_back({id.value(), false});
         for (const digest& id : blobs)
@@ -211,7 +213,7 @@ private:
         for (const diff_id& id : known) {
             stop.throw_if_stopped();
             const auto there = try_read(finding_kind::record_unreadable, id.string(),
-                                        [&] { return repository_->storage.contains(id); });
+                                        [&] { return repository_->is_there(id); });
             if (there.value_or(true))
                 all_.diffs.insert(id);
         }
@@ -225,97 +227,17 @@ private:
                 break;
             const content* one = &self->todo_[self->next_++];
             auto work = [self, one](const stop_flag& stop) {
-                return one->blob ? self->verify_blob(one->id, stop) : self->verify_diff(diff_id(one->id), stop);
+                const content_check<Storage> check(self->repository_, self->scratch());
+                return one->blob ? check.verify_blob(one->id, stop) : check.verify_diff(diff_id(one->id), stop);
             };
-            const findings found = co_await run_on(self->repository_->pool, std::move(work));
-            self->contents_.insert(self->contents_.end(), found.begin(), found.end());
+            const verified found = co_await run_on(self->repository_->pool, std::move(work));
+            self->contents_.insert(self->contents_.end(), found.damages.begin(), found.damages.end());
+            self->report_.mended.insert(self->report_.mended.end(), found.mended.begin(), found.mended.end());
         }
-    }
-
-    // The digest of what `read` gives, piece by piece.
-    template <class Read>
-    static digest sum_of(digest_algorithm algorithm, const stop_flag& stop, Read read)
-    {
-        hasher sum(algorithm);
-        constexpr std::size_t size = 256 << 10;
-        const auto buffer = std::make_unique_for_overwrite<std::byte[]>(size);
-        while (const std::size_t count = read(std::span(buffer.get(), size))) {
-            stop.throw_if_stopped();
-            sum.update({buffer.get(), count});
-        }
-        return sum.finish();
-    }
-
-    findings verify_blob(const digest& id, const stop_flag& stop) const
-    {
-        try {
-            const unique_fd fd = repository_->records->blobs.open(id);
-            if (!fd)
-                return {}; // removed since
-            const digest found = sum_of(id.algorithm(), stop, [&fd](std::span<std::byte> into) {
-                ssize_t count = 0;
-                do
-                    count = ::read(fd.get(), into.data(), into.size());
-                while (count < 0 && errno == EINTR);
-                check(count < 0 ? -1 : 0, "read");
-                return static_cast<std::size_t>(count);
-            });
-            if (found == id)
-                return {};
-            return {{finding_kind::blob_changed, id.string(), "", "it has " + found.string()}};
-        } catch (const error& failure) {
-            if (!is_damage(failure))
-                throw;
-            return {{finding_kind::blob_changed, id.string(), "", failure.what()}};
-        }
-    }
-
-    findings verify_diff(const diff_id& id, const stop_flag& stop) const
-    {
-        findings out;
-        const auto add = [&](finding_kind kind, std::string_view path, std::string_view how) {
-            out.push_back({kind, id.string(), std::string(path), std::string(how)});
-        };
-        try {
-            static_cast<void>(repository_->storage.record(id));
-            if constexpr (verifiable_storage<Storage>) {
-                const verify_context context(
-                    write_context(scratch(), directory_name(id), repository_->bounds),
-                    [&](std::string_view path, std::string_view how) { add(finding_kind::diff_changed, path, how); },
-                    [&stop] { stop.throw_if_stopped(); });
-                repository_->storage.verify(id, context);
-            } else if constexpr (packable_storage<Storage>) {
-                auto reader = repository_->storage.pack(id);
-                const digest found = sum_of(id.value().algorithm(), stop,
-                                            [&reader](std::span<std::byte> into) { return reader.read(into); });
-                if (found != id.value())
-                    add(finding_kind::diff_changed, "", "its tar has " + found.string());
-            }
-        } catch (const error& failure) {
-            if (!is_damage(failure))
-                throw;
-            const bool changed = failure.code() == errc::diff_changed;
-            add(changed ? finding_kind::diff_changed : finding_kind::diff_unreadable, failure.entry(), failure.what());
-        }
-        if (!out.empty() && is_gone(id))
-            out.clear();
-        return out;
     }
 
     // Where the tree of a diff is made again: beside the diffs, or where the machine keeps what is temporary.
     [[nodiscard]] int scratch() const { return scope_->is_open() ? scope_->staging() : elsewhere_.directory(); }
-
-    static std::string directory_name(const diff_id& id) { return "check-" + id.value().hex(); }
-
-    // Erased since it was listed.
-    bool is_gone(const diff_id& id) const
-    {
-        try {
-            return !repository_->storage.contains(id);
-        } catch (const error&) {
-            return false;
-        }
-    }
 
     void finish(const stop_flag& stop)
     {
@@ -331,6 +253,7 @@ private:
         if constexpr (mountable_storage<Storage>)
             check_corrections(stop);
         std::sort(all.begin(), all.end());
+        std::sort(report_.mended.begin(), report_.mended.end());
     }
 
     // Of the chains that are mounted, as far as these are whole.
@@ -340,10 +263,14 @@ private:
         std::set<std::string> damaged;
         for (const finding& one : report_.findings)
             damaged.insert(one.object);
-        const auto is_damaged = [&damaged](const diff_id& diff) { return damaged.contains(diff.string()); };
+        const auto is_damaged = [&damaged](const auto& one) {
+            return damaged.contains(one.first.string()) || damaged.contains(one.second.diff.string());
+        };
         for (const auto& [id, diffs] : all_.images) {
             stop.throw_if_stopped();
-            if (!diffs || diffs->empty() || std::any_of(diffs->begin(), diffs->end(), is_damaged))
+            if (!diffs || diffs->empty())
+                continue;
+            if (const auto layers = chain_of(*diffs); std::any_of(layers.begin(), layers.end(), is_damaged))
                 continue;
             const chain_id top = chain_id::of(*diffs);
             try {

@@ -74,6 +74,8 @@ public:
     OVERMOUNT_LAZY void need(const lease_line& line);
     // It and all that it refers to.
     OVERMOUNT_LAZY void need(const kept_thing& one);
+    // All trees that the diff has had: who needs one may have found any of them in its place.
+    void need_trees_of(const digest& diff) { held_.insert(diff); }
     // What other layers are stacked upon.
     OVERMOUNT_LAZY void need_parents();
 
@@ -105,7 +107,7 @@ private:
     std::unordered_multimap<digest, digest> manifests_of_, indexes_of_; // by the config; by the manifest
     std::unordered_set<digest> images_;
     std::unordered_set<chain_id> vouched_, doubtful_layers_;
-    std::unordered_set<digest> damaged_documents_;
+    std::unordered_set<digest> damaged_documents_, held_; // the last of diffs
 };
 
 } // namespace overmount::inline OVERMOUNT_ABI::detail

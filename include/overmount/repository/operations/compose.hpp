@@ -78,8 +78,7 @@ private:
             std::reverse(layers.begin(), layers.end());
         }
         for (const diff_id& layer : layers)
-            if (!repository_->storage.contains(layer))
-                throw error(errc::layer_not_found).at(stage::repository).layer(layer.string());
+            repository_->require_believed(layer);
         made_.emplace(found_image{with_layers(config_, layers, repository_->bounds), {}});
         if (is_there_)
             check_there();

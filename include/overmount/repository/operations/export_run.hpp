@@ -132,7 +132,7 @@ private:
     void lease()
     {
         for (const diff_id& diff : diffs_)
-            if (!repository_->storage.contains(diff))
+            if (!repository_->is_there(diff))
                 throw error(errc::layer_not_found).at(stage::storage).layer(diff.string());
         lease_content content;
         for (const diff_id& diff : diffs_)
@@ -160,8 +160,8 @@ private:
                 continue;
             offered_image image{*config, {}, {}};
             for (const diff_id& diff : config->diff_ids()) {
-                if (!repository_->storage.contains(diff))
-                    throw error(errc::layer_not_found).at(stage::storage).layer(diff.string());
+                if (!options_.accepts_damaged() || !repository_->is_damaged(diff))
+                    repository_->require_believed(diff);
                 auto open = [owner = repository_, diff] { return std::make_unique<stored_tar<layer_reader, Storage>>(owner, diff); };
                 image.layers.push_back({diff, repository_->storage.record(diff).bytes, std::move(open)});
                 diffs_.push_back(diff);

@@ -133,7 +133,7 @@ private:
     // Where another process is replacing a diff at the moment, this one comes later.
     void publish_one(finished& one)
     {
-        const auto end = repository_->publish(one.writer, one.id);
+        const auto end = repository_->publish(one.writer, one.id, scope_->staging());
         const std::lock_guard guard(mutex_);
         if (end == repository_state<Storage>::published::later) {
             later_.push_back(&one);

@@ -44,7 +44,7 @@ private:
     void add(const repository_state<Storage>& owner, std::vector<diff_id> diffs)
     {
         for (const auto& [chain, layer] : chain_of(diffs))
-            if (!exists(owner.records->base_fd(), layer_path(chain)) || !owner.storage.contains(layer.diff))
+            if (!exists(owner.records->base_fd(), layer_path(chain)) || !owner.is_there(layer.diff))
                 throw error(errc::layer_not_found).at(stage::repository).layer(chain.string());
         publication<Storage>::lease_chain(content_, diffs);
         chains_.push_back(std::move(diffs));

@@ -41,8 +41,7 @@ template <packable_storage Storage>
             out.diffs.push_back(std::move(layer.diff));
     std::reverse(out.diffs.begin(), out.diffs.end());
     for (const diff_id& diff : out.diffs) {
-        if (!repository.storage.contains(diff))
-            throw error(errc::layer_not_found).at(stage::storage).layer(diff.string());
+        repository.require_believed(diff);
         try {
             auto entries = entries_of(repository.storage, diff);
             for (tar::located_entry one; entries.next(one);) {

@@ -24,6 +24,8 @@ public:
     // The same with a finished file `name` of the directory `from`, whose digest was compared, and which is synced; it stays
     // where it is when the blob is there already.
     OVERMOUNT_LAZY void publish(int from, const std::string& name, const digest& id, durability sync) const;
+    // The same where it is there and damaged: whoever reads the old one goes on doing so.
+    OVERMOUNT_LAZY void replace(int from, const std::string& name, const digest& id, durability sync) const;
     // Of one that was there; where the disk has lost some of it, it goes, and the error says so.
     OVERMOUNT_LAZY void make_last(const digest& id, int staging) const;
     OVERMOUNT_LAZY bool remove(int staging, const digest& id, durability sync) const;

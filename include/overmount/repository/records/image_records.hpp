@@ -20,6 +20,8 @@ public:
     // \param durable all that it leads to will last before the batch is shown
     // Whether a draft was written: none is where the image is there.
     OVERMOUNT_LAZY bool add(record_batch& into, const digest& id, std::string_view config, bool durable) const;
+    // Where it is damaged or missing.
+    OVERMOUNT_LAZY void put_again(int staging, const digest& id, std::string_view config, durability sync) const;
     OVERMOUNT_LAZY [[nodiscard]] std::optional<std::string> find(const digest& id) const;
     OVERMOUNT_LAZY [[nodiscard]] std::vector<digest> list() const;
     OVERMOUNT_LAZY bool remove(int staging, const digest& id, durability sync) const;

@@ -17,6 +17,8 @@ public:
     explicit layer_records(int directory) noexcept : directory_(directory) {}
 
     OVERMOUNT_LAZY void add(record_batch& into, const chain_id& chain, const layer_record& record) const;
+    // Where it is damaged or missing.
+    OVERMOUNT_LAZY void put_again(int staging, const chain_id& chain, const layer_record& record, durability sync) const;
     OVERMOUNT_LAZY [[nodiscard]] std::optional<layer_record> find(const chain_id& chain) const;
     // From the chain's top to its base, each compared with the ID it has. Throws layer_not_found for the top,
     // parent_not_mounted for a gap, corrupt_repository for a record that is another layer's.

@@ -17,6 +17,8 @@ public:
     explicit manifest_records(int directory) noexcept : directory_(directory) {}
 
     OVERMOUNT_LAZY void add(record_batch& into, const digest& id, std::string_view manifest) const;
+    // Where it is damaged or missing.
+    OVERMOUNT_LAZY void put_again(int staging, const digest& id, std::string_view manifest, durability sync) const;
     OVERMOUNT_LAZY [[nodiscard]] std::optional<std::string> find(const digest& id) const;
     OVERMOUNT_LAZY [[nodiscard]] std::vector<digest> list() const;
     OVERMOUNT_LAZY void make_last(const digest& id) const;

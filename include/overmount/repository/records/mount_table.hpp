@@ -101,6 +101,13 @@ public:
     // next mount makes it.
     OVERMOUNT_LAZY [[nodiscard]] bool lost_correction(const chain_id& top, const std::vector<stacked_layer>& stack) const;
 
+    // The corrections of all chains with this diff are made again by who needs them next. Mounts keep those that they have:
+    // as `correction-<boot>.<n>`, which goes with the layer, or in another boot.
+    OVERMOUNT_LAZY void forget_corrections(const diff_id& diff) const;
+
+    // The same of one chain, and makes it.
+    OVERMOUNT_LAZY void remake_correction(const chain_id& top, const std::vector<stacked_layer>& stack);
+
 private:
     OVERMOUNT_LAZY [[nodiscard]] bool ask(const mount_record& record, const mount_identity& identity, const alive_test& alive) const;
 

@@ -170,6 +170,11 @@ OVERMOUNT_LAZY_BODY bool virtual_storage::writer::publish(const diff_id& id)
     return detail::diff_directory::publish(state_->place, state_->staging, state_->name, id);
 }
 
+OVERMOUNT_LAZY_BODY void virtual_storage::writer::replace(const diff_id& id)
+{
+    detail::diff_directory::replace(state_->place, state_->staging, state_->name, id);
+}
+
 OVERMOUNT_LAZY_BODY virtual_storage::writer virtual_storage::create(const write_context& context)
 {
     return writer(std::make_unique<writer::state>(diffs_, context));

@@ -29,12 +29,18 @@ public:
     [[nodiscard]] static constexpr std::string_view form() noexcept { return "directory"; }
 
     OVERMOUNT_LAZY [[nodiscard]] writer create(const write_context& context);
-    /// A diff of an earlier boot that was never synced does not count: a power cut may have emptied its files.
+    /// A diff of an earlier boot that was never synced does not count: a power cut may have emptied its files. Nor does one that
+    /// was found damaged.
     [[nodiscard]] bool contains(const diff_id& id) const { return diffs_.contains(id); }
     [[nodiscard]] diff_record record(const diff_id& id) const { return diffs_.record(id); }
     void erase(const diff_id& id) { diffs_.erase(id); }
     bool set_aside(const diff_id& id, int into, const std::string& name) { return diffs_.set_aside(id, into, name); }
     void make_durable(const diff_id& id, int staging, const std::function<void()>& poll) { diffs_.make_durable(id, staging, poll); }
+    [[nodiscard]] bool is_damaged(const diff_id& id) const { return diffs_.is_damaged(id); }
+    [[nodiscard]] diff_version version(const diff_id& id) const { return diffs_.version(id); }
+    [[nodiscard]] bool is_current(const diff_id& id, const diff_version& one) const { return diffs_.is_current(id, one); }
+    void mark_damaged(const diff_version& one, int staging) const { diffs_.mark_damaged(one, staging); }
+    void unmark_damaged(const diff_version& one) const { diffs_.unmark_damaged(one); }
     OVERMOUNT_LAZY [[nodiscard]] lower_directory lower(const diff_id& id) const;
     /// The diff's tar, bit for bit. Throws `errc::layer_not_found`, or `errc::missing_recipe`.
     OVERMOUNT_LAZY [[nodiscard]] reader pack(const diff_id& id) const;
@@ -62,6 +68,7 @@ public:
     OVERMOUNT_LAZY [[nodiscard]] bool write_part(std::span<const std::byte>& bytes, rest& left);
     OVERMOUNT_LAZY [[nodiscard]] diff_record finish();
     OVERMOUNT_LAZY bool publish(const diff_id& id);
+    OVERMOUNT_LAZY void replace(const diff_id& id);
 
 private:
     friend class on_disk_storage;

@@ -15,6 +15,7 @@ using overmount::detail::collection_marks;
 using overmount::detail::document_links;
 using overmount::detail::kept_kind;
 using overmount::detail::kept_thing;
+using overmount::detail::lease_line;
 using overmount::detail::leased_kind;
 using overmount::detail::path_of;
 using overmount::detail::thing_of_lower;
@@ -218,6 +219,25 @@ TEST_CASE("an old tree stays for the mounts that were given it, and for nothing 
     REQUIRE(given);
     marks.need(*given);
     CHECK(all_of(marks) == things{{kept_kind::old_tree, low.value(), 1}});
+}
+
+TEST_CASE("old trees stay while a mount or a lease names their diff, which may have had one of them then")
+{
+    auto marks = two_chains();
+    marks.add_old_tree(low, 1);
+    marks.add_old_tree(high, 1);
+    marks.need_image(config, {low, high});
+    marks.need_image(digest::of("second"), {low, other});
+    CHECK(all_of(marks).size() == 2);
+    SECTION("a lease")
+    {
+        marks.need(lease_line{leased_kind::diff, low.value()});
+    }
+    SECTION("a mount")
+    {
+        marks.need_trees_of(low.value());
+    }
+    CHECK(all_of(marks) == things{{kept_kind::old_tree, high.value(), 1}});
 }
 
 TEST_CASE("the path of a lower directory names a diff or an old tree")

@@ -125,7 +125,7 @@ OVERMOUNT_LAZY_BODY void collection_marks::need(const lease_line& line)
 {
     switch (line.kind) {
     case leased_kind::layer: return need({kept_kind::layer, line.id});
-    case leased_kind::diff: return need({kept_kind::diff, line.id});
+    case leased_kind::diff: need_trees_of(line.id); return need({kept_kind::diff, line.id});
     case leased_kind::image: return need_manifests_of(line.id);
     case leased_kind::manifest: return need({kept_kind::manifest, line.id});
     case leased_kind::blob: return need({kept_kind::blob, line.id});
@@ -198,6 +198,8 @@ OVERMOUNT_LAZY_BODY std::vector<kept_thing> collection_marks::needs_of(const dig
 OVERMOUNT_LAZY_BODY bool collection_marks::is_unneeded(const kept_thing& one) const
 {
     if (!is_there(one) || is_needed(one))
+        return false;
+    if (one.kind == kept_kind::old_tree && held_.contains(one.id))
         return false;
     if (one.kind == kept_kind::manifest || one.kind == kept_kind::blob)
         return damaged_documents_.empty();

@@ -181,8 +181,10 @@ OVERMOUNT_LAZY_BODY void collection_reader::read_mounts()
         return;
     for (const mount_record& record : all_mounts(records_)) {
         for (const std::string& path : record.lowers)
-            if (const auto found = thing_of_lower(path))
+            if (const auto found = thing_of_lower(path)) {
                 marks_.need(*found);
+                marks_.need_trees_of(found->id);
+            }
         // The image of a stopped mount that is read-only may have been removed: it keeps nothing.
         if (!read_image(record.image) && record.writable && record.lowers.empty())
             throw error(errc::corrupt_repository)

@@ -50,6 +50,13 @@ OVERMOUNT_LAZY_BODY void blob_records::publish(int from, const std::string& name
         make_record_last(directory_, digest_path(id));
 }
 
+OVERMOUNT_LAZY_BODY void blob_records::replace(int from, const std::string& name, const digest& id, durability sync) const
+{
+    rename_over(from, name, directory_, digest_path(id));
+    if (sync != durability::none)
+        sync_parents(directory_, std::string(to_string(id.algorithm())));
+}
+
 OVERMOUNT_LAZY_BODY void blob_records::make_last(const digest& id, int staging) const
 {
     try {

@@ -21,6 +21,7 @@ OVERMOUNT_LAZY_BODY std::string_view to_string(finding_kind value) noexcept
     case finding_kind::correction_missing: return "correction_missing";
     case finding_kind::diff_changed: return "diff_changed";
     case finding_kind::diff_unreadable: return "diff_unreadable";
+    case finding_kind::diff_marked: return "diff_marked";
     }
     return "unknown";
 }

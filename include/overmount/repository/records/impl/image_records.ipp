@@ -13,6 +13,15 @@ OVERMOUNT_LAZY_BODY bool image_records::add(record_batch& into, const digest& id
     return into.add_directory(directory_, digest_path(id), files);
 }
 
+OVERMOUNT_LAZY_BODY void image_records::put_again(int staging, const digest& id, std::string_view config, durability sync) const
+{
+    record_batch whole(staging, sync);
+    add(whole, id, config, false);
+    whole.sync_drafts();
+    whole.show();
+    put_record(staging, open_directory(directory_, digest_path(id)).get(), "config.json", config, sync, existing::replace);
+}
+
 OVERMOUNT_LAZY_BODY std::optional<std::string> image_records::find(const digest& id) const
 {
     return read_file(directory_, digest_path(id) + "/config.json", record_limit);

@@ -8,7 +8,7 @@
 
 namespace overmount::inline OVERMOUNT_ABI::detail {
 
-OVERMOUNT_LAZY_BODY void layer_records::add(record_batch& into, const chain_id& chain, const layer_record& record) const
+OVERMOUNT_LAZY inline std::string text_of(const layer_record& record)
 {
     json_record content;
     content.text("diff_id", record.diff.string());
@@ -16,7 +16,23 @@ OVERMOUNT_LAZY_BODY void layer_records::add(record_batch& into, const chain_id& 
         content.text("parent", record.parent->string());
     else
         content.null("parent");
-    into.add_directory(directory_, digest_path(chain.value()), {{"layer.json", content.string()}});
+    return content.string();
+}
+
+OVERMOUNT_LAZY_BODY void layer_records::add(record_batch& into, const chain_id& chain, const layer_record& record) const
+{
+    into.add_directory(directory_, digest_path(chain.value()), {{"layer.json", text_of(record)}});
+}
+
+OVERMOUNT_LAZY_BODY void layer_records::put_again(int staging, const chain_id& chain, const layer_record& record,
+                                                  durability sync) const
+{
+    record_batch whole(staging, sync);
+    add(whole, chain, record);
+    whole.sync_drafts();
+    whole.show();
+    const unique_fd there = open_directory(directory_, digest_path(chain.value()));
+    put_record(staging, there.get(), "layer.json", text_of(record), sync, existing::replace);
 }
 
 OVERMOUNT_LAZY_BODY std::optional<layer_record> layer_records::find(const chain_id& chain) const

@@ -10,6 +10,11 @@ OVERMOUNT_LAZY_BODY void manifest_records::add(record_batch& into, const digest&
     into.add(directory_, digest_name(id) + ".json", manifest, existing::keep);
 }
 
+OVERMOUNT_LAZY_BODY void manifest_records::put_again(int staging, const digest& id, std::string_view manifest, durability sync) const
+{
+    put_record(staging, directory_, digest_name(id) + ".json", manifest, sync, existing::replace);
+}
+
 OVERMOUNT_LAZY_BODY std::optional<std::string> manifest_records::find(const digest& id) const
 {
     return read_file(directory_, digest_name(id) + ".json", record_limit);

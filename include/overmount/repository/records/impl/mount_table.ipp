@@ -10,7 +10,9 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdio>
 #include <filesystem>
+#include <map>
 #include <system_error>
 #include <utility>
 
@@ -356,6 +358,18 @@ OVERMOUNT_LAZY_BODY bool mount_table::ensure_correction(const chain_id& top, con
     return wanted.needed();
 }
 
+// The one that is there was made of what is damaged: a mount may be on it, which keeps it as `correction-<boot>.<n>`. There is one
+// by its name at every moment.
+OVERMOUNT_LAZY inline void take_place(int staging, const std::string& name, int layer)
+{
+    std::string beside;
+    for (unsigned n = 1; beside.empty(); ++n)
+        if (const std::string one = correction_name() + "." + std::to_string(n); rename_into_place(staging, name, layer, one))
+            beside = one;
+    if (::renameat2(layer, beside.c_str(), layer, correction_name().c_str(), RENAME_EXCHANGE) != 0)
+        throw_errno("exchange", correction_name());
+}
+
 // Neither is synced: in another boot the note is not believed, and both are made again.
 OVERMOUNT_LAZY_BODY void mount_table::write_correction(const chain_id& top, correction& wanted, int staging)
 {
@@ -364,14 +378,63 @@ OVERMOUNT_LAZY_BODY void mount_table::write_correction(const chain_id& top, corr
         draft mine(staging, "draft-");
         make_directory(staging, mine.name(), 0700);
         wanted.write(open_directory(staging, mine.name()).get());
-        if (rename_into_place(staging, mine.name(), layer.get(), correction_name()))
-            mine.moved(); // else another one made the same
+        if (rename_into_place(staging, mine.name(), layer.get(), correction_name())) {
+            mine.moved();
+        } else if (!noted_correction(layer.get())) { // else another one made the same
+            take_place(staging, mine.name(), layer.get());
+            mine.moved();
+        }
         for (const std::string& name : list_directory(layer.get(), "."))
-            if (name.starts_with("correction-") && name != correction_name()) // no mount of an earlier boot is alive
+            if (name.starts_with("correction-") && !name.starts_with(correction_name())) // no mount of an earlier boot is alive
                 static_cast<void>(remove_record(staging, layer.get(), name, durability::none));
     }
     const std::string note = json_record().flag("needed", wanted.needed()).text("boot_id", boot_id()).string();
     put_record(staging, layer.get(), "correction.json", note, durability::none, existing::replace);
+}
+
+// The next who makes one puts it in the place of the directory that is there.
+OVERMOUNT_LAZY inline void forget_correction(int layer)
+{
+    if (::unlinkat(layer, "correction.json", 0) != 0 && errno != ENOENT)
+        throw_errno("unlink", "correction.json");
+}
+
+OVERMOUNT_LAZY_BODY void mount_table::forget_corrections(const diff_id& diff) const
+{
+    // Whether each chain has the diff: what is known of the parents need not be asked again.
+    std::map<chain_id, bool> known;
+    for (const chain_id& top : store_->layers.list()) {
+        std::vector<chain_id> asked;
+        bool has = false;
+        for (std::optional<chain_id> next = top; next && !has;) {
+            const auto [at, is_new] = known.try_emplace(*next, false);
+            if (!is_new) {
+                has = at->second;
+                break;
+            }
+            asked.push_back(*next);
+            std::optional<layer_record> layer;
+            try {
+                layer = store_->layers.find(*next);
+            } catch (const error& failure) {
+                if (failure.code() != errc::corrupt_repository)
+                    throw;
+                has = true; // nobody knows
+            }
+            has = has || (layer && layer->diff == diff);
+            next = layer ? layer->parent : std::nullopt;
+        }
+        for (const chain_id& chain : asked)
+            known[chain] = has;
+        if (has)
+            forget_correction(open_directory(store_->base_fd(), layer_path(top)).get());
+    }
+}
+
+OVERMOUNT_LAZY_BODY void mount_table::remake_correction(const chain_id& top, const std::vector<stacked_layer>& stack)
+{
+    forget_correction(open_directory(store_->base_fd(), layer_path(top)).get());
+    ensure_correction(top, stack);
 }
 
 OVERMOUNT_LAZY_BODY unique_fd mount_table::root_below(const mount_record& record, const std::optional<chain_id>& top,

@@ -1,0 +1,334 @@
+#ifndef OVERMOUNT_REPOSITORY_OPERATIONS_REPAIR_RUN_HPP
+#define OVERMOUNT_REPOSITORY_OPERATIONS_REPAIR_RUN_HPP
+
+#include <overmount/check.hpp>
+#include <overmount/repository/locked.hpp>
+#include <overmount/repository/operations/claim_beat.hpp>
+#include <overmount/repository/operations/finished_diffs.hpp>
+#include <overmount/repository/operations/publication.hpp>
+#include <overmount/repository/operations/repair_sources.hpp>
+#include <overmount/repository/records/check_records.hpp>
+#include <overmount/unpack/pipeline.hpp>
+
+#include <algorithm>
+#include <iterator>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace overmount::inline OVERMOUNT_ABI::detail {
+
+// One repair at work, after a check that has marked what it found damaged. Shared by its coroutines and by the workers that act
+// for them. Documents come first: they say which layers there are; then diffs, and then what is made of both.
+//
+// Nothing is changed in its place. A diff is unpacked again as an import does it, and exchanged.
+template <storage_policy Storage>
+class repair_run
+{
+public:
+    using state = repository_state<Storage>;
+    using pointer = std::shared_ptr<repair_run>;
+
+    repair_run(std::shared_ptr<state> owner, check_report before, std::vector<found_image> given)
+        : repository_(std::move(owner)), before_(std::move(before)), sources_(repository_->records, repository_->bounds, std::move(given))
+    {}
+
+    static asio::awaitable<void> run(pointer self)
+    {
+        const worker_pool& pool = self->repository_->pool;
+        auto begin = [self](const stop_flag&) { self->begin(); };
+        co_await run_locked(self->repository_, lock_kind::shared, std::move(begin));
+        auto find = [self](const stop_flag& stop) {
+            self->find_documents(stop);
+            self->find_diffs(stop);
+        };
+        co_await run_on(pool, std::move(find));
+        if (!self->damaged_.images.empty() || !self->damaged_.manifests.empty()) {
+            auto documents = [self](const stop_flag&) { self->mend_documents(); };
+            co_await run_locked(self->repository_, lock_kind::roots, std::move(documents));
+        }
+        auto beat = [self] { self->finished_->beat(); };
+        co_await claim_beat::during(pool, mend_diffs(self), std::move(beat));
+        auto rest = [self](const stop_flag& stop) { self->mend_rest(stop); };
+        co_await run_on(pool, std::move(rest));
+    }
+
+    // Removes what is left, shown or not. On a worker.
+    void clean()
+    {
+        finished_->drop();
+        scope_->clean();
+    }
+
+    // \param after what a check of the records has found since
+    [[nodiscard]] check_report report(check_report after) const
+    {
+        // What was read and found damaged before is so still, unless it was made again. That says more than its mark.
+        std::set<std::string> marked, told;
+        for (const finding& one : after.findings)
+            if (one.kind == finding_kind::diff_marked)
+                marked.insert(one.object);
+        for (const finding& one : before_.findings)
+            if ((is_of_content(one.kind) || marked.contains(one.object)) && !mended_.contains(one.object)) {
+                after.findings.push_back(one);
+                told.insert(one.object);
+            }
+        std::erase_if(after.findings, [&told](const finding& one) {
+            return one.kind == finding_kind::diff_marked && told.contains(one.object);
+        });
+        std::sort(after.findings.begin(), after.findings.end());
+        after.findings.erase(std::unique(after.findings.begin(), after.findings.end()), after.findings.end());
+        after.mended = before_.mended;
+        std::set_difference(before_.findings.begin(), before_.findings.end(), after.findings.begin(), after.findings.end(),
+                            std::back_inserter(after.mended));
+        std::sort(after.mended.begin(), after.mended.end());
+        for (finding& one : after.findings)
+            one.detail += "; not mended: " + why_not(one);
+        return after;
+    }
+
+private:
+    static bool is_of_content(finding_kind kind)
+    {
+        return kind == finding_kind::diff_changed || kind == finding_kind::diff_unreadable || kind == finding_kind::blob_changed;
+    }
+
+    [[nodiscard]] std::string why_not(const finding& one) const
+    {
+        if (const auto known = why_.find(one.object); known != why_.end())
+            return known->second;
+        switch (one.kind) {
+        case finding_kind::config_changed:
+        case finding_kind::manifest_changed:
+        case finding_kind::blob_changed:
+        case finding_kind::image_missing:
+        case finding_kind::manifest_missing: return "it is in no kept blob and no source";
+        case finding_kind::chain_id_mismatch:
+        case finding_kind::parent_missing: return "no image says what it was";
+        default: return "nothing else says what it was";
+        }
+    }
+
+    // What `read` gives, or nothing where that is damaged.
+    template <class Read>
+    static auto read_or_nothing(const Read& read) -> decltype(read())
+    {
+        try {
+            return read();
+        } catch (const error& failure) {
+            if (!is_damage(failure))
+                throw;
+            return {};
+        }
+    }
+
+    // Under the lock: what is there stays.
+    void begin()
+    {
+        lease_content content;
+        for (const digest& id : repository_->records->kept_diffs())
+            content.diff(diff_id(id));
+        for (const chain_id& chain : repository_->records->layers.list())
+            content.layer(chain);
+        scope_->open(content);
+    }
+
+    struct documents
+    {
+        std::set<digest> images = {}, manifests = {};
+    };
+    // All that there should be.
+    [[nodiscard]] documents listed() const
+    {
+        const store& records = *repository_->records;
+        documents out;
+        for (const tag_record& tag : records.tags([](const error&) {})) {
+            out.images.insert(tag.image);
+            for (const auto& id : {tag.manifest, tag.index})
+                if (id)
+                    out.manifests.insert(*id);
+        }
+        for (const digest& id : records.images())
+            out.images.insert(id);
+        for (const digest& id : records.manifests.list())
+            out.manifests.insert(id);
+        return out;
+    }
+
+    void find_documents(const stop_flag& stop)
+    {
+        const store& records = *repository_->records;
+        const documents all = listed();
+        for (const digest& id : all.images) {
+            stop.throw_if_stopped();
+            if (!is_whole(id, [&] { return records.image(id); }))
+                damaged_.images.insert(id);
+            if (auto config = sources_.config(id))
+                images_.push_back(std::move(*config));
+        }
+        for (const digest& id : all.manifests) {
+            stop.throw_if_stopped();
+            if (!is_whole(id, [&] { return records.manifests.find(id); }))
+                damaged_.manifests.insert(id);
+        }
+    }
+
+    template <class Read>
+    [[nodiscard]] static bool is_whole(const digest& id, const Read& read)
+    {
+        const auto text = read_or_nothing(read);
+        return text && digest::of(*text, id.algorithm()) == id;
+    }
+
+    // Under the lock of the roots: what was removed meanwhile does not come back.
+    void mend_documents()
+    {
+        const store& records = *repository_->records;
+        const documents all = listed();
+        for (const digest& id : damaged_.images)
+            if (const auto text = sources_.document(id); text && all.images.contains(id))
+                records.image_files.put_again(scope_->staging(), id, *text, repository_->sync);
+        for (const digest& id : damaged_.manifests)
+            if (const auto text = sources_.document(id); text && all.manifests.contains(id))
+                records.manifests.put_again(scope_->staging(), id, *text, repository_->sync);
+    }
+
+    // Which diffs are not believed, or missing, and what has them.
+    void find_diffs(const stop_flag& stop)
+    {
+        const store& records = *repository_->records;
+        std::set<diff_id> all;
+        for (const image_config& image : images_)
+            all.insert(image.diff_ids().begin(), image.diff_ids().end());
+        for (const chain_id& chain : records.layers.list())
+            if (const auto layer = read_or_nothing([&] { return records.layers.find(chain); }))
+                all.insert(layer->diff);
+        for (const digest& id : records.kept_diffs())
+            all.emplace(id);
+        for (const diff_id& diff : all) {
+            stop.throw_if_stopped();
+            if (!is_believed(diff))
+                wanted_.insert(diff);
+        }
+        sources_.find_layers(wanted_);
+    }
+
+    [[nodiscard]] bool is_believed(const diff_id& diff) const
+    {
+        return read_or_nothing([&] { return repository_->storage.contains(diff); });
+    }
+
+    static asio::awaitable<void> mend_diffs(pointer self)
+    {
+        auto group = new_shared<task_group>(co_await asio::this_coro::executor);
+        for (const diff_id& diff : self->wanted_)
+            group->add(mend_diff(self, diff));
+        co_await task_group::join(std::move(group));
+        co_await finished_diffs<Storage>::publish(self->finished_);
+    }
+
+    static asio::awaitable<void> mend_diff(pointer self, diff_id diff)
+    {
+        using work = layer_work<typename Storage::writer>;
+        const auto permit = co_await self->repository_->slots.acquire();
+        for (const repair_sources::layer* from : self->sources_.layers(diff)) {
+            std::optional<error> failed;
+            try {
+                auto begin = [self, from](const stop_flag&) {
+                    auto writer = self->repository_->storage.create(
+                        write_context(self->scope_->staging(), "diff-" + random_id(), self->repository_->bounds));
+                    return std::pair(new_shared<work>(std::move(writer), from->facts, self->repository_->bounds), from->open());
+                };
+                auto begun = co_await run_on(self->repository_->pool, std::move(begin));
+                co_await unpack_layer(self->repository_->pool, begun.first, file_input(std::move(begun.second)));
+                self->finished_->add(diff, std::move(begun.first->writer), std::move(*begun.first->record),
+                                     self->repository_->records->claims.try_share(diff));
+                co_return;
+            } catch (const error& failure) {
+                failed = failure;
+            }
+            if (!is_damage(*failed)) // of the source
+                throw *failed;
+            self->not_mended(diff.string(), from->name + ": " + failed->what());
+        }
+        self->not_mended(diff.string(), "neither a kept blob nor a source has it");
+    }
+
+    // The first reason counts.
+    void not_mended(const std::string& object, std::string why) { why_.try_emplace(object, std::move(why)); }
+
+    void mend_rest(const stop_flag& stop)
+    {
+        repository_->sync_published();
+        for (const auto& [diff, record] : finished_->published()) {
+            mended_.insert(diff.string());
+            why_.erase(diff.string());
+        }
+        for (const image_config& image : images_) {
+            stop.throw_if_stopped();
+            for (const auto& [chain, layer] : chain_of(image.diff_ids()))
+                mend_layer(chain, layer);
+        }
+        for (const finding& one : before_.findings) {
+            stop.throw_if_stopped();
+            if (one.kind == finding_kind::blob_changed)
+                mend_blob(digest::parse(one.object), stop);
+            if constexpr (mountable_storage<Storage>)
+                if (one.kind == finding_kind::correction_missing)
+                    mend_correction(chain_id(digest::parse(one.object)));
+        }
+    }
+
+    // An image's config says what its layers are.
+    void mend_layer(const chain_id& chain, const layer_record& wanted)
+    {
+        const store& records = *repository_->records;
+        const auto found = read_or_nothing([&] { return records.layers.find(chain); });
+        if (const auto known = why_.find(wanted.diff.string()); known != why_.end())
+            not_mended(chain.string(), known->second);
+        if (found && found->diff == wanted.diff && found->parent == wanted.parent)
+            return;
+        if (is_believed(wanted.diff) || repository_->is_damaged(wanted.diff))
+            records.layers.put_again(scope_->staging(), chain, wanted, repository_->sync);
+    }
+
+    void mend_blob(const digest& id, const stop_flag& stop)
+    {
+        const std::string name = "blob-" + random_id();
+        const auto written = sources_.write_blob(id, scope_->staging(), name, stop);
+        if (!written)
+            return;
+        if (!*written)
+            return not_mended(id.string(), "the source has other bytes");
+        make_record_last(scope_->staging(), name);
+        repository_->records->blobs.replace(scope_->staging(), name, id, repository_->sync);
+        mended_.insert(id.string());
+    }
+
+    void mend_correction(const chain_id& top)
+        requires mountable_storage<Storage>
+    {
+        const auto stack = read_or_nothing([&] { return repository_->stack_of(top); });
+        if (!stack.empty())
+            mount_table(repository_->records).remake_correction(top, stack);
+    }
+
+    std::shared_ptr<state> repository_;
+    check_report before_;
+    repair_sources sources_;
+    std::shared_ptr<work_scope> scope_ = new_shared<work_scope>(repository_->records);
+    std::shared_ptr<finished_diffs<Storage>> finished_ = new_shared<finished_diffs<Storage>>(repository_, scope_);
+    documents damaged_;
+    std::vector<image_config> images_; // whose configs are whole
+    std::set<diff_id> wanted_;
+    std::set<std::string> mended_;           // diffs and blobs
+    std::map<std::string, std::string> why_; // others are not
+};
+
+} // namespace overmount::inline OVERMOUNT_ABI::detail
+
+#endif

@@ -1,0 +1,191 @@
+// From what a repository is repaired: what it keeps besides, and a source that is given.
+#ifndef OVERMOUNT_REPOSITORY_OPERATIONS_REPAIR_SOURCES_HPP
+#define OVERMOUNT_REPOSITORY_OPERATIONS_REPAIR_SOURCES_HPP
+
+#include <overmount/core/hasher.hpp>
+#include <overmount/importer/importer.hpp>
+#include <overmount/repository/records/store.hpp>
+#include <overmount/runtime/new_shared.hpp>
+#include <overmount/runtime/run_on.hpp>
+#include <overmount/unpack/layer_flow.hpp>
+
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace overmount::inline OVERMOUNT_ABI::detail {
+
+class repair_sources
+{
+public:
+    // The blob of a layer, to be compared as it is read.
+    struct layer
+    {
+        std::function<file_range()> open;
+        layer_facts facts;
+        std::string name;
+    };
+
+    repair_sources(std::shared_ptr<const store> records, const limits& bounds, std::vector<found_image> given)
+        : records_(std::move(records)), bounds_(bounds), given_(std::move(given))
+    {
+        for (const found_image& image : given_) {
+            documents_.emplace(image.config.id(), &image.config.bytes());
+            for (const auto& text : {&image.manifest, &image.index})
+                if (*text)
+                    documents_.emplace(digest::of(**text), &**text);
+        }
+    }
+
+    repair_sources(const repair_sources&) = delete; // it points into itself
+    repair_sources& operator=(const repair_sources&) = delete;
+
+    // The document with this digest, wherever it is whole.
+    OVERMOUNT_LAZY [[nodiscard]] std::optional<std::string> document(const digest& id) const
+    {
+        if (const auto found = documents_.find(id); found != documents_.end())
+            return *found->second;
+        const std::function<std::optional<std::string>()> places[] = {
+            [&] { return records_->image(id); },
+            [&] { return records_->manifests.find(id); },
+            [&] { return kept_text(id); },
+        };
+        for (const auto& read : places)
+            if (auto text = read_or_nothing(read); text && digest::of(*text, id.algorithm()) == id)
+                return text;
+        return std::nullopt;
+    }
+    OVERMOUNT_LAZY [[nodiscard]] std::optional<image_config> config(const digest& id) const
+    {
+        auto text = document(id);
+        if (!text)
+            return std::nullopt;
+        try {
+            return image_config::parse(std::move(*text), bounds_);
+        } catch (const error&) {
+            return std::nullopt; // it is some other document
+        }
+    }
+
+    // Finds all blobs of these diffs, those that are kept first.
+    OVERMOUNT_LAZY void find_layers(const std::set<diff_id>& wanted)
+    {
+        for (const digest& id : records_->manifests.list())
+            if (auto text = document(id))
+                find_kept_layers(std::move(*text), wanted);
+        for (found_image& image : given_)
+            for (found_layer& one : image.layers) {
+                if (one.blob)
+                    blobs_.emplace(*one.blob, one.bytes);
+                if (wanted.contains(one.diff))
+                    layers_.emplace(one.diff, layer{[bytes = one.bytes] { return bytes; }, {one.diff, one.blob, one.promised}, "the source"});
+            }
+    }
+    OVERMOUNT_LAZY [[nodiscard]] std::vector<const layer*> layers(const diff_id& diff) const
+    {
+        std::vector<const layer*> out;
+        for (auto [at, end] = layers_.equal_range(diff); at != end; ++at)
+            out.push_back(&at->second);
+        return out;
+    }
+    // Writes a blob as `<directory>/<name>`: a document, or a layer's of the source that was given. Nothing where there is none;
+    // false where it has other bytes there.
+    OVERMOUNT_LAZY [[nodiscard]] std::optional<bool> write_blob(const digest& id, int directory, const std::string& name,
+                                                                const stop_flag& stop) const
+    {
+        if (const auto text = document(id)) {
+            write_file(directory, name, *text);
+            return true;
+        }
+        const auto found = blobs_.find(id);
+        if (found == blobs_.end())
+            return std::nullopt;
+        constexpr int flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
+        const unique_fd file(check(::openat(directory, name.c_str(), flags, 0600), "create", name));
+        hasher sum(id.algorithm());
+        std::vector<std::byte> buffer(256 << 10);
+        for (std::uint64_t at = 0; const std::size_t count = found->second.read(at, buffer); at += count) {
+            stop.throw_if_stopped();
+            const auto piece = std::span<const std::byte>(buffer).first(count);
+            sum.update(piece);
+            write_all(file.get(), piece);
+        }
+        return sum.finish() == id;
+    }
+
+private:
+    template <class Read>
+    static std::optional<std::string> read_or_nothing(const Read& read)
+    {
+        try {
+            return read();
+        } catch (const error& failure) {
+            if (failure.code() == boost::system::errc::too_many_files_open)
+                throw;
+            return std::nullopt; // it is no help
+        }
+    }
+
+    OVERMOUNT_LAZY [[nodiscard]] std::optional<file_range> kept(const digest& id) const
+    {
+        auto fd = new_shared<unique_fd>(records_->blobs.open(id));
+        struct stat status;
+        if (!*fd || ::fstat(fd->get(), &status) != 0 || !S_ISREG(status.st_mode))
+            return std::nullopt;
+        return file_range(std::move(fd), 0, static_cast<std::uint64_t>(status.st_size));
+    }
+    OVERMOUNT_LAZY [[nodiscard]] std::optional<std::string> kept_text(const digest& id) const
+    {
+        const auto found = kept(id);
+        return found && found->size() <= bounds_.json_bytes ? std::optional(found->text()) : std::nullopt;
+    }
+
+    OVERMOUNT_LAZY void find_kept_layers(std::string text, const std::set<diff_id>& wanted)
+    {
+        std::optional<manifest> parsed;
+        try {
+            parsed = manifest::parse(std::move(text), bounds_);
+        } catch (const error&) {
+            return; // it is an index
+        }
+        const auto image = config(parsed->config().digest());
+        if (!image || image->diff_ids().size() != parsed->layers().size())
+            return;
+        for (std::size_t i = 0; i < parsed->layers().size(); ++i) {
+            const diff_id& diff = image->diff_ids()[i];
+            const layer_descriptor& described = parsed->layers()[i];
+            const digest& id = described.blob.digest();
+            if (!wanted.contains(diff) || !kept(id))
+                continue;
+            auto open = [this, id] {
+                auto found = kept(id);
+                if (!found)
+                    throw error(errc::missing_blob).at(stage::storage).subject(id.string());
+                return std::move(*found);
+            };
+            layers_.emplace(diff, layer{std::move(open), {diff, id, described.promised}, "the blob " + id.string()});
+        }
+    }
+
+    std::shared_ptr<const store> records_;
+    limits bounds_;
+    std::vector<found_image> given_;
+    std::map<digest, const std::string*> documents_; // of them
+    std::map<digest, file_range> blobs_;             // likewise
+    std::multimap<diff_id, layer> layers_;
+};
+
+} // namespace overmount::inline OVERMOUNT_ABI::detail
+
+#endif

@@ -1,0 +1,100 @@
+#include <overmount/storage/diff_directory.hpp>
+
+#include <overmount/storage/virtual_storage.hpp>
+
+#include "conformance/storage_fixture.hpp"
+#include "support/catch.hpp"
+
+#include <algorithm>
+#include <fstream>
+#include <vector>
+
+namespace fs = std::filesystem;
+namespace om = overmount;
+
+using om::durability;
+using fixture = om::test::storage_fixture<om::virtual_storage>;
+
+namespace {
+
+std::string read(const fs::path& file)
+{
+    std::ifstream in(file, std::ios::binary);
+    return {std::istreambuf_iterator<char>(in), {}};
+}
+
+fs::path kept(const fixture& place)
+{
+    return fs::read_symlink("/proc/self/fd/" + std::to_string(place.where().diffs())) / "sha256" / place.id().value().hex();
+}
+
+std::vector<std::string> names(const fs::path& directory)
+{
+    std::vector<std::string> out;
+    for (const auto& one : fs::directory_iterator(directory))
+        out.push_back(one.path().filename());
+    std::sort(out.begin(), out.end());
+    return out;
+}
+
+void replace(fixture& place, const std::string& content)
+{
+    auto writer = place.create();
+    place.feed(writer, content);
+    (void)writer.finish();
+    writer.replace(place.id());
+}
+
+std::string packed(om::virtual_storage::reader from)
+{
+    std::string out(1 << 20, '\0');
+    out.resize(from.read(std::as_writable_bytes(std::span(out))));
+    return out;
+}
+
+} // namespace
+
+TEST_CASE("a diff that gives way is kept beside the new one, and read on by who has it open")
+{
+    fixture place(durability::full);
+    place.put(place.tar());
+    auto reader = place.storage().pack(place.id());
+    place.storage().mark_damaged(place.storage().version(place.id()), place.where().staging());
+    const std::string second = place.tar("second", 2), third = place.tar("third", 3), hex = place.id().value().hex();
+    replace(place, second);
+    CHECK(names(kept(place).parent_path()) == std::vector<std::string>{hex, hex + ".1"});
+    CHECK(read(kept(place) / "layer.tar") == second);
+    CHECK(names(kept(place).string() + ".1") == std::vector<std::string>{"damaged", "diff.json", "index", "layer.tar"});
+    replace(place, third);
+    CHECK(names(kept(place).parent_path()) == std::vector<std::string>{hex, hex + ".1", hex + ".2"});
+    CHECK(read(kept(place) / "layer.tar") == third);
+    CHECK(read(kept(place).string() + ".2/layer.tar") == second);
+    CHECK(packed(std::move(reader)) == place.tar());
+}
+
+TEST_CASE("a diff of an earlier boot that was never synced gives way as well")
+{
+    fixture place(durability::none);
+    place.put(place.tar());
+    const fs::path record = kept(place) / "diff.json";
+    std::string text = read(record);
+    const std::string boot = om::detail::boot_id();
+    REQUIRE(text.find(boot) != std::string::npos);
+    text.replace(text.find(boot), boot.size(), "another boot");
+    std::ofstream(record) << text;
+    REQUIRE_FALSE(place.storage().contains(place.id()));
+    replace(place, place.tar());
+    CHECK(place.storage().contains(place.id()));
+}
+
+TEST_CASE("a diff is marked also where its record cannot be read, and gives way")
+{
+    fixture place;
+    place.put(place.tar());
+    std::ofstream(kept(place) / "diff.json") << "{";
+    place.storage().mark_damaged(place.storage().version(place.id()), place.where().staging());
+    CHECK(place.storage().is_damaged(place.id()));
+    CHECK_FALSE(place.storage().contains(place.id()));
+    replace(place, place.tar());
+    CHECK(place.storage().contains(place.id()));
+}
