@@ -8,7 +8,10 @@
 
 #include <CLI/CLI.hpp>
 
+#include <sys/types.h>
+
 #include <exception>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -21,6 +24,7 @@ class settings
 {
 public:
     std::string directory, storage, durability = "batch";
+    std::optional<uid_t> owner;
     bool as_tars = false, quiet = false, json = false;
 };
 
