@@ -78,6 +78,8 @@ asio::awaitable<void> run_in(asio::awaitable<void> (*what)(Repository, settings,
     options.sync(set.durability == "none"   ? om::durability::none
                  : set.durability == "full" ? om::durability::full
                                             : om::durability::batch);
+    if (set.owner)
+        options.owner(*set.owner);
     auto repository = co_await Repository::open(set.directory, std::move(options));
     co_await what(std::move(repository), std::move(set), std::move(given));
 }
@@ -107,6 +109,9 @@ int main(int argc, char** argv)
     arguments given;
     command chosen;
     app.add_option("--repo", set.directory, "directory of the repository ($OVERMOUNT_REPO)")->capture_default_str();
+    app.add_option("--repo-owner", set.owner, "user ID that the repository belongs to, where it is not the caller's")
+        ->type_name("UID")
+        ->envname("OVERMOUNT_REPO_OWNER");
     app.add_option("--storage", set.storage,
                    "what a new repository keeps of layers: on-disk (mountable directories) or virtual (their tars)")
         ->check(CLI::IsMember({"on-disk", "virtual"}))

@@ -8,9 +8,11 @@
 
 #include <CLI/CLI.hpp>
 
+#include <sys/types.h>
 #include <unistd.h>
 
 #include <exception>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -23,6 +25,7 @@ class settings
 {
 public:
     std::string directory, storage, durability = "batch";
+    std::optional<uid_t> owner;
     bool as_tars = false, quiet = false, json = false;
 };
 

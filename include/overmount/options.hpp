@@ -9,6 +9,8 @@
 #include <overmount/runtime/worker_pool.hpp>
 #include <overmount/storage/diff_record.hpp>
 
+#include <sys/types.h>
+
 #include <chrono>
 #include <cstdint>
 #include <functional>
@@ -34,12 +36,16 @@ public:
     repository_options& lock_limit(std::chrono::milliseconds value) { return set(lock_limit_, value); }
     /// Opens a repository whose directory others may enter.
     repository_options& open_to_others(bool on) { return set(open_to_others_, on); }
+    /// Opens a repository that belongs to this user; by default it must belong to the caller, by effective user ID. What
+    /// is made in it belongs to the caller all the same.
+    repository_options& owner(uid_t user) { return set(owner_, user); }
 
     [[nodiscard]] const std::optional<worker_pool>& pool() const noexcept { return pool_; }
     [[nodiscard]] const limits& bounds() const noexcept { return bounds_; }
     [[nodiscard]] durability sync() const noexcept { return sync_; }
     [[nodiscard]] std::chrono::milliseconds lock_limit() const noexcept { return lock_limit_; }
     [[nodiscard]] bool open_to_others() const noexcept { return open_to_others_; }
+    [[nodiscard]] const std::optional<uid_t>& owner() const noexcept { return owner_; }
 
 private:
     template <class Field, class Value>
@@ -53,6 +59,7 @@ private:
     durability sync_ = durability::batch;
     std::chrono::milliseconds lock_limit_ = std::chrono::minutes(1);
     bool open_to_others_ = false;
+    std::optional<uid_t> owner_;
 };
 
 /// How far one layer is. Sizes are bytes.

@@ -104,7 +104,7 @@ public:
     /// \param damaged hears of each record that cannot be read, with its path in the repository; the others are listed
     [[nodiscard]] std::vector<image> images(const std::function<void(const error&)>& damaged = {}) const;
 
-    /// The image that a tag, an ID, or the beginning of an ID's hex digits names.
+    /// The image that a tag names, else the one of an ID or of the beginning of its hex digits, at least four.
     ///
     /// *Errors*: `image_not_found`, `ambiguous_image_id`.
     [[nodiscard]] image find_image(std::string_view name) const;
@@ -215,7 +215,7 @@ public:
     [[nodiscard]] std::vector<chain_id> layers() const;
     /// *Errors*: `layer_not_found`.
     [[nodiscard]] layer_record layer(const chain_id& chain) const;
-    /// The layer that a chain ID, or the beginning of its hex digits, names.
+    /// The layer that a chain ID, or the beginning of its hex digits, at least four, names.
     ///
     /// *Errors*: `layer_not_found`, `ambiguous_layer_id`.
     [[nodiscard]] chain_id find_layer(std::string_view name) const;

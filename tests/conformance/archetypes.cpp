@@ -12,6 +12,8 @@
 
 #include <unistd.h>
 
+#include <algorithm>
+#include <filesystem>
 #include <fstream>
 
 namespace asio = boost::asio;
@@ -129,12 +131,22 @@ asio::awaitable<void> import_mount(const scratch_directory* scratch, std::string
     }
 }
 
+// Files and directories that are no algorithm's.
+std::ptrdiff_t records_in(const std::filesystem::path& directory)
+{
+    const auto all = std::filesystem::recursive_directory_iterator(directory);
+    return std::count_if(begin(all), end(all), [](const auto& entry) { return entry.path().filename() != "sha256"; });
+}
+
 } // namespace
 
 TEST_CASE("a repository of minimal models imports, lists and removes")
 {
     const scratch_directory scratch;
     ::test::run_coroutine(import_list_remove(&scratch));
+    CHECK_FALSE(std::filesystem::is_empty(scratch / "repository/layers")); // layers stay
+    for (const char* part : {"images", "tags", "mounts", "tmp", "leases", "claims"})
+        CHECK(records_in(scratch / "repository" / part) == 0);
 }
 
 TEST_CASE("a repository of minimal models mounts")
@@ -142,6 +154,8 @@ TEST_CASE("a repository of minimal models mounts")
     const scratch_directory scratch;
     std::string refused;
     ::test::run_coroutine(import_mount(&scratch, &refused));
+    for (const char* part : {"mounts", "tmp", "leases", "claims"})
+        CHECK(records_in(scratch / "repository" / part) == 0);
     if (!refused.empty())
         OVERMOUNT_SKIP(refused);
 }

@@ -1,6 +1,6 @@
 // A repository, damaged in every way, and what a check says of it.
 #include <overmount/overmount.hpp>
-#include <overmount/repository/records/store.hpp>
+#include <overmount/own_policies.hpp>
 
 #include "support/catch.hpp"
 #include "support/image_builder.hpp"
@@ -18,12 +18,13 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <chrono>
+#include <functional>
 #include <fstream>
 #include <future>
 #include <iterator>
 #include <optional>
 #include <set>
-#include <thread>
 
 namespace asio = boost::asio;
 using ::test::get;
@@ -405,6 +406,12 @@ TEST_CASE("damaged records are found, also without reading the layers")
         write(one.layer(2) / "layer.json", read(one.layer(1) / "layer.json"));
         one.check_one(finding_kind::chain_id_mismatch, one.chain(2).string(), "", one.chain(1).string(), false);
     }
+    SECTION("a layer that is its own parent")
+    {
+        write(one.layer(3) / "layer.json", R"({"diff_id":")" + digest::of(one.tars[2]).string() + R"(","parent":")" +
+                                               one.chain(3).string() + "\"}");
+        one.check_one(finding_kind::chain_id_mismatch, one.chain(3).string(), "", "its parent and diff make", false);
+    }
     SECTION("a tag to nowhere")
     {
         tag_to_nowhere(one.base);
@@ -499,24 +506,30 @@ TEST_CASE("images that come and go while a repository is checked are no damage")
     const on_disk one;
     // Without syncs: the more often, the more likely both are in the middle.
     const auto fast = get(om::repository::open(one.base, om::repository_options().workers(2).sync(om::durability::none)));
+    // Each goes on until both have done enough, however fast the other one is.
+    constexpr std::size_t enough = 100;
+    std::atomic<std::size_t> checks = 0, imports = 0;
     std::atomic<bool> over = false;
-    std::thread other([&] {
-        for (int i = 0; i < 100; ++i) {
+    auto other = std::async(std::launch::async, [&] {
+        while (!over && (checks < enough || imports < enough)) {
             get(fast.remove_image(one.image));
             static_cast<void>(get(fast.import_image(om::oci_layout((one.scratch / "source").string()),
                                                     om::import_options().wanted({"linux", "amd64"}))));
+            ++imports;
         }
-        over = true;
     });
     check_report report;
-    std::size_t checks = 0;
-    for (; !over && report.ok(); ++checks)
+    while (report.ok() && (checks < enough || imports < enough) &&
+           other.wait_for(std::chrono::seconds(0)) != std::future_status::ready) {
         report = get(fast.check(check_options().contents(checks % 50 == 0)));
-    other.join();
+        ++checks;
+    }
+    over = true;
+    other.get(); // its failure, if any
     for (const auto& found : report.findings)
         UNSCOPED_INFO(to_string(found.kind) << " " << found.object << ": " << found.detail);
     CHECK(report.ok());
-    CHECK(checks > 1);
+    CHECK((checks >= enough && imports >= enough));
 }
 
 // Holds whoever opens the file next, as long as this lives; not where the kernel cannot.

@@ -24,6 +24,8 @@
     cli.py OM merged     changes, flattened tars and squashed images against mounts of the same images
     cli.py OM mounts     mounts that others take away, hold and hide: administrators, processes, mount namespaces; on a
                          kernel with unique mount IDs, and on one that refuses them
+    cli.py OM limits     images of 1,200 layers with 256 descriptors, 500 mounted with 64; archives made to take memory or time
+    cli.py OM owner      a repository of another user
     cli.py OM two        several processes in one repository; opening one of 10,000 layers
 
 Exit status 77: cannot run here."""
@@ -32,6 +34,7 @@ import ctypes
 import datetime
 import errno
 import fcntl
+import gzip
 import hashlib
 import io
 import json
@@ -39,6 +42,7 @@ import os
 import pathlib
 import random
 import re
+import resource
 import secrets
 import shlex
 import shutil
@@ -1852,6 +1856,158 @@ def merged():
             raise SystemExit(f"{words}: {failed}")
 
 
+def member(name, data=b"", kind=tarfile.REGTYPE, link=""):
+    """One member of an archive, with its padding."""
+    info = tarfile.TarInfo(name)
+    info.size, info.type, info.linkname = len(data), kind, link
+    return info.tobuf(tarfile.PAX_FORMAT) + data + bytes(-len(data) % 512)
+
+
+def tiny_layers(count):
+    """As `make_layout` takes them: each holds one file."""
+    return [(tar, gzip.compress(tar, mtime=0), "+gzip") for tar in (
+        member("./", kind=tarfile.DIRTYPE) + member(f"f{i}", b"%d" % i) + bytes(1024) for i in range(count))]
+
+
+def with_descriptors(count, *words, source=None):
+    """om in a process that may open so many files."""
+    done = subprocess.run([OM, "--repo", REPO, *words], stdin=source, capture_output=True, text=True,
+                          preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (count, count)))
+    if done.returncode != 0:
+        raise SystemExit(f"{count} descriptors: om {' '.join(map(str, words))}: {done.stderr}")
+    return done.stdout.strip()
+
+
+def limits():
+    need("tar", "time")
+    many, most, few, fewest = 1200, 500, 256, 64
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", SCRATCH], check=True)
+    layers = tiny_layers(many)
+    layout, docker = SCRATCH / "layout", SCRATCH / "docker"
+    make_layout(layout, layers)
+    docker.mkdir()
+    config = json.dumps({"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": [
+        "sha256:" + hashlib.sha256(tar).hexdigest() for tar, _, _ in layers]}})
+    (docker / "config.json").write_text(config)
+    for i, (tar, _, _) in enumerate(layers):
+        (docker / f"{i}.tar").write_bytes(tar)
+    (docker / "manifest.json").write_text(json.dumps([{
+        "Config": "config.json", "RepoTags": ["many:1"], "Layers": [f"{i}.tar" for i in range(many)]}]))
+    for name in ("layout", "docker"):
+        subprocess.run(["tar", "-C", SCRATCH / name, "-cf", SCRATCH / f"{name}.tar", "."], check=True)
+        subprocess.run(["tar", "-C", SCRATCH / name, "-czf", SCRATCH / f"{name}.tgz", "."], check=True)
+
+    for words in ([f"oci:{layout}"], [f"oci:{layout}", "--keep-blobs"], [f"oci-archive:{layout}.tar"],
+                  [f"docker-archive:{docker}.tar"], [f"docker-archive:{docker}.tgz"], [f"oci-archive:{layout}.tgz"],
+                  ["-", "--keep-blobs"], ["-"]):
+        shutil.rmtree(REPO, ignore_errors=True)
+        with open(f"{layout}.tar", "rb") as file, subprocess.Popen(["cat"], stdin=file, stdout=subprocess.PIPE) as pipe:
+            identity = with_descriptors(few, "image", "import", *words, source=pipe.stdout)
+            pipe.stdout.read()
+        count = len(list((REPO / "layers/sha256").iterdir()))
+        if count != many or left_behind():
+            raise SystemExit(f"{words}: {count} layers, {left_behind()}")
+        print(f"{' '.join(words)}: {many} layers with {few} descriptors", flush=True)
+
+    # What else goes through all layers.
+    chains = [row["chain_id"] for row in json.loads(with_descriptors(few, "--json", "image", "list-layers", identity))]
+    for to, *words in (["docker-archive"], ["oci-archive"], ["oci"], ["oci-archive", "--compress", "gzip"],
+                       ["oci", "--compress", "zstd"], ["docker-archive", "--compress", "gzip"]):
+        with_descriptors(few, "image", "export", identity, f"{to}:{SCRATCH}/{to}", *words)
+        subprocess.run(["rm", "-r", SCRATCH / to], check=True)
+    with_descriptors(few, "check")
+    with_descriptors(few, "image", "flatten", identity, SCRATCH / "flat.tar")
+    if len(tarfile.open(SCRATCH / "flat.tar").getmembers()) != many + 1:
+        raise SystemExit("flattened: other members")
+    with_descriptors(few, "image", "create", "--from", identity, "--env", "A=b")
+    if len(with_descriptors(few, "image", "diff", chains[many // 2], identity).splitlines()) < many // 2 - 1:
+        raise SystemExit("diff: too few lines")
+    (SCRATCH / "one.tar").write_bytes(layers[0][0])
+    with_descriptors(few, "layer", "create", SCRATCH / "one.tar", "--parent", chains[0])
+
+    # Mounts.
+    failed = om("image", "mount", identity, check=False)
+    if failed.returncode != 1 or "500 layers" not in failed.stderr or len(failed.stderr.splitlines()) != 1:
+        raise SystemExit(f"mount of {many} layers: {failed}")
+    if list((REPO / "mounts").iterdir()) or left_behind():
+        raise SystemExit("mount of too many layers: something is left")
+    shutil.rmtree(layout)
+    make_layout(layout, layers[:most])
+    for check_first in (False, True):
+        shutil.rmtree(REPO)
+        identity = with_descriptors(fewest, "image", "import", f"oci:{layout}")
+        if check_first:
+            with_descriptors(fewest, "check")
+        for words in ([], ["--writable"]):
+            target = with_descriptors(fewest, "image", "mount", identity, *words)
+            if len(os.listdir(target)) != most:
+                raise SystemExit(f"mounted: {len(os.listdir(target))} files")
+            with_descriptors(fewest, "image", "unmount", target)
+    print(f"{most} layers are mounted with {fewest} descriptors", flush=True)
+
+    refused_archives()
+
+
+def refused_archives():
+    """Small archives that take much memory, or time."""
+    most_kib = 128 << 10
+    # Names that share nothing, as in an archive of 7.7 MB; what they become is far longer.
+    rng = random.Random(1)
+
+    def links():
+        for i in range(100_000):
+            path = "/".join(rng.choice("abcdefgh") * 200 for _ in range(19))
+            yield member(f"{path}/{i}", kind=tarfile.SYMTYPE, link=path)
+
+    # Each is a tar with a file of its own.
+    def candidates():
+        for i in range(20_000):
+            yield member(f"{i}.tar", member("f", b"%d" % i) + bytes(1024))
+
+    for name, members, word in (("links", links, "too many members"), ("candidates", candidates, "may be a layer")):
+        file = SCRATCH / f"{name}.tgz"
+        with gzip.open(file, "wb", compresslevel=1) as out:
+            for data in members():
+                out.write(data)
+            out.write(member("manifest.json", b"[]") + bytes(1024))
+        with gzip.open(file) as packed_file, open(SCRATCH / f"{name}.tar", "wb") as out:
+            shutil.copyfileobj(packed_file, out, 1 << 20)
+        sources = [f"oci-archive:{file}", "-"]
+        sources += [f"{kind}-archive:{SCRATCH}/{name}.tar" for kind in ("docker", "oci") if name == "links"]
+        for source in sources:
+            shutil.rmtree(REPO, ignore_errors=True)
+            started = time.monotonic()
+            with open(file, "rb") as stream:
+                done = subprocess.run(["time", "-f", "%M", OM, "--repo", REPO, "image", "import", source], stdin=stream,
+                                      capture_output=True, text=True)
+            lines = done.stderr.splitlines()
+            kib = int(lines[-1])
+            lines = [line for line in lines[:-1] if not line.startswith("Command exited")]
+            if done.returncode != 1 or len(lines) != 1 or word not in lines[0] or kib > most_kib or left_behind():
+                raise SystemExit(f"{name}: {source}: {done}, {left_behind()}")
+            print(f"{name}: {file.stat().st_size} bytes, {kib} KiB, {time.monotonic() - started:.1f} s: {lines[0]}", flush=True)
+
+
+def owner():
+    make_layout(SCRATCH / "layout", tiny_layers(1))
+    om("image", "import", f"oci:{SCRATCH}/layout")
+    os.chown(REPO, 1000, 1000)
+    for words in (["image", "list"], ["check"], ["image", "import", f"oci:{SCRATCH}/layout"]):
+        failed = om(*words, check=False)
+        if failed.returncode != 1 or len(failed.stderr.splitlines()) != 1 or not all(
+                word in failed.stderr for word in (str(REPO), "user 1000", "--repo-owner")):
+            raise SystemExit(f"{words}: {failed}")
+    print(failed.stderr.strip())
+    if len(om("--repo-owner", "1000", "image", "list").splitlines()) != 1:
+        raise SystemExit("with its owner named, the repository does not open")
+    if om("--repo-owner", "1001", "image", "list", check=False).returncode != 1:
+        raise SystemExit("it opens with another owner named")
+    named = subprocess.run([OM, "--repo", REPO, "image", "list"], capture_output=True, text=True, check=True,
+                           env={**os.environ, "OVERMOUNT_REPO_OWNER": "1000"}).stdout
+    if len(named.splitlines()) != 1:
+        raise SystemExit("$OVERMOUNT_REPO_OWNER does not count")
+
+
 def two():
     need("busybox", "gzip", "strace")
     tree = make_tree()
@@ -2219,8 +2375,10 @@ PARTS = {
     "keep": keep,
     "kill": kill,
     "layer": layer,
+    "limits": limits,
     "merged": merged,
     "mounts": mounts,
+    "owner": owner,
     "repair": repair,
     "round-trips": round_trips,
     "streams": streams,

@@ -86,6 +86,11 @@ enum class errc
     extension_too_large,
     /// A sparse file has more segments than the limits allow.
     too_many_segments,
+    /// The names of an archive's members take more memory than the limits allow.
+    too_many_members,
+    /// The stream has more members that may be layers, or they unpack to more, than the limits allow: import it from a
+    /// file that is not compressed as a whole.
+    too_many_candidates,
 
     /// The directory is not a repository of overmount.
     not_a_repository,
@@ -93,6 +98,8 @@ enum class errc
     unsupported_repository,
     /// Others than the owner may enter the repository's directory.
     repository_open_to_others,
+    /// The repository belongs to another user: work as that user, or name the owner in the options.
+    repository_of_another_user,
     /// A record of the repository cannot be read: its name is in the error.
     corrupt_repository,
     /// Others hold the repository's lock for longer than the options allow: wait for them, or see who they are.

@@ -7,7 +7,7 @@
 
 namespace overmount::inline OVERMOUNT_ABI {
 
-/// Bounds on what one layer, or one document, may ask for. Each has an error of its own.
+/// Bounds on what one layer, one document or one archive may ask for. Each has an error of its own.
 /// Defaults fit every image seen in the wild; raise them for trusted input. Sizes are bytes.
 class limits
 {
@@ -37,6 +37,9 @@ public:
     std::uint64_t json_values = 100'000;            ///< keys and values: json_limit_exceeded
     unsigned index_depth = 4;                       ///< index in index: invalid_index
     unsigned layers = 10'000;                       ///< layers of one image: invalid_manifest
+    std::uint64_t member_bytes = 16ull << 20;       ///< members an archive tells of, as kept in memory: too_many_members
+    std::uint64_t candidates = 4096;                ///< members of a stream that may be layers: too_many_candidates
+    std::uint64_t candidate_bytes = 1ull << 40;     ///< uncompressed tars of all of these: too_many_candidates
 };
 
 } // namespace overmount::inline OVERMOUNT_ABI

@@ -73,7 +73,8 @@ private:
     bool ended_ = false;
 };
 
-// Writes a layer, compressed or not, to a new file. Shared by the coroutine and the workers.
+// Writes a layer, compressed or not, to a new file, or behind others in one that has no name. Shared by the coroutine and the
+// workers.
 class layer_encode
 {
 public:
@@ -85,10 +86,11 @@ public:
         unnamed, // from the beginning: nothing of it stays, whatever happens
     };
 
+    // \param behind the unnamed file of the layers before, where there are any
     layer_encode(const offered_layer& layer, const layer_encoding& how, std::shared_ptr<const unique_fd> directory,
-                 file what)
+                 file what, std::shared_ptr<draft_file> behind = nullptr)
         : layer_(layer), how_(how), what_(what), encoder_(how), directory_(std::move(directory)),
-          sum_(digest_algorithm::sha256)
+          sum_(digest_algorithm::sha256), draft_(std::move(behind))
     {
     }
 
@@ -132,7 +134,8 @@ private:
 
     OVERMOUNT_LAZY void begin(const stop_flag& stop)
     {
-        draft_ = new_shared<draft_file>(directory_);
+        if (!draft_)
+            draft_ = new_shared<draft_file>(directory_);
         if (what_ == file::unnamed)
             draft_->drop_name();
         reader_ = std::make_unique<verified_layer>(layer_);

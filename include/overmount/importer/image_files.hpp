@@ -23,7 +23,7 @@ public:
     OVERMOUNT_LAZY image_files(const std::string& path, const limits& bounds);
     // Nothing yet: an archive that comes as a stream.
     explicit image_files(const limits& bounds) : bounds_(bounds), bytes_left_(bounds.all_json_bytes) {}
-    // Notes a member of an archive. `bytes` is where its data is.
+    // Notes a member of an archive. `bytes` is where its data is. All together are bounded: `too_many_members`.
     OVERMOUNT_LAZY void note(const tar::entry& entry, file_range bytes);
 
     OVERMOUNT_LAZY [[nodiscard]] std::optional<file_range> find(std::string_view name) const;
@@ -36,11 +36,13 @@ public:
 
 private:
     OVERMOUNT_LAZY void note_members(const std::string& path);
+    OVERMOUNT_LAZY void take_memory(std::size_t names);
 
     std::shared_ptr<const unique_fd> root_; // the directory, or the archive
     bool directory_ = false;
     limits bounds_;
     std::uint64_t bytes_left_; // for documents
+    std::uint64_t memory_left_ = bounds_.member_bytes;
     std::map<std::string, file_range, std::less<>> members_;
     std::map<std::string, std::string, std::less<>> links_;
 };

@@ -1,10 +1,13 @@
 #ifndef OVERMOUNT_MOUNT_CORRECTION_HPP
 #define OVERMOUNT_MOUNT_CORRECTION_HPP
 
+#include <overmount/posix/descriptor_turn.hpp>
 #include <overmount/storage/storage_policy.hpp>
 
 #include <cstddef>
+#include <functional>
 #include <map>
+#include <memory>
 #include <optional>
 #include <set>
 #include <span>
@@ -17,8 +20,19 @@ namespace overmount::inline OVERMOUNT_ABI::detail {
 // One layer of a stack: where it is, and what its storage noted of it.
 struct stacked_layer
 {
-    lower_directory directory;
+    lower_directory directory; // open where the process can spare a descriptor
     diff_record record;
+    std::function<lower_directory()> reopen = {};
+    std::shared_ptr<descriptor_turn> turn = {}; // by which it is kept open
+
+    [[nodiscard]] std::shared_ptr<const unique_fd> fd() const { return directory.fd ? directory.fd : reopen().fd; }
+    // From now on it is opened each time, where that is possible.
+    void close() noexcept
+    {
+        if (reopen)
+            directory.fd.reset();
+        turn.reset();
+    }
 };
 
 // Gives the directory `to` the owner, mode, times and xattrs of the directory `from`; overlayfs' own stay out.

@@ -6,6 +6,7 @@
 #include <overmount/runtime/new_shared.hpp>
 
 #include <cstddef>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -13,7 +14,8 @@
 
 namespace overmount::inline OVERMOUNT_ABI {
 
-/// A directory to be mounted: a descriptor, or a path, or both. Copies share an owned descriptor.
+/// A directory to be mounted: a descriptor, or a path, or both; or a path and how to open it. Copies share an owned
+/// descriptor.
 ///
 /// The descriptor may be of O_PATH, of a detached mount, or of an idmapped one, and is preferred. A path that
 /// is given beside it must name the same directory: older kernels are handed the path, and mountinfo shows
@@ -30,6 +32,11 @@ public:
     explicit mount_directory(std::shared_ptr<const detail::unique_fd> fd, std::string path = {})
         : owned_(std::move(fd)), path_(std::move(path))
     {}
+    /// Is opened when it is mounted, and closed when the kernel has it: so the descriptors of a mount do not grow with its
+    /// lower directories. `path` names the same directory.
+    explicit mount_directory(std::function<std::shared_ptr<const detail::unique_fd>()> open, std::string path)
+        : open_(std::move(open)), path_(std::move(path))
+    {}
     /// Uses `fd`, which must stay open for as long as this object or a copy of it is mounted from.
     [[nodiscard]] static mount_directory borrowed(int fd, std::string path = {})
     {
@@ -38,6 +45,8 @@ public:
         return out;
     }
 
+    /// The same directory with a descriptor, where it is one that is opened late.
+    [[nodiscard]] mount_directory opened() const { return open_ ? mount_directory(open_(), path_) : *this; }
     /// The descriptor, or -1.
     [[nodiscard]] int fd() const noexcept { return owned_ ? owned_->get() : borrowed_; }
     [[nodiscard]] const std::string& path() const noexcept { return path_; }
@@ -45,6 +54,7 @@ public:
     OVERMOUNT_LAZY [[nodiscard]] std::string name() const;
 
 private:
+    std::function<std::shared_ptr<const detail::unique_fd>()> open_;
     std::shared_ptr<const detail::unique_fd> owned_;
     int borrowed_ = -1;
     std::string path_;

@@ -8,6 +8,9 @@
 
 namespace overmount::inline OVERMOUNT_ABI::detail {
 
+// How many more files the process may open at the moment; 0 where nobody can tell.
+OVERMOUNT_LAZY [[nodiscard]] std::size_t free_descriptors() noexcept;
+
 // The right to keep a few hundred files open. A process has only so many descriptors, and others need them as well: few have
 // a turn at a time, each taken only where as many descriptors again stay free. Not thread-safe.
 class descriptor_turn

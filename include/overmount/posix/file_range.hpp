@@ -2,6 +2,9 @@
 #define OVERMOUNT_POSIX_FILE_RANGE_HPP
 
 #include <overmount/posix/fs.hpp>
+#include <overmount/runtime/new_shared.hpp>
+
+#include <fcntl.h>
 
 #include <algorithm>
 #include <cstdint>
@@ -11,12 +14,19 @@
 
 namespace overmount::inline OVERMOUNT_ABI::detail {
 
-// Some bytes of a file, read by offset: a blob of a layout, or a member of an archive. Copies share the file.
+// Some bytes of a file, read by offset: a blob of a layout, or a member of an archive. Copies share the file where it is
+// open. An object is for one thread at a time.
 class file_range
 {
 public:
     file_range(std::shared_ptr<const unique_fd> file, std::uint64_t offset, std::uint64_t size)
         : file_(std::move(file)), offset_(offset), size_(size)
+    {
+    }
+    // All of the regular file `name`, which has `size` bytes. It is opened when it is first read, so that many ranges are
+    // no more than their names.
+    OVERMOUNT_LAZY file_range(std::shared_ptr<const unique_fd> parent, std::string name, std::uint64_t size)
+        : name_(new_shared<const named>(std::move(parent), std::move(name))), offset_(0), size_(size)
     {
     }
 
@@ -27,6 +37,8 @@ public:
     {
         if (position >= size_)
             return 0;
+        if (!file_)
+            open();
         const auto want = static_cast<std::size_t>(std::min<std::uint64_t>(into.size(), size_ - position));
         for (;;) {
             const ssize_t count =
@@ -49,9 +61,6 @@ public:
         return out;
     }
 
-    // Gives up the file: nothing is read any more.
-    void close() noexcept { file_.reset(); }
-
     // A part of it.
     OVERMOUNT_LAZY [[nodiscard]] file_range part(std::uint64_t offset, std::uint64_t size) const
     {
@@ -59,7 +68,28 @@ public:
     }
 
 private:
-    std::shared_ptr<const unique_fd> file_;
+    struct named
+    {
+        named(std::shared_ptr<const unique_fd> directory, std::string file)
+            : parent(std::move(directory)), name(std::move(file))
+        {
+        }
+        std::shared_ptr<const unique_fd> parent;
+        std::string name;
+    };
+    OVERMOUNT_LAZY void open() const
+    {
+        unique_fd fd(::openat(name_->parent->get(), name_->name.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
+        struct stat status;
+        if (!fd || ::fstat(fd.get(), &status) != 0)
+            throw error::from_errno(errno).at(stage::source).operation("open").subject(name_->name);
+        if (!S_ISREG(status.st_mode) || static_cast<std::uint64_t>(status.st_size) != size_)
+            throw error(errc::size_mismatch).at(stage::source).subject(name_->name).detail("it has changed");
+        file_ = new_shared<const unique_fd>(std::move(fd));
+    }
+
+    std::shared_ptr<const named> name_; // where the file is opened late
+    mutable std::shared_ptr<const unique_fd> file_;
     std::uint64_t offset_, size_;
 };
 

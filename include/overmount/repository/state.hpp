@@ -2,12 +2,15 @@
 #define OVERMOUNT_REPOSITORY_STATE_HPP
 
 #include <overmount/options.hpp>
+#include <overmount/posix/descriptor_turn.hpp>
 #include <overmount/repository/records/mount_table.hpp>
 #include <overmount/repository/records/store.hpp>
+#include <overmount/runtime/new_shared.hpp>
 #include <overmount/runtime/run_on.hpp>
 #include <overmount/runtime/semaphore.hpp>
 #include <overmount/storage/storage_policy.hpp>
 
+#include <algorithm>
 #include <chrono>
 #include <map>
 #include <memory>
@@ -19,10 +22,14 @@ namespace overmount::inline OVERMOUNT_ABI::detail {
 // Of diffs that were written just now.
 using known_records = std::map<diff_id, diff_record>;
 
-// What a mount of layers needs, and what it was found from: their directories are open.
+// What a mount of layers needs, and what it was found from.
 struct found_correction
 {
-    OVERMOUNT_LAZY explicit found_correction(std::vector<stacked_layer> layers) : stack(std::move(layers)), wanted(stack) {}
+    OVERMOUNT_LAZY explicit found_correction(std::vector<stacked_layer> layers) : stack(std::move(layers)), wanted(stack)
+    {
+        for (stacked_layer& layer : stack) // an import has many of these: layers are opened again to be copied from
+            layer.close();
+    }
     found_correction(const found_correction&) = delete;
     found_correction& operator=(const found_correction&) = delete;
     std::vector<stacked_layer> stack;
@@ -36,11 +43,12 @@ struct repository_state
     repository_state(std::shared_ptr<store> opened, const repository_options& options, worker_pool threads)
         : records(std::move(opened)),
           storage(storage_place(records->diffs(), records->staging.fd(), options.sync())),
-          pool(std::move(threads)), bounds(options.bounds()), sync(options.sync()), lock_limit(options.lock_limit()), slots(pool.workers() + 1)
+          pool(std::move(threads)), bounds(options.bounds()), sync(options.sync()), lock_limit(options.lock_limit()),
+          slots(places(pool.workers()))
     {}
 
     // The layers that a mount of `top` stacks, topmost first: each diff once, at its topmost place, down to
-    // an opaque root.
+    // an opaque root. Of many layers only some stay open.
     [[nodiscard]] std::vector<stacked_layer> stack_of(const chain_id& top) const
         requires mountable_storage<Storage>
     {
@@ -53,14 +61,19 @@ struct repository_state
     [[nodiscard]] std::vector<stacked_layer> stack_of(const std::vector<diff_id>& diffs, const known_records& known) const
         requires mountable_storage<Storage>
     {
+        constexpr std::size_t few = 16;
         std::vector<stacked_layer> out;
         std::set<diff_id> seen;
+        const auto turn = diffs.size() > few ? new_shared<descriptor_turn>() : nullptr;
+        const std::size_t most_open = turn && turn->take() ? descriptor_turn::descriptors : few;
         for (const diff_id& diff : diffs) {
             if (!seen.insert(diff).second)
                 continue;
             const auto at_hand = known.find(diff);
             auto record = at_hand != known.end() ? at_hand->second : storage.record(diff);
-            out.push_back({storage.lower(diff), std::move(record)});
+            out.push_back({storage.lower(diff), std::move(record), [this, diff] { return storage.lower(diff); }, turn});
+            if (out.size() > most_open)
+                out.back().close();
             if (out.back().record.opaque_root)
                 break;
         }
@@ -153,13 +166,15 @@ struct repository_state
     }
 
     // What a mount of the chain needs on top of its layers is made when the chain is. `diffs` are the chain's, topmost first.
-    // Nothing where it was made before, or where nothing is mounted.
+    // Nothing where it was made before, or where nothing can be mounted.
     [[nodiscard]] std::unique_ptr<found_correction>
     find_correction(const chain_id& top, const std::vector<diff_id>& diffs, const known_records& known) const
     {
         if constexpr (mountable_storage<Storage>) {
-            if (!mount_table(records).has_correction_note(top))
-                return std::make_unique<found_correction>(stack_of(diffs, known));
+            if (mount_table(records).has_correction_note(top))
+                return nullptr;
+            if (auto stack = stack_of(diffs, known); stack.size() <= mount_spec::max_lowers)
+                return std::make_unique<found_correction>(std::move(stack));
         }
         return nullptr;
     }
@@ -167,6 +182,13 @@ struct repository_state
     void write_correction(const chain_id& top, found_correction& found, int staging) const
     {
         mount_table(records).write_correction(top, found.wanted, staging);
+    }
+
+    // How many layers are unpacked at a time: one more than workers, where there are descriptors for them.
+    [[nodiscard]] static unsigned places(unsigned workers)
+    {
+        constexpr std::size_t of_one = 16;
+        return static_cast<unsigned>(std::clamp<std::size_t>(free_descriptors() / of_one, 1, workers + 1));
     }
 
     std::shared_ptr<store> records;
@@ -199,6 +221,10 @@ asio::awaitable<void> run_then_clean(worker_pool pool, asio::awaitable<void> wor
     std::exception_ptr failure;
     try {
         co_await std::move(work);
+    } catch (const error&) {
+        failure = std::current_exception();
+    } catch (const boost::system::system_error& cancelled) { // Asio's own, between two waits
+        failure = std::make_exception_ptr(error(cancelled.code()));
     } catch (...) {
         failure = std::current_exception();
     }

@@ -18,9 +18,11 @@ namespace overmount::inline OVERMOUNT_ABI::detail {
 OVERMOUNT_LAZY [[nodiscard]] inline asio::awaitable<void> pause(std::chrono::steady_clock::duration time)
 {
     asio::steady_timer timer(co_await asio::this_coro::executor, time);
+    const auto state = co_await asio::this_coro::cancellation_state;
     boost::system::error_code failure;
-    co_await timer.async_wait(asio::redirect_error(asio::use_awaitable, failure));
-    if (failure)
+    if (state.cancelled() == asio::cancellation_type::none) // also where throw_if_cancelled is off
+        co_await timer.async_wait(asio::redirect_error(asio::use_awaitable, failure));
+    if (failure || state.cancelled() != asio::cancellation_type::none)
         throw error(asio::error::operation_aborted);
 }
 

@@ -20,7 +20,8 @@ class step;
 ///
 /// A thread has its working directory, root and umask for itself, as they were when it started (unshare(2), CLONE_FS),
 /// where the kernel allows that: files are then made with their modes, whatever the umask of the process. Relative paths
-/// that operations are given count from the working directory of the process all the same.
+/// that operations are given count from the working directory of the process all the same. It blocks all signals but those
+/// of its own faults.
 class worker_pool
 {
 public:

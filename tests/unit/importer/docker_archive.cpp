@@ -183,6 +183,35 @@ TEST_CASE("the index through which the manifest is found is kept, whatever else 
     CHECK(found[0].index == archive.index);
 }
 
+TEST_CASE("the names of an archive's members are bounded, links and where they lead as well")
+{
+    file_set files;
+    files.add("manifest.json", "[]");
+    limits bounds;
+    bounds.member_bytes = 4000;
+    CHECK(failure_of(files, {}, bounds).code() == errc::missing_image);
+    SECTION("files")
+    {
+        for (int i = 0; i < 12; ++i)
+            files.add(std::string(200, 'n') + std::to_string(i), "");
+    }
+    SECTION("links that are short, and lead far")
+    {
+        const std::string directory = std::string(200, 'd') + "/" + std::string(200, 'e');
+        for (int i = 0; i < 5; ++i)
+            files.add_symlink(directory + "/" + std::to_string(i), "x");
+    }
+    SECTION("many short ones")
+    {
+        for (int i = 0; i < 30; ++i)
+            files.add(std::to_string(i), "");
+    }
+    const auto failure = failure_of(files, {}, bounds);
+    CHECK(failure.code() == errc::too_many_members);
+    CHECK(failure.code() == overmount::condition::limit_exceeded);
+    CHECK(failure.at() == stage::source);
+}
+
 TEST_CASE("an archive of the new form without a manifest for an image has none to keep")
 {
     const scratch_directory scratch;

@@ -7,6 +7,7 @@
 
 #include <fcntl.h>
 
+#include <memory>
 #include <type_traits>
 
 using overmount::errc;
@@ -40,6 +41,28 @@ boost::system::error_code refusal(const mount_spec& spec)
 }
 
 } // namespace
+
+TEST_CASE("a directory that is opened late is open only for as long as the kernel is given it")
+{
+    int times = 0;
+    const mount_directory late(
+        [&] {
+            ++times;
+            return std::make_shared<const overmount::detail::unique_fd>(::open("/", O_PATH | O_CLOEXEC));
+        },
+        "/somewhere");
+    CHECK((late.fd() == -1 && late.name() == "/somewhere" && times == 0));
+    int fd = -1;
+    {
+        const mount_directory opened = late.opened();
+        fd = opened.fd();
+        CHECK((::fcntl(fd, F_GETFD) >= 0 && opened.path() == "/somewhere" && times == 1));
+    }
+    CHECK(::fcntl(fd, F_GETFD) == -1);
+    CHECK(mount_directory("/a").opened().fd() == -1);
+    CHECK(mount_directory::borrowed(7, "/a").opened().fd() == 7);
+    CHECK_NOTHROW(mount_spec().add_lower(late).add_lower(late).validate());
+}
 
 TEST_CASE("a spec that overlayfs would refuse is refused first")
 {

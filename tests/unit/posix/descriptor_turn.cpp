@@ -32,6 +32,19 @@ TEST_CASE("a turn is taken only where descriptors stay free for others")
     CHECK_FALSE(turn.take());
 }
 
+TEST_CASE("it is known how many files may still be opened")
+{
+    const descriptor_limit usual(1024);
+    const std::size_t before = free_descriptors();
+    CHECK((before > 900 && before < 1024));
+    std::vector<unique_fd> others;
+    for (int i = 0; i < 100; ++i)
+        others.emplace_back(::open("/", O_PATH | O_CLOEXEC));
+    CHECK(free_descriptors() == before - 100);
+    const descriptor_limit fewer(80);
+    CHECK(free_descriptors() == 0);
+}
+
 TEST_CASE("a process has eight turns, and each that is given back or dropped can be taken again")
 {
     const descriptor_limit usual(1024);

@@ -13,6 +13,8 @@
 #include <boost/asio/thread_pool.hpp>
 
 #include <future>
+#include <memory>
+#include <optional>
 #include <thread>
 
 namespace asio = boost::asio;
@@ -36,7 +38,24 @@ bool aborted(const std::exception_ptr& failure)
     }
 }
 
-asio::awaitable<void> blocks_until_stopped(om::worker_pool pool, std::atomic<bool>* inside)
+// Shared with the coroutines of a test; not any more when they are gone.
+class witness
+{
+public:
+    [[nodiscard]] long use_count() const noexcept { return shared_.use_count(); }
+
+private:
+    std::shared_ptr<int> shared_ = std::make_shared<int>();
+};
+
+// Its workers are free.
+void still_works(const om::worker_pool& pool)
+{
+    auto work = [](const stop_flag&) { return 42; };
+    REQUIRE(test::get(om::detail::run_on(pool, std::move(work))) == 42);
+}
+
+asio::awaitable<void> blocks_until_stopped(om::worker_pool pool, std::atomic<bool>* inside, witness = {})
 {
     auto work = [inside](const stop_flag& stop) {
         *inside = true;
@@ -220,19 +239,24 @@ TEST_CASE("a context may go while workers complete, whatever the order of its se
     om::worker_pool pool(2);
     for (int i = 0; i < 2000; ++i) {
         std::atomic<int> ended = 0;
-        asio::io_context context;
-        for (int k = 0; k < 2; ++k)
-            asio::co_spawn(
-                context,
-                [](om::worker_pool p, std::atomic<int>* n) -> asio::awaitable<void> {
-                    auto work = [n](const stop_flag&) { ++*n; };
-                    co_await om::detail::run_on(p, std::move(work));
-                }(pool, &ended),
-                asio::detached);
-        context.poll();
-        while (ended == 0)
-            std::this_thread::yield();
+        const witness alive;
+        {
+            asio::io_context context;
+            for (int k = 0; k < 2; ++k)
+                asio::co_spawn(
+                    context,
+                    [](om::worker_pool p, std::atomic<int>* n, witness) -> asio::awaitable<void> {
+                        auto work = [n](const stop_flag&) { ++*n; };
+                        co_await om::detail::run_on(p, std::move(work));
+                    }(pool, &ended, alive),
+                    asio::detached);
+            context.poll();
+            while (ended == 0)
+                std::this_thread::yield();
+        }
+        REQUIRE(alive.use_count() == 1);
     }
+    still_works(pool);
 }
 
 TEST_CASE("a finished function's result is kept although the caller was cancelled")
@@ -287,35 +311,44 @@ TEST_CASE("a context may go while a group runs that nobody else owns")
     om::worker_pool pool(1);
     for (int i = 0; i < 20; ++i) {
         std::atomic<bool> inside = false;
-        asio::io_context context;
-        asio::co_spawn(
-            context,
-            [](om::worker_pool workers, std::atomic<bool>* flag) -> asio::awaitable<void> {
-                auto group = std::make_shared<om::detail::task_group>(co_await asio::this_coro::executor);
-                for (int child = 0; child < 3; ++child)
-                    group->add(blocks_until_stopped(workers, flag));
-                co_await om::detail::task_group::join(std::move(group));
-            }(pool, &inside),
-            asio::detached);
-        context.poll();
-        wait_until(inside);
+        const witness alive;
+        {
+            asio::io_context context;
+            asio::co_spawn(
+                context,
+                [](om::worker_pool workers, std::atomic<bool>* flag, witness all) -> asio::awaitable<void> {
+                    auto group = std::make_shared<om::detail::task_group>(co_await asio::this_coro::executor);
+                    for (int child = 0; child < 3; ++child)
+                        group->add(blocks_until_stopped(workers, flag, all));
+                    co_await om::detail::task_group::join(std::move(group));
+                }(pool, &inside, alive),
+                asio::detached);
+            context.poll();
+            wait_until(inside);
+        }
+        REQUIRE(alive.use_count() == 1);
     }
+    still_works(pool);
 }
 
 TEST_CASE("a context may go when it knew a job before it had its pool")
 {
     std::atomic<bool> inside = false;
-    asio::io_context context;
-    asio::co_spawn(
-        context,
-        [](asio::io_context* here, std::atomic<bool>* flag) -> asio::awaitable<void> {
-            om::detail::semaphore places(1);
-            const auto permit = co_await places.acquire(); // registers with the context
-            co_await blocks_until_stopped(om::worker_pool::of(*here), flag);
-        }(&context, &inside),
-        asio::detached);
-    while (!inside)
-        context.poll();
+    const witness alive;
+    {
+        asio::io_context context;
+        asio::co_spawn(
+            context,
+            [](asio::io_context* here, std::atomic<bool>* flag, witness all) -> asio::awaitable<void> {
+                om::detail::semaphore places(1);
+                const auto permit = co_await places.acquire(); // registers with the context
+                co_await blocks_until_stopped(om::worker_pool::of(*here), flag, all);
+            }(&context, &inside, alive),
+            asio::detached);
+        while (!inside)
+            context.poll();
+    }
+    REQUIRE(alive.use_count() == 1);
 }
 
 TEST_CASE("a pool that only the operation holds can be cancelled")
@@ -337,9 +370,11 @@ TEST_CASE("a result that nobody takes may hold the last handle of its pool")
 {
     for (int i = 0; i < 20; ++i) {
         std::atomic<bool> inside = false;
-        asio::io_context context;
+        auto last = std::make_shared<om::worker_pool>(1);
+        const std::weak_ptr<om::worker_pool> watched = last;
+        auto context = std::make_optional<asio::io_context>();
         asio::co_spawn(
-            context,
+            *context,
             [](std::shared_ptr<om::worker_pool> own, std::atomic<bool>* flag) -> asio::awaitable<void> {
                 auto work = [own, flag](const stop_flag& stop) {
                     *flag = true;
@@ -350,10 +385,13 @@ TEST_CASE("a result that nobody takes may hold the last handle of its pool")
                 om::worker_pool pool = *own;
                 own.reset();
                 co_await om::detail::run_on(std::move(pool), std::move(work));
-            }(std::make_shared<om::worker_pool>(1), &inside),
+            }(std::move(last), &inside),
             asio::detached);
         while (!inside)
-            context.poll();
+            context->poll();
+        REQUIRE_FALSE(watched.expired());
+        context.reset();
+        REQUIRE(watched.expired());
     }
 }
 

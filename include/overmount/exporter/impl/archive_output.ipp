@@ -139,6 +139,8 @@ OVERMOUNT_LAZY inline asio::awaitable<void> write_planned(archive_form form, arc
             image.kept.reset();
     blob_table blobs;
     std::vector<archive_member> members;
+    std::shared_ptr<draft_file> waiting;
+    std::uint64_t waited = 0; // bytes of it
     for (const kept_blob& blob : distinct_blobs(images)) {
         auto open = [blob] { return std::make_unique<verified_layer>(blob); };
         members.push_back({path_of_blob(blob.id), {}, std::move(open), blob.size});
@@ -150,12 +152,13 @@ OVERMOUNT_LAZY inline asio::awaitable<void> write_planned(archive_form form, arc
             members.push_back({path_of_blob(layer.diff.value()), {}, std::move(open), layer.size});
             continue;
         }
-        // Digest and size stand in front of the bytes, so that these wait in a file without a name.
+        // Digest and size stand in front of the bytes, so that these wait, all in one file without a name.
         auto encoded = new_shared<layer_encode>(layer, context.encoding(), place.directory,
-                                                      layer_encode::file::unnamed);
+                                                      layer_encode::file::unnamed, waiting);
         co_await layer_encode::run(encoded, context.pool());
         blobs.insert({layer.diff, {encoded->id(), encoded->size(), context.encoding().kind()}});
-        file_range bytes(encoded->draft()->fd(), 0, encoded->size());
+        waiting = encoded->draft();
+        file_range bytes(waiting->fd(), std::exchange(waited, waited + encoded->size()), encoded->size());
         auto open = [bytes] { return std::make_unique<file_reader>(bytes); };
         members.push_back({path_of_blob(encoded->id()), {}, std::move(open), encoded->size()});
     }

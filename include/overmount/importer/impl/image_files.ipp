@@ -11,41 +11,36 @@
 
 namespace overmount::inline OVERMOUNT_ABI::detail {
 
-// Null where there is nothing.
-OVERMOUNT_LAZY inline std::shared_ptr<const unique_fd> try_open_source(int parent, const std::string& path, int flags)
+OVERMOUNT_LAZY inline std::shared_ptr<const unique_fd> open_source(const std::string& path)
 {
-    const std::string where = parent == AT_FDCWD ? from_working_directory(path) : path;
-    auto fd = new_shared<const unique_fd>(::openat(parent, where.c_str(), flags | O_RDONLY | O_CLOEXEC));
-    if (!*fd && errno == ENOENT)
-        return nullptr;
+    auto fd = new_shared<const unique_fd>(
+        ::open(from_working_directory(path).c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
     if (!*fd)
         throw error::from_errno(errno).at(stage::source).operation("open").subject(path);
     return fd;
 }
 
-OVERMOUNT_LAZY inline std::shared_ptr<const unique_fd> open_source(int parent, const std::string& path, int flags)
+// Of a regular file.
+OVERMOUNT_LAZY inline std::uint64_t size_of(const struct stat& status, const std::string& path)
 {
-    auto fd = try_open_source(parent, path, flags);
-    if (!fd)
-        throw error::from_errno(ENOENT).at(stage::source).operation("open").subject(path);
-    return fd;
+    if (!S_ISREG(status.st_mode))
+        throw error(errc::unknown_archive_format)
+            .at(stage::source)
+            .subject(path)
+            .detail("not a regular file");
+    return static_cast<std::uint64_t>(status.st_size);
 }
 
 OVERMOUNT_LAZY inline file_range whole_file(std::shared_ptr<const unique_fd> fd, const std::string& path)
 {
     struct stat status;
     check(::fstat(fd->get(), &status), "stat", path);
-    if (!S_ISREG(status.st_mode))
-        throw error(errc::unknown_archive_format)
-            .at(stage::source)
-            .subject(path)
-            .detail("not a regular file");
-    return {std::move(fd), 0, static_cast<std::uint64_t>(status.st_size)};
+    return {std::move(fd), 0, size_of(status, path)};
 }
 
 OVERMOUNT_LAZY_BODY file_range whole_file(const std::string& path)
 {
-    return whole_file(open_source(AT_FDCWD, path, O_NONBLOCK), path);
+    return whole_file(open_source(path), path);
 }
 
 OVERMOUNT_LAZY_BODY std::string resolve_link(std::string_view directory, std::string_view target)
@@ -82,7 +77,7 @@ OVERMOUNT_LAZY_BODY std::string blob_path(const digest& id)
 }
 
 OVERMOUNT_LAZY_BODY image_files::image_files(const std::string& path, const limits& bounds)
-    : root_(open_source(AT_FDCWD, path, O_NONBLOCK)), bounds_(bounds), bytes_left_(bounds.all_json_bytes)
+    : root_(open_source(path)), bounds_(bounds), bytes_left_(bounds.all_json_bytes)
 {
     struct stat status;
     check(::fstat(root_->get(), &status), "stat", path);
@@ -136,22 +131,41 @@ OVERMOUNT_LAZY_BODY void image_files::note(const tar::entry& entry, file_range b
     // Of two members with one name some readers take the first, some the last. Blobs and layers have digests.
     if (there && (name == "index.json" || name == "manifest.json" || name == "oci-layout"))
         throw error(errc::malformed_tar).at(stage::source).entry(name).detail("the archive holds it twice");
-    if (entry.type == tar::entry_type::regular && !entry.sparse)
+    const auto link_to = [&](std::string target) {
+        take_memory(name.size() + target.size());
+        links_.emplace(std::move(name), std::move(target));
+    };
+    if (entry.type == tar::entry_type::regular && !entry.sparse) {
+        take_memory(name.size());
         members_.emplace(std::move(name), std::move(bytes));
-    else if (entry.type == tar::entry_type::symbolic_link)
-        links_.emplace(name, resolve_link(tar::parent_of(name), entry.link_target));
-    else if (entry.type == tar::entry_type::hard_link)
-        links_.emplace(std::move(name), tar::normalise(entry.link_target, bounds_));
+    } else if (entry.type == tar::entry_type::symbolic_link) {
+        link_to(resolve_link(tar::parent_of(name), entry.link_target));
+    } else if (entry.type == tar::entry_type::hard_link) {
+        link_to(tar::normalise(entry.link_target, bounds_));
+    }
+}
+
+// Of a member with so many bytes of names. One of several with the same name counts as well.
+OVERMOUNT_LAZY_BODY void image_files::take_memory(std::size_t names)
+{
+    constexpr std::size_t others = 192; // what else a member takes
+    if (names + others > memory_left_)
+        throw error(errc::too_many_members)
+            .at(stage::source)
+            .detail("their names take more than " + std::to_string(bounds_.member_bytes) + " bytes");
+    memory_left_ -= names + others;
 }
 
 OVERMOUNT_LAZY_BODY std::optional<file_range> image_files::find(std::string_view name) const
 {
     std::string path = resolve_link({}, name);
     if (directory_) {
-        const auto fd = try_open_source(root_->get(), path, O_NONBLOCK);
-        if (!fd)
+        struct stat status;
+        if (::fstatat(root_->get(), path.c_str(), &status, 0) == 0)
+            return file_range(root_, path, size_of(status, path));
+        if (errno == ENOENT)
             return std::nullopt;
-        return whole_file(fd, path);
+        throw error::from_errno(errno).at(stage::source).operation("stat").subject(path);
     }
     for (int hops = 0; hops < 40; ++hops) {
         if (const auto found = members_.find(path); found != members_.end())

@@ -71,7 +71,7 @@ OVERMOUNT_LAZY_BODY void shown_layers::list(answer& directory) const
     constexpr std::size_t most = 256;
     for (const std::size_t layer : directory.showing) {
         auto& held = directory.listed.emplace_back();
-        if (auto found = list_small_directory((*stack_)[layer].directory.fd->get(), directory.path, most))
+        if (auto found = list_small_directory((*stack_)[layer].fd()->get(), directory.path, most))
             held.emplace(std::make_move_iterator(found->begin()), std::make_move_iterator(found->end()));
     }
 }
@@ -90,8 +90,7 @@ OVERMOUNT_LAZY_BODY shown_layers::answer shown_layers::ask(std::string path)
     for (std::size_t index = 0; index < above.size(); ++index) {
         if (!parent.listed.empty() && parent.listed[index] && !parent.listed[index]->contains(name))
             continue;
-        const int fd = (*stack_)[above[index]].directory.fd->get();
-        const shown_as what = look(fd, out.path);
+        const shown_as what = look((*stack_)[above[index]].fd()->get(), out.path);
         if (what == shown_as::nothing)
             continue;
         if (what == shown_as::other)
@@ -172,7 +171,7 @@ OVERMOUNT_LAZY_BODY std::optional<std::size_t> correction::attributes_of(const s
             return layer;
     for (const std::size_t layer : shown_.hidden(path)) {
         struct stat status;
-        if (!stat_in(stack_[layer].directory.fd->get(), path.c_str(), status))
+        if (!stat_in(stack_[layer].fd()->get(), path.c_str(), status))
             continue;
         if (!S_ISDIR(status.st_mode))
             return std::nullopt;
@@ -222,7 +221,7 @@ OVERMOUNT_LAZY inline void copy_directory(const stacked_layer& from, int target,
     constexpr int flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
     const char* name = path.empty() ? "." : path.c_str();
     const unique_fd to(check(::openat(target, name, flags), "open", path));
-    const unique_fd source(check(::openat(from.directory.fd->get(), name, flags), "open", path));
+    const unique_fd source(check(::openat(from.fd()->get(), name, flags), "open", path));
     copy_directory_attributes(source.get(), to.get());
 }
 

@@ -186,9 +186,9 @@ OVERMOUNT_LAZY_BODY void overlay_context::give(const mount_option& option)
         throw mount_error(number, "fsconfig", option.key, "the kernel may not know the option", read_log());
 }
 
-OVERMOUNT_LAZY_BODY void overlay_context::give(const char* key, const mount_directory& directory,
-                                               const std::string& what)
+OVERMOUNT_LAZY_BODY void overlay_context::give(const char* key, const mount_directory& given, const std::string& what)
 {
+    const mount_directory directory = given.opened(); // until the kernel has it
     unique_fd opened;
     if (directory.fd() < 0) {
         opened.reset(::open(directory.path().c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));

@@ -9,15 +9,24 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 
+#include <exception>
+
 namespace overmount::inline OVERMOUNT_ABI::detail {
 
-// How many are open. Linux 6.2 and later give it as the size of the directory. All there are where nobody knows.
-OVERMOUNT_LAZY inline std::size_t open_descriptors()
+// Linux 6.2 and later give the number of open ones as the size of the directory.
+OVERMOUNT_LAZY_BODY std::size_t free_descriptors() noexcept
 {
+    rlimit limit{};
     struct stat status;
-    if (::stat("/proc/self/fd", &status) != 0)
-        return static_cast<std::size_t>(-1) / 2;
-    return status.st_size != 0 ? static_cast<std::size_t>(status.st_size) : list_directory(AT_FDCWD, "/proc/self/fd").size();
+    if (::getrlimit(RLIMIT_NOFILE, &limit) != 0 || ::stat("/proc/self/fd", &status) != 0)
+        return 0;
+    try {
+        const std::size_t open = status.st_size != 0 ? static_cast<std::size_t>(status.st_size)
+                                                     : list_directory(AT_FDCWD, "/proc/self/fd").size();
+        return limit.rlim_cur > open ? static_cast<std::size_t>(limit.rlim_cur) - open : 0;
+    } catch (const std::exception&) { // none is left even for a look
+        return 0;
+    }
 }
 
 OVERMOUNT_LAZY_BODY bool descriptor_turn::take()
@@ -30,12 +39,8 @@ OVERMOUNT_LAZY_BODY bool descriptor_turn::take()
         turns.fetch_sub(1);
         return false;
     }
-    rlimit limit{};
-    try {
-        if (::getrlimit(RLIMIT_NOFILE, &limit) == 0 && open_descriptors() + 2 * descriptors <= limit.rlim_cur)
-            return true;
-    } catch (const error&) { // none is left even for a look
-    }
+    if (free_descriptors() >= 2 * descriptors)
+        return true;
     give_back();
     return false;
 }

@@ -248,6 +248,7 @@ basic_image<Storage, Mount>::try_mount(std::shared_ptr<state> owner, const image
         top = layers.front();
         stack = owner->stack_of(*top);
     }
+    table.require_stackable(top, stack);
     mount_record record = table.add(id, target, options.writable(), detail::directory_names(stack), owner->sync);
     try {
         if (record.writable)

@@ -32,7 +32,7 @@ basic_repository<Storage, Mount>::open_at(std::filesystem::path base, repository
     worker_pool pool = options.pool() ? *options.pool()
                                       : worker_pool::of(asio::query(executor, asio::execution::context));
     auto work = [base, options, pool](const detail::stop_flag&) {
-        auto records = detail::new_shared<detail::store>(base, Storage::form(), options.open_to_others());
+        auto records = detail::new_shared<detail::store>(base, Storage::form(), options.open_to_others(), options.owner());
         return detail::new_shared<state>(std::move(records), options, pool);
     };
     auto opened = co_await detail::run_on(pool, std::move(work));
@@ -350,7 +350,9 @@ std::vector<chain_id> basic_repository<Storage, Mount>::layers() const
 template <storage_policy Storage, optional_mount_policy Mount>
 layer_record basic_repository<Storage, Mount>::layer(const chain_id& chain) const
 {
-    return state_->records->layers.chain(chain).front();
+    if (auto found = state_->records->layers.find(chain))
+        return std::move(*found);
+    throw error(errc::layer_not_found).at(stage::repository).layer(chain.string());
 }
 
 template <storage_policy Storage, optional_mount_policy Mount>

@@ -25,35 +25,39 @@ OVERMOUNT_LAZY [[nodiscard]] inline bool has_blobs(const found_image& image)
                        [](const found_layer& layer) { return layer.blob.has_value(); });
 }
 
-// A blob that is being written beside the layers of an import. What is not shown goes with their directory.
+// A blob that is being written beside the layers of an import; its file is open until its end. What is not shown goes with
+// their directory.
 class blob_draft
 {
 public:
-    OVERMOUNT_LAZY blob_draft(int staging, std::string name) : staging_(staging), name_(std::move(name))
+    OVERMOUNT_LAZY blob_draft(int staging, std::string name, durability sync)
+        : staging_(staging), name_(std::move(name)), sync_(sync)
     {
         constexpr int flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
         file_.reset(check(::openat(staging_, name_.c_str(), flags, 0600), "create", name_));
     }
     void write(std::span<const std::byte> bytes) { write_all(file_.get(), bytes); }
-    // All of it was written, and has its digest.
-    OVERMOUNT_LAZY void finish(durability sync)
+    // All of it was written.
+    OVERMOUNT_LAZY void finish()
     {
-        if (sync == durability::full)
+        if (sync_ == durability::full)
             check(::fsync(file_.get()), "fsync", name_);
         file_.reset();
     }
-    OVERMOUNT_LAZY void publish(store& records, const digest& id, durability sync) const
+    // It has its digest.
+    OVERMOUNT_LAZY void publish(store& records, const digest& id) const
     {
-        records.blobs.publish(staging_, name_, id, sync);
+        records.blobs.publish(staging_, name_, id, sync_);
     }
 
 private:
     int staging_;
     std::string name_;
+    durability sync_;
     unique_fd file_;
 };
 
-// An input that writes what is read of it to a draft, where there is one.
+// An input that writes what is read of it to a draft, where there is one, and finishes it at the end.
 template <class Input>
 class kept_input
 {
@@ -63,7 +67,9 @@ public:
     [[nodiscard]] std::optional<std::size_t> read(std::span<std::byte> into)
     {
         const auto count = from_.read(into);
-        if (count && into_)
+        if (count && *count == 0 && into_)
+            std::exchange(into_, nullptr)->finish();
+        else if (count && into_)
             into_->write(into.first(*count));
         return count;
     }

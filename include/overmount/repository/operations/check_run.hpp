@@ -280,7 +280,7 @@ private:
                 if (!is_damage(failure))
                     throw;
                 // What is missing of it was told before; what only a correction reads was not.
-                if (failure.code() == errc::corrupt_repository)
+                if (failure.code() == errc::corrupt_repository && !damaged.contains(failure.layer()))
                     tell(finding_kind::record_unreadable, top.string(), failure.what());
             }
         }

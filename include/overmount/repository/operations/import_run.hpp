@@ -5,6 +5,7 @@
 #include <overmount/repository/operations/claim_beat.hpp>
 #include <overmount/repository/operations/finished_diffs.hpp>
 #include <overmount/repository/operations/publication.hpp>
+#include <overmount/posix/descriptor_turn.hpp>
 #include <overmount/runtime/new_shared.hpp>
 #include <overmount/runtime/run_on.hpp>
 #include <overmount/runtime/task_group.hpp>
@@ -13,6 +14,7 @@
 #include <algorithm>
 #include <chrono>
 #include <deque>
+#include <iterator>
 #include <list>
 #include <map>
 #include <mutex>
@@ -24,7 +26,8 @@ namespace overmount::inline OVERMOUNT_ABI::detail {
 // coroutines of the import and by the workers that act for it.
 //
 // Layers that nobody else unpacks are claimed, unpacked and shown in one round; what another operation or
-// process has claimed is waited for only then, so that two imports never wait for each other.
+// process has claimed is waited for only then, so that two imports never wait for each other. A claim takes a
+// descriptor until its layer is shown: a round has as many layers as the process can spare.
 template <storage_policy Storage>
 class import_run : public std::enable_shared_from_this<import_run<Storage>>
 {
@@ -47,11 +50,13 @@ public:
         auto draft = [self](const stop_flag&) { self->draft(); };
         co_await run_on(self->repository_->pool, std::move(draft));
         while (!self->todo_.empty()) {
+            const std::size_t before = self->todo_.size();
+            self->begin_round();
             auto beat = [self] { self->beat(); };
             co_await claim_beat::during(self->repository_->pool, one_round(self), std::move(beat));
-            if (self->todo_.empty())
-                break;
-            co_await pause(std::chrono::milliseconds(50));
+            self->todo_.splice(self->todo_.end(), self->round_);
+            if (self->todo_.size() == before) // others have them all
+                co_await pause(std::chrono::milliseconds(50));
         }
         if (self->options_.keeps_blobs())
             co_await keep_blobs(self);
@@ -62,6 +67,7 @@ public:
     void clean()
     {
         finished_->drop();
+        round_.clear();
         todo_.clear();
         blobs_.clear();
         end_.reset();
@@ -78,8 +84,8 @@ private:
 
     struct job
     {
-        job(found_layer& found, std::string named) : layer(&found), name(std::move(named)) {}
-        found_layer* layer; // of the images
+        job(const found_layer& found, std::string named) : layer(&found), name(std::move(named)) {}
+        const found_layer* layer; // of the images
         std::string name;
         std::int64_t claim_seen = 0; // of the other one who has it
         std::chrono::steady_clock::time_point claim_since{};
@@ -99,8 +105,8 @@ private:
     void plan()
     {
         std::set<diff_id> known;
-        for (found_image& image : images_)
-            for (found_layer& layer : image.layers)
+        for (const found_image& image : images_)
+            for (const found_layer& layer : image.layers)
                 if (known.insert(layer.diff).second)
                     todo_.emplace_back(layer, "layer-" + std::to_string(todo_.size()));
         for (const found_image& image : images_)
@@ -124,8 +130,6 @@ private:
 
     void draft()
     {
-        if (!options_.keeps_blobs())
-            close_all_but_todo();
         // Largest first: the last one to end should be a small one.
         todo_.sort([](const job& a, const job& b) { return a.layer->bytes.size() > b.layer->bytes.size(); });
         for (const found_image& image : images_) {
@@ -143,7 +147,7 @@ private:
         finished_->list_claims(held);
         {
             const std::lock_guard guard(mutex_);
-            for (const job& j : todo_)
+            for (const job& j : round_)
                 if (j.held)
                     held.push_back(j.held);
         }
@@ -151,22 +155,19 @@ private:
             one->beat();
     }
 
-    // An image may have more layers than a process may have open files.
-    void close_all_but_todo()
+    void begin_round()
     {
-        std::set<const found_layer*> needed;
-        for (const job& j : todo_)
-            needed.insert(j.layer);
-        for (found_image& image : images_)
-            for (found_layer& layer : image.layers)
-                if (!needed.contains(&layer))
-                    layer.bytes.close();
+        constexpr std::size_t fewest = 8;
+        const std::size_t most = std::max(free_descriptors() / 4, fewest);
+        auto end = todo_.begin();
+        std::advance(end, static_cast<std::ptrdiff_t>(std::min(most, todo_.size())));
+        round_.splice(round_.end(), todo_, todo_.begin(), end);
     }
 
     static asio::awaitable<void> one_round(pointer self)
     {
         auto group = new_shared<task_group>(co_await asio::this_coro::executor);
-        for (job& j : self->todo_) {
+        for (job& j : self->round_) {
             if (j.layer->bytes.size() <= small_blob)
                 self->small_.push_back(&j);
             else
@@ -245,7 +246,6 @@ private:
     {
         if (kept* blob = blob_of(*j.layer); blob != nullptr)
             blob->compared = true;
-        j.layer->bytes.close();
         finished_->add(j.layer->diff, std::move(unpacked.writer), std::move(*unpacked.record), take_claim(j));
     }
 
@@ -266,7 +266,7 @@ private:
     {
         const digest& id = *blob.layer->blob;
         if (!repository_->records->blobs.contains(id, blob.layer->bytes.size()))
-            blob.draft = new_shared<blob_draft>(scope_->staging(), "blob-" + random_id());
+            blob.draft = new_shared<blob_draft>(scope_->staging(), "blob-" + random_id(), repository_->sync);
     }
 
     // Blobs of layers that were not unpacked now are only compared.
@@ -303,14 +303,11 @@ private:
 
     void show_blobs()
     {
-        for (auto& [key, blob] : blobs_)
-            if (blob.draft)
-                blob.draft->finish(repository_->sync);
         if (repository_->sync == durability::batch)
             scope_->sync_file_system();
         for (auto& [key, blob] : blobs_)
             if (blob.draft)
-                blob.draft->publish(*repository_->records, key.first, repository_->sync);
+                blob.draft->publish(*repository_->records, key.first);
             else if (repository_->sync != durability::none)
                 repository_->records->blobs.make_last(key.first, scope_->staging());
     }
@@ -363,7 +360,7 @@ private:
     {
         auto look = [self](const stop_flag&) {
             const std::lock_guard guard(self->mutex_);
-            std::erase_if(self->todo_, [self](const job& j) {
+            std::erase_if(self->round_, [self](const job& j) {
                 return self->finished_->published().contains(j.layer->diff) || self->repository_->storage.contains(j.layer->diff);
             });
         };
@@ -375,8 +372,8 @@ private:
     import_options options_;
     std::vector<std::string> names_; // that the options give, in full
     std::shared_ptr<work_scope> scope_ = new_shared<work_scope>(repository_->records);
-    std::list<job> todo_;
-    std::mutex mutex_; // of the claims in `todo_`, and of the next one
+    std::list<job> todo_, round_;
+    std::mutex mutex_; // of `round_` and its claims, and of the next one
     std::deque<job*> small_;
     std::shared_ptr<finished_diffs<Storage>> finished_ = new_shared<finished_diffs<Storage>>(repository_, scope_);
     std::shared_ptr<publication<Storage>> end_ = new_shared<publication<Storage>>(repository_, scope_);

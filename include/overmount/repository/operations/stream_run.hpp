@@ -3,8 +3,10 @@
 
 #include <overmount/importer/archive_reader.hpp>
 #include <overmount/importer/discover.hpp>
+#include <overmount/importer/file_source.hpp>
 #include <overmount/importer/member_kind.hpp>
 #include <overmount/io/stream_feed.hpp>
+#include <overmount/posix/descriptor_turn.hpp>
 #include <overmount/repository/operations/blob_keep.hpp>
 #include <overmount/repository/operations/claim_beat.hpp>
 #include <overmount/repository/operations/finished_diffs.hpp>
@@ -16,34 +18,10 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <map>
 
 namespace overmount::inline OVERMOUNT_ABI::detail {
-
-// An archive in a file, as the source of an archive reader.
-class file_source
-{
-public:
-    explicit file_source(file_range bytes) : bytes_(std::move(bytes)) {}
-    void wakes(const std::weak_ptr<step>&) noexcept {} // it never lacks anything
-    OVERMOUNT_LAZY [[nodiscard]] std::optional<std::span<const std::byte>> front()
-    {
-        if (front_.empty()) {
-            const std::size_t count = bytes_.read(position_, {buffer_.get(), size});
-            position_ += count;
-            front_ = {buffer_.get(), count};
-        }
-        return front_;
-    }
-    void consume(std::size_t count) noexcept { front_ = front_.subspan(count); }
-
-private:
-    static constexpr std::size_t size = 256 << 10;
-    file_range bytes_;
-    std::uint64_t position_ = 0;
-    std::unique_ptr<std::byte[]> buffer_ = std::make_unique_for_overwrite<std::byte[]>(size);
-    std::span<const std::byte> front_;
-};
 
 // One import of an archive that is read once from its beginning to its end, its members in any order. What
 // may be a layer is unpacked as a candidate; documents are kept, all together bounded; at the end the
@@ -57,7 +35,7 @@ public:
 
     stream_run(std::shared_ptr<state> owner, Source source, std::string name, import_options options)
         : repository_(std::move(owner)), options_(std::move(options)), name_(std::move(name)),
-          files_(repository_->bounds),
+          files_(repository_->bounds), bytes_left_(repository_->bounds.candidate_bytes),
           reader_(new_shared<reader>(std::move(source), repository_->bounds))
     {}
 
@@ -166,9 +144,14 @@ private:
                 if (failure.code() == asio::error::operation_aborted)
                     throw;
                 failure.layer(self->member_);
+                if (failure.code() == errc::layer_too_large && failure.at() == stage::decode &&
+                    self->bytes_left_ < self->repository_->bounds.stream_bytes)
+                    self->refuse_candidates("they unpack to more than " +
+                                            std::to_string(self->repository_->bounds.candidate_bytes) + " bytes");
                 if (!self->failure_)
                     self->failure_ = std::current_exception();
             }
+            self->bytes_left_ -= std::min(self->bytes_left_, self->work_->bytes);
             self->work_.reset();
             self->draft_.reset();
         }
@@ -179,6 +162,12 @@ private:
         auto draft = [self](const stop_flag&) { self->draft(); };
         co_await run_on(self->pool(), std::move(draft));
         co_await finished_diffs<Storage>::publish(self->finished_);
+    }
+
+    // Candidates are on the disk until the documents are read, and these may come last.
+    [[noreturn]] void refuse_candidates(const std::string& why) const
+    {
+        throw error(errc::too_many_candidates).at(stage::source).entry(member_).detail(why);
     }
 
     // One move of a search step. `work_` is set when it ends at a candidate.
@@ -252,15 +241,19 @@ private:
 
     void begin_layer()
     {
+        limits bounds = repository_->bounds;
+        if (layers_ == bounds.candidates)
+            refuse_candidates("there are more than " + std::to_string(bounds.candidates));
+        bounds.stream_bytes = std::min(bounds.stream_bytes, bytes_left_);
         auto writer = repository_->storage.create(
-            write_context(scope_->staging(), "layer-" + std::to_string(layers_++), repository_->bounds));
+            write_context(scope_->staging(), "layer-" + std::to_string(layers_++), bounds));
         work_ = new_shared<work>(
             std::move(writer),
             layer_facts{std::nullopt, member_.starts_with("blobs/") ? digest_of_name(member_) : std::nullopt,
                         std::nullopt},
-            repository_->bounds);
+            bounds);
         if (options_.keeps_blobs() && work_->facts.blob)
-            draft_ = new_shared<blob_draft>(scope_->staging(), "blob-" + std::to_string(layers_));
+            draft_ = new_shared<blob_draft>(scope_->staging(), "blob-" + std::to_string(layers_), repository_->sync);
         if (options_.progress())
             work_->progress = [this, size = reader_->entry().stored_size](std::uint64_t read) {
                 options_.progress()(layer_progress(member_, read, size));
@@ -301,11 +294,13 @@ private:
             end_->add_image(image, names, options_.keeps_blobs() && has_blobs(image));
         }
         end_->write();
-        for (const auto& [id, blob] : kept_)
-            blob->finish(repository_->sync);
+        // Each claim takes a descriptor; without one, others may unpack the layer as well.
+        std::size_t claims = free_descriptors() / 4;
         for (const auto& [diff, layer] : wanted_) {
             candidate& found = candidates_.find(diff)->second;
-            finished_->add(diff, std::move(found.writer), std::move(found.record), repository_->records->claims.try_share(diff));
+            auto held = claims != 0 ? repository_->records->claims.try_share(diff) : nullptr;
+            claims -= held != nullptr;
+            finished_->add(diff, std::move(found.writer), std::move(found.record), std::move(held));
         }
         if (repository_->sync == durability::batch) {
             scope_->sync_file_system();
@@ -317,7 +312,7 @@ private:
     void publish_blobs()
     {
         for (const auto& [id, blob] : kept_)
-            blob->publish(*repository_->records, id, repository_->sync);
+            blob->publish(*repository_->records, id);
     }
 
     using blob_drafts = std::map<digest, std::shared_ptr<blob_draft>>;
@@ -369,6 +364,7 @@ private:
     import_options options_;
     std::string name_;
     image_files files_;
+    std::uint64_t bytes_left_; // that more candidates may unpack to
     std::shared_ptr<reader> reader_;
     std::vector<std::string> names_; // that the options give, in full
     std::shared_ptr<work_scope> scope_ = new_shared<work_scope>(repository_->records);
@@ -380,7 +376,7 @@ private:
     std::uint64_t document_bytes_ = 0;
     std::string member_, document_; // the one at hand
     bool in_member_ = false;
-    std::uint64_t layers_ = 0;
+    std::uint64_t layers_ = 0; // candidates so far
     std::shared_ptr<work> work_;
     std::map<diff_id, candidate> candidates_;
     std::shared_ptr<blob_draft> draft_; // of the member at hand, where blobs are kept

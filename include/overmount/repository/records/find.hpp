@@ -12,15 +12,19 @@
 
 namespace overmount::inline OVERMOUNT_ABI::detail {
 
-// The one whose hex digits begin with `name`; nothing where there is none. Throws `ambiguous` for several.
+// The one whose hex digits begin with `name`, at least four of them; nothing where there is none. Throws `ambiguous` for
+// several.
 template <class Id>
 [[nodiscard]] std::optional<Id> unique_prefix(const std::vector<Id>& ids, std::string_view name, errc ambiguous)
 {
+    constexpr std::size_t fewest = 4;
+    const std::size_t digits = name.find(':') + 1; // npos + 1 is 0
     std::optional<Id> out;
+    if (name.size() < digits + fewest)
+        return out;
     for (const Id& id : ids) {
         const std::string whole = id.string();
-        const bool hex = std::string_view(whole).substr(whole.find(':') + 1).starts_with(name);
-        if (name.empty() || !(hex || (whole.starts_with(name) && name.find(':') < name.size() - 1)))
+        if (!std::string_view(whole).substr(digits != 0 ? 0 : whole.find(':') + 1).starts_with(name))
             continue;
         if (out)
             throw error(ambiguous).at(stage::repository).subject(name);
@@ -29,12 +33,13 @@ template <class Id>
     return out;
 }
 
-// The image of an ID, the beginning of one, or a tag; nothing where there is none.
+// The image that a tag names, else the one of an ID or of the beginning of its hex digits; nothing where there is none.
+// What begins with an algorithm is no tag.
 OVERMOUNT_LAZY [[nodiscard]] inline std::optional<digest> find_image_id(const store& records, std::string_view name)
 {
-    const auto out = unique_prefix(records.images(), name, errc::ambiguous_image_id);
-    if (out || name.starts_with("sha256:"))
-        return out;
+    const auto by_digits = [&] { return unique_prefix(records.images(), name, errc::ambiguous_image_id); };
+    if (name.starts_with("sha256:") || name.starts_with("sha512:"))
+        return by_digits();
     try {
         if (const auto found = records.tag(reference::parse(name).with_default_tag().string()))
             return found->image;
@@ -42,7 +47,7 @@ OVERMOUNT_LAZY [[nodiscard]] inline std::optional<digest> find_image_id(const st
         if (failure.code() != errc::invalid_reference)
             throw;
     }
-    return std::nullopt;
+    return by_digits();
 }
 
 } // namespace overmount::inline OVERMOUNT_ABI::detail

@@ -3,9 +3,12 @@
 
 #include <overmount/posix/fs.hpp>
 
+#include <sys/types.h>
+
 #include <atomic>
 #include <filesystem>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <cstdint>
@@ -21,8 +24,9 @@ public:
     // appear by one record. Earlier ones may read, and neither write nor sweep.
     static constexpr const char* feature = "kept-uppers";
 
-    // Opens the directory, or makes it with all that is above it.
-    OVERMOUNT_LAZY header_record(const std::filesystem::path& base, std::string_view form, bool allow_others);
+    // Opens the directory, or makes it with all that is above it. `owner` is whom it belongs to, where that is not the caller.
+    OVERMOUNT_LAZY header_record(const std::filesystem::path& base, std::string_view form, bool allow_others,
+                                 std::optional<uid_t> owner);
 
     [[nodiscard]] const std::filesystem::path& base() const noexcept { return base_; }
     [[nodiscard]] int fd() const noexcept { return fd_.get(); }
@@ -41,7 +45,7 @@ private:
         OVERMOUNT_LAZY [[nodiscard]] std::string text() const;
     };
     OVERMOUNT_LAZY void make(std::string_view form) const;
-    OVERMOUNT_LAZY void check_owner(bool allow_others) const;
+    OVERMOUNT_LAZY void check_owner(bool allow_others, std::optional<uid_t> owner) const;
     OVERMOUNT_LAZY [[nodiscard]] content read() const;
 
     std::filesystem::path base_;

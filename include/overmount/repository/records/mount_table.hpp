@@ -84,7 +84,9 @@ public:
     OVERMOUNT_LAZY void prepare_upper(const mount_record& record, const std::optional<chain_id>& top,
                                       const std::vector<stacked_layer>& stack);
 
-    // What to mount for a stack of layers, topmost first; makes the chain's correction if it is not there yet.
+    // Throws too_many_layers where a mount could not stack these.
+    OVERMOUNT_LAZY void require_stackable(const std::optional<chain_id>& top, const std::vector<stacked_layer>& stack);
+    // What to mount for a stack of layers, topmost first, which outlives it; makes the chain's correction if it is not there yet.
     // Without layers the root is empty.
     OVERMOUNT_LAZY [[nodiscard]] mount_spec spec_of(const mount_record& record, const std::optional<chain_id>& top,
                                                     const std::vector<stacked_layer>& stack);

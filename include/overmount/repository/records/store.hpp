@@ -13,6 +13,8 @@
 #include <overmount/repository/records/staging.hpp>
 #include <overmount/repository/records/tag_records.hpp>
 
+#include <sys/types.h>
+
 #include <cstdint>
 #include <filesystem>
 #include <mutex>
@@ -35,8 +37,10 @@ struct store_directories
 class store
 {
 public:
-    // Opens, or makes, the repository at `base`. `form` is what the storage writes.
-    OVERMOUNT_LAZY store(const std::filesystem::path& base, std::string_view form, bool allow_others);
+    // Opens, or makes, the repository at `base`. `form` is what the storage writes; `owner` is whom it belongs to, where
+    // that is not the caller.
+    OVERMOUNT_LAZY store(const std::filesystem::path& base, std::string_view form, bool allow_others,
+                         std::optional<uid_t> owner = std::nullopt);
 
     [[nodiscard]] const std::filesystem::path& base() const noexcept { return header_.base(); }
     [[nodiscard]] int base_fd() const noexcept { return header_.fd(); }

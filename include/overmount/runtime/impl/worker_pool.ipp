@@ -7,6 +7,7 @@
 #include <overmount/runtime/worker_pool.hpp>
 
 #include <pthread.h>
+#include <signal.h>
 
 #include <algorithm>
 #include <atomic>
@@ -59,11 +60,37 @@ struct worker_pool::queue
     bool stopping = false;
 };
 
+namespace detail {
+
+// Threads that start while this lives handle no signal but those of their own faults: handlers and EINTR are for the
+// program's threads.
+class signals_blocked
+{
+public:
+    signals_blocked() noexcept
+    {
+        sigset_t all;
+        ::sigfillset(&all);
+        for (const int fault : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS, SIGABRT})
+            ::sigdelset(&all, fault);
+        ::pthread_sigmask(SIG_SETMASK, &all, &before_);
+    }
+    ~signals_blocked() { ::pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+    signals_blocked(const signals_blocked&) = delete;
+    signals_blocked& operator=(const signals_blocked&) = delete;
+
+private:
+    sigset_t before_;
+};
+
+} // namespace detail
+
 struct worker_pool::state
 {
     OVERMOUNT_LAZY explicit state(unsigned workers)
     {
         detail::reserve_descriptors(3072); // two a layer of the largest image, and those of eight whose files are spread
+        const detail::signals_blocked blocked;
         try {
             for (unsigned i = 0; i < std::max(workers, 1u); ++i) {
                 threads.emplace_back([work = work] {

@@ -22,10 +22,11 @@ using script = scripted_stream::script;
 
 namespace {
 
-om::repository open(const fs::path& base)
+om::repository open(const fs::path& base, const om::limits& bounds = om::limits())
 {
     std::optional<om::repository> out;
-    ::test::run_coroutine(store_result(om::repository::open(base, om::repository_options().workers(2)), out));
+    const auto options = om::repository_options().workers(2).bounds(bounds);
+    ::test::run_coroutine(store_result(om::repository::open(base, options), out));
     return *out;
 }
 
@@ -75,13 +76,13 @@ private:
     om::repository repository_;
 };
 
-// All files of a repository.
+// All files of a repository, but for its lock.
 std::string files_of(const fs::path& base)
 {
     std::istringstream lines(list_tree(base));
     std::string out;
     for (std::string line; std::getline(lines, line);)
-        if (line.find(" d ") == std::string::npos)
+        if (line.find(" d ") == std::string::npos && !line.starts_with("repository.lock "))
             out += line + "\n";
     return out;
 }
@@ -89,7 +90,9 @@ std::string files_of(const fs::path& base)
 // A repository that is to be as it was before.
 struct untouched
 {
-    untouched() : repository(open(scratch / "repository")), before(files_of(repository.base())) {}
+    explicit untouched(const om::limits& bounds = om::limits())
+        : repository(open(scratch / "repository", bounds)), before(files_of(repository.base()))
+    {}
     void check() const
     {
         CHECK(tree_difference(before, files_of(repository.base())) == "");
@@ -225,6 +228,70 @@ TEST_CASE("what looks like a layer, is none and is not named does no harm")
     check_imports(files.tar());
     files.move_to_front(name);
     check_imports(files.tar());
+}
+
+TEST_CASE("members that may be layers are bounded by their number, whether anything names them or not")
+{
+    om::limits bounds;
+    bounds.candidates = 2;
+    file_set files = docker_files(); // has two
+    CHECK_FALSE(stream_import(open(scratch_directory() / "r", bounds), files.tar()).run().failure);
+    SECTION("of one more")
+    {
+        files.add("more.tar", small_tar("z"));
+    }
+    SECTION("of one that was there")
+    {
+        files.add("more.tar", small_tar("b"));
+    }
+    SECTION("of one that is none")
+    {
+        files.add("more.tar", "\x1f\x8b junk that is no gzip");
+    }
+    for (int i = 0; i < 2; ++i) {
+        const auto failure = untouched(bounds).refuses(files.tar());
+        CHECK(failure.code() == errc::too_many_candidates);
+        CHECK(failure.code() == om::condition::limit_exceeded);
+        CHECK(failure.at() == om::stage::source);
+        files.move_to_front("more.tar");
+    }
+}
+
+TEST_CASE("what members unpack to that may be layers is bounded, all of them together")
+{
+    const auto size = [](const std::string& tar) { return static_cast<std::uint64_t>(tar.size()); };
+    file_set files = docker_files();
+    om::limits bounds;
+    bounds.candidate_bytes = size(image().layers[0].tar) + size(image().layers[1].tar);
+    CHECK_FALSE(stream_import(open(scratch_directory() / "r", bounds), files.tar()).run().failure);
+    SECTION("one byte less")
+    {
+        --bounds.candidate_bytes;
+    }
+    SECTION("another one, which is small before it is unpacked")
+    {
+        files.add("more.tar", gzip(tar_writer().file("zeros", std::string(1 << 20, '0')).finish()));
+    }
+    const auto failure = untouched(bounds).refuses(files.tar());
+    CHECK(failure.code() == errc::too_many_candidates);
+}
+
+TEST_CASE("a layer that is larger than the limits allow is told from candidates that are too many")
+{
+    om::limits bounds;
+    bounds.stream_bytes = 2048;
+    CHECK(untouched(bounds).refuses(docker_files().tar()).code() == errc::layer_too_large);
+}
+
+TEST_CASE("the names of a stream's members are bounded")
+{
+    om::limits bounds;
+    bounds.member_bytes = 20'000;
+    file_set files = docker_files();
+    CHECK_FALSE(stream_import(open(scratch_directory() / "r", bounds), files.tar()).run().failure);
+    for (int i = 0; i < 100; ++i)
+        files.add_symlink(std::string(200, 'n') + std::to_string(i), "x");
+    CHECK(untouched(bounds).refuses(files.tar()).code() == errc::too_many_members);
 }
 
 TEST_CASE("a layer that is damaged and named is named by the error")

@@ -44,14 +44,15 @@ OVERMOUNT_LAZY_BODY std::string header_record::content::text() const
     return out.string();
 }
 
-OVERMOUNT_LAZY_BODY header_record::header_record(const std::filesystem::path& base, std::string_view form, bool allow_others)
+OVERMOUNT_LAZY_BODY header_record::header_record(const std::filesystem::path& base, std::string_view form, bool allow_others,
+                                                 std::optional<uid_t> owner)
     : base_(std::filesystem::absolute(from_working_directory(base.string())).lexically_normal())
 {
     if (!base_.has_filename()) // a slash at its end
         base_ = base_.parent_path();
     make_directories_last(base_);
     fd_.reset(check(::open(base_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC), "open directory", base_.string()));
-    check_owner(allow_others);
+    check_owner(allow_others, owner);
     if (::faccessat(fd_.get(), ".", W_OK, AT_EACCESS) != 0) {
         read_only_ = true;
         why_read_only_ = errno == EROFS ? "it lies on a file system that is mounted read-only" : "its directory may not be written";
@@ -74,10 +75,17 @@ OVERMOUNT_LAZY_BODY header_record::header_record(const std::filesystem::path& ba
         }
 }
 
-OVERMOUNT_LAZY_BODY void header_record::check_owner(bool allow_others) const
+OVERMOUNT_LAZY_BODY void header_record::check_owner(bool allow_others, std::optional<uid_t> owner) const
 {
     struct stat status;
     check(::fstat(fd_.get(), &status), "stat");
+    const uid_t wanted = owner.value_or(::geteuid());
+    if (const std::string found = std::to_string(status.st_uid); status.st_uid != wanted)
+        throw error(errc::repository_of_another_user)
+            .at(stage::repository)
+            .subject(base_.string())
+            .detail("its owner is user " + found + ", not " + std::to_string(wanted) + ": work as user " + found +
+                    ", or name the owner: om --repo-owner " + found + ", repository_options().owner(" + found + ")");
     if (!allow_others && (status.st_mode & 0077) != 0)
         throw error(errc::repository_open_to_others)
             .subject(base_.string())

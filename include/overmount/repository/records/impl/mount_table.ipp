@@ -443,8 +443,20 @@ OVERMOUNT_LAZY_BODY unique_fd mount_table::root_below(const mount_record& record
     if (top && ensure_correction(*top, stack))
         return open_directory(store_->base_fd(), layer_path(*top) + "/" + correction_name());
     if (!stack.empty())
-        return open_directory(stack.front().directory.fd->get(), ".");
+        return open_directory(stack.front().fd()->get(), ".");
     return open_directory(store_->mounts(), record.id + "/empty");
+}
+
+OVERMOUNT_LAZY_BODY void mount_table::require_stackable(const std::optional<chain_id>& top,
+                                                        const std::vector<stacked_layer>& stack)
+{
+    constexpr std::size_t most = mount_spec::max_lowers;
+    if (stack.size() < most || (stack.size() == most && !(top && ensure_correction(*top, stack))))
+        return;
+    throw error(errc::too_many_layers)
+        .at(stage::mount)
+        .layer(top->string())
+        .detail(std::to_string(stack.size()) + " different layers" + (stack.size() == most ? " and a correction" : ""));
 }
 
 OVERMOUNT_LAZY_BODY mount_spec mount_table::spec_of(const mount_record& record, const std::optional<chain_id>& top,
@@ -463,7 +475,7 @@ OVERMOUNT_LAZY_BODY mount_spec mount_table::spec_of(const mount_record& record, 
         spec.add_lower(directory(store_->base_fd(), path, base / path));
     }
     for (const stacked_layer& layer : stack)
-        spec.add_lower(lower::borrowed(layer.directory.fd->get(), (base / "diffs" / layer.directory.path).string()));
+        spec.add_lower(lower([&layer] { return layer.fd(); }, (base / "diffs" / layer.directory.path).string()));
     // overlayfs wants two; empty ones at the bottom show nothing. A read-only mount has no other use for its upper.
     for (const char* name : {"empty", "upper"})
         if (spec.lowers().size() < 2 && !(record.writable && name == std::string_view("upper")))

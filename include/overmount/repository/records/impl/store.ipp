@@ -62,8 +62,8 @@ OVERMOUNT_LAZY_BODY store_directories::store_directories(const header_record& he
         put_record(tmp.get(), imports.get(), "last", "", durability::none, existing::keep);
 }
 
-OVERMOUNT_LAZY_BODY store::store(const std::filesystem::path& base, std::string_view form, bool allow_others)
-    : header_(base, form, allow_others), directories_(header_, header_.fd()), staging(directories_.tmp.get()),
+OVERMOUNT_LAZY_BODY store::store(const std::filesystem::path& base, std::string_view form, bool allow_others, std::optional<uid_t> owner)
+    : header_(base, form, allow_others, owner), directories_(header_, header_.fd()), staging(directories_.tmp.get()),
       layers(directories_.layers.get()), image_files(directories_.images.get()), manifests(directories_.manifests.get()),
       tag_files(directories_.tags.get()), blobs(directories_.blobs.get()),
       imports(directories_.imports.get(), directories_.tmp.get(), image_files, tag_files),
