@@ -107,7 +107,7 @@ TEST_CASE("of many layers a few stay open where there are few descriptors, and a
         auto writer = state.storage.create(om::write_context(work.get(), std::to_string(i), om::limits()));
         writer.write(std::as_bytes(std::span(tar)));
         static_cast<void>(writer.finish());
-        REQUIRE(state.publish(writer, diffs.back()));
+        REQUIRE(state.publish(writer, diffs.back(), work.get()) == decltype(state)::published::ours);
     }
     const auto check = [&](std::ptrdiff_t open) {
         auto stack = state.stack_of(diffs, {});
@@ -134,7 +134,7 @@ TEST_CASE("layers are handed over one after the other, each by a descriptor of i
     opened one;
     one.put_top();
     const std::vector<stacked_layer> stack{one.layer("a"), one.layer("b")};
-    const auto spec = one.table.spec_of(one.table.add(digest::of("image"), "", false), one.top, stack);
+    const auto spec = one.table.spec_of(one.table.add(digest::of("image"), "", false, {}, om::durability::none), one.top, stack);
     REQUIRE(spec.lowers().size() == 2);
     for (const auto& lower : spec.lowers()) {
         CHECK(lower.fd() == -1);

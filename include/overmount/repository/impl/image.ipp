@@ -164,10 +164,10 @@ basic_mount<Storage, Mount>::try_mount_again(std::shared_ptr<state> owner, const
     auto config = owner->records->image(record->image);
     if (!config)
         throw error(errc::image_not_found).at(stage::repository).subject(record->image.string());
-    const basic_image<Storage, Mount> image(owner, image_config::parse(std::move(*config), owner->bounds));
+    const basic_image<Storage, Mount> again(owner, image_config::parse(std::move(*config), owner->bounds));
     if (!options.accepts_damaged())
-        owner->require_undamaged(image.config().diff_ids());
-    const auto layers = image.layers();
+        owner->require_undamaged(again.config().diff_ids());
+    const auto layers = again.layers();
     const auto top = layers.empty() ? std::nullopt : std::optional(layers.front());
     const auto stack = top ? owner->stack_of(*top) : std::vector<detail::stacked_layer>();
     table.prepare_again(*record, before.is_volatile && !incomplete);

@@ -135,7 +135,6 @@ private:
     {
         const store& records = *repository_->records;
         report_.leases = records.set_dead_aside();
-        records.imports.forget_last();
         for (const std::string& name : records.staging.trash())
             trash_.push_back({records.staging.fd(), name, "tmp/" + name});
         report_.leftovers = trash_.size();

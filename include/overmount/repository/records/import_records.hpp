@@ -63,8 +63,6 @@ public:
     OVERMOUNT_LAZY void remove(const std::string& name) const;
     // Makes the removal of records last: what they brought is going to be removed.
     OVERMOUNT_LAZY void make_removals_last() const;
-    // Forgets the last commit, where none is pending. The caller holds the repository's lock exclusively.
-    OVERMOUNT_LAZY void forget_last() const;
 
     // What `read(pending, listener)` gives, as at one moment: it is called again where an import was committed meanwhile.
     template <class Read>

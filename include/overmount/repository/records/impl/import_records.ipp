@@ -125,12 +125,6 @@ OVERMOUNT_LAZY_BODY std::int64_t import_records::changed_at() const
     return status.st_mtim.tv_sec * 1'000'000'000 + status.st_mtim.tv_nsec;
 }
 
-OVERMOUNT_LAZY_BODY void import_records::forget_last() const
-{
-    if (directory_ >= 0 && pending_names().empty() && ::unlinkat(directory_, "last", 0) != 0 && errno != ENOENT)
-        throw_errno("unlink", "imports/last");
-}
-
 OVERMOUNT_LAZY_BODY void import_records::announce() const
 {
     put_record(staging_, directory_, "last", "", durability::none, existing::replace);
