@@ -82,7 +82,7 @@ public:
         return overmount::diff_record::parse(text_of(diffs_ / id.string() / "diff.json"));
     }
     // The data first, and then the note in the record that it lasts; the name in any case.
-    void make_durable(const overmount::diff_id& id, const std::function<void()>& poll)
+    void make_durable(const overmount::diff_id& id, int staging, const std::function<void()>& poll)
     {
         overmount::diff_record noted = record(id);
         const path diff = diffs_ / id.string();
@@ -90,11 +90,12 @@ public:
             sync(diff / "layer.tar");
             poll();
             noted.sync = overmount::durability::batch;
-            std::ofstream json(diff / "new.json");
+            const path draft = at(staging) / "new.json";
+            std::ofstream json(draft);
             if (!(json << noted.to_json()).flush())
                 throw overmount::error::from_errno(errno).at(overmount::stage::storage);
-            sync(diff / "new.json");
-            std::filesystem::rename(diff / "new.json", diff / "diff.json");
+            sync(draft);
+            std::filesystem::rename(draft, diff / "diff.json");
             sync(diff);
         }
         sync(diffs_);

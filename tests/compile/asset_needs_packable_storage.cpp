@@ -15,7 +15,7 @@ struct trees
     bool contains(const overmount::diff_id& id) const;
     overmount::diff_record record(const overmount::diff_id& id) const;
     void erase(const overmount::diff_id& id);
-    void make_durable(const overmount::diff_id& id, const std::function<void()>& poll);
+    void make_durable(const overmount::diff_id& id, int staging, const std::function<void()>& poll);
     static std::string_view form();
 };
 

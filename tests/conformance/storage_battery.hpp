@@ -49,11 +49,11 @@ TEMPLATE_TEST_CASE("a diff that nobody has synced is made to last, and its recor
     struct enough
     {
     };
-    CHECK_THROWS_AS(place.storage().make_durable(place.id(), [] { throw enough(); }), enough);
+    CHECK_THROWS_AS(place.storage().make_durable(place.id(), place.staging(), [] { throw enough(); }), enough);
     CHECK(place.storage().record(place.id()).sync == durability::none);
     int polls = 0;
     for (int i = 0; i < 2; ++i) { // the second time it is noted
-        place.storage().make_durable(place.id(), [&polls] { ++polls; });
+        place.storage().make_durable(place.id(), place.staging(), [&polls] { ++polls; });
         expected.sync = durability::batch;
         CHECK(place.storage().record(place.id()).to_json() == expected.to_json());
         CHECK(place.storage().contains(place.id()));
@@ -61,7 +61,7 @@ TEMPLATE_TEST_CASE("a diff that nobody has synced is made to last, and its recor
     CHECK(polls > 0);
     boost::system::error_code unknown;
     try {
-        place.storage().make_durable(place.id("another"), [] {});
+        place.storage().make_durable(place.id("another"), place.staging(), [] {});
     } catch (const error& failure) {
         unknown = failure.code();
     }

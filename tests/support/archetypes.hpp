@@ -51,7 +51,7 @@ public:
     [[nodiscard]] bool contains(const diff_id& id) const { return real_.contains(id); }
     [[nodiscard]] diff_record record(const diff_id& id) const { return real_.record(id); }
     void erase(const diff_id& id) { real_.erase(id); }
-    void make_durable(const diff_id& id, const std::function<void()>& poll) { real_.make_durable(id, poll); }
+    void make_durable(const diff_id& id, int staging, const std::function<void()>& poll) { real_.make_durable(id, staging, poll); }
     [[nodiscard]] static minimal_name form() { return {}; }
 
     void operator&() const = delete;

@@ -132,7 +132,10 @@ public:
     }
     [[nodiscard]] om::diff_record record(const om::diff_id& id) const { return real_.record(id); }
     void erase(const om::diff_id& id) { real_.erase(id); }
-    void make_durable(const om::diff_id& id, const std::function<void()>& poll) { real_.make_durable(id, poll); }
+    void make_durable(const om::diff_id& id, int staging, const std::function<void()>& poll)
+    {
+        real_.make_durable(id, staging, poll);
+    }
     [[nodiscard]] static auto form() { return om::on_disk_storage::form(); }
 
 private:

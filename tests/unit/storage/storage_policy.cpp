@@ -46,7 +46,7 @@ struct exemplar
     bool contains(const diff_id& id) const;
     diff_record record(const diff_id& id) const;
     void erase(const diff_id& id);
-    void make_durable(const diff_id& id, const std::function<void()>& poll);
+    void make_durable(const diff_id& id, int staging, const std::function<void()>& poll);
     static std::string_view form();
 };
 
@@ -100,7 +100,7 @@ struct no_erase : exemplar
 struct no_make_durable : exemplar
 {
     using exemplar::exemplar;
-    void make_durable(const diff_id& id, const std::function<void()>& poll) = delete;
+    void make_durable(const diff_id& id, int staging, const std::function<void()>& poll) = delete;
 };
 struct form_of_an_object : exemplar
 {
