@@ -28,6 +28,7 @@ public:
     {}
 
     [[nodiscard]] Storage& storage() noexcept { return storage_; }
+    [[nodiscard]] int staging() const noexcept { return staging_.get(); }
     [[nodiscard]] storage_place where() const noexcept { return where_; }
 
     // Four entries, owned by whoever runs the test; `extra` more.

@@ -54,8 +54,8 @@ TEST_CASE("an image is marked where all that it leads to lasts, and stays as it 
     one.put_image(of("batch"), "config", durability::batch);
     CHECK_FALSE(one.records.image_files.is_durable(of("none")));
     CHECK(one.records.image_files.is_durable(of("batch")));
-    for (int i = 0; i < 2; ++i)
-        one.records.image_files.mark_durable(one.records.staging.fd(), of("none"));
+    for (int i = 0; i < 2; ++i) // by somebody who relies on it
+        one.put_image(of("none"), "config", durability::batch);
     CHECK(one.records.image_files.is_durable(of("none")));
     CHECK(one.records.image(of("none")) == "config");
     CHECK_FALSE(one.records.image_files.is_durable(of("nowhere")));
