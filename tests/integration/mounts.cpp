@@ -255,7 +255,7 @@ TEST_CASE("what was written survives an administrator's umount and the next open
     static_cast<void>(at.open());
     CHECK(at.state(id) == mount_state::stopped);
     CHECK(read(at.upper(id) / "new") == "written");
-    CHECK(failure_of([&] { at.repository.remove_image(at.image->id()); }) == errc::image_in_use);
+    CHECK(failure_of([&] { get(at.repository.remove_image(at.image->id())); }) == errc::image_in_use);
     SECTION("mounted again, where it was")
     {
         const fs::path root = at.upper(id);

@@ -91,10 +91,19 @@ TEST_CASE("where the header of a repository is, all of it is")
     CHECK(fs::exists(one.base / "claims"));
 }
 
-TEST_CASE("a part of the repository that is missing is named")
+TEST_CASE("a part that a copy has left out is made again where it was empty, and named where it was not")
 {
     for (const char* part : {"diffs", "layers", "images", "manifests", "tags", "blobs", "mounts", "leases", "claims", "tmp"}) {
         const opened_store one;
+        fs::remove(one.base / part);
+        CHECK(open_error(one.base).code() == boost::system::error_code());
+        CHECK(fs::is_directory(one.base / part));
+    }
+    for (const char* part : {"diffs", "layers", "images"}) {
+        const opened_store one;
+        for (const char* other : {"diffs", "layers", "images"})
+            if (std::string_view(other) != part)
+                fs::create_directories(one.base / other / "sha256/some");
         fs::remove(one.base / part);
         const auto failure = open_error(one.base);
         CHECK(failure.code() == errc::corrupt_repository);
@@ -136,7 +145,7 @@ TEST_CASE("what a newer version made opens as far as it says that it may")
             CHECK(refused.code() == errc::unsupported_repository);
             CHECK(refused.detail().find("news") != std::string::npos);
         }
-        CHECK(error_of([&] { records.sweep(); }).code() == errc::unsupported_repository);
+        records.sweep(); // nothing of the one who comes by
         CHECK(read_text(one.base / "repository.json") == before);
     }
     SECTION("a feature that nobody may ignore")
@@ -160,7 +169,7 @@ TEST_CASE("the first write of this version notes what earlier ones do not know, 
     const opened_store one;
     CHECK(read_text(one.base / "repository.json").find(feature) != std::string::npos); // a new one
     write_header(one.base, "", "", "");
-    fs::remove(one.base / "imports");
+    fs::remove_all(one.base / "imports");
     const store records(one.base, "directory", false);
     CHECK(records.tags().empty());
     CHECK(read_text(one.base / "repository.json").find(feature) == std::string::npos);

@@ -28,6 +28,8 @@ using overmount::test::scratch_directory;
 
 namespace {
 
+std::string correction_of_this_boot() { return "correction-" + overmount::detail::boot_id(); }
+
 struct opened
 {
     scratch_directory scratch;
@@ -360,10 +362,10 @@ TEST_CASE("a chain's correction is made once")
     CHECK(one.table.ensure_correction(needed, implied));
     CHECK(one.table.has_correction_note(needed));
     CHECK(one.table.ensure_correction(needed, whole)); // as it was found the first time
-    CHECK(fs::is_directory(one.base / overmount::detail::layer_path(needed) / "correction"));
+    CHECK(fs::is_directory(one.base / overmount::detail::layer_path(needed) / correction_of_this_boot()));
     CHECK_FALSE(one.table.ensure_correction(plain, whole));
     CHECK_FALSE(one.table.ensure_correction(plain, implied));
-    CHECK_FALSE(fs::exists(one.base / overmount::detail::layer_path(plain) / "correction"));
+    CHECK_FALSE(fs::exists(one.base / overmount::detail::layer_path(plain) / correction_of_this_boot()));
     CHECK(fs::is_empty(one.base / "tmp"));
 }
 
@@ -386,13 +388,13 @@ TEST_CASE("the note of a correction that is damaged, or of another boot, is made
     old.replace(old.find(overmount::detail::boot_id()), overmount::detail::boot_id().size(), "another boot");
     for (const std::string& damaged : {std::string(), whole.substr(0, whole.size() / 2), std::string("[]"), old}) {
         CAPTURE(damaged);
-        fs::remove_all(note.parent_path() / "correction"); // a power cut may take that as well, and leave a part of it
-        fs::create_directories(note.parent_path() / "correction/part");
+        fs::remove_all(note.parent_path() / correction_of_this_boot()); // a power cut may take that as well, and leave a part of it
+        fs::create_directories(note.parent_path() / correction_of_this_boot() / "part");
         std::ofstream(note) << damaged;
         CHECK_FALSE(one.table.has_correction_note(chain));
         CHECK(one.table.ensure_correction(chain, implied));
         CHECK(text() == whole);
-        CHECK_FALSE(fs::exists(note.parent_path() / "correction/part"));
+        CHECK_FALSE(fs::exists(note.parent_path() / correction_of_this_boot() / "part"));
         CHECK(one.table.has_correction_note(chain));
     }
 }
