@@ -384,7 +384,7 @@ TEST_CASE("what mounts of many layers need is made with the image")
     int notes = 0, corrections = 0;
     for (const auto& layer : fs::directory_iterator(image.repo.base() / "layers/sha256")) {
         notes += fs::exists(layer.path() / "correction.json");
-        corrections += fs::exists(layer.path() / "correction/d");
+        corrections += fs::exists(layer.path() / ("correction-" + overmount::detail::boot_id()) / "d");
     }
     CHECK((notes == 1 && corrections == 1));
 }

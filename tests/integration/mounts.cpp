@@ -340,7 +340,7 @@ TEST_CASE("a read-only mount that an administrator unmounts is swept", "[mounts]
     REQUIRE(administrator_unmounts(at.target()));
     CHECK(get(at.repository.state_of(record)) == mount_state::stopped);
     CHECK(failure_of([&] { static_cast<void>(get(at.repository.mount_again(record))); }) == errc::mount_read_only);
-    static_cast<void>(at.open());
+    static_cast<void>(get(at.repository.collect()));
     CHECK(at.repository.mounts().empty());
 }
 

@@ -3,6 +3,7 @@
 
 #include <overmount/codec/block_encoder.hpp>
 #include <overmount/core/hasher.hpp>
+#include <overmount/exporter/exporter.hpp>
 #include <overmount/posix/draft_file.hpp>
 #include <overmount/runtime/new_shared.hpp>
 #include <overmount/runtime/run_on.hpp>

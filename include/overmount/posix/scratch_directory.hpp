@@ -3,6 +3,8 @@
 
 #include <overmount/posix/fs.hpp>
 
+#include <fcntl.h>
+
 #include <cstdlib>
 #include <mutex>
 #include <string>

@@ -82,7 +82,6 @@ basic_repository<Storage, Mount>::finish_run(std::shared_ptr<state> owner, std::
 {
     auto clean = [run](const detail::stop_flag&) { run->clean(); };
     co_await detail::run_then_clean(owner->pool, std::move(work), std::move(clean));
-    co_await sweep(owner);
     std::vector<image> out;
     for (const found_image& made : run->images())
         out.push_back(image(owner, made.config));
@@ -276,6 +275,7 @@ asio::awaitable<void> basic_repository<Storage, Mount>::remove_one(std::shared_p
         records.image_files.remove(records.staging.fd(), id, owner->sync);
     };
     co_await detail::run_locked(owner, detail::lock_kind::roots, std::move(work));
+    co_await asio::this_coro::throw_if_cancelled(false); // it is done
     co_await sweep(std::move(owner));
 }
 
@@ -322,6 +322,7 @@ asio::awaitable<void> basic_repository<Storage, Mount>::untag(std::shared_ptr<st
             throw error(errc::tag_does_not_exist).at(stage::repository).subject(full);
     };
     co_await detail::run_locked(owner, detail::lock_kind::roots, std::move(work));
+    co_await asio::this_coro::throw_if_cancelled(false); // it is done
     co_await sweep(std::move(owner));
 }
 

@@ -141,8 +141,12 @@ OVERMOUNT_LAZY_BODY void record_batch::make_last(const kept& one) const
     }
 }
 
+// What was there already comes first: a mark beside it says that it lasts.
 OVERMOUNT_LAZY_BODY void record_batch::show()
 {
+    if (sync_ != durability::none)
+        for (const kept& one : std::exchange(there_, {}))
+            make_last(one);
     for (; shown_ < drafts_.size(); ++shown_)
         show(drafts_[shown_]);
     if (sync_ != durability::none) {

@@ -126,6 +126,8 @@ OVERMOUNT_LAZY_BODY void header_record::make(std::string_view form) const
     }
     for (const char* part : repository_parts)
         make_directory(fd_.get(), part, 0700);
+    check(unique_fd(::openat(fd_.get(), "repository.lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600)).get(), "create",
+          "repository.lock");
     sync_directory(fd_.get());
     sync_directory(open_directory(AT_FDCWD, base_.parent_path().string()).get()); // whoever made the base
     content made;
