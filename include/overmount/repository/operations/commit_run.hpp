@@ -155,8 +155,8 @@ private:
     // The image with what it is to be called.
     void tell(publication<Storage>& end, const std::optional<diff_id>& diff)
     {
-        check_upper(); // before anything is shown; and once more with the image
         make_config(diff);
+        check_upper(); // before anything is shown; and once more with the image
         end.add_image(found_image{*made_, {}}, names_, false);
         end.check_first([this] { check_upper(); });
     }
