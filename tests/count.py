@@ -4,16 +4,19 @@
     count.py BUILD
 
 OVERMOUNT_TEST_FILTER=unit|lint runs the suites whose name matches only; without it all but `failure`, which takes
-minutes. A case that cannot run here prints a line
+minutes. As many programs run side by side as there are processors, or OVERMOUNT_TEST_JOBS; those that meson knows as
+not parallel run alone, at the end. A case that cannot run here prints a line
 `SKIPPED: why` and returns; a program exits with 77. What a program that passes leaves out, it says in lines `PARTIAL: what`.
 """
 import json
 import os
 import pathlib
+import queue
 import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 import xml.etree.ElementTree as xml
 
@@ -126,6 +129,44 @@ def tail(log):
     return "\n".join("    " + line for line in lines)
 
 
+def run_one(test, is_catch2, total, lock, logs):
+    here = tally()
+    started = time.monotonic()
+    (run_catch2 if is_catch2 else run_script)(test, here, logs / (test["name"] + ".log"))
+    with lock:
+        print(f"{'FAILED' if here.failed else 'ok':7}{test['name']:32}{here.passed:5} passed {len(here.failed):3} failed "
+              f"{len(here.skipped):3} skipped {time.monotonic() - started:7.1f} s", flush=True)
+        total.passed += here.passed
+        total.failed += here.failed
+        total.skipped += here.skipped
+        total.partial += here.partial
+
+
+def run_all(tests, jobs, total, logs):
+    """Runs them in their order, `jobs` at a time, and adds what became of them."""
+    left, lock = queue.SimpleQueue(), threading.Lock()
+    for one in tests:
+        left.put(one)
+
+    def work():
+        while True:
+            try:
+                test, is_catch2 = left.get_nowait()
+            except queue.Empty:
+                return
+            try:
+                run_one(test, is_catch2, total, lock, logs)
+            except Exception as failure:  # else a thread that ends is a test that nobody misses
+                with lock:
+                    total.failed.append(f"{test['name']}: {failure!r}")
+
+    threads = [threading.Thread(target=work) for _ in range(jobs)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
 def main():
     build = pathlib.Path(sys.argv[1]).resolve()
     logs = build / "test-logs"
@@ -134,20 +175,15 @@ def main():
     wanted = re.compile(chosen)
     tests = json.loads(subprocess.run(["meson", "introspect", "--tests", str(build)], check=True,
                                       stdout=subprocess.PIPE).stdout)
-    total = tally()
+    chosen_tests = []
     for test in tests:
         suites = [s.split(":")[-1] for s in test["suite"]]
-        if not any(wanted.search(s) for s in suites) or ("failure" in suites and not chosen):
-            continue
-        here = tally()
-        started = time.monotonic()
-        (run_catch2 if "catch2" in suites else run_script)(test, here, logs / (test["name"] + ".log"))
-        print(f"{'FAILED' if here.failed else 'ok':7}{test['name']:32}{here.passed:5} passed {len(here.failed):3} failed "
-              f"{len(here.skipped):3} skipped {time.monotonic() - started:7.1f} s", flush=True)
-        total.passed += here.passed
-        total.failed += here.failed
-        total.skipped += here.skipped
-        total.partial += here.partial
+        if any(wanted.search(s) for s in suites) and ("failure" not in suites or chosen):
+            chosen_tests.append((test, "catch2" in suites))
+    total = tally()
+    jobs = int(os.environ.get("OVERMOUNT_TEST_JOBS", "0")) or os.cpu_count() or 1
+    run_all([one for one in chosen_tests if one[0]["is_parallel"]], jobs, total, logs)
+    run_all([one for one in chosen_tests if not one[0]["is_parallel"]], 1, total, logs)
     for text in total.failed:
         print(f"FAILED: {text}")
     for text in total.skipped + total.partial:

@@ -62,6 +62,7 @@
 #include <overmount/runtime/impl/worker_pool.ipp>
 #include <overmount/storage/impl/diff_record.ipp>
 #include <overmount/storage/impl/record_file.ipp>
+#include <overmount/storage/impl/share_extents.ipp>
 #include <overmount/storage/impl/sync_tree.ipp>
 #include <overmount/storage/impl/tree_size.ipp>
 #include <overmount/storage/impl/virtual_storage.ipp>

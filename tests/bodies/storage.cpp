@@ -1,6 +1,7 @@
 // The bodies below storage/, storage/on_disk/, repository/records/, repository/operations/, compiled once.
 #include <overmount/storage/impl/diff_record.ipp>
 #include <overmount/storage/impl/record_file.ipp>
+#include <overmount/storage/impl/share_extents.ipp>
 #include <overmount/storage/impl/sync_tree.ipp>
 #include <overmount/storage/impl/tree_size.ipp>
 #include <overmount/storage/impl/virtual_storage.ipp>

@@ -5,11 +5,11 @@
 #include <overmount/posix/fs.hpp>
 #include <overmount/runtime/new_shared.hpp>
 #include <overmount/storage/record_file.hpp>
+#include <overmount/storage/share_extents.hpp>
 #include <overmount/storage/storage_policy.hpp>
 #include <overmount/storage/sync_tree.hpp>
 
 #include <fcntl.h>
-
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -162,11 +162,13 @@ public:
 
     // The same where one is there that gives way. The new one is put beside it first, as `<hex>.<n>`, and then exchanged for it:
     // the old one is whole at every moment, and what is left at `<hex>.<n>` is what nobody asks for by its ID, for the collection,
-    // when no mount is on it.
+    // when no mount is on it. What is the same in both takes its space once, where the file system can do that.
     OVERMOUNT_LAZY static void replace(const storage_place& place, int staging, const std::string& name, const diff_id& id)
     {
         const std::string algorithm(to_string(id.value().algorithm())), target = directory_of(id);
         const unique_fd parent = open_directory(place.diffs(), algorithm);
+        if (const unique_fd old(::openat(place.diffs(), target.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)); old)
+            share_extents(old.get(), open_directory(staging, name).get());
         std::string beside;
         for (unsigned n = 1; beside.empty(); ++n)
             if (const std::string one = target + "." + std::to_string(n); rename_into_place(staging, name, place.diffs(), one))

@@ -78,7 +78,8 @@ private:
             std::reverse(layers.begin(), layers.end());
         }
         for (const diff_id& layer : layers)
-            repository_->require_believed(layer);
+            if (!is_there_ || !repository_->is_damaged(layer)) // an image that is there can be named, whatever became of it
+                repository_->require_believed(layer);
         made_.emplace(found_image{with_layers(config_, layers, repository_->bounds), {}});
         if (is_there_)
             check_there();

@@ -199,7 +199,7 @@ private:
         }
         if (repository_->sync != durability::none) {
             for (const diff_id& diff : relied_on_)
-                if (!known.contains(diff) && repository_->storage.record(diff).sync == durability::none)
+                if (!known.contains(diff) && !repository_->is_damaged(diff) && repository_->storage.record(diff).sync == durability::none)
                     repository_->storage.make_durable(diff, scope_->staging(), [&stop] { stop.throw_if_stopped(); });
             if (!relied_on_.empty() || !known.empty())
                 repository_->sync_published();

@@ -1,8 +1,7 @@
 #ifndef OVERMOUNT_STORAGE_IMPL_TREE_SIZE_IPP
 #define OVERMOUNT_STORAGE_IMPL_TREE_SIZE_IPP
 
-#include <overmount/posix/fs.hpp>
-#include <overmount/storage/impl/sync_tree.ipp>
+#include <overmount/storage/each_in_tree.hpp>
 #include <overmount/storage/tree_size.hpp>
 
 #include <fcntl.h>

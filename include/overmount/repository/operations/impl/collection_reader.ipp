@@ -258,7 +258,8 @@ OVERMOUNT_LAZY_BODY void collection_reader::read_document(const digest& id)
             for (const layer_descriptor& layer : parsed.layers())
                 out.names.push_back(layer.blob.digest());
         } catch (const error&) {
-            for (const descriptor& entry : index::parse(std::move(*text), *bounds_).entries())
+            const index parsed = index::parse(std::move(*text), *bounds_);
+            for (const descriptor& entry : parsed.entries())
                 out.names.push_back(entry.digest());
         }
         return out;
