@@ -39,7 +39,7 @@ om::byte_sink open_standard_output(const asio::any_io_executor& executor)
     om::detail::check(::fstat(STDOUT_FILENO, &status), "stat", "standard output");
     std::signal(SIGPIPE, SIG_IGN); // a reader that goes away is an error like others
     if (!S_ISFIFO(status.st_mode) && !S_ISSOCK(status.st_mode))
-        return om::byte_sink(om::detail::unique_fd(::fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3)));
+        return om::byte_sink(om::unique_fd(::fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3)));
     // Opened anew where that can be: it becomes non-blocking, which others with the same descriptor would notice.
     int fd = ::open("/proc/self/fd/1", O_WRONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0)

@@ -21,8 +21,8 @@ public:
         const std::lock_guard guard(mutex_);
         auto& layer = layers_[at.layer()];
         read_ += at.read() - layer.first;
-        total_ += at.size() - layer.second;
-        layer = {at.read(), at.size()};
+        total_ += at.size().value_or(at.read()) - layer.second;
+        layer = {at.read(), at.size().value_or(at.read())};
         std::cerr << "\r\033[K" << layers_.size() << (layers_.size() == 1 ? " layer, " : " layers, ") << read_ / 1000000
                   << " of " << total_ / 1000000 << " MB" << std::flush;
         shown_ = true;

@@ -214,7 +214,7 @@ public:
         if (!there || std::filesystem::is_regular_file(name_))
             draft_ = name_ + ".partial-" + std::to_string(::getpid());
         const std::string& file = draft_.empty() ? name_ : draft_;
-        fd_ = om::detail::unique_fd(::open(file.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC | (draft_.empty() ? 0 : O_EXCL), 0666));
+        fd_ = om::unique_fd(::open(file.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC | (draft_.empty() ? 0 : O_EXCL), 0666));
         if (!fd_)
             throw om::error::from_errno(errno).operation("open").subject(file);
     }
@@ -237,7 +237,7 @@ public:
 
 private:
     std::string name_, draft_;
-    om::detail::unique_fd fd_;
+    om::unique_fd fd_;
 };
 
 template <class Repository>

@@ -8,6 +8,7 @@
 #include <overmount/runtime/asio.hpp>
 
 #include <atomic>
+#include <chrono>
 #include <memory>
 #include <optional>
 #include <string>
@@ -62,7 +63,7 @@ public:
 
     /// Unmounts, and removes the upper of a writable mount.
     ///
-    /// *Errors*: EBUSY where it is in use, `mount_covered` where something else lies on top; the object still owns the
+    /// *Errors*: EBUSY where it is in use for more than a second, `mount_covered` where something else lies on top; the object still owns the
     /// mount, and the operation can be tried again. `mount_not_found` where it was unmounted by somebody else and is held
     /// by a process or another mount namespace, or where its record has gone.
     /// *Cancellation*: none once the kernel is called, which does not stop halfway; before that only while another
@@ -99,8 +100,8 @@ private:
                                                                       commit_options options);
     static asio::awaitable<void> unmount_owned(std::shared_ptr<ownership> mine);
     static asio::awaitable<void> unmount_record(std::shared_ptr<state> owner, mount_record record);
-    // Nothing where another operation works on the mount.
-    static std::optional<bool> try_unmount(state& owner, const mount_record& record);
+    // Nothing where another operation works on the mount, or until `patience` somebody uses it.
+    static std::optional<bool> try_unmount(state& owner, const mount_record& record, std::chrono::steady_clock::time_point patience);
     static asio::awaitable<mount_state> state_of(std::shared_ptr<state> owner, mount_record record);
     static asio::awaitable<basic_mount> mount_again(std::shared_ptr<state> owner, std::string id, mount_options options)
         requires mountable_storage<Storage> && mount_policy<Mount>;

@@ -34,6 +34,9 @@ public:
     /// For how long an operation tries to have the repository's lock, which others hold for moments, before it ends in
     /// `errc::repository_busy`; a minute by default.
     repository_options& lock_limit(std::chrono::milliseconds value) { return set(lock_limit_, value); }
+    /// How many layers are read from streams at the same time, such as from a registry, by all operations on this repository
+    /// together; 6 by default. Each takes a few MiB.
+    repository_options& streams(unsigned count) { return set(streams_, count == 0 ? 1 : count); }
     /// Opens a repository whose directory others may enter.
     repository_options& open_to_others(bool on) { return set(open_to_others_, on); }
     /// Opens a repository that belongs to this user; by default it must belong to the caller, by effective user ID. What
@@ -44,6 +47,7 @@ public:
     [[nodiscard]] const limits& bounds() const noexcept { return bounds_; }
     [[nodiscard]] durability sync() const noexcept { return sync_; }
     [[nodiscard]] std::chrono::milliseconds lock_limit() const noexcept { return lock_limit_; }
+    [[nodiscard]] unsigned streams() const noexcept { return streams_; }
     [[nodiscard]] bool open_to_others() const noexcept { return open_to_others_; }
     [[nodiscard]] const std::optional<uid_t>& owner() const noexcept { return owner_; }
 
@@ -58,6 +62,7 @@ private:
     limits bounds_;
     durability sync_ = durability::batch;
     std::chrono::milliseconds lock_limit_ = std::chrono::minutes(1);
+    unsigned streams_ = 6;
     bool open_to_others_ = false;
     std::optional<uid_t> owner_;
 };
@@ -66,17 +71,18 @@ private:
 class layer_progress
 {
 public:
-    layer_progress(std::string layer, std::uint64_t read, std::uint64_t size)
+    layer_progress(std::string layer, std::uint64_t read, std::optional<std::uint64_t> size)
         : layer_(std::move(layer)), read_(read), size_(size)
     {
     }
     [[nodiscard]] const std::string& layer() const noexcept { return layer_; } ///< diff ID; in a stream, the member
     [[nodiscard]] std::uint64_t read() const noexcept { return read_; } ///< of the blob, so far
-    [[nodiscard]] std::uint64_t size() const noexcept { return size_; } ///< of the blob
+    [[nodiscard]] std::optional<std::uint64_t> size() const noexcept { return size_; } ///< of the blob, where it is known
 
 private:
     std::string layer_;
-    std::uint64_t read_, size_;
+    std::uint64_t read_;
+    std::optional<std::uint64_t> size_;
 };
 
 /// What an import is to do beside importing.

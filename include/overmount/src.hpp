@@ -15,11 +15,13 @@
 #include <overmount/exporter/impl/documents.ipp>
 #include <overmount/exporter/impl/oci_layout_target.ipp>
 #include <overmount/importer/impl/archive.ipp>
+#include <overmount/importer/impl/archive_reader.ipp>
 #include <overmount/importer/impl/docker_archive.ipp>
 #include <overmount/importer/impl/image_files.ipp>
 #include <overmount/importer/impl/oci_layout.ipp>
 #include <overmount/io/impl/asset_stream.ipp>
 #include <overmount/io/impl/byte_sink.ipp>
+#include <overmount/io/impl/resuming_stream.ipp>
 #include <overmount/mount/impl/correction.ipp>
 #include <overmount/mount/impl/mount_lookup.ipp>
 #include <overmount/mount/impl/mount_spec.ipp>
@@ -79,6 +81,7 @@
 #include <overmount/tar/impl/merged_tree.ipp>
 #include <overmount/tar/impl/path.ipp>
 #include <overmount/tar/impl/recipe.ipp>
+#include <overmount/unpack/impl/read_steps.ipp>
 
 // Last: the bodies may use names such as `image` for what is local to them.
 #define OVERMOUNT_INSTANTIATE

@@ -1,4 +1,4 @@
-// The bodies below runtime/, io/, compiled once.
+// The bodies below runtime/, io/, unpack/, compiled once.
 #include <overmount/runtime/impl/job.ipp>
 #include <overmount/runtime/impl/semaphore.ipp>
 #include <overmount/runtime/impl/step.ipp>
@@ -7,3 +7,5 @@
 #include <overmount/runtime/impl/worker_pool.ipp>
 #include <overmount/io/impl/asset_stream.ipp>
 #include <overmount/io/impl/byte_sink.ipp>
+#include <overmount/io/impl/resuming_stream.ipp>
+#include <overmount/unpack/impl/read_steps.ipp>

@@ -25,7 +25,7 @@ namespace overmount::test {
 struct minimal_mount
 {
     minimal_mount() = delete;
-    static detail::unique_fd create(const mount_spec& spec) { return overlay_mount::create(spec); }
+    static unique_fd create(const mount_spec& spec) { return overlay_mount::create(spec); }
     static mount_identity mount(const mount_spec& spec, const std::string& target) { return overlay_mount::mount(spec, target); }
     static std::optional<mount_identity> identify(const std::string& target) { return overlay_mount::identify(target); }
     static void unmount(const mount_identity& identity, const std::string& target, bool detach)

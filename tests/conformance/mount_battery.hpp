@@ -325,7 +325,7 @@ TEMPLATE_TEST_CASE("a created mount is read by its descriptor and shows nowhere"
 {
     OVERMOUNT_NEEDS_MOUNTS(TestType);
     const mount_fixture<TestType> place;
-    detail::unique_fd made;
+    unique_fd made;
     const auto failed = place.failure([&] { made = TestType::create(place.spec()); });
     if (failed == condition::unsupported)
         OVERMOUNT_SKIP(failed.message());

@@ -115,14 +115,14 @@ public:
     }
 
 private:
-    detail::unique_fd open(const char* name)
+    unique_fd open(const char* name)
     {
         std::filesystem::create_directory(scratch_ / name);
-        return detail::unique_fd(::open((scratch_ / name).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+        return unique_fd(::open((scratch_ / name).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     }
 
     scratch_directory scratch_;
-    detail::unique_fd diffs_, tmp_, staging_;
+    unique_fd diffs_, tmp_, staging_;
     storage_place where_;
     Storage storage_;
     std::atomic<unsigned> next_ = 0;

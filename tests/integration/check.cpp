@@ -554,7 +554,7 @@ public:
     }
 
 private:
-    om::detail::unique_fd fd_, opened_;
+    om::unique_fd fd_, opened_;
 };
 
 TEST_CASE("what has changed when a check looks again is no damage")

@@ -397,7 +397,7 @@ TEST_CASE("a layer of many files is unpacked in a process that has not many desc
     const scratch_directory scratch;
     const auto source = layout_of(scratch, {layer.finish()});
     const overmount::test::descriptor_limit usual(1024);
-    std::vector<overmount::detail::unique_fd> others;
+    std::vector<overmount::unique_fd> others;
     for (int number = 0; number < 900; ++number)
         others.emplace_back(::open("/", O_PATH | O_CLOEXEC));
     const auto repo = open(scratch);

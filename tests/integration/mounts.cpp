@@ -198,7 +198,7 @@ TEST_CASE("a mount waits for who has locked its target, and its worker does othe
     place at;
     const auto one_worker = get(overmount::repository::open(at.scratch / "repo", repository_options().workers(1)));
     const auto image = one_worker.images().front();
-    std::optional<overmount::detail::unique_fd> lock = overmount::detail::try_lock_target(at.target());
+    std::optional<overmount::unique_fd> lock = overmount::detail::try_lock_target(at.target());
     REQUIRE(lock);
     asio::io_context context;
     std::optional<overmount::mount> made, elsewhere;

@@ -26,7 +26,7 @@ using overmount::mount_directory;
 using overmount::mount_spec;
 using overmount::mountinfo;
 using overmount::overlay_mount;
-using overmount::detail::unique_fd;
+using overmount::unique_fd;
 
 namespace {
 

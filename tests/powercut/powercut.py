@@ -11,6 +11,7 @@ of its last command do nothing: it has to fail, or the case shows nothing.
     SEED=N     of the random part
 
 Exit status 77: cannot run here."""
+import hashlib
 import json
 import os
 import pathlib
@@ -57,7 +58,9 @@ class machine:
         started = time.monotonic()
         begun = self.history.begin(values, started)
         if durability == "none":
-            self.unsynced.append((started, set(parts) | {k[1] for k in values}))
+            # Of a tag that cannot be read only its file is known.
+            files = {hashlib.sha256(name.encode()).hexdigest() + ".json" for kind, name in values if kind == "tag"}
+            self.unsynced.append((started, set(parts) | {k[1] for k in values} | files))
         try:
             return self.om(*words, durability=durability, preexec_fn=None if synced else without_sync)
         finally:

@@ -14,12 +14,12 @@
 
 namespace overmount::test {
 
-inline std::pair<detail::unique_fd, std::uint64_t> new_superblock()
+inline std::pair<unique_fd, std::uint64_t> new_superblock()
 {
-    const detail::unique_fd context(::fsopen("tmpfs", FSOPEN_CLOEXEC));
+    const unique_fd context(::fsopen("tmpfs", FSOPEN_CLOEXEC));
     if (::fsconfig(context.get(), FSCONFIG_CMD_CREATE, nullptr, nullptr, 0) != 0)
         return {};
-    detail::unique_fd made(::fsmount(context.get(), FSMOUNT_CLOEXEC, 0));
+    unique_fd made(::fsmount(context.get(), FSMOUNT_CLOEXEC, 0));
     struct stat status{};
     static_cast<void>(::fstat(made.get(), &status));
     return {std::move(made), status.st_dev};
@@ -38,13 +38,13 @@ public:
     void let_go() { held_.clear(); }
 
 private:
-    std::vector<detail::unique_fd> held_;
+    std::vector<unique_fd> held_;
 };
 
 // Superblocks until one has the number; they live as long as the result.
-inline std::vector<detail::unique_fd> take_device_number(std::uint64_t wanted)
+inline std::vector<unique_fd> take_device_number(std::uint64_t wanted)
 {
-    std::vector<detail::unique_fd> out;
+    std::vector<unique_fd> out;
     for (int i = 0; i < 1000; ++i) {
         auto [made, number] = new_superblock();
         out.push_back(std::move(made));

@@ -71,7 +71,7 @@ private:
     auto work = std::make_shared<detail::layer_work<tar_keeper>>(
         tar_keeper(out), detail::layer_facts{layer.diff, layer.blob, layer.promised}, limits());
     ::test::run_coroutine(
-        detail::unpack_layer(worker_pool(1), std::move(work), detail::file_input(layer.bytes)));
+        detail::unpack_layer(worker_pool(1), std::move(work), std::make_unique<detail::file_input>(*layer.bytes.file())));
     return out;
 }
 

@@ -49,7 +49,7 @@ class tree_lister
 public:
     explicit tree_lister(const std::filesystem::path& root)
     {
-        detail::unique_fd top(check(::open(root.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC), "open"));
+        unique_fd top(check(::open(root.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC), "open"));
         add(top.get(), ".", ".");
         walk(top.get(), "");
     }
@@ -94,7 +94,7 @@ private:
             if (!S_ISDIR(add(directory, name, prefix + name)))
                 continue;
             const int flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
-            detail::unique_fd child(check(::openat(directory, name.c_str(), flags), "openat"));
+            unique_fd child(check(::openat(directory, name.c_str(), flags), "openat"));
             walk(child.get(), prefix + name + "/");
         }
     }
@@ -157,7 +157,7 @@ private:
     static std::string content_of(int parent, const std::string& name)
     {
         const int flags = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC;
-        detail::unique_fd file(check(::openat(parent, name.c_str(), flags), name.c_str()));
+        unique_fd file(check(::openat(parent, name.c_str(), flags), name.c_str()));
         detail::hasher hash(digest_algorithm::sha256);
         std::vector<std::byte> buffer(1 << 16);
         for (;;) {

@@ -82,20 +82,20 @@ class export_context
 public:
     /// \param scratch a directory for unnamed files, where the exporter has no better one
     export_context(worker_pool pool, const layer_encoding& encoding, durability sync,
-                   std::shared_ptr<const detail::unique_fd> scratch)
+                   std::shared_ptr<const unique_fd> scratch)
         : pool_(std::move(pool)), encoding_(encoding), sync_(sync), scratch_(std::move(scratch))
     {
     }
     [[nodiscard]] const worker_pool& pool() const noexcept { return pool_; }
     [[nodiscard]] const layer_encoding& encoding() const noexcept { return encoding_; }
     [[nodiscard]] durability sync() const noexcept { return sync_; }
-    [[nodiscard]] const std::shared_ptr<const detail::unique_fd>& scratch() const noexcept { return scratch_; }
+    [[nodiscard]] const std::shared_ptr<const unique_fd>& scratch() const noexcept { return scratch_; }
 
 private:
     worker_pool pool_;
     layer_encoding encoding_;
     durability sync_;
-    std::shared_ptr<const detail::unique_fd> scratch_;
+    std::shared_ptr<const unique_fd> scratch_;
 };
 
 /// Writes images to some place. A model is a copyable value, and no aggregate (see `importer`).

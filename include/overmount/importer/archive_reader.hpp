@@ -2,6 +2,7 @@
 #define OVERMOUNT_IMPORTER_ARCHIVE_READER_HPP
 
 #include <overmount/codec/decoder.hpp>
+#include <overmount/importer/archive_bytes.hpp>
 #include <overmount/tar/framing.hpp>
 
 #include <algorithm>
@@ -13,10 +14,6 @@ namespace overmount::inline OVERMOUNT_ABI::detail {
 
 // Reads an image archive that comes in pieces, compressed as a whole or not, member by member. For steps:
 // what it lacks at the moment it says, and never waits.
-//
-// A source has `front`: the bytes at hand, none at the end, nothing where they have to be waited for; and
-// `consume`.
-template <class Source>
 class archive_reader
 {
 public:
@@ -28,61 +25,21 @@ public:
         end, // of the whole source
     };
 
-    archive_reader(Source source, const limits& bounds)
+    archive_reader(std::unique_ptr<archive_bytes> source, const limits& bounds)
         : source_(std::move(source)), bounds_(unbounded(bounds)), frames_(bounds_)
     {}
 
-    [[nodiscard]] Source& source() noexcept { return source_; }
+    [[nodiscard]] archive_bytes& source() noexcept { return *source_; }
 
     // Goes to the next member; the rest of this one is left out.
-    [[nodiscard]] found next()
-    {
-        data_ = {};
-        head_.clear();
-        head_given_ = 0;
-        over_ = false;
-        if (rest_.empty())
-            if (const auto state = fill(); state != found::member)
-                return state;
-        for (;;) {
-            switch (frames_.next(rest_)) {
-            case tar::event::need_input:
-                return found::again;
-            case tar::event::entry:
-                return found::member;
-            case tar::event::data:
-            case tar::event::entry_end:
-            case tar::event::end:
-                break;
-            }
-        }
-    }
+    OVERMOUNT_LAZY [[nodiscard]] found next();
     [[nodiscard]] const tar::entry& entry() const noexcept { return frames_.entry(); }
 
     // The member's first 512 bytes, or all it has; `read` gives them again.
-    [[nodiscard]] std::optional<std::span<const std::byte>> head()
-    {
-        while (head_.size() < tar::block_size && !over_) {
-            std::byte piece[tar::block_size];
-            const auto count = take(std::span(piece).first(tar::block_size - head_.size()));
-            if (!count)
-                return std::nullopt;
-            head_.insert(head_.end(), piece, piece + *count);
-        }
-        return head_;
-    }
+    OVERMOUNT_LAZY [[nodiscard]] std::optional<std::span<const std::byte>> head();
 
     // The member's data, piece by piece: 0 at its end, nothing where it has to be waited for.
-    [[nodiscard]] std::optional<std::size_t> read(std::span<std::byte> into)
-    {
-        if (head_given_ < head_.size()) {
-            const std::size_t count = std::min(head_.size() - head_given_, into.size());
-            std::copy_n(head_.begin() + static_cast<std::ptrdiff_t>(head_given_), count, into.begin());
-            head_given_ += count;
-            return count;
-        }
-        return take(into);
-    }
+    OVERMOUNT_LAZY [[nodiscard]] std::optional<std::size_t> read(std::span<std::byte> into);
 
 private:
     // An archive is as large as its layers, which have limits of their own.
@@ -92,71 +49,14 @@ private:
         return bounds;
     }
 
-    std::optional<std::size_t> take(std::span<std::byte> into)
-    {
-        while (data_.empty() && !over_) {
-            if (rest_.empty()) {
-                const auto state = fill();
-                if (state == found::wait)
-                    return std::nullopt;
-                if (state == found::end)
-                    throw error(errc::truncated_stream).at(stage::source);
-            }
-            switch (frames_.next(rest_)) {
-            case tar::event::data:
-                data_ = frames_.data();
-                break;
-            case tar::event::entry_end:
-                over_ = true;
-                break;
-            case tar::event::need_input:
-            case tar::event::entry:
-            case tar::event::end:
-                break;
-            }
-        }
-        const std::size_t count = std::min(data_.size(), into.size());
-        std::copy_n(data_.begin(), count, into.begin());
-        data_ = data_.subspan(count);
-        return count;
-    }
+    OVERMOUNT_LAZY std::optional<std::size_t> take(std::span<std::byte> into);
 
     // Gets bytes of the archive into `rest_`: `member` when there are some.
-    found fill()
-    {
-        source_.consume(std::exchange(lent_, 0));
-        for (;;) {
-            const auto bytes = source_.front();
-            if (!bytes && !more_)
-                return found::wait;
-            if (!decoder_)
-                decoder_.emplace(detect_compression(*bytes), bounds_);
-            if (bytes && bytes->empty() && !more_) {
-                decoder_->finish();
-                frames_.finish();
-                return found::end;
-            }
-            if (decoder_->passthrough()) {
-                rest_ = *bytes;
-                lent_ = rest_.size();
-                return found::member;
-            }
-            if (!decoded_)
-                decoded_ = std::make_unique_for_overwrite<std::byte[]>(decoded_size);
-            const std::span<std::byte> room(decoded_.get(), decoded_size);
-            const decode_result made = decoder_->step(bytes.value_or(std::span<const std::byte>()), room);
-            source_.consume(made.consumed);
-            more_ = made.produced == room.size();
-            if (made.produced != 0) {
-                rest_ = room.first(made.produced);
-                return found::member;
-            }
-        }
-    }
+    OVERMOUNT_LAZY found fill();
 
     static constexpr std::size_t decoded_size = 256 << 10;
 
-    Source source_;
+    std::unique_ptr<archive_bytes> source_;
     limits bounds_;
     tar::framing frames_;
     std::optional<decoder> decoder_;
@@ -171,5 +71,9 @@ private:
 };
 
 } // namespace overmount::inline OVERMOUNT_ABI::detail
+
+#ifndef OVERMOUNT_SEPARATE_COMPILATION
+#include <overmount/importer/impl/archive_reader.ipp>
+#endif
 
 #endif

@@ -2,8 +2,8 @@
 #define OVERMOUNT_IMPORTER_IMAGE_FILES_HPP
 
 #include <overmount/core/limits.hpp>
+#include <overmount/importer/layer_source.hpp>
 #include <overmount/oci/manifest.hpp>
-#include <overmount/posix/file_range.hpp>
 #include <overmount/tar/entry.hpp>
 
 #include <map>
@@ -24,11 +24,11 @@ public:
     // Nothing yet: an archive that comes as a stream.
     explicit image_files(const limits& bounds) : bounds_(bounds), bytes_left_(bounds.all_json_bytes) {}
     // Notes a member of an archive. `bytes` is where its data is. All together are bounded: `too_many_members`.
-    OVERMOUNT_LAZY void note(const tar::entry& entry, file_range bytes);
+    OVERMOUNT_LAZY void note(const tar::entry& entry, layer_source bytes);
 
-    OVERMOUNT_LAZY [[nodiscard]] std::optional<file_range> find(std::string_view name) const;
+    OVERMOUNT_LAZY [[nodiscard]] std::optional<layer_source> find(std::string_view name) const;
     // The bytes of a layer; throws `missing_blob`, which names layer and file.
-    OVERMOUNT_LAZY [[nodiscard]] file_range layer(std::string_view name, const diff_id& id) const;
+    OVERMOUNT_LAZY [[nodiscard]] layer_source layer(std::string_view name, const diff_id& id) const;
     // A JSON document. All documents together are bounded. Throws `missing_blob`, `json_limit_exceeded`.
     OVERMOUNT_LAZY [[nodiscard]] std::string document(std::string_view name);
     // The one that `what` points to; throws `size_mismatch` and `digest_mismatch` as well.
@@ -43,7 +43,7 @@ private:
     limits bounds_;
     std::uint64_t bytes_left_; // for documents
     std::uint64_t memory_left_ = bounds_.member_bytes;
-    std::map<std::string, file_range, std::less<>> members_;
+    std::map<std::string, layer_source, std::less<>> members_;
     std::map<std::string, std::string, std::less<>> links_;
 };
 

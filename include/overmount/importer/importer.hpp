@@ -1,9 +1,9 @@
 #ifndef OVERMOUNT_IMPORTER_IMPORTER_HPP
 #define OVERMOUNT_IMPORTER_IMPORTER_HPP
 
+#include <overmount/importer/layer_source.hpp>
 #include <overmount/oci/image_config.hpp>
 #include <overmount/oci/manifest.hpp>
-#include <overmount/posix/file_range.hpp>
 #include <overmount/runtime/worker_pool.hpp>
 
 #include <boost/asio/awaitable.hpp>
@@ -39,7 +39,7 @@ private:
 struct found_layer
 {
     diff_id diff;
-    detail::file_range bytes;
+    layer_source bytes;
     std::optional<digest> blob;          ///< of `bytes`, where the source tells
     std::optional<compression> promised; ///< by the media type, where it promises one
 };
@@ -58,7 +58,7 @@ struct found_image
 /// Finds images in some source. A model is a copyable value, and no aggregate: GCC 12 destroys temporaries of such
 /// twice in a co_await expression.
 ///
-/// Guarantees: reads only documents; layers are read by the repository, by offset, and only those it lacks.
+/// Guarantees: reads only documents; layers are read by the repository from their `layer_source`, and only those it lacks.
 template <class Importer>
 concept importer =
     std::copyable<Importer> && !std::is_aggregate_v<Importer> &&

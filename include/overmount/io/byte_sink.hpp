@@ -41,7 +41,7 @@ public:
     {
     }
     /// \param file a descriptor that is written on workers: of a file, or of a device that never makes one wait long
-    OVERMOUNT_LAZY explicit byte_sink(detail::unique_fd file);
+    OVERMOUNT_LAZY explicit byte_sink(unique_fd file);
 
     /// Writes all. *Errors*: those of the stream, errno values; stage target. *Cancellation*: what the stream supports.
     OVERMOUNT_LAZY [[nodiscard]] boost::asio::awaitable<void> write(worker_pool pool, std::span<const std::byte> bytes) const

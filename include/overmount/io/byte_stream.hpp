@@ -27,13 +27,26 @@ concept async_read_stream =
         stream.async_read_some(buffer, done);
     };
 
+/// A source that reads by a coroutine: `read_some` gives the number of bytes that it put into `into`, at least one, or 0 at the
+/// end. It is called by one operation at a time, and lives until the awaitable that it gave has ended.
+template <class Source>
+concept awaitable_source = std::movable<Source> && requires(Source& source, std::span<std::byte> into) {
+    { source.read_some(into) } -> std::same_as<boost::asio::awaitable<std::size_t>>;
+};
+
 /// A stream of bytes of any type; what reads it is compiled once. Copies share the stream.
 class byte_stream
 {
 public:
+    /// \param from is read on the executor of the operation that reads, to its end
+    template <class Source>
+        requires(!std::same_as<Source, byte_stream>) && awaitable_source<Source>
+    explicit byte_stream(Source from) : source_(detail::new_shared<awaitable_model<Source>>(std::move(from)))
+    {}
+
     /// \param stream is read on its own executor by one operation at a time, to its end
     template <class Stream>
-        requires(!std::same_as<Stream, byte_stream>) && async_read_stream<Stream>
+        requires(!std::same_as<Stream, byte_stream>) && async_read_stream<Stream> && (!awaitable_source<Stream>)
     explicit byte_stream(Stream stream) : source_(detail::new_shared<model<Stream>>(std::move(stream)))
     {}
 
@@ -50,6 +63,21 @@ private:
         virtual ~source() = default;
         virtual boost::asio::awaitable<std::size_t> read_some(std::shared_ptr<source> self,
                                                               boost::asio::mutable_buffer into) = 0;
+    };
+    template <class Source>
+    struct awaitable_model final : source
+    {
+        explicit awaitable_model(Source value) : from(std::move(value)) {}
+        boost::asio::awaitable<std::size_t> read_some(std::shared_ptr<source> self, boost::asio::mutable_buffer into) override
+        {
+            return read(std::static_pointer_cast<awaitable_model>(std::move(self)), into);
+        }
+        static boost::asio::awaitable<std::size_t> read(std::shared_ptr<awaitable_model> self, boost::asio::mutable_buffer into)
+        {
+            const std::span<std::byte> room(static_cast<std::byte*>(into.data()), into.size());
+            co_return co_await self->from.read_some(room);
+        }
+        Source from;
     };
     template <class Stream>
     struct model final : source

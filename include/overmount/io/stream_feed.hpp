@@ -43,7 +43,7 @@ public:
     }
 
     // Whom to notify when there is more.
-    OVERMOUNT_LAZY void wakes(std::weak_ptr<step> reader)
+    OVERMOUNT_LAZY void set_reader(std::weak_ptr<step> reader)
     {
         const std::lock_guard guard(mutex_);
         reader_ = std::move(reader);
@@ -106,20 +106,6 @@ private:
     std::size_t pushed_ = 0, popped_ = 0, taken_ = 0;
     std::mutex mutex_;
     std::weak_ptr<step> reader_;
-};
-
-// The feed as the input of a decode step.
-class stream_input
-{
-public:
-    explicit stream_input(std::shared_ptr<stream_feed> feed) : feed_(std::move(feed)) {}
-    void wakes(std::weak_ptr<step> reader) { feed_->wakes(std::move(reader)); }
-    [[nodiscard]] std::optional<std::size_t> read(std::span<std::byte> into) { return feed_->read(into); }
-    [[nodiscard]] std::optional<std::span<const std::byte>> front() const { return feed_->front(); }
-    void consume(std::size_t count) noexcept { feed_->consume(count); }
-
-private:
-    std::shared_ptr<stream_feed> feed_;
 };
 
 } // namespace overmount::inline OVERMOUNT_ABI::detail

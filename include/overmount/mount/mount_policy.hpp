@@ -31,7 +31,7 @@ namespace overmount::inline OVERMOUNT_ABI {
 /// - All may block, may be called from any thread, and keep neither a spec nor its descriptors.
 template <class Mount>
 concept mount_policy = requires(const mount_spec& spec, const mount_identity& identity, const std::string& target, bool detach) {
-    { Mount::create(spec) } -> std::same_as<detail::unique_fd>;
+    { Mount::create(spec) } -> std::same_as<unique_fd>;
     { Mount::mount(spec, target) } -> std::same_as<mount_identity>;
     { Mount::identify(target) } -> std::same_as<std::optional<mount_identity>>;
     { Mount::unmount(identity, target, detach) } -> std::same_as<void>;

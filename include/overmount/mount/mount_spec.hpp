@@ -25,16 +25,16 @@ class mount_directory
 public:
     explicit mount_directory(std::string path) : path_(std::move(path)) {}
     /// Owns `fd`. One that is not open counts as none.
-    explicit mount_directory(detail::unique_fd fd, std::string path = {})
-        : owned_(detail::new_shared<const detail::unique_fd>(std::move(fd))), path_(std::move(path))
+    explicit mount_directory(unique_fd fd, std::string path = {})
+        : owned_(detail::new_shared<const unique_fd>(std::move(fd))), path_(std::move(path))
     {}
     /// Shares a descriptor with others.
-    explicit mount_directory(std::shared_ptr<const detail::unique_fd> fd, std::string path = {})
+    explicit mount_directory(std::shared_ptr<const unique_fd> fd, std::string path = {})
         : owned_(std::move(fd)), path_(std::move(path))
     {}
     /// Is opened when it is mounted, and closed when the kernel has it: so the descriptors of a mount do not grow with its
     /// lower directories. `path` names the same directory.
-    explicit mount_directory(std::function<std::shared_ptr<const detail::unique_fd>()> open, std::string path)
+    explicit mount_directory(std::function<std::shared_ptr<const unique_fd>()> open, std::string path)
         : open_(std::move(open)), path_(std::move(path))
     {}
     /// Uses `fd`, which must stay open for as long as this object or a copy of it is mounted from.
@@ -54,8 +54,8 @@ public:
     OVERMOUNT_LAZY [[nodiscard]] std::string name() const;
 
 private:
-    std::function<std::shared_ptr<const detail::unique_fd>()> open_;
-    std::shared_ptr<const detail::unique_fd> owned_;
+    std::function<std::shared_ptr<const unique_fd>()> open_;
+    std::shared_ptr<const unique_fd> owned_;
     int borrowed_ = -1;
     std::string path_;
 };

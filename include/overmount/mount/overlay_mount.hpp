@@ -23,7 +23,7 @@ struct overlay_mount
     ///
     /// Directories are given by descriptor (Linux 6.13), or else by name (6.7).
     /// *Errors*: ENOSYS, as an error of the system, where the kernel is older: `mount_at` is left.
-    OVERMOUNT_LAZY [[nodiscard]] static detail::unique_fd create(const mount_spec& spec);
+    OVERMOUNT_LAZY [[nodiscard]] static unique_fd create(const mount_spec& spec);
 
     /// Shows a detached mount at a directory, and makes it private. The path's last part is no symbolic link.
     /// As long as `mount_fd` is open the mount is in use: close it before `unmount`.

@@ -68,7 +68,7 @@ class upper_reader
 {
 public:
     /// \param upper the upper directory, open for reading
-    OVERMOUNT_LAZY upper_reader(detail::unique_fd upper, upper_options options);
+    OVERMOUNT_LAZY upper_reader(unique_fd upper, upper_options options);
 
     /// At least one byte; 0 at the end and from then on.
     OVERMOUNT_LAZY [[nodiscard]] std::size_t read(std::span<std::byte> into);
@@ -93,9 +93,9 @@ private:
     OVERMOUNT_LAZY void advance();
     OVERMOUNT_LAZY void add(const item& one);
     OVERMOUNT_LAZY void add_whiteout(const std::string& path);
-    OVERMOUNT_LAZY void add_directory(detail::unique_fd opened, const std::string& path);
+    OVERMOUNT_LAZY void add_directory(unique_fd opened, const std::string& path);
     OVERMOUNT_LAZY
-    void add_file(detail::unique_fd opened, const struct stat& status, const std::string& path, tar::entry made);
+    void add_file(unique_fd opened, const struct stat& status, const std::string& path, tar::entry made);
     OVERMOUNT_LAZY [[nodiscard]] std::vector<item> list(const std::string& path, const std::string& opaque);
     OVERMOUNT_LAZY
     [[nodiscard]] bool is_whiteout(const std::string& name, unsigned char type, const std::string& opaque) const;
@@ -103,7 +103,7 @@ private:
     OVERMOUNT_LAZY void write(const tar::entry& made);
     OVERMOUNT_LAZY [[nodiscard]] std::size_t read_file(std::span<std::byte> into);
 
-    detail::unique_fd directory_; // of the last level
+    unique_fd directory_; // of the last level
     upper_options options_;
     std::vector<level> levels_;
     std::map<inode, std::string> first_names_; // of files that have several
@@ -112,7 +112,7 @@ private:
 
     std::string pending_; // headers and padding
     std::size_t given_ = 0;
-    detail::unique_fd file_; // whose data comes next
+    unique_fd file_; // whose data comes next
     struct stat file_status_ = {};
     std::uint64_t left_ = 0;
     std::string path_; // of the entry at hand

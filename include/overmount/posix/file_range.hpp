@@ -12,27 +12,36 @@
 #include <span>
 #include <string>
 
-namespace overmount::inline OVERMOUNT_ABI::detail {
+namespace overmount::inline OVERMOUNT_ABI {
 
-// Some bytes of a file, read by offset: a blob of a layout, or a member of an archive. Copies share the file where it is
-// open. An object is for one thread at a time.
+/// Some bytes of a file, read by offset: a blob of a layout, or a member of an archive. Copies share the file.
+///
+/// *Concurrency*: one object is not for two threads at once; copies are.
 class file_range
 {
 public:
+    /// \param file   a regular file, open for reading
+    /// \param offset of the first byte, in bytes
+    /// \param size   in bytes
     file_range(std::shared_ptr<const unique_fd> file, std::uint64_t offset, std::uint64_t size)
         : file_(std::move(file)), offset_(offset), size_(size)
     {
     }
-    // All of the regular file `name`, which has `size` bytes. It is opened when it is first read, so that many ranges are
-    // no more than their names.
+    /// All of the regular file `name` in the directory `parent`. It is opened when it is first read, so that many ranges are no
+    /// more than their names.
+    ///
+    /// \param size that it must have then, in bytes: else `read` throws `errc::size_mismatch`
     OVERMOUNT_LAZY file_range(std::shared_ptr<const unique_fd> parent, std::string name, std::uint64_t size)
-        : name_(new_shared<const named>(std::move(parent), std::move(name))), offset_(0), size_(size)
+        : name_(detail::new_shared<const named>(std::move(parent), std::move(name))), offset_(0), size_(size)
     {
     }
 
     [[nodiscard]] std::uint64_t size() const noexcept { return size_; }
 
-    // As many bytes as there are from `position` on, at most `into`; 0 at the end.
+    /// Reads what there is from `position` on, at most `into`; blocks on the disk.
+    ///
+    /// *Returns*: the number of bytes; 0 at the end. *Errors*: `truncated_stream` where the file is shorter; `size_mismatch`;
+    /// errno values.
     OVERMOUNT_LAZY [[nodiscard]] std::size_t read(std::uint64_t position, std::span<std::byte> into) const
     {
         if (position >= size_)
@@ -48,11 +57,11 @@ public:
             if (count == 0)
                 throw error(errc::truncated_stream).at(stage::source);
             if (errno != EINTR)
-                throw_errno("read");
+                detail::throw_errno("read");
         }
     }
 
-    // All of it; for documents, whose size was checked.
+    /// All of it, for documents whose size was checked. *Errors*: as `read`.
     OVERMOUNT_LAZY [[nodiscard]] std::string text() const
     {
         std::string out(static_cast<std::size_t>(size_), '\0');
@@ -61,7 +70,7 @@ public:
         return out;
     }
 
-    // A part of it.
+    /// `size` bytes of it, from `offset` on.
     OVERMOUNT_LAZY [[nodiscard]] file_range part(std::uint64_t offset, std::uint64_t size) const
     {
         return {file_, offset_ + offset, size};
@@ -85,7 +94,7 @@ private:
             throw error::from_errno(errno).at(stage::source).operation("open").subject(name_->name);
         if (!S_ISREG(status.st_mode) || static_cast<std::uint64_t>(status.st_size) != size_)
             throw error(errc::size_mismatch).at(stage::source).subject(name_->name).detail("it has changed");
-        file_ = new_shared<const unique_fd>(std::move(fd));
+        file_ = detail::new_shared<const unique_fd>(std::move(fd));
     }
 
     std::shared_ptr<const named> name_; // where the file is opened late

@@ -7,9 +7,11 @@
 
 #include <utility>
 
-namespace overmount::inline OVERMOUNT_ABI::detail {
+namespace overmount::inline OVERMOUNT_ABI {
 
-// Owns one file descriptor. Closing reports nothing: who needs to know of a failed write-back syncs first.
+/// Owns one file descriptor. Closing it reports nothing: who needs to know of a failed write-back syncs first.
+///
+/// *Concurrency*: one object is not for two threads at once.
 class unique_fd
 {
 public:

@@ -44,7 +44,7 @@ struct repository_state
         : records(std::move(opened)),
           storage(storage_place(records->diffs(), records->staging.fd(), options.sync())),
           pool(std::move(threads)), bounds(options.bounds()), sync(options.sync()), lock_limit(options.lock_limit()),
-          slots(places(pool.workers()))
+          slots(places(pool.workers())), streams(options.streams())
     {}
 
     // The layers that a mount of `top` stacks, topmost first: each diff once, at its topmost place, down to
@@ -197,7 +197,8 @@ struct repository_state
     limits bounds;
     durability sync;
     std::chrono::steady_clock::duration lock_limit;
-    semaphore slots; // layers that are being unpacked
+    semaphore slots;   // layers that workers unpack
+    semaphore streams; // layers whose bytes come from elsewhere
 
 private:
     // By an image that is known to last: nobody knows, where the record of what gives way cannot be read.

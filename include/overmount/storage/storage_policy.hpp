@@ -61,7 +61,7 @@ private:
 /// One directory that a mount stacks.
 struct lower_directory
 {
-    std::shared_ptr<const detail::unique_fd> fd;
+    std::shared_ptr<const unique_fd> fd;
     std::string path; ///< where it is below the place's `diffs()`
 };
 
@@ -155,7 +155,7 @@ concept detaching_storage =
 /// What was kept of a diff at one time: another one may take its place.
 struct diff_version
 {
-    std::shared_ptr<const detail::unique_fd> directory;
+    std::shared_ptr<const unique_fd> directory;
 };
 
 /// A storage that notes of a diff that it was found damaged.

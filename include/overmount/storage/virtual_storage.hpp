@@ -85,8 +85,8 @@ public:
 
 private:
     friend class virtual_storage;
-    explicit reader(detail::file_range bytes) : bytes_(std::move(bytes)) {}
-    detail::file_range bytes_;
+    explicit reader(file_range bytes) : bytes_(std::move(bytes)) {}
+    file_range bytes_;
     std::uint64_t position_ = 0;
 };
 

@@ -45,17 +45,17 @@ class index_reader
 public:
     /// Nothing where the bytes are no whole index of this version, of a tar of that size: all of them are read for
     /// that.
-    OVERMOUNT_LAZY [[nodiscard]] static std::optional<index_reader> open(const overmount::detail::file_range& bytes,
+    OVERMOUNT_LAZY [[nodiscard]] static std::optional<index_reader> open(const overmount::file_range& bytes,
                                                                          std::uint64_t tar_size);
 
     /// The next entry, or false behind the last one. A sparse file has no segments here.
     OVERMOUNT_LAZY [[nodiscard]] bool next(located_entry& into);
 
 private:
-    explicit index_reader(overmount::detail::file_range entries) : bytes_(std::move(entries)) {}
+    explicit index_reader(overmount::file_range entries) : bytes_(std::move(entries)) {}
     OVERMOUNT_LAZY bool fill(std::size_t count);
 
-    overmount::detail::file_range bytes_; // of the entries
+    overmount::file_range bytes_; // of the entries
     std::uint64_t position_ = 0;
     std::vector<std::byte> buffer_;
     std::size_t begin_ = 0; // of what is not taken yet

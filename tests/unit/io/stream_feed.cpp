@@ -1,4 +1,5 @@
 #include <overmount/io/stream_feed.hpp>
+#include <overmount/unpack/stream_input.hpp>
 
 #include "support/catch.hpp"
 #include "support/scripted_stream.hpp"
@@ -199,7 +200,7 @@ TEST_CASE("a step that waits is woken for each buffer and for the end")
     std::string got;
     auto group = std::make_shared<overmount::detail::step_group>();
     auto collecting = std::make_shared<collecting_step>(one.feed, got);
-    stream_input(one.feed).wakes(collecting);
+    one.feed->set_reader(collecting);
     group->add(std::move(collecting));
     bool done = false;
     asio::co_spawn(one.context, run_steps(overmount::worker_pool(1), std::move(group)),

@@ -16,7 +16,7 @@
 namespace fs = std::filesystem;
 using overmount::detail::correction;
 using overmount::detail::stacked_layer;
-using overmount::detail::unique_fd;
+using overmount::unique_fd;
 using overmount::test::scratch_directory;
 
 namespace {

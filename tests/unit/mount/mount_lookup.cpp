@@ -14,7 +14,7 @@
 
 using overmount::mount_identity;
 using overmount::mountinfo;
-using overmount::detail::unique_fd;
+using overmount::unique_fd;
 
 namespace {
 

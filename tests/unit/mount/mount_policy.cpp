@@ -11,7 +11,7 @@ namespace {
 
 struct exemplar
 {
-    static detail::unique_fd create(const mount_spec& spec);
+    static unique_fd create(const mount_spec& spec);
     static mount_identity mount(const mount_spec& spec, const std::string& target);
     static std::optional<mount_identity> identify(const std::string& target);
     static void unmount(const mount_identity& identity, const std::string& target, bool detach);

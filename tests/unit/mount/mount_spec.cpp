@@ -48,7 +48,7 @@ TEST_CASE("a directory that is opened late is open only for as long as the kerne
     const mount_directory late(
         [&] {
             ++times;
-            return std::make_shared<const overmount::detail::unique_fd>(::open("/", O_PATH | O_CLOEXEC));
+            return std::make_shared<const overmount::unique_fd>(::open("/", O_PATH | O_CLOEXEC));
         },
         "/somewhere");
     CHECK((late.fd() == -1 && late.name() == "/somewhere" && times == 0));
@@ -80,7 +80,7 @@ TEST_CASE("names that cannot reach the kernel whole are refused")
 {
     CHECK(refusal(stack(2).add_lower(lower(std::string("/a\0b", 4)))) == errc::mount_cannot_proceed);
     CHECK(refusal(stack(2).add_lower(lower(std::string()))) == errc::mount_cannot_proceed);
-    CHECK(refusal(stack(2).add_lower(lower(overmount::detail::unique_fd()))) == errc::mount_cannot_proceed);
+    CHECK(refusal(stack(2).add_lower(lower(overmount::unique_fd()))) == errc::mount_cannot_proceed);
     CHECK(refusal(stack(2).source("")) == errc::mount_cannot_proceed);
     CHECK_FALSE(refusal(stack(2).source(std::string(255, 's'))));
     CHECK(refusal(stack(2).source(std::string(256, 's'))) == errc::mount_cannot_proceed);
@@ -144,16 +144,16 @@ TEST_CASE("a directory without a path is named by its descriptor")
 {
     CHECK(mount_directory::borrowed(7).name() == "/proc/self/fd/7");
     CHECK(mount_directory::borrowed(7, "/p").name() == "/p");
-    const auto shared = std::make_shared<const overmount::detail::unique_fd>(::open("/", O_PATH | O_CLOEXEC));
+    const auto shared = std::make_shared<const overmount::unique_fd>(::open("/", O_PATH | O_CLOEXEC));
     CHECK(mount_directory(shared).name() == "/proc/self/fd/" + std::to_string(shared->get()));
-    CHECK(mount_directory(std::shared_ptr<const overmount::detail::unique_fd>(), "/p").fd() == -1);
+    CHECK(mount_directory(std::shared_ptr<const overmount::unique_fd>(), "/p").fd() == -1);
 }
 
 TEST_CASE("copies of a directory share its descriptor, and the last one closes it")
 {
     const int fd = ::open("/", O_PATH | O_CLOEXEC);
     {
-        auto first = std::make_unique<lower>(overmount::detail::unique_fd(fd), "/");
+        auto first = std::make_unique<lower>(overmount::unique_fd(fd), "/");
         const lower second = *first;
         first.reset();
         CHECK(second.fd() == fd);

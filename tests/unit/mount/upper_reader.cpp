@@ -27,7 +27,7 @@ namespace tar = overmount::tar;
 using overmount::errc;
 using overmount::upper_options;
 using overmount::upper_reader;
-using overmount::detail::unique_fd;
+using overmount::unique_fd;
 using overmount::test::scratch_directory;
 
 namespace {

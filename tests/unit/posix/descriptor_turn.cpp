@@ -11,6 +11,7 @@
 #include <vector>
 
 using namespace overmount::detail;
+using overmount::unique_fd;
 using overmount::test::descriptor_limit;
 
 namespace {

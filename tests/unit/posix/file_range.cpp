@@ -17,8 +17,8 @@ namespace fs = std::filesystem;
 using overmount::errc;
 using overmount::error;
 using overmount::stage;
-using overmount::detail::file_range;
-using overmount::detail::unique_fd;
+using overmount::file_range;
+using overmount::unique_fd;
 using overmount::test::scratch_directory;
 
 std::ptrdiff_t open_files()

@@ -18,7 +18,7 @@ namespace {
 
 namespace fs = std::filesystem;
 using overmount::detail::open_in_root;
-using overmount::detail::unique_fd;
+using overmount::unique_fd;
 using overmount::detail::walk_in_root;
 using overmount::test::scratch_directory;
 

@@ -26,7 +26,7 @@ using om::errc;
 using om::detail::mount_table;
 using om::detail::stacked_layer;
 using om::detail::store;
-using om::detail::unique_fd;
+using om::unique_fd;
 using om::test::scratch_directory;
 using om::test::tar_writer;
 

@@ -15,7 +15,7 @@ using overmount::detail::make_record_last;
 using overmount::detail::put_record;
 using overmount::detail::record_batch;
 using overmount::detail::remove_record;
-using overmount::detail::unique_fd;
+using overmount::unique_fd;
 using overmount::test::file_names;
 using overmount::test::names_in;
 using overmount::test::read_text;

@@ -16,7 +16,7 @@ namespace fs = std::filesystem;
 using overmount::detail::open_directory;
 using overmount::detail::remove_tree;
 using overmount::detail::tree_size;
-using overmount::detail::unique_fd;
+using overmount::unique_fd;
 using overmount::test::scratch_directory;
 
 namespace {

@@ -14,6 +14,8 @@
 namespace om = overmount;
 namespace asio = boost::asio;
 using namespace om::detail;
+using om::file_range;
+using om::unique_fd;
 
 namespace {
 
@@ -85,7 +87,7 @@ om::error failure_of(asio::awaitable<void> task)
 
 asio::awaitable<void> unpack(om::worker_pool pool, std::shared_ptr<work> layer, std::string blob)
 {
-    return unpack_layer(std::move(pool), std::move(layer), file_input(in_file(blob)));
+    return unpack_layer(std::move(pool), std::move(layer), std::make_unique<file_input>(in_file(blob)));
 }
 
 // A writer that leaves all to the rest, in parts of an odd size.
@@ -154,12 +156,12 @@ static_assert(om::spreading_writer<spreading_memory_writer> && !om::spreading_wr
 using spreading_work = layer_work<spreading_memory_writer>;
 
 // An input that has nothing every second time, and comes in small pieces.
-class halting_input
+class halting_input final : public layer_input
 {
 public:
     halting_input(std::string bytes, std::weak_ptr<step>& reader) : bytes_(std::move(bytes)), reader_(&reader) {}
-    void wakes(const std::weak_ptr<step>& who) { *reader_ = who; }
-    std::optional<std::size_t> read(std::span<std::byte> into)
+    void set_reader(const std::weak_ptr<step>& reader) override { *reader_ = reader; }
+    std::optional<std::size_t> read(std::span<std::byte> into) override
     {
         if (position_ != 0 && (halt_ = !halt_))
             return std::nullopt;
@@ -203,13 +205,13 @@ TEST_CASE("one worker unpacks a layer alone as several do")
     std::string got;
     auto layer = std::make_shared<work>(
         memory_writer(&got), layer_facts{om::diff_id(digest_of(tar)), digest_of(blob), std::nullopt}, om::limits());
-    unpack_layer_here(layer, file_input(in_file(blob)), stop_flag());
+    unpack_layer_here(layer, std::make_unique<file_input>(in_file(blob)), stop_flag());
     CHECK(got == tar);
     CHECK(layer->diff == om::diff_id(digest_of(tar)));
     CHECK(layer->record);
     auto wrong = std::make_shared<work>(
         memory_writer(&got), layer_facts{om::diff_id(digest_of("other")), digest_of(blob), std::nullopt}, om::limits());
-    CHECK_THROWS_AS(unpack_layer_here(wrong, file_input(in_file(blob)), stop_flag()), om::error);
+    CHECK_THROWS_AS(unpack_layer_here(wrong, std::make_unique<file_input>(in_file(blob)), stop_flag()), om::error);
     CHECK_FALSE(wrong->record);
 }
 
@@ -297,7 +299,7 @@ TEST_CASE("an input may have nothing for the moment")
     auto layer = std::make_shared<work>(memory_writer(&got), layer_facts(), om::limits());
     om::worker_pool pool(2);
     std::weak_ptr<step> first;
-    auto group = layer_steps(layer, halting_input(blob, first));
+    auto group = layer_steps(layer, std::make_unique<halting_input>(blob, first));
     std::atomic<bool> ended = false;
     // Someone outside who says again and again that there may be more.
     std::thread feeder([&] {
@@ -322,7 +324,7 @@ TEST_CASE("what a writer leaves is done in order, and before it is finished, who
         spreading_memory_writer::record got;
         auto layer = std::make_shared<spreading_work>(
             spreading_memory_writer(got), layer_facts{om::diff_id(digest_of(tar)), digest_of(blob), std::nullopt}, om::limits());
-        test::run_coroutine(unpack_layer(om::worker_pool(workers), layer, file_input(in_file(blob))));
+        test::run_coroutine(unpack_layer(om::worker_pool(workers), layer, std::make_unique<file_input>(in_file(blob))));
         const bool same = got.out == tar;
         REQUIRE(same);
         REQUIRE((got.finished && got.in_order));
@@ -350,7 +352,7 @@ TEST_CASE("of two failures the one of the earlier bytes counts, whichever worker
         got.write_fails_at = write_at;
         got.rest_fails_at = rest_at;
         auto layer = std::make_shared<spreading_work>(spreading_memory_writer(got), layer_facts(), om::limits());
-        auto task = unpack_layer(om::worker_pool(workers), layer, file_input(in_file(blob)));
+        auto task = unpack_layer(om::worker_pool(workers), layer, std::make_unique<file_input>(in_file(blob)));
         REQUIRE(failure_of(std::move(task)).code() == expected);
         REQUIRE_FALSE(got.finished);
         REQUIRE_FALSE(layer->record);
@@ -367,7 +369,7 @@ TEST_CASE("layers that leave work to each other's workers end together")
         auto group = std::make_shared<task_group>(co_await asio::this_coro::executor);
         for (auto& one : *out) {
             auto layer = std::make_shared<spreading_work>(spreading_memory_writer(one), layer_facts(), om::limits());
-            group->add(unpack_layer(workers, std::move(layer), file_input(in_file(*bytes))));
+            group->add(unpack_layer(workers, std::move(layer), std::make_unique<file_input>(in_file(*bytes))));
         }
         co_await task_group::join(std::move(group));
     }(pool, &got, &blob));

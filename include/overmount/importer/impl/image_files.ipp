@@ -124,7 +124,7 @@ OVERMOUNT_LAZY_BODY void image_files::note_members(const std::string& path)
     frames.finish();
 }
 
-OVERMOUNT_LAZY_BODY void image_files::note(const tar::entry& entry, file_range bytes)
+OVERMOUNT_LAZY_BODY void image_files::note(const tar::entry& entry, layer_source bytes)
 {
     std::string name = tar::normalise(entry.path, bounds_);
     const bool there = members_.erase(name) + links_.erase(name) != 0;
@@ -156,7 +156,7 @@ OVERMOUNT_LAZY_BODY void image_files::take_memory(std::size_t names)
     memory_left_ -= names + others;
 }
 
-OVERMOUNT_LAZY_BODY std::optional<file_range> image_files::find(std::string_view name) const
+OVERMOUNT_LAZY_BODY std::optional<layer_source> image_files::find(std::string_view name) const
 {
     std::string path = resolve_link({}, name);
     if (directory_) {
@@ -178,7 +178,7 @@ OVERMOUNT_LAZY_BODY std::optional<file_range> image_files::find(std::string_view
     return std::nullopt;
 }
 
-OVERMOUNT_LAZY_BODY file_range image_files::layer(std::string_view name, const diff_id& id) const
+OVERMOUNT_LAZY_BODY layer_source image_files::layer(std::string_view name, const diff_id& id) const
 {
     if (auto found = find(name))
         return *found;
@@ -190,12 +190,14 @@ OVERMOUNT_LAZY_BODY std::string image_files::document(std::string_view name)
     const auto found = find(name);
     if (!found)
         throw error(errc::missing_blob).at(stage::manifest).subject(name);
-    if (found->size() > bounds_.json_bytes)
+    if (*found->size() > bounds_.json_bytes)
         throw error(errc::json_limit_exceeded).at(stage::manifest).subject(name).detail("too many bytes");
-    if (found->size() > bytes_left_)
+    if (*found->size() > bytes_left_)
         throw error(errc::json_limit_exceeded).at(stage::manifest).subject(name).detail("too many documents");
-    bytes_left_ -= found->size();
-    return found->text();
+    if (found->is_gone_by())
+        throw error(errc::truncated_stream).at(stage::manifest).subject(name).detail("it began like no document, and was not kept");
+    bytes_left_ -= *found->size();
+    return found->file()->text();
 }
 
 OVERMOUNT_LAZY_BODY std::string image_files::document(const descriptor& what)

@@ -56,7 +56,7 @@ OVERMOUNT_LAZY inline found_image read_image(image_files& files, found_manifest 
     for (std::size_t i = 0; i < diffs.size(); ++i) {
         const layer_descriptor& layer = found.value.layers()[i];
         const std::string name = blob_path(layer.blob.digest());
-        const file_range bytes = files.layer(name, diffs[i]);
+        const layer_source bytes = files.layer(name, diffs[i]);
         if (bytes.size() != layer.blob.size())
             throw error(errc::size_mismatch).at(stage::source).layer(diffs[i].string()).subject(name);
         out.layers.push_back({diffs[i], bytes, layer.blob.digest(), layer.promised});

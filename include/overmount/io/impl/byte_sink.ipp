@@ -32,8 +32,8 @@ private:
     File file_;
 };
 
-OVERMOUNT_LAZY_BODY byte_sink::byte_sink(detail::unique_fd file)
-    : target_(detail::new_shared<file_target<detail::unique_fd>>(std::move(file)))
+OVERMOUNT_LAZY_BODY byte_sink::byte_sink(unique_fd file)
+    : target_(detail::new_shared<file_target<unique_fd>>(std::move(file)))
 {
 }
 

@@ -112,7 +112,7 @@ OVERMOUNT_LAZY_BODY mountinfo mountinfo::read()
     const auto fail = [](int number, const char* call) {
         return error::from_errno(number).at(stage::mount).operation(call).subject(file);
     };
-    const detail::unique_fd fd(::open(file, O_RDONLY | O_CLOEXEC));
+    const unique_fd fd(::open(file, O_RDONLY | O_CLOEXEC));
     if (!fd)
         throw fail(errno, "open");
     std::string text;

@@ -280,7 +280,7 @@ OVERMOUNT_LAZY inline unique_fd open_target(const std::string& target)
 
 } // namespace detail
 
-OVERMOUNT_LAZY_BODY detail::unique_fd overlay_mount::create(const mount_spec& spec)
+OVERMOUNT_LAZY_BODY unique_fd overlay_mount::create(const mount_spec& spec)
 {
     return detail::create_overlay(spec, detail::directory_form::descriptor);
 }
@@ -329,7 +329,7 @@ OVERMOUNT_LAZY_BODY mount_identity overlay_mount::mount_at(const mount_spec& spe
 
 OVERMOUNT_LAZY_BODY mount_identity overlay_mount::mount(const mount_spec& spec, const std::string& target)
 {
-    detail::unique_fd created;
+    unique_fd created;
     try {
         created = create(spec);
     } catch (const error& refused) {
@@ -401,7 +401,7 @@ OVERMOUNT_LAZY_BODY upper_use probe_upper(const mount_spec& probe)
 
 OVERMOUNT_LAZY_BODY std::optional<mount_identity> overlay_mount::identify(const std::string& target)
 {
-    const detail::unique_fd root = detail::open_target(target);
+    const unique_fd root = detail::open_target(target);
     if (!detail::is_mount_root(root.get()))
         return std::nullopt;
     const auto now = mountinfo::read();

@@ -112,7 +112,7 @@ OVERMOUNT_LAZY inline struct stat status_of(int fd)
 
 } // namespace detail
 
-OVERMOUNT_LAZY_BODY upper_reader::upper_reader(detail::unique_fd upper, upper_options options)
+OVERMOUNT_LAZY_BODY upper_reader::upper_reader(unique_fd upper, upper_options options)
     : directory_(std::move(upper)), options_(std::move(options))
 {
 }
@@ -193,7 +193,7 @@ OVERMOUNT_LAZY_BODY void upper_reader::add(const item& one)
     }
     if (made->type == tar::entry_type::directory || made->type == tar::entry_type::regular) {
         // Should it be a fifo by now, it does not block.
-        detail::unique_fd opened(::openat(directory_.get(), one.name.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
+        unique_fd opened(::openat(directory_.get(), one.name.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
         if (!opened && (errno == ENOENT || errno == ELOOP))
             detail::upper_error(errc::upper_changed, path_, "it was removed or replaced meanwhile");
         detail::check(opened.get(), "open");
@@ -225,7 +225,7 @@ OVERMOUNT_LAZY_BODY void upper_reader::add_whiteout(const std::string& path)
     write(made);
 }
 
-OVERMOUNT_LAZY_BODY void upper_reader::add_directory(detail::unique_fd opened, const std::string& path)
+OVERMOUNT_LAZY_BODY void upper_reader::add_directory(unique_fd opened, const std::string& path)
 {
     const std::string name = detail::by_descriptor(opened.get(), ".");
     if (detail::xattr_of(name, "trusted.overlay.redirect"))
@@ -279,7 +279,7 @@ OVERMOUNT_LAZY_BODY bool upper_reader::is_whiteout(const std::string& name, unsi
            detail::xattr_of(detail::by_descriptor(directory_.get(), name), "trusted.overlay.whiteout");
 }
 
-OVERMOUNT_LAZY_BODY void upper_reader::add_file(detail::unique_fd opened, const struct stat& status, const std::string& path,
+OVERMOUNT_LAZY_BODY void upper_reader::add_file(unique_fd opened, const struct stat& status, const std::string& path,
                                                 tar::entry made)
 {
     const std::string name = detail::by_descriptor(directory_.get(), std::string(tar::name_of(path)));

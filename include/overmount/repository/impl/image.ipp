@@ -62,7 +62,8 @@ asio::awaitable<void> basic_mount<Storage, Mount>::unmount_owned(std::shared_ptr
 }
 
 template <storage_policy Storage, optional_mount_policy Mount>
-std::optional<bool> basic_mount<Storage, Mount>::try_unmount(state& owner, const mount_record& record)
+std::optional<bool> basic_mount<Storage, Mount>::try_unmount(state& owner, const mount_record& record,
+                                                             std::chrono::steady_clock::time_point patience)
 {
     const auto refuse = [&record](error failure, const char* words) {
         return failure.at(stage::mount).operation("umount").subject(record.target).detail(words);
@@ -80,6 +81,8 @@ std::optional<bool> basic_mount<Storage, Mount>::try_unmount(state& owner, const
         Mount::unmount(record.identity, record.target, false);
         unmounted = true;
     } catch (const error& failure) {
+        if (failure.code() == boost::system::errc::device_or_resource_busy && std::chrono::steady_clock::now() < patience)
+            return std::nullopt;
         if (failure.code() != errc::mount_not_found)
             throw;
     }
@@ -96,8 +99,10 @@ std::optional<bool> basic_mount<Storage, Mount>::try_unmount(state& owner, const
 template <storage_policy Storage, optional_mount_policy Mount>
 asio::awaitable<void> basic_mount<Storage, Mount>::unmount_record(std::shared_ptr<state> owner, mount_record record)
 {
-    std::function<std::optional<bool>(const detail::stop_flag&)> work = [owner, record](const detail::stop_flag&) {
-        return try_unmount(*owner, record);
+    // Whoever looks at a mount, as other processes with this repository do, has it in use for a moment.
+    const auto patience = std::chrono::steady_clock::now() + std::chrono::seconds(1);
+    std::function<std::optional<bool>(const detail::stop_flag&)> work = [owner, record, patience](const detail::stop_flag&) {
+        return try_unmount(*owner, record, patience);
     };
     co_await detail::retry_until(owner->pool, std::move(work), owner->lock_limit, record.target, detail::when_cancelled::go_on);
 }
@@ -234,7 +239,7 @@ basic_image<Storage, Mount>::try_mount(std::shared_ptr<state> owner, const image
     if (!options.accepts_damaged())
         owner->require_undamaged(config.diff_ids());
     const std::string target = options.target().empty() ? std::string() : detail::resolved_target(options.target());
-    std::optional<detail::unique_fd> place(std::in_place);
+    std::optional<unique_fd> place(std::in_place);
     if (!target.empty()) {
         place = detail::try_lock_target(target);
         if (!place)

@@ -46,7 +46,8 @@ template <storage_policy Storage, optional_mount_policy Mount>
 asio::awaitable<std::vector<basic_image<Storage, Mount>>>
 basic_repository<Storage, Mount>::finish_import(std::shared_ptr<state> owner, std::vector<found_image> found, import_options options)
 {
-    auto run = detail::new_shared<detail::import_run<Storage>>(owner, std::move(found), std::move(options));
+    auto engine = detail::new_shared<detail::layer_engine<Storage>>(owner);
+    auto run = detail::new_shared<detail::import_run<Storage>>(std::move(engine), std::move(found), std::move(options));
     auto work = run->run(run);
     co_return co_await finish_run(std::move(owner), std::move(run), std::move(work));
 }
@@ -56,8 +57,8 @@ asio::awaitable<std::vector<basic_image<Storage, Mount>>>
 basic_repository<Storage, Mount>::import_stream(std::shared_ptr<state> owner, archive_stream source, import_options options)
 {
     auto feed = detail::new_shared<detail::stream_feed>();
-    auto run = detail::new_shared<detail::stream_run<Storage, detail::stream_input>>(
-        owner, detail::stream_input(feed), source.name(), std::move(options));
+    auto bytes = std::make_unique<detail::stream_source>(feed);
+    auto run = detail::new_shared<detail::stream_run<Storage>>(owner, std::move(bytes), source.name(), std::move(options));
     auto work = run->run(run, std::move(feed), source.bytes());
     co_return co_await finish_run(std::move(owner), std::move(run), std::move(work));
 }
@@ -67,10 +68,11 @@ asio::awaitable<std::vector<basic_image<Storage, Mount>>>
 basic_repository<Storage, Mount>::import_file(std::shared_ptr<state> owner, archive_file source, import_options options)
 {
     static_cast<void>(detail::full_names(options.tags())); // before anything is read
-    auto open = [source](const detail::stop_flag&) { return detail::whole_file(source.path()); };
-    detail::file_source archive(co_await detail::run_on(owner->pool, std::move(open)));
-    auto run = detail::new_shared<detail::stream_run<Storage, detail::file_source>>(
-        owner, std::move(archive), source.name(), std::move(options));
+    auto open = [source](const detail::stop_flag&) -> std::unique_ptr<detail::archive_bytes> {
+        return std::make_unique<detail::file_source>(detail::whole_file(source.path()));
+    };
+    auto bytes = co_await detail::run_on(owner->pool, std::move(open));
+    auto run = detail::new_shared<detail::stream_run<Storage>>(owner, std::move(bytes), source.name(), std::move(options));
     auto work = run->run(run, nullptr, std::nullopt);
     co_return co_await finish_run(std::move(owner), std::move(run), std::move(work));
 }
@@ -183,9 +185,9 @@ basic_repository<Storage, Mount>::squash_image(std::shared_ptr<state> owner, ima
         end.add_image(found_image{**made, {}}, names, false);
     };
     run->when_made(std::move(tell));
-    auto open = [owner, top = top_of(from)] {
+    auto open = [owner, top = top_of(from)]() -> std::unique_ptr<detail::layer_input> {
         auto view = detail::load_view(*owner, top, detail::stop_flag());
-        return detail::asset_input(detail::new_shared<detail::flat_tar<Storage>>(owner, std::move(view)));
+        return std::make_unique<detail::asset_input>(detail::new_shared<detail::flat_tar<Storage>>(owner, std::move(view)));
     };
     auto work = create_run::from_input(run, std::move(open));
     static_cast<void>(co_await finish_layer(std::move(run), std::move(work)));
@@ -431,7 +433,9 @@ asio::awaitable<chain_id> basic_repository<Storage, Mount>::import_tar(std::shar
                                              std::optional<chain_id> parent)
 {
     auto run = detail::new_shared<create_run>(std::move(owner), std::move(parent), id);
-    auto input = [open = std::move(open)] { return detail::asset_input(open()); };
+    auto input = [open = std::move(open)]() -> std::unique_ptr<detail::layer_input> {
+        return std::make_unique<detail::asset_input>(open());
+    };
     auto work = create_run::from_input(run, std::move(input));
     return finish_layer(std::move(run), std::move(work));
 }

@@ -5,10 +5,10 @@
 #include <overmount/io/asset_stream.hpp>
 #include <overmount/repository/state.hpp>
 #include <overmount/runtime/new_shared.hpp>
-#include <overmount/runtime/step.hpp>
 #include <overmount/tar/entry_walk.hpp>
 #include <overmount/tar/path.hpp>
 #include <overmount/tar/whiteout.hpp>
+#include <overmount/unpack/layer_input.hpp>
 
 #include <algorithm>
 #include <cstddef>
@@ -81,12 +81,11 @@ private:
 };
 
 // The same as the input of a decode step.
-class asset_input
+class asset_input final : public layer_input
 {
 public:
     explicit asset_input(std::shared_ptr<asset_stream::source> from) : from_(std::move(from)) {}
-    void wakes(const std::weak_ptr<step>&) noexcept {} // it never lacks anything
-    [[nodiscard]] std::optional<std::size_t> read(std::span<std::byte> into) { return from_->read(into); }
+    [[nodiscard]] std::optional<std::size_t> read(std::span<std::byte> into) override { return from_->read(into); }
 
 private:
     std::shared_ptr<asset_stream::source> from_;

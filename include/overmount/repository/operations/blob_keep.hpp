@@ -4,8 +4,8 @@
 
 #include <overmount/importer/importer.hpp>
 #include <overmount/repository/records/store.hpp>
-#include <overmount/runtime/step.hpp>
 #include <overmount/storage/storage_policy.hpp>
+#include <overmount/unpack/layer_input.hpp>
 
 #include <fcntl.h>
 
@@ -57,16 +57,15 @@ private:
     unique_fd file_;
 };
 
-// An input that writes what is read of it to a draft, where there is one, and finishes it at the end.
-template <class Input>
-class kept_input
+// An input that writes what is read of it to a draft, and finishes it at the end.
+class kept_input final : public layer_input
 {
 public:
-    kept_input(Input from, std::shared_ptr<blob_draft> into) : from_(std::move(from)), into_(std::move(into)) {}
-    void wakes(std::weak_ptr<step> who) { from_.wakes(std::move(who)); }
-    [[nodiscard]] std::optional<std::size_t> read(std::span<std::byte> into)
+    kept_input(std::unique_ptr<layer_input> from, std::shared_ptr<blob_draft> into) : from_(std::move(from)), into_(std::move(into)) {}
+    void set_reader(const std::weak_ptr<step>& reader) override { from_->set_reader(reader); }
+    [[nodiscard]] std::optional<std::size_t> read(std::span<std::byte> into) override
     {
-        const auto count = from_.read(into);
+        const auto count = from_->read(into);
         if (count && *count == 0 && into_)
             std::exchange(into_, nullptr)->finish();
         else if (count && into_)
@@ -75,9 +74,15 @@ public:
     }
 
 private:
-    Input from_;
+    std::unique_ptr<layer_input> from_;
     std::shared_ptr<blob_draft> into_;
 };
+
+// `from` itself where there is no draft.
+[[nodiscard]] inline std::unique_ptr<layer_input> keeping(std::unique_ptr<layer_input> from, std::shared_ptr<blob_draft> into)
+{
+    return into ? std::make_unique<kept_input>(std::move(from), std::move(into)) : std::move(from);
+}
 
 // Takes a tar that is only compared with its digests.
 class null_writer

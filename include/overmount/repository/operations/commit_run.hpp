@@ -18,12 +18,11 @@
 namespace overmount::inline OVERMOUNT_ABI::detail {
 
 // The tar of an upper directory as what the pipeline reads.
-class upper_input
+class upper_input final : public layer_input
 {
 public:
     explicit upper_input(upper_reader from) : from_(std::move(from)) {}
-    void wakes(const std::weak_ptr<step>&) noexcept {} // it never lacks anything
-    OVERMOUNT_LAZY [[nodiscard]] std::optional<std::size_t> read(std::span<std::byte> into) { return from_.read(into); }
+    [[nodiscard]] std::optional<std::size_t> read(std::span<std::byte> into) override { return from_.read(into); }
 
 private:
     upper_reader from_;
@@ -104,7 +103,7 @@ private:
     }
 
     // Only now, with a permit, are all layers opened.
-    [[nodiscard]] upper_input open()
+    [[nodiscard]] std::unique_ptr<layer_input> open()
     {
         upper_options options;
         options.bounds(repository_->bounds).latest(options_.source_date_epoch());
@@ -112,7 +111,7 @@ private:
         options.shown_below([layers, shown = shown_layers(*layers)](const std::string& path) mutable {
             return !shown.of(path).empty();
         });
-        return upper_input(upper_reader(open_directory(upper_.get(), "."), std::move(options)));
+        return std::make_unique<upper_input>(upper_reader(open_directory(upper_.get(), "."), std::move(options)));
     }
 
     void make_config(const std::optional<diff_id>& diff)

@@ -1,42 +1,40 @@
 #ifndef OVERMOUNT_REPOSITORY_OPERATIONS_IMPORT_RUN_HPP
 #define OVERMOUNT_REPOSITORY_OPERATIONS_IMPORT_RUN_HPP
 
-#include <overmount/repository/operations/blob_keep.hpp>
-#include <overmount/repository/operations/claim_beat.hpp>
-#include <overmount/repository/operations/finished_diffs.hpp>
-#include <overmount/repository/operations/publication.hpp>
 #include <overmount/posix/descriptor_turn.hpp>
-#include <overmount/runtime/new_shared.hpp>
+#include <overmount/repository/operations/carried_layers.hpp>
+#include <overmount/repository/operations/layer_engine.hpp>
 #include <overmount/runtime/run_on.hpp>
-#include <overmount/runtime/task_group.hpp>
-#include <overmount/unpack/pipeline.hpp>
 
 #include <algorithm>
 #include <chrono>
 #include <deque>
-#include <iterator>
 #include <list>
 #include <map>
 #include <mutex>
 #include <set>
+#include <vector>
 
 namespace overmount::inline OVERMOUNT_ABI::detail {
 
-// One import at work: what is to be unpacked, and what is finished and waits to be shown. Shared by the
-// coroutines of the import and by the workers that act for it.
+// One import at work: the layers that are to be had, wherever they come from. Shared by the coroutines of the import and by
+// the workers that act for it.
 //
-// Layers that nobody else unpacks are claimed, unpacked and shown in one round; what another operation or
-// process has claimed is waited for only then, so that two imports never wait for each other. A claim takes a
-// descriptor until its layer is shown: a round has as many layers as the process can spare.
+// Layers that nobody else is at are claimed, unpacked and shown in one round; what another operation or process has claimed
+// is looked at again only then, so that two imports never wait for each other. A claim takes a descriptor until its layer is
+// shown: a round has as many layers as the process can spare.
 template <storage_policy Storage>
-class import_run : public std::enable_shared_from_this<import_run<Storage>>
+class import_run
 {
 public:
-    using state = repository_state<Storage>;
+    using engine = layer_engine<Storage>;
+    using carried = carried_layers<Storage>;
     using pointer = std::shared_ptr<import_run>;
 
-    import_run(std::shared_ptr<state> owner, std::vector<found_image> found, import_options options)
-        : repository_(std::move(owner)), images_(std::move(found)), options_(std::move(options))
+    // \param by the layers that have come by already, where there are such
+    import_run(std::shared_ptr<engine> with, std::vector<found_image> found, import_options options,
+               std::shared_ptr<carried> by = nullptr)
+        : engine_(std::move(with)), images_(std::move(found)), options_(std::move(options)), carried_(std::move(by))
     {}
 
     [[nodiscard]] const std::vector<found_image>& images() const noexcept { return images_; }
@@ -45,33 +43,31 @@ public:
     {
         self->names_ = full_names(self->options_.tags()); // before anything is read
         self->plan();
-        auto begin = [self](const stop_flag&) { self->begin(); };
-        co_await run_locked(self->repository_, lock_kind::shared, std::move(begin));
+        auto lease = [self](const stop_flag&) { self->lease(); };
+        co_await run_locked(self->engine_->owner(), lock_kind::shared, std::move(lease));
         auto draft = [self](const stop_flag&) { self->draft(); };
-        co_await run_on(self->repository_->pool, std::move(draft));
+        co_await run_on(self->engine_->pool(), std::move(draft));
         while (!self->todo_.empty()) {
             const std::size_t before = self->todo_.size();
-            self->begin_round();
             auto beat = [self] { self->beat(); };
-            co_await claim_beat::during(self->repository_->pool, one_round(self), std::move(beat));
-            self->todo_.splice(self->todo_.end(), self->round_);
+            co_await claim_beat::during(self->engine_->pool(), one_round(self), std::move(beat));
+            self->round_.clear();
             if (self->todo_.size() == before) // others have them all
                 co_await pause(std::chrono::milliseconds(50));
         }
         if (self->options_.keeps_blobs())
             co_await keep_blobs(self);
-        co_await publication<Storage>::run(self->end_, &self->finished_->published());
+        co_await engine::show(self->engine_);
     }
 
     // Removes what is left of the import, finished or not. On a worker.
     void clean()
     {
-        finished_->drop();
         round_.clear();
         todo_.clear();
         blobs_.clear();
-        end_.reset();
-        scope_->clean();
+        carried_.reset();
+        engine_->clean();
     }
 
 private:
@@ -85,17 +81,17 @@ private:
     struct job
     {
         job(const found_layer& found, std::string named) : layer(&found), name(std::move(named)) {}
+        [[nodiscard]] bool is_small() const noexcept { return layer->bytes.file() && *layer->bytes.size() <= small_blob; }
         const found_layer* layer; // of the images
         std::string name;
         std::int64_t claim_seen = 0; // of the other one who has it
         std::chrono::steady_clock::time_point claim_since{};
-        bool alone = false;                // the other one stands still
         std::shared_ptr<claim> held; // ours
     };
-    using work = layer_work<typename Storage::writer>;
+    using work = typename engine::work;
     // The blob of a layer; a diff may come in several.
     using blob_key = std::pair<digest, diff_id>;
-    struct kept
+    struct kept_blob
     {
         const found_layer* layer;
         std::shared_ptr<blob_draft> draft = {};
@@ -110,41 +106,57 @@ private:
                 if (known.insert(layer.diff).second)
                     todo_.emplace_back(layer, "layer-" + std::to_string(todo_.size()));
         for (const found_image& image : images_)
-            if (options_.keeps_blobs() && has_blobs(image))
+            if (keeps_blobs_of(image))
                 for (const found_layer& layer : image.layers)
-                    blobs_.try_emplace({*layer.blob, layer.diff}, kept{&layer});
+                    blobs_.try_emplace({*layer.blob, layer.diff}, kept_blob{&layer});
+        if (carried_)
+            for (auto& [key, blob] : blobs_) {
+                blob.draft = carried_->find_blob(*blob.layer);
+                blob.compared = true;
+            }
     }
 
+    [[nodiscard]] bool keeps_blobs_of(const found_image& image) const { return options_.keeps_blobs() && has_blobs(image); }
+
     // Under the lock: what is there now stays.
-    void begin()
+    void lease()
     {
-        lease_content lease;
+        lease_content content;
         for (const found_image& image : images_) {
-            publication<Storage>::lease_image(lease, image);
-            if (options_.keeps_blobs() && has_blobs(image))
-                lease_blobs(lease, image);
+            publication<Storage>::lease_image(content, image);
+            if (keeps_blobs_of(image))
+                lease_blobs(content, image);
         }
-        scope_->open(lease);
-        std::erase_if(todo_, [this](const job& j) { return repository_->storage.contains(j.layer->diff); });
+        engine_->lease(content);
+        leave_out_what_is_there();
+    }
+
+    void leave_out_what_is_there()
+    {
+        std::erase_if(todo_, [this](const job& j) { return engine_->repository().storage.contains(j.layer->diff); });
     }
 
     void draft()
     {
-        // Largest first: the last one to end should be a small one.
-        todo_.sort([](const job& a, const job& b) { return a.layer->bytes.size() > b.layer->bytes.size(); });
+        if (carried_) // before anything is shown
+            for (const job& j : todo_)
+                static_cast<void>(carried_->find(*j.layer));
+        // Largest first: the last one to end should be a small one. Who does not say may be the largest.
+        const auto size = [](const job& j) { return j.layer->bytes.size().value_or(~std::uint64_t{0}); };
+        todo_.sort([size](const job& a, const job& b) { return size(a) > size(b); });
         for (const found_image& image : images_) {
             std::vector<std::string> names = image.tags;
             names.insert(names.end(), names_.begin(), names_.end());
-            end_->add_image(image, names, options_.keeps_blobs() && has_blobs(image));
+            engine_->end().add_image(image, names, keeps_blobs_of(image));
         }
-        end_->write();
+        engine_->end().write();
     }
 
     // Every second, on a worker.
     void beat()
     {
         std::vector<std::shared_ptr<claim>> held;
-        finished_->list_claims(held);
+        engine_->finished().list_claims(held);
         {
             const std::lock_guard guard(mutex_);
             for (const job& j : round_)
@@ -155,45 +167,74 @@ private:
             one->beat();
     }
 
-    void begin_round()
-    {
-        constexpr std::size_t fewest = 8;
-        const std::size_t most = std::max(free_descriptors() / 4, fewest);
-        auto end = todo_.begin();
-        std::advance(end, static_cast<std::ptrdiff_t>(std::min(most, todo_.size())));
-        round_.splice(round_.end(), todo_, todo_.begin(), end);
-    }
-
     static asio::awaitable<void> one_round(pointer self)
     {
+        auto claim_some = [self](const stop_flag& stop) { self->claim_some(stop); };
+        co_await run_on(self->engine_->pool(), std::move(claim_some));
         auto group = new_shared<task_group>(co_await asio::this_coro::executor);
-        for (job& j : self->round_) {
-            if (j.layer->bytes.size() <= small_blob)
-                self->small_.push_back(&j);
-            else
+        for (job& j : self->round_)
+            if (!j.is_small() && !j.layer->bytes.is_gone_by())
                 group->add(one_layer(self, &j));
-        }
-        const std::size_t lanes = std::min<std::size_t>(self->small_.size(), self->repository_->pool.workers());
+        const std::size_t lanes = std::min<std::size_t>(self->small_.size(), self->engine_->pool().workers());
         for (std::size_t lane = 0; lane < lanes; ++lane)
             group->add(small_layers(self));
         co_await task_group::join(std::move(group));
-        const bool synced = self->finished_->any() && self->repository_->sync == durability::batch;
-        co_await finished_diffs<Storage>::publish(self->finished_);
-        if (synced)
-            self->end_->synced();
-        co_await end_round(self);
+        co_await engine::publish(self->engine_);
+    }
+
+    // Moves to the round what is ours to have, and leaves out what is there by now, whoever made it.
+    void claim_some(const stop_flag& stop)
+    {
+        constexpr std::size_t fewest = 8;
+        leave_out_what_is_there();
+        std::size_t most = std::max(free_descriptors() / 4, fewest);
+        for (auto next = todo_.begin(); next != todo_.end() && most != 0;) {
+            stop.throw_if_stopped();
+            const auto one = next++;
+            if (!may_begin(*one))
+                continue;
+            {
+                const std::lock_guard guard(mutex_);
+                round_.splice(round_.end(), todo_, one);
+            }
+            --most;
+            if (engine_->repository().storage.contains(one->layer->diff)) { // since it was looked at
+                const std::lock_guard guard(mutex_);
+                round_.erase(one);
+            } else if (one->layer->bytes.is_gone_by()) {
+                auto& found = carried_->find(*one->layer);
+                engine_->finished().add(one->layer->diff, std::move(found.writer), std::move(found.record), take_claim(*one));
+            } else if (one->is_small()) {
+                small_.push_back(&*one);
+            }
+        }
+    }
+
+    // Whether this layer is ours to unpack; remembers for how long another one's claim stands still.
+    bool may_begin(job& j)
+    {
+        constexpr auto patience = std::chrono::seconds(20);
+        const auto& claims = engine_->repository().records->claims;
+        j.held = claims.try_share(j.layer->diff);
+        if (j.held)
+            return true;
+        const auto now = std::chrono::steady_clock::now();
+        if (const auto seen = claims.last_beat(j.layer->diff); seen != j.claim_seen) {
+            j.claim_seen = seen;
+            j.claim_since = now;
+        }
+        return now - j.claim_since > patience;
     }
 
     static asio::awaitable<void> one_layer(pointer self, job* j)
     {
-        const auto permit = co_await self->repository_->slots.acquire();
+        const layer_source& from = j->layer->bytes;
         try {
+            const auto permit = co_await self->engine_->places_for(from).acquire();
             auto begin = [self, j](const stop_flag&) { return self->begin(*j); };
-            const auto started = co_await run_on(self->repository_->pool, std::move(begin));
-            if (!started)
-                co_return;
-            co_await unpack_layer(self->repository_->pool, started, self->input_of(*j->layer));
-            self->finish(*j, *started);
+            const auto begun = co_await run_on(self->engine_->pool(), std::move(begin));
+            co_await engine::unpack(self->engine_->pool(), begun, from, self->draft_of(*j->layer));
+            self->finish(*j, *begun);
         } catch (error& failure) {
             failure.layer(j->layer->diff.string());
             throw;
@@ -204,10 +245,10 @@ private:
     // a good part of the time that it needs.
     static asio::awaitable<void> small_layers(pointer self)
     {
-        const auto permit = co_await self->repository_->slots.acquire();
+        const auto permit = co_await self->engine_->repository().slots.acquire();
         for (bool more = true; more;) {
             auto unpack = [self](const stop_flag& stop) { return self->unpack_small(stop); };
-            more = co_await run_on(self->repository_->pool, std::move(unpack));
+            more = co_await run_on(self->engine_->pool(), std::move(unpack));
         }
     }
 
@@ -219,10 +260,10 @@ private:
             if (j == nullptr)
                 return false;
             try {
-                if (const auto started = begin(*j)) {
-                    unpack_layer_here(started, input_of(*j->layer), stop);
-                    finish(*j, *started);
-                }
+                const auto begun = begin(*j);
+                auto input = keeping(std::make_unique<file_input>(*j->layer->bytes.file()), draft_of(*j->layer));
+                unpack_layer_here(begun, std::move(input), stop);
+                finish(*j, *begun);
             } catch (error& failure) {
                 failure.layer(j->layer->diff.string());
                 throw;
@@ -241,32 +282,49 @@ private:
         return next;
     }
 
+    [[nodiscard]] std::shared_ptr<work> begin(job& j)
+    {
+        if (kept_blob* blob = blob_of(*j.layer); blob != nullptr && !blob->draft)
+            begin_blob(*blob);
+        auto out = engine_->begin({j.layer->diff, j.layer->blob, j.layer->promised}, j.name);
+        if (options_.progress())
+            out->progress = [this, &j](std::uint64_t read) {
+                options_.progress()(layer_progress(j.layer->diff.string(), read, j.layer->bytes.size()));
+            };
+        return out;
+    }
+
     // On a worker or on the strand.
     void finish(job& j, work& unpacked)
     {
-        if (kept* blob = blob_of(*j.layer); blob != nullptr)
+        if (kept_blob* blob = blob_of(*j.layer); blob != nullptr)
             blob->compared = true;
-        finished_->add(j.layer->diff, std::move(unpacked.writer), std::move(*unpacked.record), take_claim(j));
+        engine_->finished().add(j.layer->diff, std::move(unpacked.writer), std::move(*unpacked.record), take_claim(j));
     }
 
-    [[nodiscard]] kept* blob_of(const found_layer& layer)
+    [[nodiscard]] std::shared_ptr<claim> take_claim(job& j)
+    {
+        const std::lock_guard guard(mutex_);
+        return std::exchange(j.held, nullptr);
+    }
+
+    [[nodiscard]] kept_blob* blob_of(const found_layer& layer)
     {
         const auto found = layer.blob ? blobs_.find({*layer.blob, layer.diff}) : blobs_.end();
         return found == blobs_.end() ? nullptr : &found->second;
     }
-
-    [[nodiscard]] kept_input<file_input> input_of(const found_layer& layer)
+    [[nodiscard]] std::shared_ptr<blob_draft> draft_of(const found_layer& layer)
     {
-        const kept* blob = blob_of(layer);
-        return {file_input(layer.bytes), blob != nullptr ? blob->draft : nullptr};
+        const kept_blob* blob = blob_of(layer);
+        return blob != nullptr ? blob->draft : nullptr;
     }
 
     // Unless the blob is there already.
-    void begin_blob(kept& blob)
+    void begin_blob(kept_blob& blob)
     {
-        const digest& id = *blob.layer->blob;
-        if (!repository_->records->blobs.contains(id, blob.layer->bytes.size()))
-            blob.draft = new_shared<blob_draft>(scope_->staging(), "blob-" + random_id(), repository_->sync);
+        const auto& repository = engine_->repository();
+        if (!repository.records->blobs.contains(*blob.layer->blob, blob.layer->bytes.size()))
+            blob.draft = new_shared<blob_draft>(engine_->staging(), "blob-" + random_id(), repository.sync);
     }
 
     // Blobs of layers that were not unpacked now are only compared.
@@ -278,106 +336,49 @@ private:
                 group->add(compare_blob(self, &blob));
         co_await task_group::join(std::move(group));
         auto show = [self](const stop_flag&) { self->show_blobs(); };
-        co_await run_on(self->repository_->pool, std::move(show));
+        co_await run_on(self->engine_->pool(), std::move(show));
     }
 
-    static asio::awaitable<void> compare_blob(pointer self, kept* blob)
+    static asio::awaitable<void> compare_blob(pointer self, kept_blob* blob)
     {
-        const auto permit = co_await self->repository_->slots.acquire();
+        const found_layer& layer = *blob->layer;
         try {
+            const auto permit = co_await self->engine_->places_for(layer.bytes).acquire();
             auto begin = [self, blob](const stop_flag&) {
                 self->begin_blob(*blob);
-                const found_layer& layer = *blob->layer;
-                return new_shared<layer_work<null_writer>>(
-                    null_writer(), layer_facts{layer.diff, layer.blob, layer.promised}, self->repository_->bounds);
+                const layer_facts facts{blob->layer->diff, blob->layer->blob, blob->layer->promised};
+                return new_shared<layer_work<null_writer>>(null_writer(), facts, self->engine_->repository().bounds);
             };
-            auto started = co_await run_on(self->repository_->pool, std::move(begin));
-            co_await unpack_layer(self->repository_->pool, std::move(started),
-                                  kept_input(file_input(blob->layer->bytes), blob->draft));
+            auto begun = co_await run_on(self->engine_->pool(), std::move(begin));
+            co_await engine::unpack(self->engine_->pool(), std::move(begun), layer.bytes, blob->draft);
             blob->compared = true;
         } catch (error& failure) {
-            failure.layer(blob->layer->diff.string());
+            failure.layer(layer.diff.string());
             throw;
         }
     }
 
     void show_blobs()
     {
-        if (repository_->sync == durability::batch)
-            scope_->sync_file_system();
+        const auto& repository = engine_->repository();
+        engine_->sync();
         for (auto& [key, blob] : blobs_)
             if (blob.draft)
-                blob.draft->publish(*repository_->records, key.first);
-            else if (repository_->sync != durability::none)
-                repository_->records->blobs.make_last(key.first, scope_->staging());
+                blob.draft->publish(*repository.records, key.first);
+            else if (repository.sync != durability::none)
+                repository.records->blobs.make_last(key.first, engine_->staging());
     }
 
-    // Whether this layer is ours to unpack; remembers for how long another one's claim stands still.
-    bool may_begin(job& j)
-    {
-        constexpr auto patience = std::chrono::seconds(20);
-        if (auto got = repository_->records->claims.try_share(j.layer->diff)) {
-            const std::lock_guard guard(mutex_);
-            j.held = std::move(got);
-            return true;
-        }
-        if (j.alone)
-            return true;
-        const auto now = std::chrono::steady_clock::now();
-        if (const auto seen = repository_->records->claims.last_beat(j.layer->diff); seen != j.claim_seen) {
-            j.claim_seen = seen;
-            j.claim_since = now;
-        }
-        j.alone = now - j.claim_since > patience;
-        return j.alone;
-    }
-
-    // Nothing where the layer is there by now, or another one is at it.
-    std::shared_ptr<work> begin(job& j)
-    {
-        if (!may_begin(j) || repository_->storage.contains(j.layer->diff))
-            return nullptr;
-        if (kept* blob = blob_of(*j.layer); blob != nullptr && !blob->draft)
-            begin_blob(*blob);
-        auto out = new_shared<work>(
-            repository_->storage.create(write_context(scope_->staging(), j.name, repository_->bounds)),
-            layer_facts{j.layer->diff, j.layer->blob, j.layer->promised}, repository_->bounds);
-        if (options_.progress())
-            out->progress = [this, &j](std::uint64_t read) {
-                options_.progress()(layer_progress(j.layer->diff.string(), read, j.layer->bytes.size()));
-            };
-        return out;
-    }
-
-    [[nodiscard]] std::shared_ptr<claim> take_claim(job& j)
-    {
-        const std::lock_guard guard(mutex_);
-        return std::exchange(j.held, nullptr);
-    }
-
-    // What is there by now is done, whoever unpacked it.
-    static asio::awaitable<void> end_round(pointer self)
-    {
-        auto look = [self](const stop_flag&) {
-            const std::lock_guard guard(self->mutex_);
-            std::erase_if(self->round_, [self](const job& j) {
-                return self->finished_->published().contains(j.layer->diff) || self->repository_->storage.contains(j.layer->diff);
-            });
-        };
-        co_await run_on(self->repository_->pool, std::move(look));
-    }
-
-    std::shared_ptr<state> repository_;
+    std::shared_ptr<engine> engine_;
     std::vector<found_image> images_;
     import_options options_;
+    std::shared_ptr<carried> carried_;
     std::vector<std::string> names_; // that the options give, in full
-    std::shared_ptr<work_scope> scope_ = new_shared<work_scope>(repository_->records);
-    std::list<job> todo_, round_;
-    std::mutex mutex_; // of `round_` and its claims, and of the next one
+    std::list<job> todo_;
+    std::mutex mutex_; // of the next two, and of the claims of the round
+    std::list<job> round_;
     std::deque<job*> small_;
-    std::shared_ptr<finished_diffs<Storage>> finished_ = new_shared<finished_diffs<Storage>>(repository_, scope_);
-    std::shared_ptr<publication<Storage>> end_ = new_shared<publication<Storage>>(repository_, scope_);
-    std::map<blob_key, kept> blobs_; // to be kept
+    std::map<blob_key, kept_blob> blobs_; // to be kept
 };
 
 } // namespace overmount::inline OVERMOUNT_ABI::detail

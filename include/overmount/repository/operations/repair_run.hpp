@@ -3,12 +3,9 @@
 
 #include <overmount/check.hpp>
 #include <overmount/repository/locked.hpp>
-#include <overmount/repository/operations/claim_beat.hpp>
-#include <overmount/repository/operations/finished_diffs.hpp>
-#include <overmount/repository/operations/publication.hpp>
+#include <overmount/repository/operations/layer_engine.hpp>
 #include <overmount/repository/operations/repair_sources.hpp>
 #include <overmount/repository/records/check_records.hpp>
-#include <overmount/unpack/pipeline.hpp>
 
 #include <algorithm>
 #include <iterator>
@@ -51,7 +48,7 @@ public:
             auto documents = [self](const stop_flag&) { self->mend_documents(); };
             co_await run_locked(self->repository_, lock_kind::roots, std::move(documents));
         }
-        auto beat = [self] { self->finished_->beat(); };
+        auto beat = [self] { self->engine_->finished().beat(); };
         co_await claim_beat::during(pool, mend_diffs(self), std::move(beat));
         auto rest = [self](const stop_flag& stop) { self->mend_rest(stop); };
         co_await run_on(pool, std::move(rest));
@@ -60,8 +57,7 @@ public:
     // Removes what is left, shown or not. On a worker.
     void clean()
     {
-        finished_->drop();
-        scope_->clean();
+        engine_->clean();
     }
 
     // \param after what a check of the records has found since
@@ -134,7 +130,7 @@ private:
             content.diff(diff_id(id));
         for (const chain_id& chain : repository_->records->layers.list())
             content.layer(chain);
-        scope_->open(content);
+        engine_->lease(content);
     }
 
     struct documents
@@ -191,10 +187,10 @@ private:
         const documents all = listed();
         for (const digest& id : damaged_.images)
             if (const auto text = sources_.document(id); text && all.images.contains(id))
-                records.image_files.put_again(scope_->staging(), id, *text, repository_->sync);
+                records.image_files.put_again(engine_->staging(), id, *text, repository_->sync);
         for (const digest& id : damaged_.manifests)
             if (const auto text = sources_.document(id); text && all.manifests.contains(id))
-                records.manifests.put_again(scope_->staging(), id, *text, repository_->sync);
+                records.manifests.put_again(engine_->staging(), id, *text, repository_->sync);
     }
 
     // Which diffs are not believed, or missing, and what has them.
@@ -228,25 +224,22 @@ private:
         for (const diff_id& diff : self->wanted_)
             group->add(mend_diff(self, diff));
         co_await task_group::join(std::move(group));
-        co_await finished_diffs<Storage>::publish(self->finished_);
+        co_await layer_engine<Storage>::publish(self->engine_);
     }
 
     static asio::awaitable<void> mend_diff(pointer self, diff_id diff)
     {
-        using work = layer_work<typename Storage::writer>;
-        const auto permit = co_await self->repository_->slots.acquire();
         for (const repair_sources::layer* from : self->sources_.layers(diff)) {
             std::optional<error> failed;
             try {
-                auto begin = [self, from](const stop_flag&) {
-                    auto writer = self->repository_->storage.create(
-                        write_context(self->scope_->staging(), "diff-" + random_id(), self->repository_->bounds));
-                    return std::pair(new_shared<work>(std::move(writer), from->facts, self->repository_->bounds), from->open());
-                };
-                auto begun = co_await run_on(self->repository_->pool, std::move(begin));
-                co_await unpack_layer(self->repository_->pool, begun.first, file_input(std::move(begun.second)));
-                self->finished_->add(diff, std::move(begun.first->writer), std::move(*begun.first->record),
-                                     self->repository_->records->claims.try_share(diff));
+                auto open = [from](const stop_flag&) { return from->open(); };
+                const layer_source bytes = co_await run_on(self->engine_->pool(), std::move(open));
+                const auto permit = co_await self->engine_->places_for(bytes).acquire();
+                auto begin = [self, from](const stop_flag&) { return self->engine_->begin(from->facts, "diff-" + random_id()); };
+                const auto begun = co_await run_on(self->engine_->pool(), std::move(begin));
+                co_await layer_engine<Storage>::unpack(self->engine_->pool(), begun, bytes, nullptr);
+                self->engine_->finished().add(diff, std::move(begun->writer), std::move(*begun->record),
+                                              self->repository_->records->claims.try_share(diff));
                 co_return;
             } catch (const error& failure) {
                 failed = failure;
@@ -264,7 +257,7 @@ private:
     void mend_rest(const stop_flag& stop)
     {
         repository_->sync_published();
-        for (const auto& [diff, record] : finished_->published()) {
+        for (const auto& [diff, record] : engine_->shown()) {
             mended_.insert(diff.string());
             why_.erase(diff.string());
         }
@@ -293,19 +286,19 @@ private:
         if (found && found->diff == wanted.diff && found->parent == wanted.parent)
             return;
         if (is_believed(wanted.diff) || repository_->is_damaged(wanted.diff))
-            records.layers.put_again(scope_->staging(), chain, wanted, repository_->sync);
+            records.layers.put_again(engine_->staging(), chain, wanted, repository_->sync);
     }
 
     void mend_blob(const digest& id, const stop_flag& stop)
     {
         const std::string name = "blob-" + random_id();
-        const auto written = sources_.write_blob(id, scope_->staging(), name, stop);
+        const auto written = sources_.write_blob(id, engine_->staging(), name, stop);
         if (!written)
             return;
         if (!*written)
             return not_mended(id.string(), "the source has other bytes");
-        make_record_last(scope_->staging(), name);
-        repository_->records->blobs.replace(scope_->staging(), name, id, repository_->sync);
+        make_record_last(engine_->staging(), name);
+        repository_->records->blobs.replace(engine_->staging(), name, id, repository_->sync);
         mended_.insert(id.string());
     }
 
@@ -320,8 +313,7 @@ private:
     std::shared_ptr<state> repository_;
     check_report before_;
     repair_sources sources_;
-    std::shared_ptr<work_scope> scope_ = new_shared<work_scope>(repository_->records);
-    std::shared_ptr<finished_diffs<Storage>> finished_ = new_shared<finished_diffs<Storage>>(repository_, scope_);
+    std::shared_ptr<layer_engine<Storage>> engine_ = new_shared<layer_engine<Storage>>(repository_);
     documents damaged_;
     std::vector<image_config> images_; // whose configs are whole
     std::set<diff_id> wanted_;

@@ -32,7 +32,7 @@ public:
     // The blob of a layer, to be compared as it is read.
     struct layer
     {
-        std::function<file_range()> open;
+        std::function<layer_source()> open;
         layer_facts facts;
         std::string name;
     };
@@ -109,13 +109,14 @@ public:
             return true;
         }
         const auto found = blobs_.find(id);
-        if (found == blobs_.end())
+        const file_range* const bytes = found == blobs_.end() ? nullptr : found->second.file();
+        if (bytes == nullptr)
             return std::nullopt;
         constexpr int flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
         const unique_fd file(check(::openat(directory, name.c_str(), flags, 0600), "create", name));
         hasher sum(id.algorithm());
         std::vector<std::byte> buffer(256 << 10);
-        for (std::uint64_t at = 0; const std::size_t count = found->second.read(at, buffer); at += count) {
+        for (std::uint64_t at = 0; const std::size_t count = bytes->read(at, buffer); at += count) {
             stop.throw_if_stopped();
             const auto piece = std::span<const std::byte>(buffer).first(count);
             sum.update(piece);
@@ -168,7 +169,7 @@ private:
             const digest& id = described.blob.digest();
             if (!wanted.contains(diff) || !kept(id))
                 continue;
-            auto open = [this, id] {
+            auto open = [this, id]() -> layer_source {
                 auto found = kept(id);
                 if (!found)
                     throw error(errc::missing_blob).at(stage::storage).subject(id.string());
@@ -182,7 +183,7 @@ private:
     limits bounds_;
     std::vector<found_image> given_;
     std::map<digest, const std::string*> documents_; // of them
-    std::map<digest, file_range> blobs_;             // likewise
+    std::map<digest, layer_source> blobs_;             // likewise
     std::multimap<diff_id, layer> layers_;
 };
 

@@ -61,21 +61,21 @@ struct virtual_storage::writer::state
         record.boot = diffs.boot();
     }
 
-    OVERMOUNT_LAZY [[nodiscard]] detail::unique_fd make(const char* file) const
+    OVERMOUNT_LAZY [[nodiscard]] unique_fd make(const char* file) const
     {
-        return detail::unique_fd(detail::check(
+        return unique_fd(detail::check(
             ::openat(directory.get(), file, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600), "create",
             file));
     }
     OVERMOUNT_LAZY void take_entry();
     OVERMOUNT_LAZY void check_entry(const tar::entry& entry);
-    OVERMOUNT_LAZY void close(detail::unique_fd& file) const;
+    OVERMOUNT_LAZY void close(unique_fd& file) const;
 
     storage_place place;
     int staging;
     std::string name;
     limits bounds;
-    detail::unique_fd directory, tar, index_file;
+    unique_fd directory, tar, index_file;
     tar::framing frames;
     tar::checker check;
     std::optional<tar::index_writer> index;
@@ -144,7 +144,7 @@ OVERMOUNT_LAZY_BODY void virtual_storage::writer::write(std::span<const std::byt
     detail::write_all(state_->tar.get(), bytes);
 }
 
-OVERMOUNT_LAZY_BODY void virtual_storage::writer::state::close(detail::unique_fd& file) const
+OVERMOUNT_LAZY_BODY void virtual_storage::writer::state::close(unique_fd& file) const
 {
     if (place.sync() == durability::full)
         detail::check(::fsync(file.get()), "fsync");

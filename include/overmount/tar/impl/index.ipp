@@ -106,7 +106,7 @@ OVERMOUNT_LAZY_BODY void index_writer::flush()
     text_.clear();
 }
 
-OVERMOUNT_LAZY_BODY std::optional<index_reader> index_reader::open(const overmount::detail::file_range& bytes,
+OVERMOUNT_LAZY_BODY std::optional<index_reader> index_reader::open(const overmount::file_range& bytes,
                                                                    std::uint64_t tar_size)
 {
     using index_form::magic, index_form::trailer;

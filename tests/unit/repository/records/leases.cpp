@@ -25,7 +25,7 @@ using overmount::detail::parse_lease;
 using overmount::detail::store;
 using overmount::detail::timed_lease_record;
 using overmount::detail::two_clocks;
-using overmount::detail::unique_fd;
+using overmount::unique_fd;
 using overmount::test::names_in;
 using overmount::test::opened_store;
 using overmount::test::read_text;

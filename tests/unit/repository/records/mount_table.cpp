@@ -23,7 +23,7 @@ using overmount::mount_state;
 using overmount::detail::mount_table;
 using overmount::detail::stacked_layer;
 using overmount::detail::store;
-using overmount::detail::unique_fd;
+using overmount::unique_fd;
 using overmount::test::scratch_directory;
 
 namespace {

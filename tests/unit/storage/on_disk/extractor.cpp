@@ -28,7 +28,7 @@
 namespace {
 
 using overmount::errc;
-using overmount::detail::unique_fd;
+using overmount::unique_fd;
 using overmount::test::scratch_directory;
 using overmount::test::tar_writer;
 namespace tar = overmount::tar;

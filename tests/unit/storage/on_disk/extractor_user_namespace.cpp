@@ -30,7 +30,7 @@
 
 namespace {
 
-using overmount::detail::unique_fd;
+using overmount::unique_fd;
 using overmount::test::scratch_directory;
 using overmount::test::tar_writer;
 

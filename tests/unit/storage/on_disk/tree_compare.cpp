@@ -51,8 +51,8 @@ struct trees
     }
     [[nodiscard]] differences compare() const
     {
-        const om::detail::unique_fd left(::open((scratch / "wanted").c_str(), O_PATH | O_DIRECTORY));
-        const om::detail::unique_fd right(::open((scratch / "found").c_str(), O_PATH | O_DIRECTORY));
+        const om::unique_fd left(::open((scratch / "wanted").c_str(), O_PATH | O_DIRECTORY));
+        const om::unique_fd right(::open((scratch / "found").c_str(), O_PATH | O_DIRECTORY));
         differences out;
         const om::verify_context context(
             om::write_context(-1, "", om::limits()),

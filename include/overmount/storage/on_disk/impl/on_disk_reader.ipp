@@ -100,18 +100,18 @@ struct on_disk_storage::reader::state
     OVERMOUNT_LAZY void open_file();
 
     std::string layer;
-    detail::unique_fd directory, rootfs, aside, recipe_file;
+    unique_fd directory, rootfs, aside, recipe_file;
     detail::moved_files moved;
     std::optional<tar::recipe_reader> recipe;
     std::uint64_t files = 0;
     bool over = false, in_file = false;
 
     // The directory that the last file was in.
-    detail::unique_fd parent;
+    unique_fd parent;
     int parent_top = -1;
     std::string parent_path;
 
-    detail::unique_fd file;
+    unique_fd file;
     std::uint64_t offset = 0, left = 0; // of the piece at hand
     detail::crc32c sum;
     std::span<const std::byte> bytes;   // or these

@@ -51,7 +51,7 @@ struct on_disk_storage::writer::state
     storage_place place;
     int staging;
     std::string name, boot_id;
-    detail::unique_fd directory, rootfs, recipe_file;
+    unique_fd directory, rootfs, recipe_file;
     tar::framing frames;
     tar::checker check;
     std::optional<detail::extractor> files;
@@ -197,7 +197,7 @@ OVERMOUNT_LAZY_BODY on_disk_storage::writer on_disk_storage::create(const write_
 OVERMOUNT_LAZY_BODY lower_directory on_disk_storage::lower(const diff_id& id) const
 {
     const std::string path = detail::directory_of(id) + "/rootfs";
-    auto fd = detail::new_shared<detail::unique_fd>(
+    auto fd = detail::new_shared<unique_fd>(
         ::openat(diffs_.place().diffs(), path.c_str(), O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
     if (!*fd)
         throw error(errc::layer_not_found).at(stage::storage).layer(id.string());

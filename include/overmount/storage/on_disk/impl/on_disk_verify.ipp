@@ -151,9 +151,9 @@ OVERMOUNT_LAZY_BODY void on_disk_storage::verify(const diff_id& id, const verify
 
 OVERMOUNT_LAZY_BODY void on_disk_storage::compare_with_recipe(const diff_id& id, const verify_context& context) const
 {
-    const detail::unique_fd file = diffs_.open(id, "recipe");
+    const unique_fd file = diffs_.open(id, "recipe");
     const auto found = lower(id);
-    detail::unique_fd rootfs(detail::check(::openat(found.fd->get(), ".", O_PATH | O_DIRECTORY | O_CLOEXEC), "open"));
+    unique_fd rootfs(detail::check(::openat(found.fd->get(), ".", O_PATH | O_DIRECTORY | O_CLOEXEC), "open"));
     detail::skeleton wanted(context.scratch());
     try {
         wanted.unpack(tar::recipe_reader([&file](std::span<std::byte> into) {

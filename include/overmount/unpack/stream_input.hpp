@@ -1,0 +1,43 @@
+#ifndef OVERMOUNT_UNPACK_STREAM_INPUT_HPP
+#define OVERMOUNT_UNPACK_STREAM_INPUT_HPP
+
+#include <overmount/core/error.hpp>
+#include <overmount/io/stream_feed.hpp>
+#include <overmount/unpack/layer_input.hpp>
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <utility>
+
+namespace overmount::inline OVERMOUNT_ABI::detail {
+
+// A blob that a coroutine reads from a stream; of `size` bytes, where that is known.
+class stream_input final : public layer_input
+{
+public:
+    explicit stream_input(std::shared_ptr<stream_feed> feed, std::optional<std::uint64_t> size = std::nullopt)
+        : feed_(std::move(feed)), size_(size)
+    {}
+    void set_reader(const std::weak_ptr<step>& reader) override { feed_->set_reader(reader); }
+    [[nodiscard]] std::optional<std::size_t> read(std::span<std::byte> into) override
+    {
+        const auto count = feed_->read(into);
+        read_ += count.value_or(0);
+        if (size_ && read_ > *size_)
+            throw error(errc::size_mismatch).at(stage::source).detail("there are more bytes than were announced");
+        if (size_ && count && *count == 0 && read_ != *size_)
+            throw error(errc::truncated_stream).at(stage::source);
+        return count;
+    }
+
+private:
+    std::shared_ptr<stream_feed> feed_;
+    std::optional<std::uint64_t> size_;
+    std::uint64_t read_ = 0;
+};
+
+} // namespace overmount::inline OVERMOUNT_ABI::detail
+
+#endif
