@@ -705,12 +705,17 @@ class Repair(Template):
 
     def __init__(self):
         super().__init__(["check", "--repair", f"oci:{SCRATCH}/layout"])
+        self.diff = f"diffs/sha256/{digest(LAYERS[1])[7:]}"
 
     def make(self):
-        om_done("image", "import", f"oci:{SCRATCH}/layout", "--keep-blobs")
-        om_done("gc")
-        self.whole = self.without_corrections()
-        self.diff = f"diffs/sha256/{digest(LAYERS[1])[7:]}"
+        om_done("image", "import", f"oci:{SCRATCH}/layout")
+        self.whole = self.lasting()
+
+    def prepare(self):
+        for target in mounted():
+            subprocess.run(["umount", "-l", target], check=True)
+        super().prepare()
+        om_done("image", "mount", IDENTITY, "--target", TARGET)
         file = REPO / self.diff / "rootfs/d/new"
         times = file.stat()
         with open(file, "r+b") as opened:
@@ -719,22 +724,39 @@ class Repair(Template):
         (REPO / "layers/sha256" / chain_of(LAYERS)[7:] / "layer.json").write_text("{")
         (REPO / "images/sha256" / IDENTITY[7:] / "config.json").write_text("{}")
         next((REPO / "manifests").iterdir()).write_text("")
-        shutil.rmtree(REPO / "blobs")  # or it needs no source
-        (REPO / "blobs").mkdir(mode=0o700)
-        self.whole = {key: value for key, value in self.whole.items() if not key.startswith("blobs/")}
 
-    def without_corrections(self):
-        return {key: value for key, value in snapshot().items() if "/correction" not in key}
+    @staticmethod
+    def lasting():
+        """Without mounts, corrections, which are caches, and the trees that gave way."""
+        return {key: value for key, value in snapshot().items()
+                if "/correction" not in key and not key.startswith("mounts/") and ".N" not in key}
+
+    def look(self, target, content):
+        if sorted(os.listdir(target / "d")) != ["file", "hard", "link", "new"] or (target / "gone").exists():
+            raise Problem(f"the mounted tree has {os.listdir(target)}, {os.listdir(target / 'd')}")
+        if (target / "d/new").read_bytes() != content + bytes(300000 - len(content)):
+            raise Problem("the mounted file is another")
 
     def after_plain(self):
         self.mended("a repair")
 
     def mended(self, after):
+        """The mount goes on reading the old tree, also after a collection, and others read the new one."""
+        om_done("check")
         om_done("gc")
-        found = self.without_corrections()
+        found = self.lasting()
         if found != self.whole:
             raise Problem(f"after {after}: {difference(found, self.whole)}")
-        om_done("check")
+        self.look(TARGET, b"damage")
+        other = SCRATCH / "other"
+        other.mkdir(exist_ok=True)
+        om_done("image", "mount", IDENTITY, "--target", other)
+        self.look(other, b"")
+        for target in (TARGET, other):
+            om_done("image", "unmount", target)
+        om_done("gc")
+        if any(".N" in key for key in snapshot()):
+            raise Problem("the old tree stays")
 
     def judge(self, status, out, problems, injected):
         """With status 1 it says one line, or what is damaged still."""
@@ -743,25 +765,19 @@ class Repair(Template):
         super().judge(status, out, problems, injected)
 
     def check(self, status):
-        found = self.without_corrections()
+        found = self.lasting()
         for key in self.whole:
             if key not in found:
                 raise Problem(f"there is no {key}")
             if found[key] not in (self.whole[key], self.before[key]):
                 raise Problem(f"{key} is neither the old nor the new")
-        one = [key for key in self.whole if key.startswith(self.diff + "/")]
-        if {found[key] == self.whole[key] for key in one if self.whole[key] != self.before[key]} == {True, False}:
-            raise Problem("the diff is partly the old")
+        if extra := {key for key in found.keys() - self.whole.keys() if not key.startswith(STAGED) and "/damaged" not in key}:
+            raise Problem(f"it left {extra}")
         if status == 0:
             om_done("check")
+        self.look(TARGET, b"damage")
         self.plain()
         self.mended("the repair afterwards")
-        om_done("image", "mount", IDENTITY, "--target", TARGET)
-        try:
-            if (TARGET / "d/new").read_bytes() != bytes(300000) or (TARGET / "gone").exists():
-                raise Problem("the mounted tree is another")
-        finally:
-            om_done("image", "unmount", TARGET)
 
 
 def verdict(part, status, out, problems, injected):
@@ -935,11 +951,12 @@ def order():
     for i, draft in drafts.items():
         if not re.fullmatch(r"imports/last|.*/correction.*", made[i][1]):  # these are made again
             need_that(is_between("fsync", draft, -1, i), f"{draft} is not synced before it is {made[i][1]}")
-    records = [*(REPO / "layers").glob("*/*/layer.json"), *(REPO / "manifests").iterdir()]
-    for place in ("diffs", "diffs/sha256", "layers", "layers/sha256", "manifests", *(os.path.relpath(r, REPO) for r in records)):
+    records = [os.path.relpath(path, REPO) for path in (*REPO.glob("layers/*/*/layer.json"), *REPO.glob("manifests/*"))]
+    for place in ("diffs", "diffs/sha256", "layers", "layers/sha256", "manifests", *records):
         need_that(is_between("fsync", place, -1, points[0]), f"{place} is not synced before the commit point")
     for place in ("imports", "images", "images/sha256", "tags"):
-        need_that(is_between("fsync", place, points[0], all_of("unlink", commit)[0]), f"{place} is not synced before the record goes")
+        need_that(is_between("fsync", place, points[0], all_of("unlink", commit)[0]),
+                  f"{place} is not synced before the record goes")
     print(f"{count} syncs and renames of an import, {len(made)} of what was there")
 
 
