@@ -18,6 +18,7 @@ Also `order`: no call fails; what is synced before what is shown, and before wha
 
     SEED=N     of the sample, where a call is made more often than LIMIT times
     LIMIT=N    places at which one call fails in one way (default: 40)
+    ONLY=CALL  that call alone
 
 Exit status 77: cannot run here."""
 import collections
@@ -48,11 +49,12 @@ SCRATCH = pathlib.Path(tempfile.mkdtemp(prefix="overmount-failure."))
 REPO, TARGET = SCRATCH / "repository", SCRATCH / "target"
 SEED = int(os.environ.get("SEED", time.time_ns() % 1000000))
 LIMIT = int(os.environ.get("LIMIT", "40"))
+ONLY = os.environ.get("ONLY", "")
 TIMEOUT = 60
 
 # close(2) is not among them: it closes the descriptor also when it fails, which an injection cannot do, and locks would
-# stay. Nor brk(2), which does not fail with an error number, epoll_ctl(2) and timerfd_settime(2), whose results Asio does
-# not look at, and ioctl(2), which asks whether something is a terminal.
+# stay. Nor brk(2), which does not fail with an error number, and epoll_ctl(2) and timerfd_settime(2), whose results Asio
+# does not look at.
 CALLS = {
     "openat": ("EMFILE", "ENOSPC"), "openat2": ("EMFILE", "EIO", "ENOSYS"), "read": ("EIO",), "pread64": ("EIO",),
     "write": ("ENOSPC", "EIO"), "pwrite64": ("ENOSPC", "EIO"), "ftruncate": ("ENOSPC",), "fallocate": ("ENOSPC",),
@@ -64,8 +66,9 @@ CALLS = {
     "fremovexattr": ("EIO",), "fsync": ("EIO",), "fdatasync": ("EIO",), "syncfs": ("EIO",), "sync_file_range": ("EIO",),
     "fcntl": ("ENOLCK", "EMFILE"), "flock": ("ENOLCK",), "newfstatat": ("EIO",), "fstat": ("EIO",), "statx": ("EIO",),
     "faccessat2": ("EIO",), "readlink": ("EIO",), "readlinkat": ("EIO",), "getdents64": ("EIO",), "lseek": ("EIO",),
-    "chmod": ("EIO",), "getrandom": ("EIO",), "memfd_create": ("EMFILE", "ENOMEM"), "mmap": ("ENOMEM",),
-    "clone3": ("EAGAIN",), "unshare": ("EPERM",), "ustat": ("EIO", "ENOSYS"),
+    "chmod": ("EIO",), "ioctl": ("EIO", "EOPNOTSUPP"), "getrandom": ("EIO",),
+    "memfd_create": ("EMFILE", "ENOMEM"), "mmap": ("ENOMEM",), "clone3": ("EAGAIN",), "unshare": ("EPERM",),
+    "ustat": ("EIO", "ENOSYS"),
     "epoll_create1": ("EMFILE",), "eventfd2": ("EMFILE",), "timerfd_create": ("EMFILE",),
     "fsopen": ("EMFILE", "EPERM"), "fsconfig": ("ENOMEM", "EIO"), "fsmount": ("EMFILE",), "move_mount": ("ENOMEM",),
     "mount_setattr": ("ENOMEM",), "mount": ("ENOMEM",), "umount2": ("EIO", "EBUSY"),
@@ -825,7 +828,8 @@ def inject(part):
         return True
 
     numbered = {call: tuple(errors) for call, (_, errors) in NUMBERED.items()}
-    for call, name in [(call, name) for call, names in {**CALLS, **numbered}.items() for name in names]:
+    ways = [(call, name) for call, names in {**CALLS, **numbered}.items() for name in names]
+    for call, name in [way for way in ways if ONLY in ("", way[0])]:
         places = list(range(1, counts[call] + 1))
         if len(places) > LIMIT:
             places = sorted(rng.sample(places, LIMIT))
