@@ -245,6 +245,31 @@ TEST_CASE("unused images are those without a tag and a lease")
     CHECK(all.repository.images().size() == 2);
 }
 
+TEST_CASE("an image is not removed while a tag cannot be read: none is to lead nowhere")
+{
+    filled all;
+    const digest id = all.import("image");
+    const fs::path tag = fs::directory_iterator(all.base / "tags")->path(), aside = all.scratch / "aside";
+    fs::rename(tag, aside);
+
+    SECTION("one that the disk does not give")
+    {
+        fs::create_directory(tag);
+        CHECK(code_of([&] { get(all.repository.remove_image(id)); }) == boost::system::errc::is_a_directory);
+        CHECK(all.repository.images().size() == 1);
+        fs::remove(tag);
+        fs::rename(aside, tag);
+        get(all.repository.remove_image(id));
+        CHECK(all.repository.tags().empty());
+    }
+    SECTION("but one that is damaged leads nowhere already")
+    {
+        std::ofstream(tag) << "{";
+        get(all.repository.remove_image(id));
+    }
+    CHECK(all.repository.images().empty());
+}
+
 TEST_CASE("what came after the marking is needed: images, layers, leases and old ones that grew")
 {
     filled all;

@@ -270,8 +270,13 @@ asio::awaitable<void> basic_repository<Storage, Mount>::remove_one(std::shared_p
             throw error(errc::image_in_use).at(stage::repository).subject(mounted->target).detail("unmount it first");
         if (owner->sync != durability::none)
             records.imports.make_removals_last(); // or one of them may bring it back
+        // A tag that the disk does not give may lead here; one that is damaged leads nowhere.
+        const auto refuse = [](const error& failure) {
+            if (failure.code() != errc::corrupt_repository)
+                throw failure;
+        };
         // Tags first: none of them leads nowhere.
-        for (const tag_record& tag : records.tags())
+        for (const tag_record& tag : records.tags(refuse))
             if (tag.image == id)
                 records.tag_files.remove(records.staging.fd(), tag.name, owner->sync);
         records.image_files.remove(records.staging.fd(), id, owner->sync);

@@ -146,8 +146,13 @@ OVERMOUNT_LAZY_BODY mount_record mount_table::add(const digest& image, const std
         sync_directory(made.get());
     rename_over(store_->staging.fd(), whole.name(), store_->mounts(), record.id);
     whole.moved();
-    if (sync != durability::none)
-        sync_directory(store_->mounts());
+    try {
+        if (sync != durability::none)
+            sync_directory(store_->mounts());
+    } catch (const error&) {
+        remove(record); // or it would be a stopped mount that never was one
+        throw;
+    }
     return record;
 }
 
