@@ -14,7 +14,9 @@
 #include <overmount/exporter/oci_layout_target.hpp>
 #include <overmount/image.hpp>
 #include <overmount/importer/docker_archive.hpp>
+#include <overmount/importer/layer_source.hpp>
 #include <overmount/importer/oci_layout.hpp>
+#include <overmount/io/resuming_stream.hpp>
 #include <overmount/lease.hpp>
 #include <overmount/mount/no_mount.hpp>
 #include <overmount/mount/overlay_mount.hpp>

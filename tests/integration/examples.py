@@ -6,11 +6,15 @@
 Exit status 77: cannot run here."""
 import hashlib
 import json
+import os
 import pathlib
 import platform
+import socketserver
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 
 PROGRAMS = {pathlib.Path(p).name: pathlib.Path(p).resolve() for p in sys.argv[1:]}
 
@@ -57,6 +61,29 @@ def archive(scratch, name, *layers):
         [{"Config": f"{identity}.json", "RepoTags": [f"test/{name}:1"], "Layers": members}]))
     (scratch / f"{name}.tar").write_bytes(packed("-C", folder, f"{identity}.json", *members, "manifest.json"))
     return scratch / f"{name}.tar", "sha256:" + identity, diffs
+
+
+class layout_server(socketserver.ThreadingTCPServer):
+    """`OFFSET PATH\\n` gives a file of a layout from there on. The first connection for each layer breaks in the middle."""
+    allow_reuse_address = daemon_threads = True
+
+    def __init__(self, layout, stalls=0):
+        self.layout, self.asked, self.lock, self.stalls = layout, [], threading.Lock(), stalls
+        super().__init__(("127.0.0.1", 0), self.answer)
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    class answer(socketserver.StreamRequestHandler):
+        def handle(self):
+            offset, path = self.rfile.readline().decode().split()
+            content = (self.server.layout / path).read_bytes()[int(offset):]
+            with self.server.lock:
+                first = path.startswith("blobs/") and content[:1] != b"{" and path not in dict(self.server.asked)
+                self.server.asked.append((path, int(offset)))
+            self.wfile.write(content[:len(content) // 2])
+            if first and self.server.stalls:
+                time.sleep(self.server.stalls)
+            if not first or self.server.stalls:
+                self.wfile.write(content[len(content) // 2:])
 
 
 def main(scratch):
@@ -123,9 +150,33 @@ def main(scratch):
         expect(name, config["history"][-1]["comment"], "a page to serve")
         return None
 
+    def own_importer():
+        name = "07_own_importer"
+        layout = scratch / "layout"
+        subprocess.run(["skopeo", "copy", "-q", f"docker-archive:{one}", f"oci:{layout}:latest"], check=True)
+        with layout_server(layout) as server:
+            # Another ID: the config is skopeo's. Its layers are the same.
+            printed = run(name, scratch / "served", str(server.server_address[1]))
+            server.shutdown()
+        expect(name, printed.startswith("imported sha256:") and len(printed.splitlines()) == 1, True)
+        kept = sorted(p.name for p in (scratch / "served/diffs/sha256").iterdir())
+        expect(name, kept, sorted(diff.removeprefix("sha256:") for diff, _ in diffs))
+        resumed = [offset for _, offset in server.asked if offset]
+        expect(name, len(resumed), len(diffs))
+        # A source that stalls for longer than others wait for one that stands still loses neither claim nor layer.
+        with layout_server(layout, stalls=float(os.environ.get("OVERMOUNT_STALL", "22"))) as server:
+            words = [PROGRAMS[name], scratch / "stalled", str(server.server_address[1])]
+            both = [subprocess.Popen(words, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+            expect(name, [one.communicate()[0] for one in both], [printed, printed])
+            server.shutdown()
+        layers = [path for path, _ in server.asked if (layout / path).read_bytes()[:1] != b"{"]
+        expect(name, sorted(layers), sorted(set(layers)))
+        expect(name, run("02_mount_and_read", scratch / "served", printed.split()[1], "etc/name"), "one\n")
+
     tests = {"01_import_and_list": import_and_list, "02_mount_and_read": mount_and_read,
              "03_two_imports": two_imports, "04_own_storage": own_storage,
-             "05_read_without_unpacking": read_without_unpacking, "06_build_an_image": build_an_image}
+             "05_read_without_unpacking": read_without_unpacking, "06_build_an_image": build_an_image,
+             "07_own_importer": own_importer}
     if tests.keys() != PROGRAMS.keys():
         raise SystemExit(f"examples without a test, or the other way round: {tests.keys() ^ PROGRAMS.keys()}")
     skipped = []

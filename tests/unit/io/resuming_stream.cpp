@@ -1,0 +1,138 @@
+#include <overmount/io/resuming_stream.hpp>
+
+#include "support/catch.hpp"
+#include "support/run_coroutine.hpp"
+#include "support/scripted_stream.hpp"
+
+#include <boost/asio/bind_cancellation_slot.hpp>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace asio = boost::asio;
+namespace om = overmount;
+
+using om::errc;
+using om::test::scripted_stream;
+using script = scripted_stream::script;
+using namespace std::chrono_literals;
+
+namespace {
+
+const std::string content(10000, 'x');
+
+// Gives `content` from an offset on, but breaks as the test says.
+struct server
+{
+    std::vector<std::uint64_t> asked;
+    std::vector<std::size_t> breaks_after; // bytes, of each connection in turn; then none breaks
+    boost::system::error_code breaks_with = asio::error::connection_reset;
+    bool refuses = false;
+
+    om::byte_stream stream(om::resume_policy policy)
+    {
+        return om::resuming_stream([this](std::uint64_t offset) { return open(this, offset); }, content.size(), std::move(policy));
+    }
+
+private:
+    static asio::awaitable<om::byte_stream> open(server* self, std::uint64_t offset)
+    {
+        const std::size_t number = self->asked.size();
+        self->asked.push_back(offset);
+        if (self->refuses)
+            throw om::error(asio::error::connection_refused).at(om::stage::source);
+        auto what = std::make_shared<script>(content.substr(static_cast<std::size_t>(offset)), 700);
+        if (number < self->breaks_after.size()) {
+            what->bytes.resize(self->breaks_after[number]);
+            what->ending = self->breaks_with;
+        }
+        co_return om::byte_stream(scripted_stream(co_await asio::this_coro::executor, std::move(what)));
+    }
+};
+
+asio::awaitable<void> read_all(om::byte_stream from, std::string* into)
+{
+    std::vector<std::byte> piece(999);
+    const std::span<std::byte> room(piece);
+    while (const std::size_t count = co_await from.read_some(room))
+        into->append(reinterpret_cast<const char*>(piece.data()), count);
+}
+
+om::resume_policy quick() { return om::resume_policy().attempts(3).delays(1ms, 4ms); }
+
+om::error failure_of(om::byte_stream from, std::string& got)
+{
+    try {
+        test::run_coroutine(read_all(std::move(from), &got));
+    } catch (const om::error& failure) {
+        return failure;
+    }
+    throw std::logic_error("no failure");
+}
+
+} // namespace
+
+TEST_CASE("a stream carries on where it broke, or ended early")
+{
+    server from;
+    from.breaks_after = {1000, 0, 3333};
+    from.breaks_with = GENERATE(asio::error::connection_reset, asio::error::eof);
+    std::string got;
+    test::run_coroutine(read_all(from.stream(quick()), &got));
+    CHECK(got == content);
+    CHECK(from.asked == std::vector<std::uint64_t>{0, 1000, 1000, 4333});
+}
+
+TEST_CASE("it gives up when no byte comes any more, with the last failure")
+{
+    server from;
+    from.breaks_after = std::vector<std::size_t>(100, 0);
+    from.breaks_after[0] = 500;
+    std::string got;
+    CHECK(failure_of(from.stream(quick()), got).code() == asio::error::connection_reset);
+    CHECK(got.size() == 500);
+    CHECK(from.asked.size() == 4); // the first, and three attempts
+    server closed;
+    closed.refuses = true;
+    CHECK(failure_of(closed.stream(quick()), got).code() == asio::error::connection_refused);
+    CHECK(closed.asked.size() == 4);
+    server short_one;
+    short_one.breaks_after = std::vector<std::size_t>(100, 0);
+    short_one.breaks_with = asio::error::eof;
+    CHECK(failure_of(short_one.stream(quick()), got).code() == errc::truncated_stream);
+}
+
+TEST_CASE("a policy says after which failure it carries on")
+{
+    server from;
+    from.breaks_after = {1000};
+    std::string got;
+    const auto policy = quick().only_after([](const om::error& failure) { return failure.code() == asio::error::timed_out; });
+    CHECK(failure_of(from.stream(policy), got).code() == asio::error::connection_reset);
+    CHECK(from.asked.size() == 1);
+}
+
+TEST_CASE("it waits longer each time, and a cancellation ends the wait")
+{
+    server from;
+    from.refuses = true;
+    asio::io_context context;
+    asio::cancellation_signal signal;
+    std::string got;
+    std::exception_ptr ended;
+    bool over = false;
+    asio::co_spawn(context, read_all(from.stream(om::resume_policy().attempts(100).delays(20ms, 10min)), &got),
+                   asio::bind_cancellation_slot(signal.slot(), [&](std::exception_ptr failure) {
+                       ended = failure;
+                       over = true;
+                   }));
+    context.run_for(300ms);
+    REQUIRE_FALSE(over);
+    CHECK(from.asked.size() < 8);
+    CHECK(from.asked.size() > 1);
+    signal.emit(asio::cancellation_type::terminal);
+    context.run_for(10s);
+    CHECK(over);
+    CHECK(ended);
+}
