@@ -2,6 +2,7 @@
 #define OVERMOUNT_REPOSITORY_RECORDS_CHECK_RECORDS_HPP
 
 #include <overmount/check.hpp>
+#include <overmount/repository/records/damage.hpp>
 #include <overmount/repository/records/store.hpp>
 
 #include <map>
@@ -25,10 +26,6 @@ struct listed_records
 
 // Every reference that leads nowhere, and every layer that is not what its name says. Pure.
 OVERMOUNT_LAZY [[nodiscard]] std::vector<finding> broken_references(const listed_records& all);
-
-// Whether the failure to read something of a repository says that this is damaged; others are of the machine, and say
-// nothing of it. Pure.
-OVERMOUNT_LAZY [[nodiscard]] bool is_damage(const error& failure);
 
 } // namespace overmount::inline OVERMOUNT_ABI::detail
 

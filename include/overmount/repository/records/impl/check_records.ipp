@@ -64,17 +64,6 @@ OVERMOUNT_LAZY_BODY std::vector<finding> broken_references(const listed_records&
     return out;
 }
 
-OVERMOUNT_LAZY_BODY bool is_damage(const error& failure)
-{
-    const auto code = failure.code();
-    if (code.category() == error_category() || code.category() == archive_category())
-        return true;
-    // What stands in the place of something else, or is gone; and what the disk cannot read.
-    constexpr int numbers[] = {ENOENT, ENOTDIR, EISDIR, ELOOP, ENXIO, ENODEV, EFBIG, EIO, EBADMSG, EUCLEAN};
-    return code.category() == boost::system::system_category() &&
-           std::find(std::begin(numbers), std::end(numbers), code.value()) != std::end(numbers);
-}
-
 } // namespace overmount::inline OVERMOUNT_ABI::detail
 
 #endif

@@ -2,7 +2,7 @@
 #define OVERMOUNT_REPOSITORY_RECORDS_IMPL_IMPORT_RECORDS_IPP
 
 #include <overmount/oci/detail/json_record.hpp>
-#include <overmount/repository/records/check_records.hpp>
+#include <overmount/repository/records/damage.hpp>
 #include <overmount/repository/records/import_records.hpp>
 #include <overmount/storage/impl/diff_record.ipp>
 

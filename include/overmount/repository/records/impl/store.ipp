@@ -1,7 +1,7 @@
 #ifndef OVERMOUNT_REPOSITORY_RECORDS_IMPL_STORE_IPP
 #define OVERMOUNT_REPOSITORY_RECORDS_IMPL_STORE_IPP
 
-#include <overmount/repository/records/check_records.hpp>
+#include <overmount/repository/records/damage.hpp>
 #include <overmount/repository/records/store.hpp>
 
 #include <fcntl.h>
