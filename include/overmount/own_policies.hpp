@@ -3,9 +3,22 @@
 #ifndef OVERMOUNT_OWN_POLICIES_HPP
 #define OVERMOUNT_OWN_POLICIES_HPP
 
+#include <overmount/repository.hpp>
+
 #include <overmount/repository/impl/asset.ipp>
 #include <overmount/repository/impl/image.ipp>
 #include <overmount/repository/impl/repository.ipp>
 #include <overmount/repository/impl/space.ipp>
+
+#ifdef OVERMOUNT_SEPARATE_COMPILATION
+namespace overmount::inline OVERMOUNT_ABI::detail {
+
+template <storage_policy Storage>
+struct own_policies
+{
+};
+
+} // namespace overmount::inline OVERMOUNT_ABI::detail
+#endif
 
 #endif

@@ -1,5 +1,6 @@
 // What a storage gives no tar of has no asset.
 // expect: satisf[^\n]*packable_storage
+#include <overmount/own_policies.hpp>
 #include <overmount/repository.hpp>
 
 struct trees

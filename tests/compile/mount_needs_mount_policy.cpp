@@ -1,5 +1,6 @@
 // A repository that never mounts has images without mount().
 // expect: satisf[^\n]*mount_policy
+#include <overmount/own_policies.hpp>
 #include <overmount/repository.hpp>
 
 #ifdef REJECT

@@ -1,5 +1,6 @@
 // An image whose layers cannot be stacked has no mount().
 // expect: satisf[^\n]*mountable_storage
+#include <overmount/own_policies.hpp>
 #include <overmount/repository.hpp>
 
 struct tars

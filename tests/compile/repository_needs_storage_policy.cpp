@@ -1,5 +1,6 @@
 // A storage whose writer does not say whether a diff was there already is none.
 // expect: satisf[^\n]*storage_policy
+#include <overmount/own_policies.hpp>
 #include <overmount/repository.hpp>
 
 #ifdef REJECT

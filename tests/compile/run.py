@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Compiles each tests/compile/*.cpp twice: as it is it must compile, with -DREJECT it must not, and the compiler must
-say what the line `// expect: REGEX` wants. `// expect-gcc:` and `// expect-clang:` are for one compiler only.
+say what the line `// expect: REGEX` wants. A line `// reject: ARGUMENTS` has other arguments than -DREJECT.
+`// expect-gcc:`, `// expect-clang:`, `// reject-gcc:` and `// reject-clang:` are for one compiler only.
 
     run.py [--include DIR]... -- COMPILER [ARGUMENT]...
 """
@@ -31,18 +32,23 @@ def main():
 
     def check(path):
         text = path.read_text()
-        expected = re.search(rf"^// expect-{family}: (.+)$", text, re.M) or re.search(r"^// expect: (.+)$", text, re.M)
-        if "REJECT" not in text or not expected:
-            return ["needs `#ifdef REJECT` and a line `// expect: REGEX`"]
+
+        def line(key):
+            found = re.search(rf"^// {key}-{family}: (.+)$", text, re.M) or re.search(rf"^// {key}: (.+)$", text, re.M)
+            return found and found[1].strip()
+
+        expected, rejected = line("expect"), line("reject") or ("REJECT" in text and "-DREJECT")
+        if not rejected or not expected:
+            return ["needs `#ifdef REJECT` or a line `// reject: ARGUMENTS`, and a line `// expect: REGEX`"]
         problems = []
         code, output = compile(path)
         if code != 0:
             problems.append("the accept branch does not compile:\n" + output[:3000])
-        code, output = compile(path, "-DREJECT")
+        code, output = compile(path, *rejected.split())
         if code == 0:
             problems.append("the reject branch compiles")
-        elif not re.search(expected[1].strip(), output):
-            problems.append(f"the reject branch fails, but without /{expected[1]}/:\n" + output[:3000])
+        elif not re.search(expected, output):
+            problems.append(f"the reject branch fails, but without /{expected}/:\n" + output[:3000])
         return problems
 
     files = sorted(HERE.glob("*.cpp"))

@@ -164,7 +164,7 @@ TEMPLATE_TEST_CASE("what lies on top of a mount stays, and is named", "[mount]",
             FAIL("it was unmounted");
         } catch (const error& failure) {
             CHECK(failure.code() == errc::mount_covered);
-            CHECK_THAT(failure.what(), Catch::Contains(named));
+            CHECK_THAT(failure.what(), Catch::Matchers::ContainsSubstring(named));
         }
         CHECK(place.mounts() == before);
         REQUIRE(run_quietly({"umount", place.at(where).c_str()}) == 0);

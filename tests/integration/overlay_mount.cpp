@@ -236,7 +236,7 @@ TEST_CASE("a volatile mount says so, and the error of the next one explains itse
     unmount(dir.target(), false);
     const auto failure = failure_of([&] { overlay_mount::mount(spec, dir.target()); });
     CHECK(failure.code() == errc::mount_failed);
-    CHECK_THAT(failure.detail(), Catch::Contains("volatile"));
+    CHECK_THAT(failure.detail(), Catch::Matchers::ContainsSubstring("volatile"));
 }
 
 TEST_CASE("a single lower without an upper is refused and nothing is mounted")
@@ -256,12 +256,12 @@ TEST_CASE("the same directory twice is named in the error")
     const auto failure =
         failure_of([&] { overlay_mount::mount(stack({a, dir.directory("b"), a}), dir.target()); });
     CHECK(failure.code() == errc::mount_failed);
-    CHECK_THAT(failure.detail(), Catch::Contains("lower directories 1 and 3 are the same: " + a));
-    CHECK_THAT(failure.operation(), Catch::Contains("create"));
+    CHECK_THAT(failure.detail(), Catch::Matchers::ContainsSubstring("lower directories 1 and 3 are the same: " + a));
+    CHECK_THAT(failure.operation(), Catch::Matchers::ContainsSubstring("create"));
     const auto nested =
         failure_of([&] { overlay_mount::mount(stack({a, dir.directory("a/inside")}), dir.target()); });
     CHECK(nested.code() == errc::mount_failed);
-    CHECK_THAT(nested.detail(), Catch::Contains("lies inside another"));
+    CHECK_THAT(nested.detail(), Catch::Matchers::ContainsSubstring("lies inside another"));
 }
 
 TEST_CASE("a missing lower is named in the error")
@@ -273,7 +273,7 @@ TEST_CASE("a missing lower is named in the error")
     CHECK(failure.code() == errc::mount_failed);
     CHECK(failure.subject() == dir.at("none"));
     CHECK(failure.operation() == "open lower 2");
-    CHECK_THAT(failure.detail(), Catch::Contains("missing"));
+    CHECK_THAT(failure.detail(), Catch::Matchers::ContainsSubstring("missing"));
 }
 
 TEST_CASE("a lower that is a file is named in the error")
@@ -286,7 +286,7 @@ TEST_CASE("a lower that is a file is named in the error")
     const auto failure = failure_of([&] { (void)overlay_mount::create(spec); });
     CHECK(failure.code() == errc::mount_failed);
     CHECK(failure.operation() == "fsconfig lower 2");
-    CHECK_THAT(failure.detail(), Catch::Contains("not a directory"));
+    CHECK_THAT(failure.detail(), Catch::Matchers::ContainsSubstring("not a directory"));
 }
 
 TEST_CASE("an upper on another file system than its work directory is explained")
@@ -302,7 +302,7 @@ TEST_CASE("an upper on another file system than its work directory is explained"
                           .work(mount_directory("/dev/shm"));
     const auto failure = failure_of([&] { overlay_mount::mount(spec, dir.target()); });
     CHECK(failure.code() == errc::mount_failed);
-    CHECK_THAT(failure.detail(), Catch::Contains("another file system"));
+    CHECK_THAT(failure.detail(), Catch::Matchers::ContainsSubstring("another file system"));
 }
 
 TEST_CASE("a third overlay on two others is explained")
@@ -315,7 +315,7 @@ TEST_CASE("a third overlay on two others is explained")
     const auto failure = failure_of(
         [&] { (void)overlay_mount::create(stack({empty}).add_lower(lower::borrowed(below.get()))); });
     CHECK(failure.code() == errc::mount_failed);
-    CHECK_THAT(failure.detail(), Catch::Contains("at most two"));
+    CHECK_THAT(failure.detail(), Catch::Matchers::ContainsSubstring("at most two"));
 }
 
 TEST_CASE("paths of any length and any bytes are lowers, by descriptor, by text and by mount(2)")
@@ -398,7 +398,7 @@ TEST_CASE("more lowers than mount(2) can read are refused by it, not cut")
         spec.add_lower(lower(dir.directory("lower" + std::to_string(i))));
     const auto failure = failure_of([&] { overlay_mount::mount_at(spec, dir.target()); });
     CHECK(failure.code() == errc::mount_cannot_proceed);
-    CHECK_THAT(failure.detail(), Catch::Contains("4095"));
+    CHECK_THAT(failure.detail(), Catch::Matchers::ContainsSubstring("4095"));
     CHECK(mountinfo::read().find_by_target(dir.target()) == nullptr);
 }
 
@@ -429,7 +429,7 @@ TEST_CASE("mount flags, source and privacy show in mountinfo")
     while (std::getline(table, line))
         if (line.find(" - overlay overmount:some\\040id ") != std::string::npos)
             found = line;
-    CHECK_THAT(found, !Catch::Contains("shared:") && !Catch::Contains("master:"));
+    CHECK_THAT(found, !Catch::Matchers::ContainsSubstring("shared:") && !Catch::Matchers::ContainsSubstring("master:"));
 }
 
 TEST_CASE("a busy mount stays until it is detached")

@@ -1,4 +1,4 @@
-// Catch2 2 and 3 under one name.
+// Catch2 2 and 3 under one name: tests are written with the names of Catch2 3.
 #ifndef OVERMOUNT_TESTS_SUPPORT_CATCH_HPP
 #define OVERMOUNT_TESTS_SUPPORT_CATCH_HPP
 
@@ -6,6 +6,18 @@
 #include <catch2/catch_all.hpp>
 #else
 #include <catch2/catch.hpp>
+
+#include <string>
+
+namespace Catch::Matchers {
+
+// In Catch2 3, Contains is for elements of a range.
+inline auto ContainsSubstring(const std::string& text)
+{
+    return Contains(text);
+}
+
+} // namespace Catch::Matchers
 #endif
 
 #endif

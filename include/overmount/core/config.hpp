@@ -10,6 +10,18 @@
 #ifndef __linux__
 #error "overmount needs Linux: overlayfs, openat2 and open-file-description locks"
 #endif
+#if defined(__clang__)
+#if __clang_major__ < 14
+#error "overmount needs Clang 14 or newer"
+#endif
+#elif defined(__GNUC__) && __GNUC__ < 12
+#error "overmount needs GCC 12 or newer"
+#endif
+#if __cplusplus < 202002L
+#error "overmount needs C++20: compile with -std=c++20 or newer"
+#elif !defined(__cpp_impl_coroutine)
+#error "overmount needs the coroutines of C++20, which are turned off"
+#endif
 
 #define OVERMOUNT_VERSION "0.1.0"
 

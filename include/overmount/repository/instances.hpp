@@ -29,12 +29,17 @@ OVERMOUNT_INSTANCE asio::awaitable<void>
                        std::vector<std::shared_ptr<const image_config>>, detail::any_exporter, export_options);
 
 #undef OVERMOUNT_INSTANCE
-#ifdef OVERMOUNT_INSTANTIATE_VIRTUAL
+// Clang 14 instantiates members whose constraints are not met, such as mount(): with it each file that uses a virtual
+// repository compiles what it calls.
+#if defined(__clang__) && __clang_major__ < 15
+#define OVERMOUNT_NO_INSTANCE
+#elif defined(OVERMOUNT_INSTANTIATE_VIRTUAL)
 #define OVERMOUNT_INSTANCE template
 #else
 #define OVERMOUNT_INSTANCE extern template
 #endif
 
+#ifndef OVERMOUNT_NO_INSTANCE
 OVERMOUNT_INSTANCE class basic_image<virtual_storage, no_mount>;
 OVERMOUNT_INSTANCE class basic_asset<virtual_storage>;
 OVERMOUNT_INSTANCE class basic_space<virtual_storage, no_mount>;
@@ -42,10 +47,20 @@ OVERMOUNT_INSTANCE class basic_repository<virtual_storage, no_mount>;
 OVERMOUNT_INSTANCE asio::awaitable<void>
     detail::export_all(std::shared_ptr<detail::repository_state<virtual_storage>>,
                        std::vector<std::shared_ptr<const image_config>>, detail::any_exporter, export_options);
+#endif
 
 } // namespace overmount::inline OVERMOUNT_ABI
 
+#ifdef OVERMOUNT_NO_INSTANCE
+#include <overmount/repository/impl/asset.ipp>
+#include <overmount/repository/impl/image.ipp>
+#include <overmount/repository/impl/repository.ipp>
+#include <overmount/repository/impl/space.ipp>
+#undef OVERMOUNT_NO_INSTANCE
+#else
 #undef OVERMOUNT_INSTANCE
+#endif
+
 #endif
 
 #endif

@@ -141,7 +141,7 @@ void check_failure(errc code, std::string_view detail, const std::function<void(
     const auto problem = failure(run);
     REQUIRE(problem);
     CHECK(problem->code() == code);
-    CHECK_THAT(problem->detail(), Catch::Matchers::Contains(std::string(detail)));
+    CHECK_THAT(problem->detail(), Catch::Matchers::ContainsSubstring(std::string(detail)));
 }
 
 // Every split decodes to `text`, at every size of the output; every cut is an error but at `boundaries`.

@@ -89,7 +89,7 @@ TEST_CASE("names that cannot reach the kernel whole are refused")
 
 TEST_CASE("the refusal of a single lower says what to do")
 {
-    CHECK_THROWS_WITH(stack(1).validate(), Catch::Contains("add an empty one"));
+    CHECK_THROWS_WITH(stack(1).validate(), Catch::Matchers::ContainsSubstring("add an empty one"));
 }
 
 TEST_CASE("options come in the order of the stack and say everything")
@@ -137,7 +137,7 @@ TEST_CASE("the string for mount(2) may fill a page and no more")
     const std::size_t room = 4095 - rest;
     CHECK(legacy_options(stack(2).add_lower(lower(std::string(room - 1, 'x')))).size() == 4095);
     CHECK_THROWS_WITH(legacy_options(stack(2).add_lower(lower(std::string(room, 'x')))),
-                      Catch::Contains("4095") && Catch::Contains("4096"));
+                      Catch::Matchers::ContainsSubstring("4095") && Catch::Matchers::ContainsSubstring("4096"));
 }
 
 TEST_CASE("a directory without a path is named by its descriptor")

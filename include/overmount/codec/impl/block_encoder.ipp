@@ -23,7 +23,7 @@ OVERMOUNT_LAZY inline std::string deflate_block(std::span<const std::byte> bytes
     if (::deflateInit2(&stream, level, Z_DEFLATED, -15, 8, Z_DEFAULT_STRATEGY) != Z_OK)
         throw std::bad_alloc();
     const std::unique_ptr<z_stream, int (*)(z_stream*)> owner(&stream, &::deflateEnd);
-    std::string out(::deflateBound(&stream, static_cast<uLong>(bytes.size())) + 16, '\0');
+    std::string out(::deflateBound(&stream, bytes.size()) + 16, '\0');
     stream.next_in = const_cast<Bytef*>(reinterpret_cast<const Bytef*>(bytes.data()));
     stream.avail_in = static_cast<uInt>(bytes.size());
     stream.next_out = reinterpret_cast<Bytef*>(out.data());

@@ -89,7 +89,8 @@ OVERMOUNT_LAZY_BODY zstd_decoder::zstd_decoder(std::uint64_t window)
         throw std::bad_alloc();
     // The limit is ours to check, to the byte; zstd's own must not be below it.
     const auto range = ::ZSTD_dParam_getBounds(ZSTD_d_windowLogMax);
-    const int log = std::clamp(static_cast<int>(std::bit_width(window_)), range.lowerBound, range.upperBound);
+    // Not bit_width, which is an int in some libraries only.
+    const int log = std::clamp(64 - std::countl_zero(window_), range.lowerBound, range.upperBound);
     if (const auto code = ::ZSTD_DCtx_setParameter(context_.get(), ZSTD_d_windowLogMax, log);
         ZSTD_isError(code))
         throw_zstd(code);

@@ -303,7 +303,7 @@ OVERMOUNT_LAZY_BODY void upper_reader::add_file(unique_fd opened, const struct s
 OVERMOUNT_LAZY_BODY std::size_t upper_reader::read_file(std::span<std::byte> into)
 {
     if (into.size() > left_)
-        into = into.first(static_cast<std::size_t>(left_));
+        into = into.first(left_);
     ssize_t count = 0;
     do
         count = ::read(file_.get(), into.data(), into.size());

@@ -23,7 +23,7 @@ OVERMOUNT_LAZY_BODY std::size_t free_descriptors() noexcept
     try {
         const std::size_t open = status.st_size != 0 ? static_cast<std::size_t>(status.st_size)
                                                      : list_directory(AT_FDCWD, "/proc/self/fd").size();
-        return limit.rlim_cur > open ? static_cast<std::size_t>(limit.rlim_cur) - open : 0;
+        return limit.rlim_cur > open ? limit.rlim_cur - open : 0;
     } catch (const std::exception&) { // none is left even for a look
         return 0;
     }

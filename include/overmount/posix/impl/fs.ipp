@@ -297,7 +297,7 @@ OVERMOUNT_LAZY_BODY mode_t by_umask_of_process(mode_t mode)
     unsigned umask = 0;
     if (const auto at = status.find(key); at != std::string::npos)
         std::from_chars(status.data() + at + key.size(), status.data() + status.size(), umask, 8);
-    return mode & ~static_cast<mode_t>(umask);
+    return mode & ~umask;
 }
 
 OVERMOUNT_LAZY_BODY std::string from_working_directory(const std::string& path)

@@ -25,7 +25,7 @@ OVERMOUNT_LAZY inline bool share_file(int from, int to, std::uint64_t size)
     constexpr std::uint64_t piece = 1 << 20; // what differs somewhere is not shared
     alignas(file_dedupe_range) std::byte buffer[sizeof(file_dedupe_range) + sizeof(file_dedupe_range_info)];
     for (std::uint64_t at = 0; at < size; at += piece) {
-        auto* const range = new (buffer) file_dedupe_range{};
+        auto* const range = new (buffer) file_dedupe_range();
         range->src_offset = at;
         range->src_length = std::min(piece, size - at);
         range->dest_count = 1;

@@ -325,7 +325,9 @@ OVERMOUNT_LAZY_BODY std::uint32_t framing::id_value(const std::string& text) con
 
 OVERMOUNT_LAZY_BODY void framing::apply(const record& item)
 {
-    const auto& [key, value] = item;
+    // No structured binding: Clang 14 does not capture one.
+    const std::string& key = item.first;
+    const std::string& value = item.second;
     const auto set = [&](auto& field, auto&& read) {
         if (value.empty())
             field.reset();

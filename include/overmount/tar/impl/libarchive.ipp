@@ -240,7 +240,7 @@ OVERMOUNT_LAZY_BODY std::string make_header(const entry& made)
     archive_entry* const to = fields.get();
     ::archive_entry_set_pathname(to, made.path.c_str());
     ::archive_entry_set_filetype(to, detail::file_type_of(made.type));
-    ::archive_entry_set_perm(to, static_cast<mode_t>(made.mode & 07777));
+    ::archive_entry_set_perm(to, made.mode & 07777);
     ::archive_entry_set_uid(to, made.uid);
     ::archive_entry_set_gid(to, made.gid);
     const timestamp time = detail::as_libarchive_writes(made.mtime);

@@ -48,10 +48,10 @@ OVERMOUNT_LAZY_BODY std::vector<lease_line> parse_lease(std::string_view text)
 
 OVERMOUNT_LAZY_BODY two_clocks two_clocks::now()
 {
-    const auto seconds = [](clockid_t clock) {
+    const auto seconds = [](clockid_t clock) -> std::int64_t {
         timespec time{};
         check(::clock_gettime(clock, &time), "clock_gettime");
-        return static_cast<std::int64_t>(time.tv_sec);
+        return time.tv_sec;
     };
     return {boot_id(), seconds(CLOCK_REALTIME), seconds(CLOCK_BOOTTIME)};
 }
