@@ -20,7 +20,7 @@
 namespace overmount::test {
 namespace {
 
-using unique_fd;
+using overmount::unique_fd;
 
 // The node of a descriptor that was opened with O_PATH. By /proc/self/fd it is reached itself, also a link.
 class node_reader

@@ -11,6 +11,7 @@
 
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/read_until.hpp>
+#include <boost/asio/steady_timer.hpp>
 #include <boost/asio/streambuf.hpp>
 
 #include <atomic>
@@ -114,7 +115,7 @@ struct opened_layers
     std::mutex mutex;
     std::map<std::string, int> count;
     std::set<std::thread::id> threads;
-    int open_now = 0, most = 0;
+    int open_now = 0, most = 0, expected = 0; // at the same time
     bool died_early = false; // a function before the stream that it gave
     std::map<std::string, int> alive; // streams of each
     std::function<void()> on_open = [] {};
@@ -193,6 +194,11 @@ private:
         }
         seen->on_open();
         const auto executor = co_await asio::this_coro::executor;
+        asio::steady_timer timer(executor);
+        for (int waited = 0; seen->most < seen->expected && waited < 2000; ++waited) {
+            timer.expires_after(std::chrono::milliseconds(1));
+            co_await timer.async_wait(asio::use_awaitable);
+        }
         co_return om::byte_stream(counted_stream(scripted_stream(executor, std::make_shared<script>(bytes, 500)), seen, name));
     }
 
@@ -268,6 +274,7 @@ TEST_CASE("layers are opened by the caller's thread, as many at a time as the op
     const fs::path layout = layout_with(scratch, upwards(), "latest");
     auto seen = std::make_shared<opened_layers>();
     auto into = open(scratch.path() / "repo", 2, 3);
+    seen->expected = 3;
     streaming_importer source(layout.string(), seen);
     REQUIRE(get(into.import_images(source, usual())).size() == 1);
     CHECK(seen->count.size() == 12);
