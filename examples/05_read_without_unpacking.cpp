@@ -13,13 +13,11 @@ namespace asio = boost::asio;
 using overmount::virtual_repository;
 
 // The topmost layer that has the file; whiteouts are left aside here.
-asio::awaitable<overmount::asset_stream> open(virtual_repository repository, virtual_repository::image image,
-                                              std::string path)
+asio::awaitable<overmount::asset_stream> open(virtual_repository::image image, std::string path)
 {
     for (const auto& layer : image.layers()) {
-        const auto asset = repository.asset(repository.layer(layer).diff);
         try {
-            co_return co_await asset.open(path);
+            co_return co_await layer.open(path);
         } catch (const overmount::error& problem) {
             if (problem.code() != overmount::errc::entry_not_found)
                 throw;
@@ -33,13 +31,13 @@ asio::awaitable<void> run(std::filesystem::path base, std::string archive, std::
     auto repository = co_await virtual_repository::open(base);
     overmount::docker_archive source(archive);
     const auto image = co_await repository.import_image(source);
-    auto file = co_await open(repository, image, path);
+    auto file = co_await open(image, path);
     std::vector<std::byte> buffer(65536);
     const std::span<std::byte> room(buffer);
     while (const std::size_t count = co_await file.read_some(room))
         std::cout.write(reinterpret_cast<const char*>(buffer.data()), static_cast<std::streamsize>(count));
     for (const auto& layer : image.layers())
-        co_await repository.asset(repository.layer(layer).diff).verify(); // the bytes are still those that came
+        co_await layer.verify(); // the bytes are still those that came
 }
 
 int main(int argc, char** argv)

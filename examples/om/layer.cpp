@@ -15,7 +15,8 @@ namespace {
 template <class Repository>
 asio::awaitable<void> layer_create(Repository repository, settings, arguments given)
 {
-    std::optional<om::chain_id> parent, made;
+    std::optional<om::chain_id> parent;
+    std::optional<typename Repository::layer_type> made;
     if (!given.parent.empty())
         parent = om::chain_id::parse(given.parent);
     if (given.first == "-" && ::isatty(STDIN_FILENO) == 1)
@@ -27,35 +28,23 @@ asio::awaitable<void> layer_create(Repository repository, settings, arguments gi
         auto stream = open_stream(given.first, co_await asio::this_coro::executor);
         made = co_await repository.create_layer(std::move(stream), std::move(parent));
     }
-    std::cout << made->string() << '\n';
+    std::cout << *made << '\n';
 }
 
 template <class Repository>
 asio::awaitable<void> layer_list(Repository repository, settings set, arguments)
 {
     auto out = nlohmann::json::array();
-    for (const om::chain_id& chain : repository.layers()) {
-        try {
-            const om::layer_record record = repository.layer(chain);
-            out.push_back({{"chain_id", chain.string()},
-                           {"diff_id", record.diff.string()},
-                           {"parent", record.parent ? nlohmann::json(record.parent->string()) : nlohmann::json()}});
-        } catch (const om::error& damaged) {
-            warn(damaged);
-        }
-    }
+    for (const auto& layer : repository.layers(warn))
+        out.push_back({{"chain_id", layer.id().string()},
+                       {"diff_id", layer.diff().string()},
+                       {"parent", layer.parent_id() ? nlohmann::json(layer.parent_id()->string()) : nlohmann::json()}});
     if (set.json)
         std::cout << out.dump(2) << '\n';
     else
         for (const auto& layer : out)
             std::cout << layer["chain_id"].get<std::string>() << "  diff " << layer["diff_id"].get<std::string>() << '\n';
     co_return;
-}
-
-template <class Repository>
-auto asset_of(const Repository& repository, const std::string& chain)
-{
-    return repository.asset(repository.layer(repository.find_layer(chain)).diff);
 }
 
 char letter_of(om::tar::entry_type type)
@@ -181,8 +170,8 @@ asio::awaitable<void> layer_files(Repository repository, settings set, arguments
         if (text->size() > 1 << 16)
             print(std::exchange(*text, {}));
     };
-    const auto asset = asset_of(repository, given.first);
-    co_await asset.list(std::move(visitor));
+    const auto layer = repository.find_layer(given.first);
+    co_await layer.files(std::move(visitor));
     if (set.json)
         *text += *first ? "[]\n" : "]\n";
     print(*text);
@@ -199,8 +188,8 @@ asio::awaitable<void> copy(om::asset_stream from, int fd, std::string name)
 template <class Repository>
 asio::awaitable<void> layer_cat(Repository repository, settings, arguments given)
 {
-    const auto asset = asset_of(repository, given.first);
-    auto file = co_await asset.open(given.second);
+    const auto layer = repository.find_layer(given.first);
+    auto file = co_await layer.open(given.second);
     co_await copy(std::move(file), STDOUT_FILENO, "standard output");
 }
 
@@ -243,15 +232,18 @@ private:
 template <class Repository>
 asio::awaitable<void> layer_export(Repository repository, settings, arguments given)
 {
-    const auto asset = asset_of(repository, given.first);
-    auto tar = co_await asset.pack();
+    const auto layer = repository.find_layer(given.first);
+    auto tar = co_await layer.pack();
     co_await write_stream(std::move(tar), given.second);
 }
 
 template <class Repository>
 asio::awaitable<void> layer_remove(Repository repository, settings, arguments given)
 {
-    const om::chain_id chain = repository.find_layer(given.first);
+    // One whose record is damaged is removed by its whole ID.
+    const auto id = om::digest::try_parse(given.first);
+    // Named first: GCC 12 evaluates both sides of a condition in a co_await expression.
+    const om::chain_id chain = id ? om::chain_id(*id) : repository.find_layer(given.first).id();
     co_await repository.remove_layer(chain);
 }
 

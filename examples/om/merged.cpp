@@ -14,8 +14,7 @@ template <class Repository>
 std::optional<om::chain_id> top_of(const Repository& repository, const std::string& name)
 {
     try {
-        const auto layers = repository.find_image(name).layers();
-        return layers.empty() ? std::nullopt : std::optional(layers.front());
+        return repository.find_image(name).top();
     } catch (const om::error& failure) {
         if (failure.code() != om::errc::image_not_found)
             throw;

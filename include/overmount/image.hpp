@@ -8,15 +8,19 @@
 #include <overmount/runtime/asio.hpp>
 
 #include <atomic>
+#include <compare>
+#include <cstddef>
+#include <functional>
 #include <memory>
 #include <optional>
+#include <ostream>
 #include <string>
 #include <utility>
 #include <vector>
 
 namespace overmount::inline OVERMOUNT_ABI {
 
-/// A mounted image; owns the mount. Destroyed, it takes the mount out of sight and reports nothing: what was written in a
+/// A mounted image or stack of layers; owns the mount. Destroyed, it takes the mount out of sight and reports nothing: what was written in a
 /// writable one is kept, as a mount that is stopped. `unmount` says what went wrong, and removes what was written; after
 /// `keep` the mount stays, also when the program has ended.
 ///
@@ -48,8 +52,8 @@ public:
         owned_.reset();
     }
 
-    /// Makes what was written in the mount a layer on top of the image's, and an image of them with one more step in its
-    /// history. Reads the upper directory alone; the mount stays as it is. Nothing written, no layer: the step says so.
+    /// Makes what was written in the mount a layer on top of those below, and an image of them: with the config of the image
+    /// that is mounted, or an empty one where a layer is, and one more step in its history. Reads the upper directory alone; the mount stays as it is. Nothing written, no layer: the step says so.
     ///
     /// *Returns*: the new image. *Errors*: `mount_read_only`; those of `upper_reader`, such as `upper_changed` where
     /// something writes meanwhile; `invalid_config` of what the options make of it; errno values. Nothing is left then.
@@ -73,6 +77,8 @@ public:
 private:
     template <storage_policy, optional_mount_policy>
     friend class basic_image;
+    template <storage_policy, optional_mount_policy>
+    friend class basic_layer;
     template <storage_policy, optional_mount_policy>
     friend class basic_repository;
 
@@ -102,6 +108,11 @@ private:
     // Nothing where another operation works on the mount.
     static std::optional<bool> try_unmount(state& owner, const mount_record& record);
     static asio::awaitable<mount_state> state_of(std::shared_ptr<state> owner, mount_record record);
+    static asio::awaitable<basic_mount> mount_now(std::shared_ptr<state> owner, mount_subject what, mount_options options)
+        requires mountable_storage<Storage> && mount_policy<Mount>;
+    // Nothing where another process is about to mount at the target.
+    static std::optional<basic_mount> try_mount(std::shared_ptr<state> owner, const mount_subject& what, const mount_options& options)
+        requires mountable_storage<Storage> && mount_policy<Mount>;
     static asio::awaitable<basic_mount> mount_again(std::shared_ptr<state> owner, std::string id, mount_options options)
         requires mountable_storage<Storage> && mount_policy<Mount>;
     static std::optional<basic_mount> try_mount_again(std::shared_ptr<state> owner, const std::string& id,
@@ -118,7 +129,8 @@ private:
     mount_record record_;
 };
 
-/// A handle on an image of a repository: cheap to copy, pins nothing.
+/// A handle on an image of a repository: cheap to copy, pins nothing. Two handles are equal when they name the same image,
+/// also in different repositories.
 ///
 /// *Concurrency*: operations may run at the same time; one object is not for two threads at once.
 template <storage_policy Storage, optional_mount_policy Mount>
@@ -130,8 +142,10 @@ public:
     /// The digest of the config.
     [[nodiscard]] const digest& id() const noexcept { return config_->id(); }
     [[nodiscard]] const image_config& config() const noexcept { return *config_; }
-    /// The image's layers, topmost first; empty for an image without layers.
-    [[nodiscard]] std::vector<chain_id> layers() const;
+    /// The image's layers, topmost first, as its config names them; empty for an image without layers. Reads nothing.
+    [[nodiscard]] std::vector<basic_layer<Storage, Mount>> layers() const;
+    /// The topmost of them; nothing for an image without layers.
+    [[nodiscard]] std::optional<basic_layer<Storage, Mount>> top() const;
 
     /// Mounts the image with overlayfs.
     ///
@@ -142,7 +156,7 @@ public:
     [[nodiscard]] asio::awaitable<basic_mount<Storage, Mount>> mount(mount_options options = mount_options()) const
         requires mountable_storage<Storage> && mount_policy<Mount>
     {
-        return mount_image(state_, config_, layers(), std::move(options));
+        return mount_image(state_, config_, std::move(options));
     }
 
     /// Writes the image elsewhere. See `basic_repository::export_images`.
@@ -162,14 +176,8 @@ private:
     basic_image(std::shared_ptr<state> owner, image_config config);
 
     static std::vector<std::shared_ptr<const image_config>> configs_of(const std::vector<basic_image>& images);
-    // Nothing where another process is about to mount at the target.
-    static std::optional<basic_mount<Storage, Mount>> try_mount(std::shared_ptr<state> owner, const image_config& config,
-                                                                const std::vector<chain_id>& layers,
-                                                                const mount_options& options)
-        requires mountable_storage<Storage> && mount_policy<Mount>;
     static asio::awaitable<basic_mount<Storage, Mount>> mount_image(std::shared_ptr<state> owner,
                                                                     std::shared_ptr<const image_config> config,
-                                                                    std::vector<chain_id> layers,
                                                                     mount_options options)
         requires mountable_storage<Storage> && mount_policy<Mount>;
 
@@ -177,7 +185,33 @@ private:
     std::shared_ptr<const image_config> config_;
 };
 
+template <storage_policy Storage, optional_mount_policy Mount>
+[[nodiscard]] bool operator==(const basic_image<Storage, Mount>& a, const basic_image<Storage, Mount>& b) noexcept
+{
+    return a.id() == b.id();
+}
+template <storage_policy Storage, optional_mount_policy Mount>
+[[nodiscard]] std::strong_ordering operator<=>(const basic_image<Storage, Mount>& a, const basic_image<Storage, Mount>& b) noexcept
+{
+    return a.id() <=> b.id();
+}
+/// Writes the ID.
+template <storage_policy Storage, optional_mount_policy Mount>
+std::ostream& operator<<(std::ostream& to, const basic_image<Storage, Mount>& one)
+{
+    return to << one.id();
+}
+
 } // namespace overmount::inline OVERMOUNT_ABI
+
+template <overmount::storage_policy Storage, overmount::optional_mount_policy Mount>
+struct std::hash<overmount::basic_image<Storage, Mount>>
+{
+    std::size_t operator()(const overmount::basic_image<Storage, Mount>& value) const noexcept
+    {
+        return std::hash<overmount::digest>()(value.id());
+    }
+};
 
 #ifndef OVERMOUNT_SEPARATE_COMPILATION
 #include <overmount/repository/impl/image.ipp>

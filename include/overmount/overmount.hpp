@@ -15,6 +15,7 @@
 #include <overmount/image.hpp>
 #include <overmount/importer/docker_archive.hpp>
 #include <overmount/importer/oci_layout.hpp>
+#include <overmount/layer.hpp>
 #include <overmount/lease.hpp>
 #include <overmount/mount/no_mount.hpp>
 #include <overmount/mount/overlay_mount.hpp>

@@ -35,6 +35,7 @@
 #include <overmount/repository/impl/asset.ipp>
 #include <overmount/repository/impl/commit_run.ipp>
 #include <overmount/repository/impl/image.ipp>
+#include <overmount/repository/impl/layer.ipp>
 #include <overmount/repository/impl/repository.ipp>
 #include <overmount/repository/impl/space.ipp>
 #include <overmount/repository/operations/impl/collect.ipp>

@@ -3,6 +3,7 @@
 #define OVERMOUNT_REPOSITORY_IMPL_IMAGE_IPP
 
 #include <overmount/image.hpp>
+#include <overmount/layer.hpp>
 #include <overmount/repository/locked.hpp>
 #include <overmount/repository/operations/commit_run.hpp>
 #include <overmount/repository/operations/compose.hpp>
@@ -161,14 +162,10 @@ basic_mount<Storage, Mount>::try_mount_again(std::shared_ptr<state> owner, const
     if (!place)
         return std::nullopt;
     require_no_mount(record->target);
-    auto config = owner->records->image(record->image);
-    if (!config)
-        throw error(errc::image_not_found).at(stage::repository).subject(record->image.string());
-    const basic_image<Storage, Mount> again(owner, image_config::parse(std::move(*config), owner->bounds));
+    const auto diffs = owner->diffs_of(record->subject());
     if (!options.accepts_damaged())
-        owner->require_undamaged(again.config().diff_ids());
-    const auto layers = again.layers();
-    const auto top = layers.empty() ? std::nullopt : std::optional(layers.front());
+        owner->require_undamaged(diffs);
+    const auto top = diffs.empty() ? std::nullopt : std::optional(chain_id::of(diffs));
     const auto stack = top ? owner->stack_of(*top) : std::vector<detail::stacked_layer>();
     table.prepare_again(*record, before.is_volatile && !incomplete);
     record->is_volatile = owner->sync == durability::none;
@@ -196,19 +193,76 @@ basic_mount<Storage, Mount>::mount_again(std::shared_ptr<state> owner, std::stri
 }
 
 template <storage_policy Storage, optional_mount_policy Mount>
+std::optional<basic_mount<Storage, Mount>>
+basic_mount<Storage, Mount>::try_mount(std::shared_ptr<state> owner, const mount_subject& what, const mount_options& options)
+    requires mountable_storage<Storage> && mount_policy<Mount>
+{
+    const auto diffs = owner->diffs_of(what);
+    if (!options.accepts_damaged())
+        owner->require_undamaged(diffs);
+    const std::string target = options.target().empty() ? std::string() : detail::resolved_target(options.target());
+    std::optional<detail::unique_fd> place(std::in_place);
+    if (!target.empty()) {
+        place = detail::try_lock_target(target);
+        if (!place)
+            return std::nullopt;
+        require_no_mount(target);
+    }
+    detail::mount_table table(owner->records);
+    const auto top = diffs.empty() ? std::nullopt : std::optional(chain_id::of(diffs));
+    const auto stack = top ? owner->stack_of(*top) : std::vector<detail::stacked_layer>();
+    table.require_stackable(top, stack);
+    mount_record record = table.add(what, target, options.writable(), detail::directory_names(stack), owner->sync);
+    try {
+        if (record.writable)
+            table.prepare_upper(record, top, stack);
+        record.identity = Mount::mount(table.spec_of(record, top, stack), record.target);
+    } catch (...) {
+        table.remove(record); // nothing was mounted
+        throw;
+    }
+    return made(owner, record, false);
+}
+
+template <storage_policy Storage, optional_mount_policy Mount>
+asio::awaitable<basic_mount<Storage, Mount>>
+basic_mount<Storage, Mount>::mount_now(std::shared_ptr<state> owner, mount_subject what, mount_options options)
+    requires mountable_storage<Storage> && mount_policy<Mount>
+{
+    std::function<std::optional<basic_mount>(const detail::stop_flag&)> work = [owner, what, options](const detail::stop_flag&) {
+        // Locked until the mount is there: it keeps what it needs from the collection.
+        auto lock = owner->records->lock(detail::lock_kind::roots);
+        // Owned from the first moment: nobody may be there to take it when the context goes.
+        return lock.try_take() ? try_mount(owner, what, options) : std::nullopt;
+    };
+    auto made = co_await detail::retry_until(owner->pool, std::move(work), owner->lock_limit, owner->records->base().string());
+    made.owned_->seen = true;
+    co_return std::move(made);
+}
+
+template <storage_policy Storage, optional_mount_policy Mount>
 basic_image<Storage, Mount>::basic_image(std::shared_ptr<state> owner, image_config config)
     : state_(std::move(owner)), config_(detail::new_shared<const image_config>(std::move(config)))
 {
 }
 
 template <storage_policy Storage, optional_mount_policy Mount>
-std::vector<chain_id> basic_image<Storage, Mount>::layers() const
+std::vector<basic_layer<Storage, Mount>> basic_image<Storage, Mount>::layers() const
 {
-    std::vector<chain_id> out;
-    for (const diff_id& diff : config_->diff_ids())
-        out.push_back(out.empty() ? chain_id::of(diff) : chain_id::of(out.back(), diff));
+    std::vector<basic_layer<Storage, Mount>> out;
+    for (auto& [chain, record] : detail::chain_of(config_->diff_ids()))
+        out.push_back(basic_layer<Storage, Mount>(state_, chain, std::move(record)));
     std::reverse(out.begin(), out.end());
     return out;
+}
+
+template <storage_policy Storage, optional_mount_policy Mount>
+std::optional<basic_layer<Storage, Mount>> basic_image<Storage, Mount>::top() const
+{
+    const auto chain = detail::chain_of(config_->diff_ids());
+    if (chain.empty())
+        return std::nullopt;
+    return basic_layer<Storage, Mount>(state_, chain.back().first, chain.back().second);
 }
 
 template <storage_policy Storage, optional_mount_policy Mount>
@@ -222,49 +276,9 @@ basic_image<Storage, Mount>::configs_of(const std::vector<basic_image>& images)
 }
 
 template <storage_policy Storage, optional_mount_policy Mount>
-std::optional<basic_mount<Storage, Mount>>
-basic_image<Storage, Mount>::try_mount(std::shared_ptr<state> owner, const image_config& config, const std::vector<chain_id>& layers,
-                                       const mount_options& options)
-    requires mountable_storage<Storage> && mount_policy<Mount>
-{
-    using owned = basic_mount<Storage, Mount>;
-    const digest& id = config.id();
-    if (!owner->records->image(id))
-        throw error(errc::image_not_found).at(stage::repository).subject(id.string());
-    if (!options.accepts_damaged())
-        owner->require_undamaged(config.diff_ids());
-    const std::string target = options.target().empty() ? std::string() : detail::resolved_target(options.target());
-    std::optional<detail::unique_fd> place(std::in_place);
-    if (!target.empty()) {
-        place = detail::try_lock_target(target);
-        if (!place)
-            return std::nullopt;
-        owned::require_no_mount(target);
-    }
-    detail::mount_table table(owner->records);
-    std::optional<chain_id> top;
-    std::vector<detail::stacked_layer> stack;
-    if (!layers.empty()) {
-        top = layers.front();
-        stack = owner->stack_of(*top);
-    }
-    table.require_stackable(top, stack);
-    mount_record record = table.add(id, target, options.writable(), detail::directory_names(stack), owner->sync);
-    try {
-        if (record.writable)
-            table.prepare_upper(record, top, stack);
-        record.identity = Mount::mount(table.spec_of(record, top, stack), record.target);
-    } catch (...) {
-        table.remove(record); // nothing was mounted
-        throw;
-    }
-    return owned::made(owner, record, false);
-}
-
-template <storage_policy Storage, optional_mount_policy Mount>
 asio::awaitable<basic_mount<Storage, Mount>>
 basic_image<Storage, Mount>::mount_image(std::shared_ptr<state> owner, std::shared_ptr<const image_config> config,
-                                         std::vector<chain_id> layers, mount_options options)
+                                         mount_options options)
     requires mountable_storage<Storage> && mount_policy<Mount>
 {
     // What is written in the mount needs all that is below it, after a power cut too.
@@ -273,16 +287,8 @@ basic_image<Storage, Mount>::mount_image(std::shared_ptr<state> owner, std::shar
     };
     if (options.writable() && !co_await detail::run_on(owner->pool, std::move(is_durable)))
         co_await detail::make_image_durable(owner, *config);
-    std::function<std::optional<basic_mount<Storage, Mount>>(const detail::stop_flag&)> work =
-        [owner, config, layers, options](const detail::stop_flag&) {
-            // Locked until the mount is there: it keeps what it needs from the collection.
-            auto lock = owner->records->lock(detail::lock_kind::roots);
-            // Owned from the first moment: nobody may be there to take it when the context goes.
-            return lock.try_take() ? try_mount(owner, *config, layers, options) : std::nullopt;
-        };
-    auto made = co_await detail::retry_until(owner->pool, std::move(work), owner->lock_limit, owner->records->base().string());
-    made.owned_->seen = true;
-    co_return std::move(made);
+    mount_subject what(config->id());
+    co_return co_await basic_mount<Storage, Mount>::mount_now(std::move(owner), std::move(what), std::move(options));
 }
 
 template <packable_storage Storage>

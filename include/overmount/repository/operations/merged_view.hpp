@@ -35,11 +35,7 @@ template <packable_storage Storage>
     limits bounds = tar::kept_limits();
     bounds.entries = repository.bounds.entries;
     bounds.tree_bytes = repository.bounds.tree_bytes;
-    merged_view out{tar::merged_tree(bounds), {}};
-    if (top)
-        for (layer_record& layer : repository.records->layers.chain(*top))
-            out.diffs.push_back(std::move(layer.diff));
-    std::reverse(out.diffs.begin(), out.diffs.end());
+    merged_view out{tar::merged_tree(bounds), repository.diffs_of(top)};
     for (const diff_id& diff : out.diffs) {
         repository.require_believed(diff);
         try {
