@@ -130,7 +130,7 @@ void put(nlohmann::json& object, const std::string& key, const std::string& byte
     }
 }
 
-std::string json_of(const om::tar::entry& entry)
+std::string json_of(const om::tar::entry& entry, const om::chain_id* layer)
 {
     using om::tar::entry_type;
     nlohmann::json out{{"type", std::string(1, entry.type == entry_type::regular ? 'f' : letter_of(entry.type))},
@@ -148,6 +148,8 @@ std::string json_of(const om::tar::entry& entry)
     }
     for (const om::tar::xattr& attribute : entry.xattrs)
         out["xattrs_hex"][attribute.name] = hex(attribute.value);
+    if (layer != nullptr)
+        out["layer"] = layer->string();
     return text_of(out);
 }
 
@@ -160,29 +162,11 @@ template <class Repository>
 asio::awaitable<void> layer_files(Repository repository, settings set, arguments given)
 {
     // By a worker, while this coroutine waits: one entry at a time, however many there are.
-    auto text = std::make_shared<std::string>();
-    auto first = std::make_shared<bool>(true);
-    auto visitor = [text, first, json = set.json](const om::tar::entry& entry) {
-        if (json)
-            *text += (std::exchange(*first, false) ? "[" : ",\n ") + json_of(entry);
-        else
-            *text += line_of(entry);
-        if (text->size() > 1 << 16)
-            print(std::exchange(*text, {}));
-    };
+    auto list = std::make_shared<entry_list>(set.json);
+    auto visitor = [list](const om::tar::entry& entry) { list->add(entry); };
     const auto layer = repository.find_layer(given.first);
     co_await layer.files(std::move(visitor));
-    if (set.json)
-        *text += *first ? "[]\n" : "]\n";
-    print(*text);
-}
-
-asio::awaitable<void> copy(om::asset_stream from, int fd, std::string name)
-{
-    std::vector<std::byte> buffer(1 << 18);
-    const std::span<std::byte> room(buffer);
-    while (const std::size_t count = co_await from.read_some(room))
-        write_out(fd, name, room.first(count));
+    list->finish();
 }
 
 template <class Repository>
@@ -190,7 +174,7 @@ asio::awaitable<void> layer_cat(Repository repository, settings, arguments given
 {
     const auto layer = repository.find_layer(given.first);
     auto file = co_await layer.open(given.second);
-    co_await copy(std::move(file), STDOUT_FILENO, "standard output");
+    co_await copy_stream(std::move(file), STDOUT_FILENO, "standard output");
 }
 
 // A file that shows when it is whole. What is no regular file, such as a pipe, is written to as it is.
@@ -249,15 +233,40 @@ asio::awaitable<void> layer_remove(Repository repository, settings, arguments gi
 
 } // namespace
 
+void entry_list::add(const om::tar::entry& entry, const om::chain_id* layer)
+{
+    if (json_)
+        text_ += (std::exchange(first_, false) ? "[" : ",\n ") + json_of(entry, layer);
+    else
+        text_ += line_of(entry);
+    if (text_.size() > 1 << 16)
+        print(std::exchange(text_, {}));
+}
+
+void entry_list::finish()
+{
+    if (json_)
+        text_ += first_ ? "[]\n" : "]\n";
+    print(std::exchange(text_, {}));
+}
+
+asio::awaitable<void> copy_stream(om::asset_stream from, int fd, std::string name)
+{
+    std::vector<std::byte> buffer(1 << 18);
+    const std::span<std::byte> room(buffer);
+    while (const std::size_t count = co_await from.read_some(room))
+        write_out(fd, name, room.first(count));
+}
+
 asio::awaitable<void> write_stream(om::asset_stream from, std::string where)
 {
     if (where == "-") {
         if (::isatty(STDOUT_FILENO) == 1)
             throw om::error::from_errno(EINVAL).detail("standard output is a terminal");
-        co_await copy(std::move(from), STDOUT_FILENO, "standard output");
+        co_await copy_stream(std::move(from), STDOUT_FILENO, "standard output");
     } else {
         output_file file(where);
-        co_await copy(std::move(from), file.fd(), where);
+        co_await copy_stream(std::move(from), file.fd(), where);
         file.finish();
     }
 }

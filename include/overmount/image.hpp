@@ -1,15 +1,20 @@
 #ifndef OVERMOUNT_IMAGE_HPP
 #define OVERMOUNT_IMAGE_HPP
 
+#include <overmount/core/error.hpp>
+#include <overmount/io/asset_stream.hpp>
 #include <overmount/oci/image_config.hpp>
+#include <overmount/oci/manifest.hpp>
 #include <overmount/options.hpp>
 #include <overmount/repository/fwd.hpp>
 #include <overmount/repository/records/records.hpp>
 #include <overmount/runtime/asio.hpp>
+#include <overmount/tar/entry.hpp>
 
 #include <atomic>
 #include <compare>
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -146,6 +151,53 @@ public:
     [[nodiscard]] std::vector<basic_layer<Storage, Mount>> layers() const;
     /// The topmost of them; nothing for an image without layers.
     [[nodiscard]] std::optional<basic_layer<Storage, Mount>> top() const;
+    /// Of the tars of all layers, in bytes; one that stands there twice counts twice.
+    ///
+    /// *Errors*: `layer_not_found` where a diff is not there; `corrupt_repository`.
+    [[nodiscard]] std::uint64_t size() const;
+    /// The tags that point to the image, by name. \param damaged as with `basic_repository::images`
+    [[nodiscard]] std::vector<tag_record> tags(const std::function<void(const error&)>& damaged = {}) const;
+    /// A manifest that the image came with, byte for byte: that of one of its tags, else any other that names its config.
+    /// Nothing where it came without, as from docker archives. Without a tag that knows one, it reads all manifests.
+    ///
+    /// *Errors*: `digest_mismatch` where the one that a tag names is damaged; `corrupt_repository`; errno values.
+    [[nodiscard]] std::optional<overmount::manifest> manifest() const;
+
+    /// Calls `visitor(const tar::entry&, const layer&)` for each path that the image shows, parents before their children, in
+    /// the order of the paths' bytes: what a mount shows, worked out of the tars of the layers, with whiteouts applied. It
+    /// comes with the layer whose entry it is. Paths have no slash in front; the root, where a layer has an entry for it, is
+    /// `.`. Of hard links the first name is the file, the others are links to it. A directory that no layer has an entry for
+    /// comes with the lowest layer that needs it. Memory grows with the number of entries.
+    ///
+    /// \param visitor is called on a worker, once at a time; what it throws ends the operation
+    /// *Errors*: `layer_not_found`, `diff_damaged`; `too_many_entries` for a view beyond the limits; those of the storage.
+    /// *Cancellation*: any.
+    template <class Visitor>
+    [[nodiscard]] asio::awaitable<void> files(Visitor visitor) const
+        requires packable_storage<Storage>
+    {
+        return list_files(*this, listener(std::move(visitor)));
+    }
+    /// The bytes of a regular file that the image shows, with zeros in holes; its size is known.
+    ///
+    /// \param path with a slash in front or not; symbolic links on the way and at the end are followed as in a root of its own:
+    ///     neither they nor `..` lead out of the image
+    /// *Errors*: `entry_not_found`; `not_a_regular_file`; ENOTDIR, and ELOOP for more than 40 links; `diff_changed` where the file
+    /// is not as it was unpacked; those of `files`. *Cancellation*: any.
+    [[nodiscard]] asio::awaitable<asset_stream> open(std::string path) const
+        requires packable_storage<Storage>
+    {
+        return open_file(*this, std::move(path));
+    }
+    /// The layer that what is shown at a path comes from.
+    ///
+    /// \param path as with `open`; a link at its end is not followed
+    /// *Errors*: `entry_not_found`; ENOTDIR, ELOOP; those of `files`. *Cancellation*: any.
+    [[nodiscard]] asio::awaitable<basic_layer<Storage, Mount>> layer_of(std::string path) const
+        requires packable_storage<Storage>
+    {
+        return find_layer(*this, std::move(path));
+    }
 
     /// Mounts the image with overlayfs.
     ///
@@ -174,6 +226,14 @@ private:
     friend class basic_mount;
 
     basic_image(std::shared_ptr<state> owner, image_config config);
+
+    using listener = std::function<void(const tar::entry&, const basic_layer<Storage, Mount>&)>;
+    static asio::awaitable<void> list_files(basic_image self, listener hears)
+        requires packable_storage<Storage>;
+    static asio::awaitable<asset_stream> open_file(basic_image self, std::string path)
+        requires packable_storage<Storage>;
+    static asio::awaitable<basic_layer<Storage, Mount>> find_layer(basic_image self, std::string path)
+        requires packable_storage<Storage>;
 
     static std::vector<std::shared_ptr<const image_config>> configs_of(const std::vector<basic_image>& images);
     static asio::awaitable<basic_mount<Storage, Mount>> mount_image(std::shared_ptr<state> owner,

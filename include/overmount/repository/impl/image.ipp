@@ -8,9 +8,12 @@
 #include <overmount/repository/operations/commit_run.hpp>
 #include <overmount/repository/operations/compose.hpp>
 #include <overmount/repository/operations/export_run.hpp>
+#include <overmount/repository/operations/merged_view.hpp>
+#include <overmount/repository/records/check_records.hpp>
 #include <overmount/repository/records/mount_table.hpp>
 #include <overmount/repository/state.hpp>
 #include <overmount/runtime/new_shared.hpp>
+#include <overmount/tar/lookup.hpp>
 
 #include <algorithm>
 #include <cerrno>
@@ -263,6 +266,101 @@ std::optional<basic_layer<Storage, Mount>> basic_image<Storage, Mount>::top() co
     if (chain.empty())
         return std::nullopt;
     return basic_layer<Storage, Mount>(state_, chain.back().first, chain.back().second);
+}
+
+template <storage_policy Storage, optional_mount_policy Mount>
+std::uint64_t basic_image<Storage, Mount>::size() const
+{
+    std::uint64_t out = 0;
+    for (const diff_id& diff : config_->diff_ids())
+        out += state_->storage.record(diff).bytes;
+    return out;
+}
+
+template <storage_policy Storage, optional_mount_policy Mount>
+std::vector<tag_record> basic_image<Storage, Mount>::tags(const std::function<void(const error&)>& damaged) const
+{
+    auto out = state_->records->tags(damaged);
+    std::erase_if(out, [this](const tag_record& tag) { return tag.image != id(); });
+    return out;
+}
+
+template <storage_policy Storage, optional_mount_policy Mount>
+std::optional<overmount::manifest> basic_image<Storage, Mount>::manifest() const
+{
+    const auto read = [this](const digest& name, bool is_tagged) -> std::optional<overmount::manifest> {
+        auto text = state_->records->manifests.find(name);
+        if (!text)
+            return std::nullopt;
+        if (digest::of(*text, name.algorithm()) != name) {
+            if (is_tagged)
+                throw error(errc::digest_mismatch).at(stage::repository).subject("manifests/" + detail::digest_name(name) + ".json");
+            return std::nullopt; // nobody knows whose it was
+        }
+        try {
+            auto found = overmount::manifest::parse(std::move(*text), state_->bounds);
+            return found.config().digest() == id() ? std::optional(std::move(found)) : std::nullopt;
+        } catch (const error& failure) {
+            if (is_tagged || !detail::is_damage(failure))
+                throw;
+            return std::nullopt; // an index
+        }
+    };
+    for (const tag_record& tag : tags())
+        if (tag.manifest)
+            if (auto found = read(*tag.manifest, true))
+                return found;
+    for (const digest& name : state_->records->manifests.list())
+        if (auto found = read(name, false))
+            return found;
+    return std::nullopt;
+}
+
+template <storage_policy Storage, optional_mount_policy Mount>
+asio::awaitable<void> basic_image<Storage, Mount>::list_files(basic_image self, listener hears)
+    requires packable_storage<Storage>
+{
+    auto work = [self, hears](const detail::stop_flag& stop) {
+        const auto layers = self.layers(); // topmost first
+        const auto view = detail::load_view(*self.state_, self.config_->diff_ids(), stop);
+        const detail::view_entries entries(view.tree);
+        for (const auto& one : view.tree.items()) {
+            stop.throw_if_stopped();
+            if (!detail::view_entries::is_implied_root(one))
+                hears(entries.of(one), layers[layers.size() - 1 - one.second->layer]);
+        }
+    };
+    co_await detail::run_on(self.state_->pool, std::move(work));
+}
+
+template <storage_policy Storage, optional_mount_policy Mount>
+asio::awaitable<asset_stream> basic_image<Storage, Mount>::open_file(basic_image self, std::string path)
+    requires packable_storage<Storage>
+{
+    auto work = [self, path](const detail::stop_flag& stop) {
+        const auto& owner = self.state_;
+        const auto view = detail::load_view(*owner, self.config_->diff_ids(), stop);
+        const auto& [where, what] = tar::lookup(view.tree.items(), path);
+        if (what->entry.type != tar::entry_type::regular)
+            throw error(errc::not_a_regular_file).at(stage::storage).entry(path);
+        return asset_stream(detail::open_merged(owner, view, where, *what, stop), owner->pool, what->entry.size);
+    };
+    co_return co_await detail::run_on(self.state_->pool, std::move(work));
+}
+
+template <storage_policy Storage, optional_mount_policy Mount>
+asio::awaitable<basic_layer<Storage, Mount>> basic_image<Storage, Mount>::find_layer(basic_image self, std::string path)
+    requires packable_storage<Storage>
+{
+    auto work = [self, path](const detail::stop_flag& stop) {
+        const auto view = detail::load_view(*self.state_, self.config_->diff_ids(), stop);
+        const auto& found = tar::lookup(view.tree.items(), path, tar::last_link::keep);
+        const auto layers = self.layers(); // topmost first
+        if (layers.empty())
+            throw error(errc::entry_not_found).at(stage::storage).entry(path);
+        return layers[layers.size() - 1 - found.second->layer];
+    };
+    co_return co_await detail::run_on(self.state_->pool, std::move(work));
 }
 
 template <storage_policy Storage, optional_mount_policy Mount>
