@@ -167,7 +167,8 @@ public:
     /// the order of the paths' bytes: what a mount shows, worked out of the tars of the layers, with whiteouts applied. It
     /// comes with the layer whose entry it is. Paths have no slash in front; the root, where a layer has an entry for it, is
     /// `.`. Of hard links the first name is the file, the others are links to it. A directory that no layer has an entry for
-    /// comes with the lowest layer that needs it. Memory grows with the number of entries.
+    /// comes with the lowest layer that needs it. Memory grows with the number of entries. A storage without an index reads
+    /// all bytes of the layers' tars, also for `open` and `layer_of`: one that unpacks has none.
     ///
     /// \param visitor is called on a worker, once at a time; what it throws ends the operation
     /// *Errors*: `layer_not_found`, `diff_damaged`; `too_many_entries` for a view beyond the limits; those of the storage.
