@@ -21,9 +21,8 @@ asio::awaitable<void> run(std::filesystem::path base, std::string archive)
     overmount::docker_archive source(archive);
     const auto image = co_await opened.import_image(source);
     for (const auto& layer : image.layers()) {
-        const auto diff = opened.layer(layer).diff;
-        const auto record = opened.diff(diff);
-        std::cout << diff.string() << ": " << record.entries << " entries, " << record.bytes << " bytes\n";
+        const auto record = layer.record();
+        std::cout << layer.diff() << ": " << record.entries << " entries, " << record.bytes << " bytes\n";
     }
 }
 

@@ -1,5 +1,5 @@
-// Imports an image into a virtual repository, which keeps the tars of its layers, and reads a file of it there. No
-// root is needed, and nothing is unpacked.
+// Imports an image into a virtual repository, which keeps the tars of its layers, reads a file of it there, and lists the
+// others with the layers that they come from. No root is needed, and nothing is unpacked.
 //   05_read_without_unpacking REPOSITORY ARCHIVE PATH
 #include <overmount/overmount.hpp>
 
@@ -10,36 +10,23 @@
 
 namespace asio = boost::asio;
 
-using overmount::virtual_repository;
-
-// The topmost layer that has the file; whiteouts are left aside here.
-asio::awaitable<overmount::asset_stream> open(virtual_repository repository, virtual_repository::image image,
-                                              std::string path)
-{
-    for (const auto& layer : image.layers()) {
-        const auto asset = repository.asset(repository.layer(layer).diff);
-        try {
-            co_return co_await asset.open(path);
-        } catch (const overmount::error& problem) {
-            if (problem.code() != overmount::errc::entry_not_found)
-                throw;
-        }
-    }
-    throw overmount::error(overmount::errc::entry_not_found).entry(path);
-}
-
 asio::awaitable<void> run(std::filesystem::path base, std::string archive, std::string path)
 {
-    auto repository = co_await virtual_repository::open(base);
+    auto repository = co_await overmount::virtual_repository::open(base);
     overmount::docker_archive source(archive);
     const auto image = co_await repository.import_image(source);
-    auto file = co_await open(repository, image, path);
+    auto file = co_await image.open(path); // of the merged view: whiteouts and links are followed as in a mount
     std::vector<std::byte> buffer(65536);
     const std::span<std::byte> room(buffer);
     while (const std::size_t count = co_await file.read_some(room))
         std::cout.write(reinterpret_cast<const char*>(buffer.data()), static_cast<std::streamsize>(count));
+
+    auto visitor = [](const overmount::tar::entry& entry, const auto& layer) {
+        std::cout << layer << ' ' << entry.path << '\n';
+    };
+    co_await image.files(visitor);
     for (const auto& layer : image.layers())
-        co_await repository.asset(repository.layer(layer).diff).verify(); // the bytes are still those that came
+        co_await layer.verify(); // the bytes are still those that came
 }
 
 int main(int argc, char** argv)

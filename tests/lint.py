@@ -27,7 +27,7 @@ FLOORS = {
 MOVED = {
     "overmount/options.hpp": "options", "overmount/change.hpp": "tar", "overmount/check.hpp": "repository/records",
     "overmount/collect.hpp": "repository/records", "overmount/lease.hpp": "repository",
-    "overmount/asset.hpp": "repository", "overmount/image.hpp": "repository", "overmount/repository.hpp": "repository",
+    "overmount/asset.hpp": "repository", "overmount/image.hpp": "repository", "overmount/layer.hpp": "repository", "overmount/repository.hpp": "repository",
 }
 MAX_LINES = 400
 

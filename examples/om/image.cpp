@@ -86,7 +86,7 @@ asio::awaitable<void> image_import(Repository repository, settings set, argument
     }
     line.reset();
     for (const auto& image : images)
-        std::cout << image.id().string() << '\n';
+        std::cout << image << '\n';
 }
 
 template <class Repository>
@@ -138,12 +138,11 @@ asio::awaitable<void> image_list_layers(Repository repository, settings set, arg
 {
     const auto image = repository.find_image(given.first);
     auto out = nlohmann::json::array();
-    for (const om::chain_id& chain : image.layers()) {
-        const om::diff_id diff = repository.layer(chain).diff;
-        const om::diff_record record = repository.diff(diff);
+    for (const auto& layer : image.layers()) {
+        const om::diff_record record = layer.record();
         out.push_back({{"depth", out.size()},
-                       {"chain_id", chain.string()},
-                       {"diff_id", diff.string()},
+                       {"chain_id", layer.id().string()},
+                       {"diff_id", layer.diff().string()},
                        {"size", record.bytes},
                        {"entries", record.entries}});
     }
@@ -245,13 +244,15 @@ asio::awaitable<void> image_mounts(Repository repository, settings all, argument
             const om::mount_state state = co_await repository.state_of(record);
             if (!all.json) {
                 std::cout << record.id << "  " << (state == om::mount_state::alive ? "alive  " : "stopped") << "  "
-                          << (record.writable ? "rw" : "ro") << "  " << record.image.hex().substr(0, 12) << "  "
-                          << om::escape(record.target) << '\n';
+                          << (record.writable ? "rw" : "ro") << "  "
+                          << (record.image ? record.image->hex() : "layer:" + record.layer->value().hex()).substr(0, record.image ? 12 : 18)
+                          << "  " << om::escape(record.target) << '\n';
                 continue;
             }
             nlohmann::ordered_json one;
             one["id"] = record.id;
-            one["image"] = record.image.string();
+            one["image"] = record.image ? nlohmann::ordered_json(record.image->string()) : nlohmann::ordered_json();
+            one["layer"] = record.layer ? nlohmann::ordered_json(record.layer->string()) : nlohmann::ordered_json();
             one["target"] = om::escape(record.target, record.target.size());
             one["writable"] = record.writable;
             one["volatile"] = record.is_volatile;

@@ -15,7 +15,8 @@ namespace {
 template <class Repository>
 asio::awaitable<void> layer_create(Repository repository, settings, arguments given)
 {
-    std::optional<om::chain_id> parent, made;
+    std::optional<om::chain_id> parent;
+    std::optional<typename Repository::layer_type> made;
     if (!given.parent.empty())
         parent = om::chain_id::parse(given.parent);
     if (given.first == "-" && ::isatty(STDIN_FILENO) == 1)
@@ -27,35 +28,23 @@ asio::awaitable<void> layer_create(Repository repository, settings, arguments gi
         auto stream = open_stream(given.first, co_await asio::this_coro::executor);
         made = co_await repository.create_layer(std::move(stream), std::move(parent));
     }
-    std::cout << made->string() << '\n';
+    std::cout << *made << '\n';
 }
 
 template <class Repository>
 asio::awaitable<void> layer_list(Repository repository, settings set, arguments)
 {
     auto out = nlohmann::json::array();
-    for (const om::chain_id& chain : repository.layers()) {
-        try {
-            const om::layer_record record = repository.layer(chain);
-            out.push_back({{"chain_id", chain.string()},
-                           {"diff_id", record.diff.string()},
-                           {"parent", record.parent ? nlohmann::json(record.parent->string()) : nlohmann::json()}});
-        } catch (const om::error& damaged) {
-            warn(damaged);
-        }
-    }
+    for (const auto& layer : repository.layers(warn))
+        out.push_back({{"chain_id", layer.id().string()},
+                       {"diff_id", layer.diff().string()},
+                       {"parent", layer.parent_id() ? nlohmann::json(layer.parent_id()->string()) : nlohmann::json()}});
     if (set.json)
         std::cout << out.dump(2) << '\n';
     else
         for (const auto& layer : out)
             std::cout << layer["chain_id"].get<std::string>() << "  diff " << layer["diff_id"].get<std::string>() << '\n';
     co_return;
-}
-
-template <class Repository>
-auto asset_of(const Repository& repository, const std::string& chain)
-{
-    return repository.asset(repository.layer(repository.find_layer(chain)).diff);
 }
 
 char letter_of(om::tar::entry_type type)
@@ -141,7 +130,7 @@ void put(nlohmann::json& object, const std::string& key, const std::string& byte
     }
 }
 
-std::string json_of(const om::tar::entry& entry)
+std::string json_of(const om::tar::entry& entry, const om::chain_id* layer)
 {
     using om::tar::entry_type;
     nlohmann::json out{{"type", std::string(1, entry.type == entry_type::regular ? 'f' : letter_of(entry.type))},
@@ -159,6 +148,8 @@ std::string json_of(const om::tar::entry& entry)
     }
     for (const om::tar::xattr& attribute : entry.xattrs)
         out["xattrs_hex"][attribute.name] = hex(attribute.value);
+    if (layer != nullptr)
+        out["layer"] = layer->string();
     return text_of(out);
 }
 
@@ -171,37 +162,19 @@ template <class Repository>
 asio::awaitable<void> layer_files(Repository repository, settings set, arguments given)
 {
     // By a worker, while this coroutine waits: one entry at a time, however many there are.
-    auto text = std::make_shared<std::string>();
-    auto first = std::make_shared<bool>(true);
-    auto visitor = [text, first, json = set.json](const om::tar::entry& entry) {
-        if (json)
-            *text += (std::exchange(*first, false) ? "[" : ",\n ") + json_of(entry);
-        else
-            *text += line_of(entry);
-        if (text->size() > 1 << 16)
-            print(std::exchange(*text, {}));
-    };
-    const auto asset = asset_of(repository, given.first);
-    co_await asset.list(std::move(visitor));
-    if (set.json)
-        *text += *first ? "[]\n" : "]\n";
-    print(*text);
-}
-
-asio::awaitable<void> copy(om::asset_stream from, int fd, std::string name)
-{
-    std::vector<std::byte> buffer(1 << 18);
-    const std::span<std::byte> room(buffer);
-    while (const std::size_t count = co_await from.read_some(room))
-        write_out(fd, name, room.first(count));
+    auto list = std::make_shared<entry_list>(set.json);
+    auto visitor = [list](const om::tar::entry& entry) { list->add(entry); };
+    const auto layer = repository.find_layer(given.first);
+    co_await layer.files(std::move(visitor));
+    list->finish();
 }
 
 template <class Repository>
 asio::awaitable<void> layer_cat(Repository repository, settings, arguments given)
 {
-    const auto asset = asset_of(repository, given.first);
-    auto file = co_await asset.open(given.second);
-    co_await copy(std::move(file), STDOUT_FILENO, "standard output");
+    const auto layer = repository.find_layer(given.first);
+    auto file = co_await layer.open(given.second);
+    co_await copy_stream(std::move(file), STDOUT_FILENO, "standard output");
 }
 
 // A file that shows when it is whole. What is no regular file, such as a pipe, is written to as it is.
@@ -243,29 +216,57 @@ private:
 template <class Repository>
 asio::awaitable<void> layer_export(Repository repository, settings, arguments given)
 {
-    const auto asset = asset_of(repository, given.first);
-    auto tar = co_await asset.pack();
+    const auto layer = repository.find_layer(given.first);
+    auto tar = co_await layer.pack();
     co_await write_stream(std::move(tar), given.second);
 }
 
 template <class Repository>
 asio::awaitable<void> layer_remove(Repository repository, settings, arguments given)
 {
-    const om::chain_id chain = repository.find_layer(given.first);
+    // One whose record is damaged is removed by its whole ID.
+    const auto id = om::digest::try_parse(given.first);
+    // Named first: GCC 12 evaluates both sides of a condition in a co_await expression.
+    const om::chain_id chain = id ? om::chain_id(*id) : repository.find_layer(given.first).id();
     co_await repository.remove_layer(chain);
 }
 
 } // namespace
+
+void entry_list::add(const om::tar::entry& entry, const om::chain_id* layer)
+{
+    if (json_)
+        text_ += (std::exchange(first_, false) ? "[" : ",\n ") + json_of(entry, layer);
+    else
+        text_ += line_of(entry);
+    if (text_.size() > 1 << 16)
+        print(std::exchange(text_, {}));
+}
+
+void entry_list::finish()
+{
+    if (json_)
+        text_ += first_ ? "[]\n" : "]\n";
+    print(std::exchange(text_, {}));
+}
+
+asio::awaitable<void> copy_stream(om::asset_stream from, int fd, std::string name)
+{
+    std::vector<std::byte> buffer(1 << 18);
+    const std::span<std::byte> room(buffer);
+    while (const std::size_t count = co_await from.read_some(room))
+        write_out(fd, name, room.first(count));
+}
 
 asio::awaitable<void> write_stream(om::asset_stream from, std::string where)
 {
     if (where == "-") {
         if (::isatty(STDOUT_FILENO) == 1)
             throw om::error::from_errno(EINVAL).detail("standard output is a terminal");
-        co_await copy(std::move(from), STDOUT_FILENO, "standard output");
+        co_await copy_stream(std::move(from), STDOUT_FILENO, "standard output");
     } else {
         output_file file(where);
-        co_await copy(std::move(from), file.fd(), where);
+        co_await copy_stream(std::move(from), file.fd(), where);
         file.finish();
     }
 }

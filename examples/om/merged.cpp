@@ -1,4 +1,4 @@
-// om image diff, flatten, squash: what layers show together, without mounting them.
+// om image files, cat, diff, flatten, squash: what layers show together, without mounting them.
 #include "om.hpp"
 
 #include <nlohmann/json.hpp>
@@ -14,8 +14,7 @@ template <class Repository>
 std::optional<om::chain_id> top_of(const Repository& repository, const std::string& name)
 {
     try {
-        const auto layers = repository.find_image(name).layers();
-        return layers.empty() ? std::nullopt : std::optional(layers.front());
+        return repository.find_image(name).top();
     } catch (const om::error& failure) {
         if (failure.code() != om::errc::image_not_found)
             throw;
@@ -45,6 +44,24 @@ char letter_of(om::tar::entry_type type)
     case entry_type::fifo: return 'p';
     default: return 'f';
     }
+}
+
+template <class Repository>
+asio::awaitable<void> image_files(Repository repository, settings set, arguments given)
+{
+    auto list = std::make_shared<entry_list>(set.json);
+    auto visitor = [list](const om::tar::entry& entry, const typename Repository::layer_type& from) { list->add(entry, &from.id()); };
+    const auto image = repository.find_image(given.first);
+    co_await image.files(std::move(visitor));
+    list->finish();
+}
+
+template <class Repository>
+asio::awaitable<void> image_cat(Repository repository, settings, arguments given)
+{
+    const auto image = repository.find_image(given.first);
+    auto file = co_await image.open(given.second);
+    co_await copy_stream(std::move(file), STDOUT_FILENO, "standard output");
 }
 
 template <class Repository>
@@ -91,7 +108,13 @@ void add_merged_commands(words& to, CLI::App* images)
 {
     arguments& given = to.given();
     constexpr const char* what = "an image, or a chain ID";
-    auto* sub = to.verb(images, "diff", "List what differs: A added, C changed, D deleted", {image_diff, image_diff});
+    constexpr const char* which = "a tag, an ID, or the beginning of one";
+    auto* sub = to.verb(images, "files", "List what an image shows, without mounting it", {image_files, image_files});
+    sub->add_option("IMAGE", given.first, which)->required();
+    sub = to.verb(images, "cat", "Print a file of an image; links are followed inside of it", {image_cat, image_cat});
+    sub->add_option("IMAGE", given.first, which)->required();
+    sub->add_option("PATH", given.second, "its path in the image")->required();
+    sub = to.verb(images, "diff", "List what differs: A added, C changed, D deleted", {image_diff, image_diff});
     sub->add_option("FROM", given.first, what)->required();
     sub->add_option("TO", given.second, what)->required();
     sub = to.verb(images, "flatten", "Write one tar of what an image shows", {image_flatten, image_flatten});

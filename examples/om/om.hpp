@@ -127,6 +127,23 @@ void write_out(int fd, const std::string& name, std::span<const std::byte> bytes
 // To a file that shows when it is whole, or with `-` to standard output.
 asio::awaitable<void> write_stream(om::asset_stream from, std::string where);
 
+// What is read of a file, to standard output or another descriptor; an error names it.
+asio::awaitable<void> copy_stream(om::asset_stream from, int fd, std::string name);
+
+// Prints entries one after another, as a worker tells of them: a line each, or a JSON array.
+class entry_list
+{
+public:
+    explicit entry_list(bool json) : json_(json) {}
+    // \param layer whose it is, where it may be one of several
+    void add(const om::tar::entry& entry, const om::chain_id* layer = nullptr);
+    void finish();
+
+private:
+    bool json_, first_ = true;
+    std::string text_; // not printed yet
+};
+
 std::string readable(std::uint64_t bytes);
 
 // Says on standard error what a listing leaves out.

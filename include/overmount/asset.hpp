@@ -68,6 +68,8 @@ public:
 private:
     template <storage_policy, optional_mount_policy>
     friend class basic_repository;
+    template <storage_policy, optional_mount_policy>
+    friend class basic_layer;
 
     basic_asset(std::shared_ptr<state> owner, const diff_id& id) : state_(std::move(owner)), id_(id) {}
 

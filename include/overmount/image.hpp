@@ -1,23 +1,32 @@
 #ifndef OVERMOUNT_IMAGE_HPP
 #define OVERMOUNT_IMAGE_HPP
 
+#include <overmount/core/error.hpp>
+#include <overmount/io/asset_stream.hpp>
 #include <overmount/oci/image_config.hpp>
+#include <overmount/oci/manifest.hpp>
 #include <overmount/options.hpp>
 #include <overmount/repository/fwd.hpp>
 #include <overmount/repository/records/records.hpp>
 #include <overmount/runtime/asio.hpp>
+#include <overmount/tar/entry.hpp>
 
 #include <atomic>
 #include <chrono>
+#include <compare>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
+#include <ostream>
 #include <string>
 #include <utility>
 #include <vector>
 
 namespace overmount::inline OVERMOUNT_ABI {
 
-/// A mounted image; owns the mount. Destroyed, it takes the mount out of sight and reports nothing: what was written in a
+/// A mounted image or stack of layers; owns the mount. Destroyed, it takes the mount out of sight and reports nothing: what was written in a
 /// writable one is kept, as a mount that is stopped. `unmount` says what went wrong, and removes what was written; after
 /// `keep` the mount stays, also when the program has ended.
 ///
@@ -49,8 +58,8 @@ public:
         owned_.reset();
     }
 
-    /// Makes what was written in the mount a layer on top of the image's, and an image of them with one more step in its
-    /// history. Reads the upper directory alone; the mount stays as it is. Nothing written, no layer: the step says so.
+    /// Makes what was written in the mount a layer on top of those below, and an image of them: with the config of the image
+    /// that is mounted, or an empty one where a layer is, and one more step in its history. Reads the upper directory alone; the mount stays as it is. Nothing written, no layer: the step says so.
     ///
     /// *Returns*: the new image. *Errors*: `mount_read_only`; those of `upper_reader`, such as `upper_changed` where
     /// something writes meanwhile; `invalid_config` of what the options make of it; errno values. Nothing is left then.
@@ -74,6 +83,8 @@ public:
 private:
     template <storage_policy, optional_mount_policy>
     friend class basic_image;
+    template <storage_policy, optional_mount_policy>
+    friend class basic_layer;
     template <storage_policy, optional_mount_policy>
     friend class basic_repository;
 
@@ -103,6 +114,11 @@ private:
     // Nothing where another operation works on the mount, or until `patience` somebody uses it.
     static std::optional<bool> try_unmount(state& owner, const mount_record& record, std::chrono::steady_clock::time_point patience);
     static asio::awaitable<mount_state> state_of(std::shared_ptr<state> owner, mount_record record);
+    static asio::awaitable<basic_mount> mount_now(std::shared_ptr<state> owner, mount_subject what, mount_options options)
+        requires mountable_storage<Storage> && mount_policy<Mount>;
+    // Nothing where another process is about to mount at the target.
+    static std::optional<basic_mount> try_mount(std::shared_ptr<state> owner, const mount_subject& what, const mount_options& options)
+        requires mountable_storage<Storage> && mount_policy<Mount>;
     static asio::awaitable<basic_mount> mount_again(std::shared_ptr<state> owner, std::string id, mount_options options)
         requires mountable_storage<Storage> && mount_policy<Mount>;
     static std::optional<basic_mount> try_mount_again(std::shared_ptr<state> owner, const std::string& id,
@@ -119,7 +135,8 @@ private:
     mount_record record_;
 };
 
-/// A handle on an image of a repository: cheap to copy, pins nothing.
+/// A handle on an image of a repository: cheap to copy, pins nothing. Two handles are equal when they name the same image,
+/// also in different repositories.
 ///
 /// *Concurrency*: operations may run at the same time; one object is not for two threads at once.
 template <storage_policy Storage, optional_mount_policy Mount>
@@ -131,8 +148,58 @@ public:
     /// The digest of the config.
     [[nodiscard]] const digest& id() const noexcept { return config_->id(); }
     [[nodiscard]] const image_config& config() const noexcept { return *config_; }
-    /// The image's layers, topmost first; empty for an image without layers.
-    [[nodiscard]] std::vector<chain_id> layers() const;
+    /// The image's layers, topmost first, as its config names them; empty for an image without layers. Reads nothing.
+    [[nodiscard]] std::vector<basic_layer<Storage, Mount>> layers() const;
+    /// The topmost of them; nothing for an image without layers.
+    [[nodiscard]] std::optional<basic_layer<Storage, Mount>> top() const;
+    /// Of the tars of all layers, in bytes; one that stands there twice counts twice.
+    ///
+    /// *Errors*: `layer_not_found` where a diff is not there; `corrupt_repository`.
+    [[nodiscard]] std::uint64_t size() const;
+    /// The tags that point to the image, by name. \param damaged as with `basic_repository::images`
+    [[nodiscard]] std::vector<tag_record> tags(const std::function<void(const error&)>& damaged = {}) const;
+    /// A manifest that the image came with, byte for byte: that of one of its tags, else any other that names its config.
+    /// Nothing where it came without, as from docker archives. Without a tag that knows one, it reads all manifests.
+    ///
+    /// *Errors*: `digest_mismatch` where the one that a tag names is damaged; `corrupt_repository`; errno values.
+    [[nodiscard]] std::optional<overmount::manifest> manifest() const;
+
+    /// Calls `visitor(const tar::entry&, const layer&)` for each path that the image shows, parents before their children, in
+    /// the order of the paths' bytes: what a mount shows, worked out of the tars of the layers, with whiteouts applied. It
+    /// comes with the layer whose entry it is. Paths have no slash in front; the root, where a layer has an entry for it, is
+    /// `.`. Of hard links the first name is the file, the others are links to it. A directory that no layer has an entry for
+    /// comes with the lowest layer that needs it. Memory grows with the number of entries. A storage without an index reads
+    /// all bytes of the layers' tars, also for `open` and `layer_of`: one that unpacks has none.
+    ///
+    /// \param visitor is called on a worker, once at a time; what it throws ends the operation
+    /// *Errors*: `layer_not_found`, `diff_damaged`; `too_many_entries` for a view beyond the limits; those of the storage.
+    /// *Cancellation*: any.
+    template <class Visitor>
+    [[nodiscard]] asio::awaitable<void> files(Visitor visitor) const
+        requires packable_storage<Storage>
+    {
+        return list_files(*this, listener(std::move(visitor)));
+    }
+    /// The bytes of a regular file that the image shows, with zeros in holes; its size is known.
+    ///
+    /// \param path with a slash in front or not; symbolic links on the way and at the end are followed as in a root of its own:
+    ///     neither they nor `..` lead out of the image
+    /// *Errors*: `entry_not_found`; `not_a_regular_file`; ENOTDIR, and ELOOP for more than 40 links; `diff_changed` where the file
+    /// is not as it was unpacked; those of `files`. *Cancellation*: any.
+    [[nodiscard]] asio::awaitable<asset_stream> open(std::string path) const
+        requires packable_storage<Storage>
+    {
+        return open_file(*this, std::move(path));
+    }
+    /// The layer that what is shown at a path comes from.
+    ///
+    /// \param path as with `open`; a link at its end is not followed
+    /// *Errors*: `entry_not_found`; ENOTDIR, ELOOP; those of `files`. *Cancellation*: any.
+    [[nodiscard]] asio::awaitable<basic_layer<Storage, Mount>> layer_of(std::string path) const
+        requires packable_storage<Storage>
+    {
+        return find_layer(*this, std::move(path));
+    }
 
     /// Mounts the image with overlayfs.
     ///
@@ -143,7 +210,7 @@ public:
     [[nodiscard]] asio::awaitable<basic_mount<Storage, Mount>> mount(mount_options options = mount_options()) const
         requires mountable_storage<Storage> && mount_policy<Mount>
     {
-        return mount_image(state_, config_, layers(), std::move(options));
+        return mount_image(state_, config_, std::move(options));
     }
 
     /// Writes the image elsewhere. See `basic_repository::export_images`.
@@ -162,15 +229,17 @@ private:
 
     basic_image(std::shared_ptr<state> owner, image_config config);
 
+    using listener = std::function<void(const tar::entry&, const basic_layer<Storage, Mount>&)>;
+    static asio::awaitable<void> list_files(basic_image self, listener hears)
+        requires packable_storage<Storage>;
+    static asio::awaitable<asset_stream> open_file(basic_image self, std::string path)
+        requires packable_storage<Storage>;
+    static asio::awaitable<basic_layer<Storage, Mount>> find_layer(basic_image self, std::string path)
+        requires packable_storage<Storage>;
+
     static std::vector<std::shared_ptr<const image_config>> configs_of(const std::vector<basic_image>& images);
-    // Nothing where another process is about to mount at the target.
-    static std::optional<basic_mount<Storage, Mount>> try_mount(std::shared_ptr<state> owner, const image_config& config,
-                                                                const std::vector<chain_id>& layers,
-                                                                const mount_options& options)
-        requires mountable_storage<Storage> && mount_policy<Mount>;
     static asio::awaitable<basic_mount<Storage, Mount>> mount_image(std::shared_ptr<state> owner,
                                                                     std::shared_ptr<const image_config> config,
-                                                                    std::vector<chain_id> layers,
                                                                     mount_options options)
         requires mountable_storage<Storage> && mount_policy<Mount>;
 
@@ -178,7 +247,33 @@ private:
     std::shared_ptr<const image_config> config_;
 };
 
+template <storage_policy Storage, optional_mount_policy Mount>
+[[nodiscard]] bool operator==(const basic_image<Storage, Mount>& a, const basic_image<Storage, Mount>& b) noexcept
+{
+    return a.id() == b.id();
+}
+template <storage_policy Storage, optional_mount_policy Mount>
+[[nodiscard]] std::strong_ordering operator<=>(const basic_image<Storage, Mount>& a, const basic_image<Storage, Mount>& b) noexcept
+{
+    return a.id() <=> b.id();
+}
+/// Writes the ID.
+template <storage_policy Storage, optional_mount_policy Mount>
+std::ostream& operator<<(std::ostream& to, const basic_image<Storage, Mount>& one)
+{
+    return to << one.id();
+}
+
 } // namespace overmount::inline OVERMOUNT_ABI
+
+template <overmount::storage_policy Storage, overmount::optional_mount_policy Mount>
+struct std::hash<overmount::basic_image<Storage, Mount>>
+{
+    std::size_t operator()(const overmount::basic_image<Storage, Mount>& value) const noexcept
+    {
+        return std::hash<overmount::digest>()(value.id());
+    }
+};
 
 #ifndef OVERMOUNT_SEPARATE_COMPILATION
 #include <overmount/repository/impl/image.ipp>

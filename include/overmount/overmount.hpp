@@ -17,6 +17,7 @@
 #include <overmount/importer/layer_source.hpp>
 #include <overmount/importer/oci_layout.hpp>
 #include <overmount/io/resuming_stream.hpp>
+#include <overmount/layer.hpp>
 #include <overmount/lease.hpp>
 #include <overmount/mount/no_mount.hpp>
 #include <overmount/mount/overlay_mount.hpp>

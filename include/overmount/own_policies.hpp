@@ -7,6 +7,7 @@
 
 #include <overmount/repository/impl/asset.ipp>
 #include <overmount/repository/impl/image.ipp>
+#include <overmount/repository/impl/layer.ipp>
 #include <overmount/repository/impl/repository.ipp>
 #include <overmount/repository/impl/space.ipp>
 

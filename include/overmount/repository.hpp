@@ -8,8 +8,9 @@
 #include <overmount/importer/any_importer.hpp>
 #include <overmount/importer/archive.hpp>
 #include <overmount/io/byte_stream.hpp>
-#include <overmount/mount/no_mount.hpp>
+#include <overmount/layer.hpp>
 #include <overmount/mount/overlay_mount.hpp>
+#include <overmount/repository/has_bodies.hpp>
 #include <overmount/repository/space.hpp>
 #include <overmount/storage/on_disk/on_disk_storage.hpp>
 #include <overmount/storage/virtual_storage.hpp>
@@ -25,21 +26,6 @@
 
 namespace overmount::inline OVERMOUNT_ABI {
 
-#ifdef OVERMOUNT_SEPARATE_COMPILATION
-namespace detail {
-
-// Complete where own_policies.hpp was included.
-template <storage_policy Storage>
-struct own_policies;
-// Whether the bodies for these policies are compiled: once for a program, see repository/instances.hpp, or here.
-template <class Storage, class Mount>
-inline constexpr bool has_bodies = (std::is_same_v<Storage, on_disk_storage> && std::is_same_v<Mount, overlay_mount>) ||
-                                   (std::is_same_v<Storage, virtual_storage> && std::is_same_v<Mount, no_mount>) ||
-                                   requires { sizeof(own_policies<Storage>); };
-
-} // namespace detail
-#endif
-
 /// A directory that holds images: their layers, configs, tags and mounts.
 ///
 /// A small handle: copies share the opened repository. Several processes may use one directory at the same
@@ -51,14 +37,13 @@ class basic_repository : public basic_space<Storage, Mount>
     using basic_space<Storage, Mount>::sweep;
     using state = detail::repository_state<Storage>;
     using create_run = detail::create_run<Storage>;
-#ifdef OVERMOUNT_SEPARATE_COMPILATION
     static_assert(detail::has_bodies<Storage, Mount>,
                   "with policies other than those of repository and virtual_repository, include <overmount/own_policies.hpp>");
-#endif
 
 public:
     using image = basic_image<Storage, Mount>;
     using mount = basic_mount<Storage, Mount>;
+    using layer_type = basic_layer<Storage, Mount>; ///< `layer` looks one up
 
     /// Opens the repository at `base`, or makes one there. Leaves nothing running: what dead processes left is removed by
     /// the next operation that writes.
@@ -154,22 +139,22 @@ public:
     /// belongs to no image yet.
     ///
     /// *Parameters*: a regular file, read by offset; nothing for the lowest layer of a chain.
-    /// *Returns*: its chain ID, also when the layer was there before. *Errors*: `layer_not_found` for the
+    /// *Returns*: the layer, also when it was there before. *Errors*: `layer_not_found` for the
     /// parent; those of a tar and its compression, with the entry; errno values. Nothing is left then.
     /// *Cancellation*: as with `import_images`.
-    [[nodiscard]] asio::awaitable<chain_id> create_layer(std::filesystem::path file,
-                                                         std::optional<chain_id> parent = std::nullopt) const;
+    [[nodiscard]] asio::awaitable<layer_type> create_layer(std::filesystem::path file,
+                                                           std::optional<chain_id> parent = std::nullopt) const;
 
     /// The same from a stream of bytes, such as a pipe or a socket, to its end. Holds a piece of it at a
     /// time.
     ///
     /// *Lifetimes*: the operation owns the stream. *Errors*: also what the stream reports; its executor's
     /// context must run.
-    [[nodiscard]] asio::awaitable<chain_id> create_layer(byte_stream stream,
-                                                         std::optional<chain_id> parent = std::nullopt) const;
+    [[nodiscard]] asio::awaitable<layer_type> create_layer(byte_stream stream,
+                                                           std::optional<chain_id> parent = std::nullopt) const;
     template <async_read_stream Stream>
-    [[nodiscard]] asio::awaitable<chain_id> create_layer(Stream stream,
-                                                         std::optional<chain_id> parent = std::nullopt) const
+    [[nodiscard]] asio::awaitable<layer_type> create_layer(Stream stream,
+                                                           std::optional<chain_id> parent = std::nullopt) const
     {
         return create_layer(byte_stream(std::move(stream)), std::move(parent));
     }
@@ -203,7 +188,7 @@ public:
     [[nodiscard]] asio::awaitable<std::vector<change>> diff(const image& from, const image& to) const
         requires packable_storage<Storage>
     {
-        return diff(top_of(from), top_of(to));
+        return diff(from.top(), to.top());
     }
     /// One tar of what a stack of layers shows: no whiteouts, in the order of the paths' bytes, the same layers give
     /// the same bytes. Of hard links the first name has the data; sparse files come with their zeros.
@@ -219,7 +204,7 @@ public:
     [[nodiscard]] asio::awaitable<asset_stream> flatten(const image& from) const
         requires packable_storage<Storage>
     {
-        return flatten(top_of(from));
+        return flatten(from.top());
     }
     /// Makes an image of one layer that shows the same: its config is the other's, with one step of history.
     ///
@@ -233,13 +218,20 @@ public:
     }
 
     /// All layers, by chain ID.
-    [[nodiscard]] std::vector<chain_id> layers() const;
-    /// *Errors*: `layer_not_found`.
-    [[nodiscard]] layer_record layer(const chain_id& chain) const;
+    ///
+    /// \param damaged as with `images`
+    [[nodiscard]] std::vector<layer_type> layers(const std::function<void(const error&)>& damaged = {}) const;
+    /// *Errors*: `layer_not_found`, `corrupt_repository`.
+    [[nodiscard]] layer_type layer(const chain_id& chain) const { return layer_type::load(state_, chain); }
     /// The layer that a chain ID, or the beginning of its hex digits, at least four, names.
     ///
-    /// *Errors*: `layer_not_found`, `ambiguous_layer_id`.
-    [[nodiscard]] chain_id find_layer(std::string_view name) const;
+    /// *Errors*: `layer_not_found`, `ambiguous_layer_id`, `corrupt_repository`.
+    [[nodiscard]] layer_type find_layer(std::string_view name) const;
+    /// Whether there is a layer of that chain ID. *Errors*: `corrupt_repository` for its record.
+    [[nodiscard]] bool contains(const chain_id& chain) const;
+    /// Whether the content of that diff is there and is believed: not so where a check found it damaged, or a power cut may
+    /// have damaged it. *Errors*: `corrupt_repository`.
+    [[nodiscard]] bool contains(const diff_id& id) const;
     [[nodiscard]] diff_record diff(const diff_id& id) const;
     /// What is kept of a diff, to list and read it.
     ///
@@ -253,11 +245,11 @@ public:
     /// Makes a layer on top of `parent` of a diff that a repository with any other storage keeps. The two keep it
     /// each in their form.
     ///
-    /// *Returns*: its chain ID, also when the layer was there before. *Errors*: `layer_not_found` for the
+    /// *Returns*: the layer, also when it was there before. *Errors*: `layer_not_found` for the
     /// parent and the diff; `diff_id_mismatch` where the other repository is damaged; those of a tar.
     /// *Cancellation*: as with `import_images`.
     template <packable_storage Other>
-    [[nodiscard]] asio::awaitable<chain_id>
+    [[nodiscard]] asio::awaitable<layer_type>
     import_asset(basic_asset<Other> source, std::optional<chain_id> parent = std::nullopt) const
     {
         return import_tar(state_, source.id(), source.opener(), std::move(parent));
@@ -364,7 +356,6 @@ private:
     finish_run(std::shared_ptr<state> owner, std::shared_ptr<Run> run, asio::awaitable<void> work);
     static asio::awaitable<image> compose(std::shared_ptr<state> owner, image_config config, std::optional<chain_id> top,
                                           import_options options);
-    static std::optional<chain_id> top_of(const image& from);
     static asio::awaitable<std::vector<change>>
     changes_between(std::shared_ptr<state> owner, std::optional<chain_id> from, std::optional<chain_id> to)
         requires packable_storage<Storage>;
@@ -372,7 +363,8 @@ private:
         requires packable_storage<Storage>;
     static asio::awaitable<image> squash_image(std::shared_ptr<state> owner, image from, import_options options)
         requires packable_storage<Storage>;
-    static asio::awaitable<chain_id> finish_layer(std::shared_ptr<create_run> run, asio::awaitable<void> work);
+    static asio::awaitable<layer_type> finish_layer(std::shared_ptr<state> owner, std::shared_ptr<create_run> run,
+                                                    asio::awaitable<void> work);
     static asio::awaitable<check_report> check_all(std::shared_ptr<state> owner, check_options options);
     static asio::awaitable<check_report> repair_from(std::shared_ptr<state> owner, std::optional<detail::any_importer> source,
                                                      repair_options options);
@@ -380,9 +372,9 @@ private:
                                                           import_options options);
     static asio::awaitable<image> import_one(std::shared_ptr<state> owner, detail::any_importer source,
                                              import_options options);
-    static asio::awaitable<chain_id> import_tar(std::shared_ptr<state> owner, diff_id id,
-                                                std::function<std::shared_ptr<asset_stream::source>()> open,
-                                                std::optional<chain_id> parent);
+    static asio::awaitable<layer_type> import_tar(std::shared_ptr<state> owner, diff_id id,
+                                                  std::function<std::shared_ptr<asset_stream::source>()> open,
+                                                  std::optional<chain_id> parent);
     void require_diff(const diff_id& id) const;
     // Nothing where there is none; a damage is named by its path.
     std::optional<image> load_image(const digest& id) const;
@@ -392,6 +384,7 @@ using repository = basic_repository<on_disk_storage, overlay_mount>;
 /// Keeps layers as tars: nothing of it is ever unpacked or mounted.
 using virtual_repository = basic_repository<virtual_storage, no_mount>;
 using image = repository::image;
+using layer = repository::layer_type;
 using mount = repository::mount;
 
 } // namespace overmount::inline OVERMOUNT_ABI

@@ -37,6 +37,7 @@
 #include <overmount/repository/impl/asset.ipp>
 #include <overmount/repository/impl/commit_run.ipp>
 #include <overmount/repository/impl/image.ipp>
+#include <overmount/repository/impl/layer.ipp>
 #include <overmount/repository/impl/repository.ipp>
 #include <overmount/repository/impl/space.ipp>
 #include <overmount/repository/operations/impl/collect.ipp>
@@ -78,6 +79,7 @@
 #include <overmount/tar/impl/header.ipp>
 #include <overmount/tar/impl/index.ipp>
 #include <overmount/tar/impl/libarchive.ipp>
+#include <overmount/tar/impl/lookup.ipp>
 #include <overmount/tar/impl/merged_tree.ipp>
 #include <overmount/tar/impl/path.ipp>
 #include <overmount/tar/impl/recipe.ipp>

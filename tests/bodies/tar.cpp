@@ -3,6 +3,7 @@
 #include <overmount/tar/impl/header.ipp>
 #include <overmount/tar/impl/index.ipp>
 #include <overmount/tar/impl/libarchive.ipp>
+#include <overmount/tar/impl/lookup.ipp>
 #include <overmount/tar/impl/merged_tree.ipp>
 #include <overmount/tar/impl/path.ipp>
 #include <overmount/tar/impl/recipe.ipp>

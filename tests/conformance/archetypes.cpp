@@ -98,11 +98,11 @@ asio::awaitable<void> import_list_remove(const scratch_directory* scratch)
     CHECK(repository.tag("example.org/minimal:1").image == again.id());
     CHECK(repository.layers().size() == 2);
     for (const auto& layer : again.layers())
-        CHECK(repository.diff(repository.layer(layer).diff).entries == 2);
+        CHECK(layer.record().entries == 2);
     std::ofstream(*scratch / "layer.tar") << tar_writer().finish();
     const auto base = again.layers().back();
     const auto made = co_await repository.create_layer(*scratch / "layer.tar", base);
-    CHECK(repository.layer(made).parent == base);
+    CHECK(repository.layer(made).parent_id() == base);
     CHECK(repository.mounts().empty());
     const check_report whole = co_await repository.check(); // its records: it gives no tars back
     CHECK(whole.ok());

@@ -415,8 +415,8 @@ TEST_CASE("a repository that is read-only is listed, inspected, exported and che
     REQUIRE(from.images().size() == 1);
     CHECK(from.tags().size() == 1);
     const auto image = from.find_image("example.org/a:1");
-    CHECK(from.layer(image.layers().front()).diff == om::diff_id(digest::of(tar_of("a"))));
-    CHECK(from.diff(from.layer(image.layers().front()).diff).entries == 1);
+    CHECK(from.layer(image.layers().front()).diff() == om::diff_id(digest::of(tar_of("a"))));
+    CHECK(from.diff(from.layer(image.layers().front()).diff()).entries == 1);
     om::oci_archive_target target((scratch / "out.tar").string());
     get(from.export_images({image}, std::move(target)));
     CHECK(fs::file_size(scratch / "out.tar") > 0);

@@ -284,9 +284,10 @@ TEST_CASE("a mount or unmount that is cancelled, or whose context goes, leaves a
     REQUIRE_FALSE(run(on, imports(at).front().what, 1000000).failure);
     const auto image = on.images().front();
     const auto before = files_of(at.base());
-    const bool writable = GENERATE(false, true), teardown = GENERATE(false, true);
-    CAPTURE(writable, teardown);
+    const bool writable = GENERATE(false, true), teardown = GENERATE(false, true), of_layer = GENERATE(false, true);
+    CAPTURE(writable, teardown, of_layer);
     const auto options = om::mount_options().writable(writable);
+    const auto mount_it = [&] { return of_layer ? image.top()->mount(options) : image.mount(options); };
     const std::size_t descriptors = open_descriptors();
     const auto check_gone = [&] {
         CHECK(mounts_below(at.scratch.path()).empty());
@@ -299,9 +300,9 @@ TEST_CASE("a mount or unmount that is cancelled, or whose context goes, leaves a
             CAPTURE(handlers, unmounting);
             std::optional<om::mount> mounted;
             if (unmounting)
-                ::test::run_coroutine(store_result(image.mount(options), mounted));
+                ::test::run_coroutine(store_result(mount_it(), mounted));
             const operation what = [&](repository, asio::io_context&) {
-                return unmounting ? mounted->unmount() : store_result(image.mount(options), mounted);
+                return unmounting ? mounted->unmount() : store_result(mount_it(), mounted);
             };
             {
                 run one(on, what, handlers);

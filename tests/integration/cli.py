@@ -21,6 +21,7 @@
     cli.py OM create     images made of configs and layers; edited configs
     cli.py OM gc         om gc, usage, layer remove and image remove --unused: alone, beside imports, and killed
     cli.py OM gc-speed   om gc of many layers against rm -r, and how long imports beside it wait for the lock
+    cli.py OM files      files of an image listed and read without mounting it, against its mount and its flattened tar
     cli.py OM merged     changes, flattened tars and squashed images against mounts of the same images
     cli.py OM mounts     mounts that others take away, hold and hide: administrators, processes, mount namespaces; on a
                          kernel with unique mount IDs, and on one that refuses them
@@ -928,9 +929,9 @@ def lines_by_tar(tar):
     return out
 
 
-def lines_by_om(chain):
+def lines_by_om(name, of="layer"):
     out = []
-    for line in subprocess.run([OM, "--repo", REPO, "layer", "files", chain], check=True, stdout=subprocess.PIPE).stdout.splitlines():
+    for line in subprocess.run([OM, "--repo", REPO, of, "files", name], check=True, stdout=subprocess.PIPE).stdout.splitlines():
         mode, owner, size, moment, name = re.match(rb"(\S+) (\S+) +(\S+) (\S+)Z (.*)$", line).groups()
         out.append((mode.decode(), owner.decode(), size.decode(), instant(moment.decode()), unescaped(name)))
     return out
@@ -1906,6 +1907,70 @@ def merged():
             raise SystemExit(f"{words}: {failed}")
 
 
+def files():
+    """What `om image files` and `cat` say of an image, against its mount and its flattened tar, on both storages."""
+    links = SCRATCH / "layer4"
+    (links / "srv").mkdir(parents=True)
+    for name, target in (("absolute", "/etc/kept"), ("srv/out", "../../../../etc/kept"), ("etc-link", "/etc"), ("loop", "loop"),
+                         ("to-gone", "etc/gone"), ("to-old", "opt/old/file")):
+        os.symlink(target, links / name)
+    (links / ".wh.tmp").write_text("")
+    (links / "bin").write_text("no directory any more")
+    layout, tars = SCRATCH / "layout", [*make_tree(), packed(links, "--format=gnu")]
+    make_layout(layout, tars)
+    identity = om("image", "import", f"oci:{layout}", "--tag", "test/files")
+    target = pathlib.Path(om("image", "mount", identity))
+    tree = {str(path.relative_to(target)): path.lstat() for path in [target, *target.rglob("*")]}
+    content = {name: (target / name).read_bytes() for name, status in tree.items() if stat.S_ISREG(status.st_mode)}
+    om("image", "unmount", identity)
+    printed = {}
+    for storage in ("on-disk", "virtual"):
+        if storage == "virtual":
+            shutil.rmtree(REPO)
+            os.environ["OVERMOUNT_STORAGE"] = "virtual"
+            om("image", "import", f"oci:{layout}", "--tag", "test/files")
+        got = [(mode, who, size, when, name.rstrip(b"/")) for mode, who, size, when, name in lines_by_om("test/files", "image")]
+        om("image", "flatten", identity, SCRATCH / "flat.tar")
+        wanted = [(*rest, name.rstrip(b"/")) for *rest, name in lines_by_tar(SCRATCH / "flat.tar")]
+        for one, other in zip(got, wanted):
+            if one != other:
+                raise SystemExit(f"{storage}: image files: {one}, tar tv: {other}")
+        rows = json.loads(om("--json", "image", "files", "test/files"))
+        if len(got) != len(wanted) or [row["path"] for row in rows] != sorted(tree, key=lambda name: b"" if name == "." else name.encode()):
+            raise SystemExit(f"{storage}: {len(got)} lines, {len(wanted)} of tar, {rows}, wanted {sorted(tree)}")
+        chains = [row["chain_id"] for row in reversed(json.loads(om("--json", "image", "list-layers", identity)))]
+        whose = {row["path"]: chains.index(row["layer"]) for row in rows}
+        for path, layer in (("etc/kept", 0), ("opt/old/new", 1), ("srv/owned", 2), ("bin", 3), ("absolute", 3), ("srv/hard", 0)):
+            if whose[path] != layer:
+                raise SystemExit(f"{storage}: {path} comes from layer {whose[path]}, not {layer}")
+
+        def cat(path):
+            return subprocess.run([OM, "--repo", REPO, "image", "cat", "test/files", path], capture_output=True)
+
+        for name, data in content.items():
+            if cat(name).stdout != data or cat("/" + name).stdout != data:
+                raise SystemExit(f"{storage}: image cat {name}: {cat(name)}")
+        for name in ("absolute", "srv/out", "etc-link/kept", "srv/../etc-link/../absolute"):
+            if cat(name).stdout != b"kept":
+                raise SystemExit(f"{storage}: image cat {name}: {cat(name)}")
+        for name, word in (("etc/gone", b"no such entry"), ("to-gone", b"no such entry"), ("to-old", b"no such entry"), ("tmp", b"no such entry"),
+                           ("bin/busybox", b"Not a directory"), ("loop", b"Too many levels"), ("etc", b"not a regular file"),
+                           ("srv/.wh.x", b"no such entry")):
+            done = cat(name)
+            if done.returncode != 1 or done.stdout or word not in done.stderr or len(done.stderr.splitlines()) != 1:
+                raise SystemExit(f"{storage}: image cat {name}: {done}")
+        for words in (("files", "none"), ("cat", "none", "etc/kept")):
+            done = om("image", *words, check=False)
+            if done.returncode != 1 or done.stdout or "none" not in done.stderr:
+                raise SystemExit(f"{storage}: {words}: {done}")
+        if left_behind():
+            raise SystemExit(f"{storage}: left behind: {left_behind()}")
+        printed[storage] = om("image", "files", "test/files"), json.dumps(rows)
+        print(f"{storage}: {len(rows)} paths, {len(content)} files")
+    if printed["on-disk"] != printed["virtual"]:
+        raise SystemExit(f"the two storages differ: {printed}")
+
+
 def member(name, data=b"", kind=tarfile.REGTYPE, link=""):
     """One member of an archive, with its padding."""
     info = tarfile.TarInfo(name)
@@ -2418,6 +2483,7 @@ PARTS = {
     "crun": crun,
     "dpkg": dpkg,
     "export": export,
+    "files": files,
     "forms": forms,
     "gc": gc,
     "gc-speed": gc_speed,

@@ -83,7 +83,7 @@ struct stored
     [[nodiscard]] strings top_entries(const overmount::image& of) const
     {
         strings out;
-        const auto asset = repository.asset(repository.layer(of.layers().front()).diff);
+        const auto asset = of.layers().front().asset();
         auto visit = [&out](const overmount::tar::entry& entry) { out.push_back(entry.path); };
         get(asset.list(visit));
         return out;

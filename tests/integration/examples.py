@@ -127,8 +127,11 @@ def main(scratch):
 
     def read_without_unpacking():
         name = "05_read_without_unpacking"
-        expect(name, run(name, scratch / "tars", one, "etc/name"), "one\n")
-        expect(name, run(name, scratch / "tars", two, "./etc/kept"), "kept\n")
+        printed = run(name, scratch / "tars", one, "etc/name").splitlines()
+        expect(name, [line.split()[-1] for line in printed], ["one", ".", "etc", "etc/kept", "etc/name"])
+        upper, lower = printed[1].split()[0], printed[3].split()[0]
+        expect(name, [line.split()[0] for line in printed[1:]] + [lower == upper], [upper, upper, lower, upper, False])
+        expect(name, run(name, scratch / "tars", two, "./etc/kept").splitlines()[0], "kept")
         expect(name, "no such entry" in run(name, scratch / "tars", one, "etc/gone", status=1), True)
         expect(name, "not a regular file" in run(name, scratch / "tars", one, "etc", status=1), True)
         kept = sorted(p.name for p in (scratch / "tars/diffs").glob("*/*/*"))

@@ -541,7 +541,7 @@ TEST_CASE("a running mount that an older version recorded is recognised", "[moun
     mounted.keep();
     const auto record = at.record(id);
     write(at.scratch / "repo/mounts" / id / "record.json",
-          R"({"boot_id":")" + record.identity.boot + R"(","id":")" + id + R"(","image":")" + record.image.string() +
+          R"({"boot_id":")" + record.identity.boot + R"(","id":")" + id + R"(","image":")" + record.image->string() +
               R"(","mount_namespace":)" + std::to_string(record.identity.mount_namespace) + R"(,"target":")" + at.target() +
               R"(","writable":true})");
     CHECK(at.state(id) == mount_state::alive);

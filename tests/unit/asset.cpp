@@ -286,7 +286,7 @@ TEMPLATE_LIST_TEST_CASE("an asset is imported into a repository of another form"
     CHECK(get(tree.import_asset(layer.asset())) == layer.chain());
     CHECK(fs::exists(tree.base() / "diffs/sha256" / layer.id().value().hex() / "rootfs/d/f"));
     const auto above = get(tree.import_asset(layer.asset(), layer.chain()));
-    CHECK(tree.layer(above).parent == layer.chain());
+    CHECK(tree.layer(above).parent_id() == layer.chain());
     const auto tars = get(om::virtual_repository::open(scratch / "tars", options));
     CHECK(get(tars.import_asset(layer.asset())) == layer.chain());
     CHECK(get(read_all(get(tars.asset(layer.id()).pack()), 4096)) == tar);
@@ -317,8 +317,8 @@ TEST_CASE("a layer of no bytes at all is converted as well")
     const auto image = get(from.import_image(om::oci_layout((scratch / "layout").string())));
     const auto chain = image.layers().front();
     const auto to = get(om::virtual_repository::open(scratch / "to", options));
-    CHECK(get(to.import_asset(from.asset(from.layer(chain).diff))) == chain);
-    CHECK(to.diff(to.layer(chain).diff).bytes == 0);
+    CHECK(get(to.import_asset(from.asset(from.layer(chain).diff()))) == chain);
+    CHECK(to.diff(to.layer(chain).diff()).bytes == 0);
 }
 
 TEST_CASE("a file is not read from another entry than its index names")

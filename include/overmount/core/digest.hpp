@@ -8,6 +8,7 @@
 #include <compare>
 #include <cstddef>
 #include <functional>
+#include <iosfwd>
 #include <optional>
 #include <span>
 #include <string>
@@ -55,6 +56,12 @@ public:
 
     friend bool operator==(const digest&, const digest&) noexcept = default;
     friend std::strong_ordering operator<=>(const digest&, const digest&) noexcept = default;
+    /// Writes what `string` gives.
+    template <class Traits>
+    friend std::basic_ostream<char, Traits>& operator<<(std::basic_ostream<char, Traits>& to, const digest& value)
+    {
+        return to << value.string();
+    }
 
 private:
     digest_algorithm algorithm_;
@@ -73,6 +80,12 @@ public:
 
     friend bool operator==(const diff_id&, const diff_id&) noexcept = default;
     friend std::strong_ordering operator<=>(const diff_id&, const diff_id&) noexcept = default;
+    /// Writes what `string` gives.
+    template <class Traits>
+    friend std::basic_ostream<char, Traits>& operator<<(std::basic_ostream<char, Traits>& to, const diff_id& value)
+    {
+        return to << value.string();
+    }
 
 private:
     digest value_;
@@ -97,6 +110,12 @@ public:
 
     friend bool operator==(const chain_id&, const chain_id&) noexcept = default;
     friend std::strong_ordering operator<=>(const chain_id&, const chain_id&) noexcept = default;
+    /// Writes what `string` gives.
+    template <class Traits>
+    friend std::basic_ostream<char, Traits>& operator<<(std::basic_ostream<char, Traits>& to, const chain_id& value)
+    {
+        return to << value.string();
+    }
 
 private:
     digest value_;

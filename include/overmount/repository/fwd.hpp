@@ -20,6 +20,8 @@ class basic_repository;
 template <storage_policy Storage, optional_mount_policy Mount>
 class basic_image;
 template <storage_policy Storage, optional_mount_policy Mount>
+class basic_layer;
+template <storage_policy Storage, optional_mount_policy Mount>
 class basic_mount;
 template <packable_storage Storage>
 class basic_asset;

@@ -21,6 +21,7 @@ namespace overmount::inline OVERMOUNT_ABI {
 
 OVERMOUNT_INSTANCE class basic_mount<on_disk_storage, overlay_mount>;
 OVERMOUNT_INSTANCE class basic_image<on_disk_storage, overlay_mount>;
+OVERMOUNT_INSTANCE class basic_layer<on_disk_storage, overlay_mount>;
 OVERMOUNT_INSTANCE class basic_asset<on_disk_storage>;
 OVERMOUNT_INSTANCE class basic_space<on_disk_storage, overlay_mount>;
 OVERMOUNT_INSTANCE class basic_repository<on_disk_storage, overlay_mount>;
@@ -41,6 +42,7 @@ OVERMOUNT_INSTANCE asio::awaitable<void>
 
 #ifndef OVERMOUNT_NO_INSTANCE
 OVERMOUNT_INSTANCE class basic_image<virtual_storage, no_mount>;
+OVERMOUNT_INSTANCE class basic_layer<virtual_storage, no_mount>;
 OVERMOUNT_INSTANCE class basic_asset<virtual_storage>;
 OVERMOUNT_INSTANCE class basic_space<virtual_storage, no_mount>;
 OVERMOUNT_INSTANCE class basic_repository<virtual_storage, no_mount>;

@@ -38,7 +38,7 @@ public:
 
     /// Removes one layer; its diff, and the layers below, stay until they are collected.
     ///
-    /// *Errors*: `layer_in_use` where an image, another layer or a lease needs it; `layer_not_found`; those of `collect`.
+    /// *Errors*: `layer_in_use` where an image, another layer, a mount or a lease needs it; `layer_not_found`; those of `collect`.
     /// *Cancellation*: any, until it has begun to remove.
     [[nodiscard]] asio::awaitable<void> remove_layer(chain_id chain) const { return remove_one_layer(state_, std::move(chain)); }
 
@@ -82,6 +82,9 @@ protected:
     std::shared_ptr<state> state_;
 
 private:
+    template <storage_policy, optional_mount_policy>
+    friend class basic_layer;
+
     static asio::awaitable<collect_report> collect_all(std::shared_ptr<state> owner, collect_options options);
     static asio::awaitable<void> remove_one_layer(std::shared_ptr<state> owner, chain_id chain);
     static asio::awaitable<std::vector<digest>> remove_unused(std::shared_ptr<state> owner);

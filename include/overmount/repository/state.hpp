@@ -80,6 +80,33 @@ struct repository_state
         return out;
     }
 
+    // Of what is mounted, lowest first. Throws `image_not_found`, `digest_mismatch`, `layer_not_found`,
+    // `corrupt_repository`.
+    [[nodiscard]] std::vector<diff_id> diffs_of(const mount_subject& what) const
+    {
+        if (const digest* image_id = std::get_if<digest>(&what)) {
+            auto config = records->image(*image_id);
+            if (!config)
+                throw error(errc::image_not_found).at(stage::repository).subject(image_id->string());
+            if (digest::of(*config, image_id->algorithm()) != *image_id)
+                throw error(errc::digest_mismatch)
+                    .at(stage::repository)
+                    .subject("images/" + digest_path(*image_id) + "/config.json");
+            return image_config::parse(std::move(*config), bounds).diff_ids();
+        }
+        return diffs_of(std::optional(std::get<chain_id>(what)));
+    }
+    // Of a chain, lowest first.
+    [[nodiscard]] std::vector<diff_id> diffs_of(const std::optional<chain_id>& top) const
+    {
+        std::vector<diff_id> out;
+        if (top)
+            for (layer_record& one : records->layers.chain(*top))
+                out.push_back(std::move(one.diff));
+        std::reverse(out.begin(), out.end());
+        return out;
+    }
+
     // Whether a check found the diff damaged.
     [[nodiscard]] bool is_damaged(const diff_id& id) const
     {

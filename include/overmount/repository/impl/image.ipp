@@ -3,13 +3,17 @@
 #define OVERMOUNT_REPOSITORY_IMPL_IMAGE_IPP
 
 #include <overmount/image.hpp>
+#include <overmount/layer.hpp>
 #include <overmount/repository/locked.hpp>
 #include <overmount/repository/operations/commit_run.hpp>
 #include <overmount/repository/operations/compose.hpp>
 #include <overmount/repository/operations/export_run.hpp>
+#include <overmount/repository/operations/merged_view.hpp>
+#include <overmount/repository/records/check_records.hpp>
 #include <overmount/repository/records/mount_table.hpp>
 #include <overmount/repository/state.hpp>
 #include <overmount/runtime/new_shared.hpp>
+#include <overmount/tar/lookup.hpp>
 
 #include <algorithm>
 #include <cerrno>
@@ -166,14 +170,10 @@ basic_mount<Storage, Mount>::try_mount_again(std::shared_ptr<state> owner, const
     if (!place)
         return std::nullopt;
     require_no_mount(record->target);
-    auto config = owner->records->image(record->image);
-    if (!config)
-        throw error(errc::image_not_found).at(stage::repository).subject(record->image.string());
-    const basic_image<Storage, Mount> again(owner, image_config::parse(std::move(*config), owner->bounds));
+    const auto diffs = owner->diffs_of(record->subject());
     if (!options.accepts_damaged())
-        owner->require_undamaged(again.config().diff_ids());
-    const auto layers = again.layers();
-    const auto top = layers.empty() ? std::nullopt : std::optional(layers.front());
+        owner->require_undamaged(diffs);
+    const auto top = diffs.empty() ? std::nullopt : std::optional(chain_id::of(diffs));
     const auto stack = top ? owner->stack_of(*top) : std::vector<detail::stacked_layer>();
     table.prepare_again(*record, before.is_volatile && !incomplete);
     record->is_volatile = owner->sync == durability::none;
@@ -201,19 +201,171 @@ basic_mount<Storage, Mount>::mount_again(std::shared_ptr<state> owner, std::stri
 }
 
 template <storage_policy Storage, optional_mount_policy Mount>
+std::optional<basic_mount<Storage, Mount>>
+basic_mount<Storage, Mount>::try_mount(std::shared_ptr<state> owner, const mount_subject& what, const mount_options& options)
+    requires mountable_storage<Storage> && mount_policy<Mount>
+{
+    const auto diffs = owner->diffs_of(what);
+    if (!options.accepts_damaged())
+        owner->require_undamaged(diffs);
+    const std::string target = options.target().empty() ? std::string() : detail::resolved_target(options.target());
+    std::optional<unique_fd> place(std::in_place);
+    if (!target.empty()) {
+        place = detail::try_lock_target(target);
+        if (!place)
+            return std::nullopt;
+        require_no_mount(target);
+    }
+    detail::mount_table table(owner->records);
+    const auto top = diffs.empty() ? std::nullopt : std::optional(chain_id::of(diffs));
+    const auto stack = top ? owner->stack_of(*top) : std::vector<detail::stacked_layer>();
+    table.require_stackable(top, stack);
+    mount_record record = table.add(what, target, options.writable(), detail::directory_names(stack), owner->sync);
+    try {
+        if (record.writable)
+            table.prepare_upper(record, top, stack);
+        record.identity = Mount::mount(table.spec_of(record, top, stack), record.target);
+    } catch (...) {
+        table.remove(record); // nothing was mounted
+        throw;
+    }
+    return made(owner, record, false);
+}
+
+template <storage_policy Storage, optional_mount_policy Mount>
+asio::awaitable<basic_mount<Storage, Mount>>
+basic_mount<Storage, Mount>::mount_now(std::shared_ptr<state> owner, mount_subject what, mount_options options)
+    requires mountable_storage<Storage> && mount_policy<Mount>
+{
+    std::function<std::optional<basic_mount>(const detail::stop_flag&)> work = [owner, what, options](const detail::stop_flag&) {
+        // Locked until the mount is there: it keeps what it needs from the collection.
+        auto lock = owner->records->lock(detail::lock_kind::roots);
+        // Owned from the first moment: nobody may be there to take it when the context goes.
+        return lock.try_take() ? try_mount(owner, what, options) : std::nullopt;
+    };
+    auto made = co_await detail::retry_until(owner->pool, std::move(work), owner->lock_limit, owner->records->base().string());
+    made.owned_->seen = true;
+    co_return std::move(made);
+}
+
+template <storage_policy Storage, optional_mount_policy Mount>
 basic_image<Storage, Mount>::basic_image(std::shared_ptr<state> owner, image_config config)
     : state_(std::move(owner)), config_(detail::new_shared<const image_config>(std::move(config)))
 {
 }
 
 template <storage_policy Storage, optional_mount_policy Mount>
-std::vector<chain_id> basic_image<Storage, Mount>::layers() const
+std::vector<basic_layer<Storage, Mount>> basic_image<Storage, Mount>::layers() const
 {
-    std::vector<chain_id> out;
-    for (const diff_id& diff : config_->diff_ids())
-        out.push_back(out.empty() ? chain_id::of(diff) : chain_id::of(out.back(), diff));
+    std::vector<basic_layer<Storage, Mount>> out;
+    for (auto& [chain, record] : detail::chain_of(config_->diff_ids()))
+        out.push_back(basic_layer<Storage, Mount>(state_, chain, std::move(record)));
     std::reverse(out.begin(), out.end());
     return out;
+}
+
+template <storage_policy Storage, optional_mount_policy Mount>
+std::optional<basic_layer<Storage, Mount>> basic_image<Storage, Mount>::top() const
+{
+    const auto chain = detail::chain_of(config_->diff_ids());
+    if (chain.empty())
+        return std::nullopt;
+    return basic_layer<Storage, Mount>(state_, chain.back().first, chain.back().second);
+}
+
+template <storage_policy Storage, optional_mount_policy Mount>
+std::uint64_t basic_image<Storage, Mount>::size() const
+{
+    std::uint64_t out = 0;
+    for (const diff_id& diff : config_->diff_ids())
+        out += state_->storage.record(diff).bytes;
+    return out;
+}
+
+template <storage_policy Storage, optional_mount_policy Mount>
+std::vector<tag_record> basic_image<Storage, Mount>::tags(const std::function<void(const error&)>& damaged) const
+{
+    auto out = state_->records->tags(damaged);
+    std::erase_if(out, [this](const tag_record& tag) { return tag.image != id(); });
+    return out;
+}
+
+template <storage_policy Storage, optional_mount_policy Mount>
+std::optional<overmount::manifest> basic_image<Storage, Mount>::manifest() const
+{
+    const auto read = [this](const digest& name, bool is_tagged) -> std::optional<overmount::manifest> {
+        auto text = state_->records->manifests.find(name);
+        if (!text)
+            return std::nullopt;
+        if (digest::of(*text, name.algorithm()) != name) {
+            if (is_tagged)
+                throw error(errc::digest_mismatch).at(stage::repository).subject("manifests/" + detail::digest_name(name) + ".json");
+            return std::nullopt; // nobody knows whose it was
+        }
+        try {
+            auto found = overmount::manifest::parse(std::move(*text), state_->bounds);
+            return found.config().digest() == id() ? std::optional(std::move(found)) : std::nullopt;
+        } catch (const error& failure) {
+            if (is_tagged || !detail::is_damage(failure))
+                throw;
+            return std::nullopt; // an index
+        }
+    };
+    for (const tag_record& tag : tags())
+        if (tag.manifest)
+            if (auto found = read(*tag.manifest, true))
+                return found;
+    for (const digest& name : state_->records->manifests.list())
+        if (auto found = read(name, false))
+            return found;
+    return std::nullopt;
+}
+
+template <storage_policy Storage, optional_mount_policy Mount>
+asio::awaitable<void> basic_image<Storage, Mount>::list_files(basic_image self, listener hears)
+    requires packable_storage<Storage>
+{
+    auto work = [self, hears](const detail::stop_flag& stop) {
+        const auto layers = self.layers(); // topmost first
+        const auto view = detail::load_view(*self.state_, self.config_->diff_ids(), stop);
+        const detail::view_entries entries(view.tree);
+        for (const auto& one : view.tree.items()) {
+            stop.throw_if_stopped();
+            if (!detail::view_entries::is_implied_root(one))
+                hears(entries.of(one), layers[layers.size() - 1 - one.second->layer]);
+        }
+    };
+    co_await detail::run_on(self.state_->pool, std::move(work));
+}
+
+template <storage_policy Storage, optional_mount_policy Mount>
+asio::awaitable<asset_stream> basic_image<Storage, Mount>::open_file(basic_image self, std::string path)
+    requires packable_storage<Storage>
+{
+    auto work = [self, path](const detail::stop_flag& stop) {
+        const auto& owner = self.state_;
+        const auto view = detail::load_view(*owner, self.config_->diff_ids(), stop);
+        const auto& [where, what] = tar::lookup(view.tree.items(), path);
+        if (what->entry.type != tar::entry_type::regular)
+            throw error(errc::not_a_regular_file).at(stage::storage).entry(path);
+        return asset_stream(detail::open_merged(owner, view, where, *what, stop), owner->pool, what->entry.size);
+    };
+    co_return co_await detail::run_on(self.state_->pool, std::move(work));
+}
+
+template <storage_policy Storage, optional_mount_policy Mount>
+asio::awaitable<basic_layer<Storage, Mount>> basic_image<Storage, Mount>::find_layer(basic_image self, std::string path)
+    requires packable_storage<Storage>
+{
+    auto work = [self, path](const detail::stop_flag& stop) {
+        const auto view = detail::load_view(*self.state_, self.config_->diff_ids(), stop);
+        const auto& found = tar::lookup(view.tree.items(), path, tar::last_link::keep);
+        const auto layers = self.layers(); // topmost first
+        if (layers.empty())
+            throw error(errc::entry_not_found).at(stage::storage).entry(path);
+        return layers[layers.size() - 1 - found.second->layer];
+    };
+    co_return co_await detail::run_on(self.state_->pool, std::move(work));
 }
 
 template <storage_policy Storage, optional_mount_policy Mount>
@@ -227,49 +379,9 @@ basic_image<Storage, Mount>::configs_of(const std::vector<basic_image>& images)
 }
 
 template <storage_policy Storage, optional_mount_policy Mount>
-std::optional<basic_mount<Storage, Mount>>
-basic_image<Storage, Mount>::try_mount(std::shared_ptr<state> owner, const image_config& config, const std::vector<chain_id>& layers,
-                                       const mount_options& options)
-    requires mountable_storage<Storage> && mount_policy<Mount>
-{
-    using owned = basic_mount<Storage, Mount>;
-    const digest& id = config.id();
-    if (!owner->records->image(id))
-        throw error(errc::image_not_found).at(stage::repository).subject(id.string());
-    if (!options.accepts_damaged())
-        owner->require_undamaged(config.diff_ids());
-    const std::string target = options.target().empty() ? std::string() : detail::resolved_target(options.target());
-    std::optional<unique_fd> place(std::in_place);
-    if (!target.empty()) {
-        place = detail::try_lock_target(target);
-        if (!place)
-            return std::nullopt;
-        owned::require_no_mount(target);
-    }
-    detail::mount_table table(owner->records);
-    std::optional<chain_id> top;
-    std::vector<detail::stacked_layer> stack;
-    if (!layers.empty()) {
-        top = layers.front();
-        stack = owner->stack_of(*top);
-    }
-    table.require_stackable(top, stack);
-    mount_record record = table.add(id, target, options.writable(), detail::directory_names(stack), owner->sync);
-    try {
-        if (record.writable)
-            table.prepare_upper(record, top, stack);
-        record.identity = Mount::mount(table.spec_of(record, top, stack), record.target);
-    } catch (...) {
-        table.remove(record); // nothing was mounted
-        throw;
-    }
-    return owned::made(owner, record, false);
-}
-
-template <storage_policy Storage, optional_mount_policy Mount>
 asio::awaitable<basic_mount<Storage, Mount>>
 basic_image<Storage, Mount>::mount_image(std::shared_ptr<state> owner, std::shared_ptr<const image_config> config,
-                                         std::vector<chain_id> layers, mount_options options)
+                                         mount_options options)
     requires mountable_storage<Storage> && mount_policy<Mount>
 {
     // What is written in the mount needs all that is below it, after a power cut too.
@@ -278,16 +390,8 @@ basic_image<Storage, Mount>::mount_image(std::shared_ptr<state> owner, std::shar
     };
     if (options.writable() && !co_await detail::run_on(owner->pool, std::move(is_durable)))
         co_await detail::make_image_durable(owner, *config);
-    std::function<std::optional<basic_mount<Storage, Mount>>(const detail::stop_flag&)> work =
-        [owner, config, layers, options](const detail::stop_flag&) {
-            // Locked until the mount is there: it keeps what it needs from the collection.
-            auto lock = owner->records->lock(detail::lock_kind::roots);
-            // Owned from the first moment: nobody may be there to take it when the context goes.
-            return lock.try_take() ? try_mount(owner, *config, layers, options) : std::nullopt;
-        };
-    auto made = co_await detail::retry_until(owner->pool, std::move(work), owner->lock_limit, owner->records->base().string());
-    made.owned_->seen = true;
-    co_return std::move(made);
+    mount_subject what(config->id());
+    co_return co_await basic_mount<Storage, Mount>::mount_now(std::move(owner), std::move(what), std::move(options));
 }
 
 template <packable_storage Storage>

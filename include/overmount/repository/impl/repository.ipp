@@ -91,12 +91,23 @@ basic_repository<Storage, Mount>::finish_run(std::shared_ptr<state> owner, std::
 }
 
 template <storage_policy Storage, optional_mount_policy Mount>
-asio::awaitable<chain_id>
-basic_repository<Storage, Mount>::finish_layer(std::shared_ptr<create_run> run, asio::awaitable<void> work)
+asio::awaitable<basic_layer<Storage, Mount>>
+basic_repository<Storage, Mount>::finish_layer(std::shared_ptr<state> owner, std::shared_ptr<create_run> run, asio::awaitable<void> work)
 {
-    auto clean = [run](const detail::stop_flag&) { run->clean(); };
-    co_await detail::run_then_clean(run->pool(), std::move(work), std::move(clean));
-    co_return run->chain();
+    // The record is read while the operation's lease keeps it.
+    auto made = detail::new_shared<std::optional<layer_type>>();
+    auto look = [owner, run, made](const detail::stop_flag&) {
+        try {
+            if (run->is_made())
+                made->emplace(layer_type::load(owner, run->chain()));
+        } catch (...) {
+            run->clean();
+            throw;
+        }
+        run->clean();
+    };
+    co_await detail::run_then_clean(owner->pool, std::move(work), std::move(look));
+    co_return std::move(**made);
 }
 
 template <storage_policy Storage, optional_mount_policy Mount>
@@ -185,12 +196,12 @@ basic_repository<Storage, Mount>::squash_image(std::shared_ptr<state> owner, ima
         end.add_image(found_image{**made, {}}, names, false);
     };
     run->when_made(std::move(tell));
-    auto open = [owner, top = top_of(from)]() -> std::unique_ptr<detail::layer_input> {
+    auto open = [owner, top = std::optional<chain_id>(from.top())]() -> std::unique_ptr<detail::layer_input> {
         auto view = detail::load_view(*owner, top, detail::stop_flag());
         return std::make_unique<detail::asset_input>(detail::new_shared<detail::flat_tar<Storage>>(owner, std::move(view)));
     };
     auto work = create_run::from_input(run, std::move(open));
-    static_cast<void>(co_await finish_layer(std::move(run), std::move(work)));
+    static_cast<void>(co_await finish_layer(owner, std::move(run), std::move(work)));
     co_return image(std::move(owner), std::move(**made));
 }
 
@@ -334,41 +345,60 @@ asio::awaitable<void> basic_repository<Storage, Mount>::untag(std::shared_ptr<st
 }
 
 template <storage_policy Storage, optional_mount_policy Mount>
-asio::awaitable<chain_id> basic_repository<Storage, Mount>::create_layer(std::filesystem::path file, std::optional<chain_id> parent) const
+asio::awaitable<basic_layer<Storage, Mount>>
+basic_repository<Storage, Mount>::create_layer(std::filesystem::path file, std::optional<chain_id> parent) const
 {
     auto run = detail::new_shared<create_run>(state_, std::move(parent));
     auto work = create_run::from_file(run, std::move(file));
-    return finish_layer(std::move(run), std::move(work));
+    return finish_layer(state_, std::move(run), std::move(work));
 }
 
 template <storage_policy Storage, optional_mount_policy Mount>
-asio::awaitable<chain_id> basic_repository<Storage, Mount>::create_layer(byte_stream stream, std::optional<chain_id> parent) const
+asio::awaitable<basic_layer<Storage, Mount>>
+basic_repository<Storage, Mount>::create_layer(byte_stream stream, std::optional<chain_id> parent) const
 {
     auto run = detail::new_shared<create_run>(state_, std::move(parent));
     auto work = create_run::from_stream(run, std::move(stream));
-    return finish_layer(std::move(run), std::move(work));
+    return finish_layer(state_, std::move(run), std::move(work));
 }
 
 template <storage_policy Storage, optional_mount_policy Mount>
-std::vector<chain_id> basic_repository<Storage, Mount>::layers() const
+std::vector<basic_layer<Storage, Mount>>
+basic_repository<Storage, Mount>::layers(const std::function<void(const error&)>& damaged) const
 {
-    return state_->records->layers.list();
+    std::vector<layer_type> out;
+    for (const chain_id& chain : state_->records->layers.list()) {
+        try {
+            if (auto found = state_->records->layers.find_own(chain))
+                out.push_back(layer_type(state_, chain, std::move(*found)));
+        } catch (const error& failure) {
+            if (!detail::is_damage(failure))
+                throw;
+            if (damaged)
+                damaged(failure);
+        }
+    }
+    return out;
 }
 
 template <storage_policy Storage, optional_mount_policy Mount>
-layer_record basic_repository<Storage, Mount>::layer(const chain_id& chain) const
-{
-    if (auto found = state_->records->layers.find(chain))
-        return std::move(*found);
-    throw error(errc::layer_not_found).at(stage::repository).layer(chain.string());
-}
-
-template <storage_policy Storage, optional_mount_policy Mount>
-chain_id basic_repository<Storage, Mount>::find_layer(std::string_view name) const
+basic_layer<Storage, Mount> basic_repository<Storage, Mount>::find_layer(std::string_view name) const
 {
     if (const auto found = detail::unique_prefix(state_->records->layers.list(), name, errc::ambiguous_layer_id))
-        return *found;
+        return layer(*found);
     throw error(errc::layer_not_found).at(stage::repository).subject(name);
+}
+
+template <storage_policy Storage, optional_mount_policy Mount>
+bool basic_repository<Storage, Mount>::contains(const chain_id& chain) const
+{
+    return state_->records->layers.find_own(chain).has_value();
+}
+
+template <storage_policy Storage, optional_mount_policy Mount>
+bool basic_repository<Storage, Mount>::contains(const diff_id& id) const
+{
+    return state_->storage.contains(id);
 }
 
 template <storage_policy Storage, optional_mount_policy Mount>
@@ -419,13 +449,6 @@ const limits& basic_repository<Storage, Mount>::bounds() const noexcept
 }
 
 template <storage_policy Storage, optional_mount_policy Mount>
-std::optional<chain_id> basic_repository<Storage, Mount>::top_of(const image& from)
-{
-    const auto layers = from.layers();
-    return layers.empty() ? std::nullopt : std::optional(layers.front());
-}
-
-template <storage_policy Storage, optional_mount_policy Mount>
 void basic_repository<Storage, Mount>::require_diff(const diff_id& id) const
 {
     if (!state_->is_there(id))
@@ -433,16 +456,17 @@ void basic_repository<Storage, Mount>::require_diff(const diff_id& id) const
 }
 
 template <storage_policy Storage, optional_mount_policy Mount>
-asio::awaitable<chain_id> basic_repository<Storage, Mount>::import_tar(std::shared_ptr<state> owner, diff_id id,
+asio::awaitable<basic_layer<Storage, Mount>>
+basic_repository<Storage, Mount>::import_tar(std::shared_ptr<state> owner, diff_id id,
                                              std::function<std::shared_ptr<asset_stream::source>()> open,
                                              std::optional<chain_id> parent)
 {
-    auto run = detail::new_shared<create_run>(std::move(owner), std::move(parent), id);
+    auto run = detail::new_shared<create_run>(owner, std::move(parent), id);
     auto input = [open = std::move(open)]() -> std::unique_ptr<detail::layer_input> {
         return std::make_unique<detail::asset_input>(open());
     };
     auto work = create_run::from_input(run, std::move(input));
-    return finish_layer(std::move(run), std::move(work));
+    return finish_layer(std::move(owner), std::move(run), std::move(work));
 }
 
 } // namespace overmount::inline OVERMOUNT_ABI

@@ -15,6 +15,7 @@
 #include <algorithm>
 #include <iterator>
 #include <memory>
+#include <map>
 #include <optional>
 #include <set>
 #include <string>
@@ -140,6 +141,7 @@ private:
     {
         const store& records = *repository_->records;
         report_.findings.clear();
+        mounted_.clear();
         all_ = listed_records();
         // Who refers to others comes first: what is put meanwhile is there before anything refers to it.
         all_.tags = records.tags([this](const error& failure) { tell_unreadable(failure); });
@@ -151,10 +153,17 @@ private:
             read_manifest(id, stop);
         read_diffs(stop);
         for (const std::string& id : list_directory(records.mounts(), "."))
-            static_cast<void>(try_read(finding_kind::record_unreadable, id,
-                                       [&] { return mount_table(repository_->records).find(id); }));
+            read_mount(id);
         for (finding& one : broken_references(all_))
             report_.findings.push_back(std::move(one));
+    }
+
+    void read_mount(const std::string& id)
+    {
+        const auto found =
+            try_read(finding_kind::record_unreadable, id, [&] { return mount_table(repository_->records).find(id); });
+        if (found && *found && (*found)->layer)
+            mounted_.insert(*(*found)->layer);
     }
 
     void read_image(const digest& id, const stop_flag& stop)
@@ -266,14 +275,19 @@ private:
         const auto is_damaged = [&damaged](const auto& one) {
             return damaged.contains(one.first.string()) || damaged.contains(one.second.diff.string());
         };
-        for (const auto& [id, diffs] : all_.images) {
+        std::map<chain_id, std::optional<std::vector<diff_id>>> chains; // those of layers are read
+        for (const auto& [id, diffs] : all_.images)
+            if (diffs && !diffs->empty())
+                chains.insert_or_assign(chain_id::of(*diffs), *diffs);
+        for (const chain_id& top : mounted_)
+            chains.try_emplace(top);
+        for (auto& [top, diffs] : chains) {
             stop.throw_if_stopped();
-            if (!diffs || diffs->empty())
-                continue;
-            if (const auto layers = chain_of(*diffs); std::any_of(layers.begin(), layers.end(), is_damaged))
-                continue;
-            const chain_id top = chain_id::of(*diffs);
             try {
+                if (!diffs)
+                    diffs = repository_->diffs_of(std::optional(top));
+                if (const auto layers = chain_of(*diffs); std::any_of(layers.begin(), layers.end(), is_damaged))
+                    continue;
                 if (table.lost_correction(top, repository_->stack_of(top)))
                     tell(finding_kind::correction_missing, top.string(), "mounts of the chain need it");
             } catch (const error& failure) {
@@ -290,6 +304,7 @@ private:
     check_options options_;
     check_report report_;
     listed_records all_;
+    std::set<chain_id> mounted_; // without an image
     std::vector<content> todo_;
     std::size_t next_ = 0; // of `todo_`; on the strand of the coroutines, as is
     findings contents_;

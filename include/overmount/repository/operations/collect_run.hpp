@@ -345,6 +345,9 @@ private:
         for (const auto& [above, layer] : reader_.layers())
             if (layer.parent == chain)
                 return "the layer " + above.string() + " is stacked upon it";
+        for (const mount_record& record : mount_table(repository_->records).list())
+            if (record.layer == chain)
+                return "it is mounted at " + record.target;
         return "a lease keeps it";
     }
 

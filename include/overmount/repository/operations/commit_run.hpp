@@ -81,12 +81,9 @@ private:
         if (mount_table::may_be_incomplete(record_) && !options_.accepts_not_durable())
             throw error(errc::mount_not_durable).at(stage::mount).subject(record_.target);
         store& records = *repository_->records;
-        auto config = records.image(record_.image);
-        if (!config)
-            throw error(errc::image_not_found).at(stage::repository).subject(record_.image.string());
-        from_ = image_config::parse(std::move(*config), repository_->bounds);
-        for (const diff_id& diff : from_->diff_ids())
-            top_ = top_ ? chain_id::of(*top_, diff) : chain_id::of(diff);
+        from_ = config();
+        if (!from_->diff_ids().empty())
+            top_ = chain_id::of(from_->diff_ids());
         if (!exists(records.mounts(), record_.id + "/upper"))
             throw error(errc::mount_not_found).at(stage::mount).subject(record_.target);
         upper_ = open_directory(records.mounts(), record_.id + "/upper");
@@ -95,6 +92,19 @@ private:
         layer_ = new_shared<create_run<Storage>>(repository_, top_);
         layer_->when_made([this](publication<Storage>& end, const diff_id& diff) { tell(end, diff); });
         return true;
+    }
+
+    // Of the image that is mounted; for a layer, an empty one of its chain.
+    [[nodiscard]] image_config config() const
+    {
+        if (record_.layer)
+            return image_config_edit(platform::host())
+                .replace_layers(repository_->diffs_of(record_.layer))
+                .build(repository_->bounds);
+        auto text = repository_->records->image(*record_.image);
+        if (!text)
+            throw error(errc::image_not_found).at(stage::repository).subject(record_.image->string());
+        return image_config::parse(std::move(*text), repository_->bounds);
     }
 
     [[nodiscard]] std::vector<stacked_layer> stack() const

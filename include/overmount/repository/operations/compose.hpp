@@ -71,12 +71,8 @@ private:
     void lease()
     {
         std::vector<diff_id> layers = config_.diff_ids();
-        if (top_) {
-            layers.clear();
-            for (layer_record& layer : repository_->records->layers.chain(*top_))
-                layers.push_back(std::move(layer.diff));
-            std::reverse(layers.begin(), layers.end());
-        }
+        if (top_)
+            layers = repository_->diffs_of(top_);
         for (const diff_id& layer : layers)
             if (!is_there_ || !repository_->is_damaged(layer)) // an image that is there can be named, whatever became of it
                 repository_->require_believed(layer);

@@ -30,6 +30,7 @@ public:
     {}
 
     [[nodiscard]] const worker_pool& pool() const noexcept { return engine_->pool(); }
+    [[nodiscard]] bool is_made() const noexcept { return chain_.has_value(); }
     // Of the layer, when it is shown.
     [[nodiscard]] const chain_id& chain() const { return *chain_; }
 

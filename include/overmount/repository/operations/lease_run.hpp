@@ -29,13 +29,8 @@ public:
             add(owner, image_config::parse(std::move(*config), owner.bounds).diff_ids());
             content_.image(id);
         }
-        for (const chain_id& top : wanted.layers()) {
-            std::vector<diff_id> diffs;
-            for (layer_record& layer : owner.records->layers.chain(top))
-                diffs.push_back(std::move(layer.diff));
-            std::reverse(diffs.begin(), diffs.end());
-            add(owner, std::move(diffs));
-        }
+        for (const chain_id& top : wanted.layers())
+            add(owner, owner.diffs_of(std::optional(top)));
     }
     [[nodiscard]] const lease_content& content() const noexcept { return content_; }
     [[nodiscard]] const std::vector<std::vector<diff_id>>& chains() const noexcept { return chains_; } // lowest first
@@ -54,18 +49,15 @@ private:
     std::vector<std::vector<diff_id>> chains_;
 };
 
-// A lease with a name in the making: what it keeps is made to last, as with an image.
+// Leases what is asked for, and makes it last, as with an image.
 template <storage_policy Storage>
-class lease_run
+class durable_things
 {
 public:
     using state = repository_state<Storage>;
-    using pointer = std::shared_ptr<lease_run>;
+    using pointer = std::shared_ptr<durable_things>;
 
-    lease_run(std::shared_ptr<state> owner, std::string name, std::chrono::seconds time, lease_request wanted)
-        : repository_(std::move(owner)), name_(std::move(name)), time_(time), wanted_(std::move(wanted))
-    {
-    }
+    durable_things(std::shared_ptr<state> owner, lease_request wanted) : repository_(std::move(owner)), wanted_(std::move(wanted)) {}
 
     static asio::awaitable<void> run(pointer self)
     {
@@ -83,8 +75,6 @@ public:
         };
         co_await run_on(self->repository_->pool, std::move(draft));
         co_await publication<Storage>::run(self->end_, &self->known_);
-        auto put = [self](const stop_flag&) { self->put(); };
-        co_await run_locked(self->repository_, lock_kind::shared, std::move(put));
     }
 
     // On a worker.
@@ -93,6 +83,56 @@ public:
         end_.reset();
         scope_->clean();
     }
+
+    [[nodiscard]] const lease_content& content() const noexcept { return content_; }
+    // Where something can be made until `clean`.
+    [[nodiscard]] int staging() const noexcept { return scope_->staging(); }
+
+private:
+    std::shared_ptr<state> repository_;
+    lease_request wanted_;
+    lease_content content_;
+    std::vector<std::vector<diff_id>> chains_;
+    const known_records known_; // nothing was unpacked
+    std::shared_ptr<work_scope> scope_ = new_shared<work_scope>(repository_->records);
+    std::shared_ptr<publication<Storage>> end_ = new_shared<publication<Storage>>(repository_, scope_);
+};
+
+// Makes a layer last, with all below it. Throws `layer_not_found`.
+template <storage_policy Storage>
+asio::awaitable<void> make_layer_durable(std::shared_ptr<repository_state<Storage>> owner, chain_id top)
+{
+    lease_request wanted;
+    wanted.layer(top);
+    auto run = new_shared<durable_things<Storage>>(owner, std::move(wanted));
+    auto work = run->run(run);
+    auto clean = [run](const stop_flag&) { run->clean(); };
+    co_await run_then_clean(owner->pool, std::move(work), std::move(clean));
+}
+
+// A lease with a name in the making: what it keeps is made to last.
+template <storage_policy Storage>
+class lease_run
+{
+public:
+    using state = repository_state<Storage>;
+    using pointer = std::shared_ptr<lease_run>;
+
+    lease_run(std::shared_ptr<state> owner, std::string name, std::chrono::seconds time, lease_request wanted)
+        : repository_(owner), name_(std::move(name)), time_(time),
+          things_(new_shared<durable_things<Storage>>(std::move(owner), std::move(wanted)))
+    {
+    }
+
+    static asio::awaitable<void> run(pointer self)
+    {
+        co_await durable_things<Storage>::run(self->things_);
+        auto put = [self](const stop_flag&) { self->put(); };
+        co_await run_locked(self->repository_, lock_kind::shared, std::move(put));
+    }
+
+    // On a worker.
+    void clean() { things_->clean(); }
 
 private:
     // Under the lock: a collection does not look at the one before at this moment.
@@ -103,19 +143,14 @@ private:
         record.end = two_clocks::now();
         record.end.wall += time_.count();
         record.end.since_boot += time_.count();
-        record.content = content_;
-        repository_->records->leases.put(scope_->staging(), record, repository_->sync);
+        record.content = things_->content();
+        repository_->records->leases.put(things_->staging(), record, repository_->sync);
     }
 
     std::shared_ptr<state> repository_;
     std::string name_;
     std::chrono::seconds time_;
-    lease_request wanted_;
-    lease_content content_;
-    std::vector<std::vector<diff_id>> chains_;
-    const known_records known_; // nothing was unpacked
-    std::shared_ptr<work_scope> scope_ = new_shared<work_scope>(repository_->records);
-    std::shared_ptr<publication<Storage>> end_ = new_shared<publication<Storage>>(repository_, scope_);
+    std::shared_ptr<durable_things<Storage>> things_;
 };
 
 } // namespace overmount::inline OVERMOUNT_ABI::detail

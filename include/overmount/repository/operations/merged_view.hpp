@@ -29,17 +29,12 @@ struct merged_view
 };
 
 template <packable_storage Storage>
-[[nodiscard]] merged_view load_view(const repository_state<Storage>& repository, const std::optional<chain_id>& top,
-                                    const stop_flag& stop)
+[[nodiscard]] merged_view load_view(const repository_state<Storage>& repository, std::vector<diff_id> diffs, const stop_flag& stop)
 {
     limits bounds = tar::kept_limits();
     bounds.entries = repository.bounds.entries;
     bounds.tree_bytes = repository.bounds.tree_bytes;
-    merged_view out{tar::merged_tree(bounds), {}};
-    if (top)
-        for (layer_record& layer : repository.records->layers.chain(*top))
-            out.diffs.push_back(std::move(layer.diff));
-    std::reverse(out.diffs.begin(), out.diffs.end());
+    merged_view out{tar::merged_tree(bounds), std::move(diffs)};
     for (const diff_id& diff : out.diffs) {
         repository.require_believed(diff);
         try {
@@ -57,6 +52,46 @@ template <packable_storage Storage>
     }
     return out;
 }
+template <packable_storage Storage>
+[[nodiscard]] merged_view load_view(const repository_state<Storage>& repository, const std::optional<chain_id>& top,
+                                    const stop_flag& stop)
+{
+    return load_view(repository, repository.diffs_of(top), stop);
+}
+
+// The entries by which a tar has all that a view shows: of hard links the first name has the data.
+class view_entries
+{
+public:
+    using item = tar::merged_tree::paths::value_type;
+
+    OVERMOUNT_LAZY explicit view_entries(const tar::merged_tree& tree)
+    {
+        for (const auto& [path, what] : tree.items())
+            if (what->entry.type != tar::entry_type::directory)
+                first_names_.try_emplace(what.get(), &path);
+    }
+    // With the path in the view; `.` for the root.
+    OVERMOUNT_LAZY [[nodiscard]] tar::entry of(const item& one) const
+    {
+        const auto& [path, what] = one;
+        tar::entry out = what->entry;
+        out.path = path.empty() ? "." : path;
+        out.sparse = false;
+        if (out.type != tar::entry_type::directory && *first_names_.at(what.get()) != path) {
+            out.type = tar::entry_type::hard_link;
+            out.link_target = *first_names_.at(what.get());
+            out.size = 0;
+            out.xattrs.clear();
+        }
+        return out;
+    }
+    // Whether it is the root, and no layer has an entry for it.
+    OVERMOUNT_LAZY [[nodiscard]] static bool is_implied_root(const item& one) { return one.first.empty() && one.second->implied; }
+
+private:
+    std::unordered_map<const tar::merged_node*, const std::string*> first_names_;
+};
 
 // A file of an unpacked diff.
 class unpacked_file final : public asset_stream::source
@@ -218,12 +253,9 @@ class flat_tar final : public asset_stream::source
 {
 public:
     flat_tar(std::shared_ptr<repository_state<Storage>> owner, merged_view view)
-        : owner_(std::move(owner)), view_(std::move(view)), next_(view_.tree.items().begin())
+        : owner_(std::move(owner)), view_(std::move(view)), entries_(view_.tree), next_(view_.tree.items().begin())
     {
-        for (const auto& [path, what] : view_.tree.items())
-            if (what->entry.type != tar::entry_type::directory)
-                first_names_.try_emplace(what.get(), &path);
-        if (next_->second->implied)
+        if (view_entries::is_implied_root(*next_))
             ++next_;
     }
 
@@ -233,7 +265,7 @@ public:
         std::uint64_t out = tar::end_marker().size();
         for (auto at = next_; at != view_.tree.items().end(); ++at) {
             stop.throw_if_stopped();
-            const tar::entry made = entry_of(*at);
+            const tar::entry made = entries_.of(*at);
             const std::uint64_t data = made.type == tar::entry_type::regular ? made.size : 0;
             out += tar::make_header(made).size() + data + tar::zeros_behind(data).size();
         }
@@ -260,21 +292,6 @@ public:
     }
 
 private:
-    [[nodiscard]] tar::entry entry_of(const tar::merged_tree::paths::value_type& item) const
-    {
-        const auto& [path, what] = item;
-        tar::entry out = what->entry;
-        out.path = path.empty() ? "." : path;
-        out.sparse = false;
-        if (out.type != tar::entry_type::directory && *first_names_.at(what.get()) != path) {
-            out.type = tar::entry_type::hard_link;
-            out.link_target = *first_names_.at(what.get());
-            out.size = 0;
-            out.xattrs.clear();
-        }
-        return out;
-    }
-
     // The next header, and the file whose data follow it; false at the end.
     bool advance()
     {
@@ -286,7 +303,7 @@ private:
             text_ = tar::end_marker();
             return true;
         }
-        const tar::entry made = entry_of(*next_);
+        const tar::entry made = entries_.of(*next_);
         text_ = tar::make_header(made);
         if (made.type == tar::entry_type::regular && made.size != 0) {
             file_ = open_merged(owner_, view_, next_->first, *next_->second, stop_flag());
@@ -298,7 +315,7 @@ private:
 
     std::shared_ptr<repository_state<Storage>> owner_;
     merged_view view_;
-    std::unordered_map<const tar::merged_node*, const std::string*> first_names_;
+    view_entries entries_;
     tar::merged_tree::paths::const_iterator next_;
     std::string text_; // a header, padding or the end
     std::size_t done_ = 0;

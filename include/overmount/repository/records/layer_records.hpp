@@ -20,6 +20,8 @@ public:
     // Where it is damaged or missing.
     OVERMOUNT_LAZY void put_again(int staging, const chain_id& chain, const layer_record& record, durability sync) const;
     OVERMOUNT_LAZY [[nodiscard]] std::optional<layer_record> find(const chain_id& chain) const;
+    // The same, compared with the ID it has: throws corrupt_repository for a record that is another layer's.
+    OVERMOUNT_LAZY [[nodiscard]] std::optional<layer_record> find_own(const chain_id& chain) const;
     // From the chain's top to its base, each compared with the ID it has. Throws layer_not_found for the top,
     // parent_not_mounted for a gap, corrupt_repository for a record that is another layer's.
     OVERMOUNT_LAZY [[nodiscard]] std::vector<layer_record> chain(const chain_id& top) const;

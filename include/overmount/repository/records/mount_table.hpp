@@ -52,8 +52,8 @@ public:
     explicit mount_table(std::shared_ptr<store> owner) : store_(std::move(owner)) {}
 
     // Makes a record and its directories. `target` is a resolved path, or empty for one of the repository's own.
-    OVERMOUNT_LAZY [[nodiscard]] mount_record add(const digest& image, const std::string& target, bool writable, std::vector<std::string> lowers,
-                                                   durability sync);
+    OVERMOUNT_LAZY [[nodiscard]] mount_record add(const mount_subject& of, const std::string& target, bool writable,
+                                                  std::vector<std::string> lowers, durability sync);
     // Before a mount is made again: what is not known of it yet is forgotten of the one before.
     OVERMOUNT_LAZY void begin(mount_record& record, durability sync);
     OVERMOUNT_LAZY void update(const mount_record& record, durability sync);

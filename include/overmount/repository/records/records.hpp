@@ -8,6 +8,7 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <variant>
 #include <vector>
 
 namespace overmount::inline OVERMOUNT_ABI {
@@ -45,17 +46,25 @@ enum class mount_state
     return value == mount_state::alive ? "alive" : "stopped";
 }
 
+/// What a mount shows: an image, by its ID, or a layer with all below it.
+using mount_subject = std::variant<digest, chain_id>;
+
 /// A mount as the repository records it.
 struct mount_record
 {
-    mount_record(std::string name, digest of, std::string place, bool takes_changes)
-        : id(std::move(name)), image(std::move(of)), target(std::move(place)), writable(takes_changes)
+    mount_record(std::string name, const mount_subject& of, std::string place, bool takes_changes)
+        : id(std::move(name)), target(std::move(place)), writable(takes_changes)
     {
+        if (const digest* of_image = std::get_if<digest>(&of))
+            image = *of_image;
+        else
+            layer = std::get<chain_id>(of);
     }
 
     std::string id;
-    digest image;
-    std::string target; ///< absolute path of the mount point
+    std::optional<digest> image;   ///< nothing where a layer was mounted
+    std::optional<chain_id> layer; ///< nothing where an image was mounted
+    std::string target;            ///< absolute path of the mount point
     bool writable = false;
     /// Nothing that is written in it is synced: after a crash files may be incomplete, in whatever order.
     bool is_volatile = false;
@@ -65,6 +74,7 @@ struct mount_record
     /// The directories of the diffs that it was given, topmost first, below `diffs/`.
     std::vector<std::string> lowers;
 
+    [[nodiscard]] mount_subject subject() const { return image ? mount_subject(*image) : mount_subject(*layer); }
     /// What mountinfo shows as its source.
     [[nodiscard]] std::string source() const { return "overmount-" + id; }
 };

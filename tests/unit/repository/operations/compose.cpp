@@ -39,7 +39,7 @@ public:
     two_layers()
         : repository(get(Repository::open(scratch / "repository", om::repository_options().workers(1)))),
           lower(make(tar_writer().file("a", "1"), std::nullopt)), upper(make(tar_writer().file("b", "2"), lower)),
-          diffs{repository.layer(lower).diff, repository.layer(upper).diff}
+          diffs{repository.layer(lower).diff(), repository.layer(upper).diff()}
     {
     }
     [[nodiscard]] om::chain_id make(const tar_writer& tar, std::optional<om::chain_id> parent)
@@ -79,7 +79,8 @@ TEMPLATE_LIST_TEST_CASE("an image is made of a config and a chain of layers", ""
         get(made.repository.create_image(config(), made.upper, om::import_options().tag("x").tag("example.com/y:2")));
     CHECK(image.config().diff_ids() == made.diffs);
     CHECK(image.config().user() == "me");
-    CHECK(image.layers() == std::vector<om::chain_id>{made.upper, made.lower});
+    CHECK(image.layers() == std::vector{made.repository.layer(made.upper), made.repository.layer(made.lower)});
+    CHECK(image.top() == image.layers().front());
     CHECK(made.repository.find_image("x").id() == image.id());
     CHECK(made.repository.find_image("example.com/y:2").config().bytes() == image.config().bytes());
     CHECK(fs::is_empty(made.repository.base() / "leases"));
@@ -97,7 +98,7 @@ TEMPLATE_LIST_TEST_CASE("a config that names its layers stays byte for byte", ""
     // A chain that was not there yet, of diffs that are.
     const auto turned = config({made.diffs[1], made.diffs[0]});
     const auto image = get(made.repository.create_image(turned));
-    CHECK(made.repository.layer(image.layers()[0]).parent == image.layers()[1]);
+    CHECK(made.repository.layer(image.layers()[0]).parent_id() == image.layers()[1]);
     CHECK(get(made.repository.create_image(config())).layers().empty());
 }
 

@@ -52,7 +52,7 @@ asio::awaitable<void> feed(asio::writable_pipe* pipe, std::string bytes, std::fu
 }
 
 // A layer from a pipe through which `bytes` come, and what happens after them.
-std::optional<om::chain_id> from_pipe(const om::repository& repository, const std::string& bytes, bool cancel,
+std::optional<om::layer> from_pipe(const om::repository& repository, const std::string& bytes, bool cancel,
                                       std::exception_ptr& failure)
 {
     asio::io_context context;
@@ -60,7 +60,7 @@ std::optional<om::chain_id> from_pipe(const om::repository& repository, const st
     asio::writable_pipe write(context);
     asio::connect_pipe(read, write);
     asio::cancellation_signal signal;
-    std::optional<om::chain_id> made;
+    std::optional<om::layer> made;
     std::function<void()> then = [&] { write.close(); };
     if (cancel)
         then = [&] { signal.emit(asio::cancellation_type::terminal); };
@@ -93,7 +93,7 @@ TEST_CASE("a layer from a file has the chain ID that its content and its parent 
     const auto above = get(repository.create_layer(write(scratch / "gz", om::test::gzip(tar)), below));
     CHECK(above == om::chain_id::of(below, diff));
     CHECK(repository.layers().size() == 2);
-    CHECK(repository.layer(above).parent == below);
+    CHECK(repository.layer(above).parent_id() == below);
     CHECK(repository.diff(diff).entries == 3);
     CHECK(get(repository.create_layer(scratch / "tar")) == below);
     CHECK(fs::is_empty(repository.base() / "tmp"));

@@ -264,8 +264,8 @@ TEST_CASE("images are the same, wherever their layers come from")
     }
     CHECK(found == wanted);
     for (const auto& one : other.images())
-        for (const auto& chain : one.layers())
-            CHECK(into.layer(chain).diff == other.layer(chain).diff);
+        for (const auto& layer : one.layers())
+            CHECK(into.layer(layer.id()).diff() == layer.diff());
 }
 
 TEST_CASE("layers are opened by the caller's thread, as many at a time as the options say, each once")

@@ -233,6 +233,39 @@ TEST_CASE("an image is in use by mounts that are alive and by uppers that are ke
     CHECK(one.table.in_use(one.image, says(false))->id == writable.id);
 }
 
+TEST_CASE("a mount of a layer names the layer and no image")
+{
+    opened one;
+    const chain_id chain(digest::of("layer"));
+    const auto made = one.table.add(chain, "", true, {"sha256/aa/rootfs"}, durability::none);
+    const auto read = one.table.find(made.id);
+    REQUIRE(read);
+    for (const auto& record : {made, *read}) {
+        CHECK(record.layer == chain);
+        CHECK_FALSE(record.image);
+        CHECK(std::get<chain_id>(record.subject()) == chain);
+        CHECK(record.lowers == std::vector<std::string>{"sha256/aa/rootfs"});
+    }
+    CHECK(std::get<digest>(one.add("", false).subject()) == one.image);
+    CHECK_FALSE(one.table.in_use(chain.value(), says(true))); // an ID of an image
+    // Of both, or of neither: nobody knows what it needs.
+    const fs::path file = one.base / "mounts" / made.id / "record.json";
+    std::string text;
+    std::getline(std::ifstream(file), text);
+    const std::string name = "\"layer\":\"" + chain.string() + "\",";
+    for (const std::string& instead : {std::string(), name + "\"image\":\"" + chain.string() + "\","}) {
+        std::string changed = text;
+        changed.replace(changed.find(name), name.size(), instead);
+        std::ofstream(file) << changed;
+        try {
+            static_cast<void>(one.table.find(made.id));
+            FAIL("nothing was thrown");
+        } catch (const overmount::error& failure) {
+            CHECK(failure.code() == errc::corrupt_repository);
+        }
+    }
+}
+
 TEST_CASE("one at a time works on a recorded mount")
 {
     opened one;

@@ -186,7 +186,9 @@ OVERMOUNT_LAZY_BODY void collection_reader::read_mounts()
                 marks_.need_trees_of(found->id);
             }
         // The image of a stopped mount that is read-only may have been removed: it keeps nothing.
-        if (!read_image(record.image) && record.writable && record.lowers.empty())
+        if (record.layer)
+            marks_.need(kept_thing{kept_kind::layer, record.layer->value()});
+        else if (!read_image(*record.image) && record.writable && record.lowers.empty())
             throw error(errc::corrupt_repository)
                 .at(stage::repository)
                 .subject("mounts/" + record.id + "/record.json")
@@ -283,7 +285,8 @@ OVERMOUNT_LAZY_BODY std::set<digest> used_images(std::shared_ptr<store> records)
         if (const auto tag = of_root("tags/" + file, [&] { return records->tag_files.read(file); }))
             out.insert(tag->image);
     for (const mount_record& record : all_mounts(records))
-        out.insert(record.image);
+        if (record.image)
+            out.insert(*record.image);
     for (const std::string& file : records->leases.files())
         for (const lease_line& line : of_root("leases/" + file, [&] { return records->leases.live(file); }))
             if (line.kind == leased_kind::image)

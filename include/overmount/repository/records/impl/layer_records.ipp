@@ -53,23 +53,31 @@ OVERMOUNT_LAZY_BODY std::optional<layer_record> layer_records::find(const chain_
     return out;
 }
 
+OVERMOUNT_LAZY_BODY std::optional<layer_record> layer_records::find_own(const chain_id& chain) const
+{
+    auto found = find(chain);
+    if (!found)
+        return std::nullopt;
+    // A chain ID is the digest of all below it: what has the right one leads to no circle.
+    const chain_id is = found->parent ? chain_id::of(*found->parent, found->diff) : chain_id::of(found->diff);
+    if (is != chain)
+        throw error(errc::corrupt_repository)
+            .at(stage::repository)
+            .layer(chain.string())
+            .subject(layer_path(chain) + "/layer.json")
+            .detail("it is the record of " + is.string());
+    return found;
+}
+
 OVERMOUNT_LAZY_BODY std::vector<layer_record> layer_records::chain(const chain_id& top) const
 {
     std::vector<layer_record> out;
     for (std::optional<chain_id> next = top; next;) {
-        auto found = find(*next);
+        auto found = find_own(*next);
         if (!found)
             throw error(out.empty() ? errc::layer_not_found : errc::parent_not_mounted)
                 .at(stage::repository)
                 .layer(next->string());
-        // A chain ID is the digest of all below it: what has the right one leads to no circle.
-        const chain_id is = found->parent ? chain_id::of(*found->parent, found->diff) : chain_id::of(found->diff);
-        if (is != *next)
-            throw error(errc::corrupt_repository)
-                .at(stage::repository)
-                .layer(next->string())
-                .subject(layer_path(*next) + "/layer.json")
-                .detail("it is the record of " + is.string());
         next = found->parent;
         out.push_back(std::move(*found));
     }

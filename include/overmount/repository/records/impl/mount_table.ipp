@@ -62,7 +62,10 @@ OVERMOUNT_LAZY inline std::string mount_record_text(const mount_record& record)
 {
     json_record content;
     content.text("id", record.id);
-    content.text("image", record.image.string());
+    if (record.image)
+        content.text("image", record.image->string());
+    else
+        content.text("layer", record.layer->string());
     content.text("target", percent_encode(record.target));
     content.flag("writable", record.writable);
     content.flag("volatile", record.is_volatile);
@@ -77,13 +80,14 @@ OVERMOUNT_LAZY inline std::string mount_record_text(const mount_record& record)
 
 OVERMOUNT_LAZY inline mount_record parse_mount(std::string_view text)
 {
-    std::optional<digest> image;
+    std::optional<digest> image, layer;
     std::string name, target;
     bool writable = false, is_volatile = false;
     mount_identity identity;
     std::vector<std::string> lowers;
     read_record(text, json_object({{"id", json_text(name).required()},
-                                   {"image", json_digest(image).required()},
+                                   {"image", json_digest(image)},
+                                   {"layer", json_digest(layer)},
                                    {"target", json_encoded(target).required()},
                                    {"writable", json_flag(writable).required()},
                                    {"boot_id", json_text(identity.boot).required()},
@@ -93,7 +97,10 @@ OVERMOUNT_LAZY inline mount_record parse_mount(std::string_view text)
                                    {"mountinfo_id", json_number(identity.number)},
                                    {"device", json_number(identity.device)},
                                    {"lowers", json_texts(lowers)}}));
-    mount_record out(std::move(name), *image, std::move(target), writable);
+    if (image.has_value() == layer.has_value())
+        throw error(errc::corrupt_repository).at(stage::repository).detail("a mount is of an image or of a layer");
+    const mount_subject of = image ? mount_subject(*image) : mount_subject(chain_id(*layer));
+    mount_record out(std::move(name), of, std::move(target), writable);
     out.is_volatile = is_volatile;
     out.identity = std::move(identity);
     out.identity.source = out.source();
@@ -127,10 +134,10 @@ OVERMOUNT_LAZY inline mount_identity identity_before_mount(const mount_record& r
     return out;
 }
 
-OVERMOUNT_LAZY_BODY mount_record mount_table::add(const digest& image, const std::string& target, bool writable, std::vector<std::string> lowers,
-                                              durability sync)
+OVERMOUNT_LAZY_BODY mount_record mount_table::add(const mount_subject& of, const std::string& target, bool writable,
+                                                  std::vector<std::string> lowers, durability sync)
 {
-    mount_record record(random_id(), image, target, writable);
+    mount_record record(random_id(), of, target, writable);
     if (record.target.empty())
         record.target = (store_->base() / "mounts" / record.id / "target").string();
     record.is_volatile = writable && sync == durability::none;
