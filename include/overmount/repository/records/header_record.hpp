@@ -34,7 +34,7 @@ public:
     // Why, for people.
     [[nodiscard]] const std::string& why_read_only() const noexcept { return why_read_only_; }
 
-    // Before the first write: notes the feature, for good.
+    // Before the first write: notes the feature, for good, and leaves all else of repository.json as it is.
     OVERMOUNT_LAZY void note_feature() const;
 
 private:
@@ -46,7 +46,8 @@ private:
     };
     OVERMOUNT_LAZY void make(std::string_view form) const;
     OVERMOUNT_LAZY void check_owner(bool allow_others, std::optional<uid_t> owner) const;
-    OVERMOUNT_LAZY [[nodiscard]] content read() const;
+    OVERMOUNT_LAZY [[nodiscard]] std::string text() const; // of the file
+    OVERMOUNT_LAZY [[nodiscard]] content parse(std::string_view text) const;
 
     std::filesystem::path base_;
     unique_fd fd_;

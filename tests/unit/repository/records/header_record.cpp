@@ -5,6 +5,8 @@
 #include "support/may_mount.hpp"
 #include "support/skip.hpp"
 
+#include <nlohmann/json.hpp>
+
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -179,6 +181,19 @@ TEST_CASE("the first write of this version notes what earlier ones do not know, 
     }
     CHECK(fs::is_directory(one.base / "imports"));
     CHECK_FALSE(store(one.base, "directory", false).read_only());
+}
+
+TEST_CASE("what this version does not know of the header stays when the feature is noted")
+{
+    const opened_store one;
+    const auto header = [](const std::string& read_only) {
+        return R"({"features":{"compatible":["news"],"incompatible":[],"news":[1,{"a":null}],"read_only_compatible":[)" + read_only +
+               R"(]},"forms":["directory","tar"],"made_by":{"name":"\u00e9","size":18446744073709551615,"version":[1.5,true]},"version":1})";
+    };
+    write_text(one.base / "repository.json", header(""));
+    const store records(one.base, "directory", false);
+    CHECK(records.lock(lock_kind::shared).try_take());
+    CHECK(nlohmann::json::parse(read_text(one.base / "repository.json")) == nlohmann::json::parse(header(feature)));
 }
 
 TEST_CASE("a repository on a file system that is read-only can be read, and says why it is not written")

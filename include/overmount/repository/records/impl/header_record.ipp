@@ -59,7 +59,7 @@ OVERMOUNT_LAZY_BODY header_record::header_record(const std::filesystem::path& ba
     }
     if (!exists(fd_.get(), "repository.json"))
         make(form);
-    const content header = read();
+    const content header = parse(text());
     if (header.version != 1 || !header.incompatible.empty())
         throw error(errc::unsupported_repository).subject(base_.string());
     if (!contains(header.forms, form)) {
@@ -92,9 +92,13 @@ OVERMOUNT_LAZY_BODY void header_record::check_owner(bool allow_others, std::opti
             .detail("its mode must be 0700, or ask for a repository that is open to others");
 }
 
-OVERMOUNT_LAZY_BODY header_record::content header_record::read() const
+OVERMOUNT_LAZY_BODY std::string header_record::text() const
 {
-    const std::string text = read_file(fd_.get(), "repository.json", record_limit).value_or("");
+    return read_file(fd_.get(), "repository.json", record_limit).value_or("");
+}
+
+OVERMOUNT_LAZY_BODY header_record::content header_record::parse(std::string_view text) const
+{
     content out;
     // The rest of another version may be of any shape.
     const auto look = [&] { read_record(text, json_object({{"version", json_number(out.version).required()}})); };
@@ -143,12 +147,14 @@ OVERMOUNT_LAZY_BODY void header_record::note_feature() const
     if (noted_)
         return;
     const std::lock_guard guard(mutex_);
-    content header = read(); // another process may have been here
-    if (contains(header.read_only, feature))
+    const std::string there = text(); // another process may have been here
+    if (contains(parse(there).read_only, feature))
         make_record_last(fd_.get(), "repository.json"); // who noted it may not have come to this
     else {
-        header.read_only.push_back(feature);
-        put_record(fd_.get(), fd_.get(), "repository.json", header.text(), durability::full, existing::replace);
+        // Members that this version does not know stay: it may be a newer one's repository, which this one may write.
+        auto header = nlohmann::json::parse(there);
+        header["features"]["read_only_compatible"].push_back(feature);
+        put_record(fd_.get(), fd_.get(), "repository.json", header.dump(), durability::full, existing::replace);
     }
     noted_ = true;
 }
