@@ -50,7 +50,7 @@ public:
     [[nodiscard]] bool read_only() const noexcept { return header_.read_only(); }
 
     // An attempt at the repository's lock. Throws `unsupported_repository`, or EROFS, where it may only be read. The first one
-    // of this version notes in repository.json what earlier versions do not know.
+    // that is had notes in repository.json what earlier versions do not know. It does not outlive this.
     OVERMOUNT_LAZY [[nodiscard]] repository_lock lock(lock_kind kind) const;
 
     // Images and tags, those of imports that are committed and not applied yet among them. A listing leaves out what is damaged,

@@ -10,6 +10,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <atomic>
+#include <latch>
+#include <thread>
+#include <vector>
+
 namespace fs = std::filesystem;
 using overmount::digest;
 using overmount::durability;
@@ -194,6 +199,56 @@ TEST_CASE("what this version does not know of the header stays when the feature 
     const store records(one.base, "directory", false);
     CHECK(records.lock(lock_kind::shared).try_take());
     CHECK(nlohmann::json::parse(read_text(one.base / "repository.json")) == nlohmann::json::parse(header(feature)));
+}
+
+TEST_CASE("a draft of the header that a kill left in the base directory is swept when nobody is at work")
+{
+    const opened_store one;
+    write_text(one.base / "record-dead", "{\"vers");
+    auto at_work = one.records.lock(lock_kind::shared);
+    REQUIRE(at_work.try_take());
+    const store other(one.base, "directory", false);
+    other.sweep();
+    CHECK(fs::exists(one.base / "record-dead"));
+    at_work.release();
+    other.sweep();
+    CHECK_FALSE(fs::exists(one.base / "record-dead"));
+    CHECK_FALSE(open_error(one.base).code());
+}
+
+TEST_CASE("sweeps disturb nobody who makes a repository or notes the feature at the same time")
+{
+    const scratch_directory scratch;
+    std::atomic<int> failures = 0;
+    const auto together = [&failures](const auto& work) {
+        std::latch start(4);
+        std::vector<std::thread> threads;
+        for (int i = 0; i < 4; ++i)
+            threads.emplace_back([&] {
+                start.arrive_and_wait();
+                if (error_of(work).code())
+                    ++failures;
+            });
+        for (std::thread& one : threads)
+            one.join();
+    };
+    for (int round = 0; round < 25; ++round) {
+        const fs::path base = scratch / ("repository-" + std::to_string(round));
+        together([&base] { store(base, "directory", false).sweep(); });
+        write_header(base, "", "", "");
+        together([&base] {
+            const store records(base, "directory", false);
+            auto lock = records.lock(lock_kind::shared);
+            while (!lock.try_take())
+                std::this_thread::yield();
+            lock.release();
+            for (int i = 0; i < 20; ++i)
+                records.sweep();
+        });
+        CHECK(read_text(base / "repository.json").find(feature) != std::string::npos);
+        CHECK(names_in(base / "tmp").empty());
+    }
+    CHECK(failures == 0);
 }
 
 TEST_CASE("a repository on a file system that is read-only can be read, and says why it is not written")

@@ -3,6 +3,7 @@
 
 #include <overmount/oci/detail/json_record.hpp>
 #include <overmount/repository/records/header_record.hpp>
+#include <overmount/repository/records/repository_lock.hpp>
 #include <overmount/storage/record_file.hpp>
 #include <overmount/storage/impl/diff_record.ipp>
 
@@ -130,16 +131,21 @@ OVERMOUNT_LAZY_BODY void header_record::make(std::string_view form) const
     }
     for (const char* part : repository_parts)
         make_directory(fd_.get(), part, 0700);
-    check(unique_fd(::openat(fd_.get(), "repository.lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600)).get(), "create",
-          "repository.lock");
+    repository_lock mine(fd_.get(), lock_kind::shared);
     sync_directory(fd_.get());
     sync_directory(open_directory(AT_FDCWD, base_.parent_path().string()).get()); // whoever made the base
     content made;
     made.version = 1;
     made.read_only = {feature};
     made.forms = {std::string(form)};
-    // Two processes may make it at the same time: both write the same, and one rename wins.
-    put_record(fd_.get(), fd_.get(), "repository.json", made.text(), durability::full, existing::keep);
+    // Two processes may make it at the same time: both write the same, and one rename wins. Who has the lock alone sweeps what
+    // another has in `tmp/`: he has opened the repository, so its header is there.
+    if (mine.try_take())
+        put_record(staging().get(), fd_.get(), "repository.json", made.text(), durability::full, existing::keep);
+    else if (exists(fd_.get(), "repository.json"))
+        make_record_last(fd_.get(), "repository.json");
+    else
+        throw error(errc::repository_busy).at(stage::repository).subject(base_.string());
 }
 
 OVERMOUNT_LAZY_BODY void header_record::note_feature() const
@@ -154,9 +160,16 @@ OVERMOUNT_LAZY_BODY void header_record::note_feature() const
         // Members that this version does not know stay: it may be a newer one's repository, which this one may write.
         auto header = nlohmann::json::parse(there);
         header["features"]["read_only_compatible"].push_back(feature);
-        put_record(fd_.get(), fd_.get(), "repository.json", header.dump(), durability::full, existing::replace);
+        put_record(staging().get(), fd_.get(), "repository.json", header.dump(), durability::full, existing::replace);
     }
     noted_ = true;
+}
+
+OVERMOUNT_LAZY_BODY void header_record::remove_drafts() const
+{
+    for (const std::string& name : list_directory(fd_.get(), "."))
+        if (name.starts_with("record-") && ::unlinkat(fd_.get(), name.c_str(), 0) != 0 && errno != ENOENT)
+            throw_errno("unlink", name);
 }
 
 } // namespace overmount::inline OVERMOUNT_ABI::detail
