@@ -103,7 +103,7 @@ OVERMOUNT_LAZY_BODY std::vector<digest> store::images(const damage_listener& dam
         out.erase(std::unique(out.begin(), out.end()), out.end());
         return out;
     };
-    return imports.consistently(list, damaged);
+    return listed(list, damaged);
 }
 
 OVERMOUNT_LAZY_BODY std::optional<tag_record> store::tag(std::string_view name) const
@@ -139,7 +139,7 @@ OVERMOUNT_LAZY_BODY std::vector<tag_record> store::tags(const damage_listener& d
             out.push_back(std::move(tag));
         return out;
     };
-    return imports.consistently(list, damaged);
+    return listed(list, damaged);
 }
 
 OVERMOUNT_LAZY_BODY std::vector<digest> store::kept_diffs() const { return listed_digests(diffs()); }
