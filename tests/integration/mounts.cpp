@@ -532,6 +532,29 @@ TEST_CASE("a record tells which trees its mount was given", "[mounts]")
     CHECK(fs::is_regular_file(at.scratch / "repo/diffs" / record.lowers.front() / "below"));
 }
 
+TEST_CASE("a mount whose record cannot be read is named, and hides no other", "[mounts]")
+{
+    NEEDS_MOUNTS();
+    place at;
+    auto good = at.mount_writable();
+    const auto bad = at.mount(mount_options());
+    const fs::path file = at.scratch / "repo/mounts" / bad.id() / "record.json";
+    const std::string whole = read(file);
+    write(file, whole.substr(0, whole.size() / 2));
+    std::vector<std::string> named;
+    const auto listed = at.repository.mounts([&named](const overmount::error& failure) {
+        CHECK(failure.code() == errc::corrupt_repository);
+        named.push_back(failure.subject());
+    });
+    REQUIRE(listed.size() == 1);
+    CHECK(listed[0].id == good.id());
+    CHECK(named == std::vector<std::string>{"mounts/" + bad.id() + "/record.json"});
+    CHECK(at.repository.mounts().size() == 1);
+    CHECK(at.repository.find_mounts(good.id()).size() == 1);
+    get(at.repository.unmount(listed[0]));
+    write(file, whole); // so that the other one goes as usual
+}
+
 TEST_CASE("a running mount that an older version recorded is recognised", "[mounts]")
 {
     NEEDS_MOUNTS();

@@ -65,8 +65,8 @@ public:
     OVERMOUNT_LAZY [[nodiscard]] std::optional<unique_fd> try_lock(const mount_record& record) const;
 
     OVERMOUNT_LAZY [[nodiscard]] std::optional<mount_record> find(const std::string& id) const;
-    // The records that can be read; the names of the others.
-    OVERMOUNT_LAZY [[nodiscard]] std::vector<mount_record> list(std::vector<std::string>* damaged = nullptr) const;
+    // The records that can be read; what is wrong with the others, named by their paths in the repository.
+    OVERMOUNT_LAZY [[nodiscard]] std::vector<mount_record> list(std::vector<error>* damaged = nullptr) const;
     OVERMOUNT_LAZY [[nodiscard]] mount_state state(const mount_record& record, const alive_test& alive) const;
     // Whether an overlay may use the upper, whatever became of the mount itself.
     OVERMOUNT_LAZY [[nodiscard]] bool uses_upper(const mount_record& record, const alive_test& alive) const;

@@ -151,10 +151,20 @@ TEST_CASE("a record that cannot be read hides no other, and may name any image")
 {
     opened one;
     const auto good = one.add("", false), bad = one.add("", false);
-    std::ofstream(one.base / "mounts" / bad.id / "record.json") << "{";
-    std::vector<std::string> damaged;
-    CHECK(one.table.list(&damaged).size() == 1);
-    CHECK(damaged == std::vector<std::string>{bad.id});
+    const auto file = one.base / "mounts" / bad.id / "record.json";
+    for (const bool is_directory : {true, false}) {
+        fs::remove_all(file);
+        if (is_directory)
+            fs::create_directory(file);
+        else
+            std::ofstream(file) << "{";
+        std::vector<overmount::error> damaged;
+        const auto listed = one.table.list(&damaged);
+        REQUIRE(listed.size() == 1);
+        CHECK(listed[0].id == good.id);
+        REQUIRE(damaged.size() == 1);
+        CHECK(damaged[0].subject() == "mounts/" + bad.id + "/record.json");
+    }
     try {
         static_cast<void>(one.table.in_use(digest::of("another"), says(false)));
         FAIL("nothing was thrown");
