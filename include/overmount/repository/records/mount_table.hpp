@@ -10,6 +10,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -103,9 +104,9 @@ public:
     // next mount makes it.
     OVERMOUNT_LAZY [[nodiscard]] bool lost_correction(const chain_id& top, const std::vector<stacked_layer>& stack) const;
 
-    // The corrections of all chains with this diff are made again by who needs them next. Mounts keep those that they have:
+    // The corrections of all chains with one of these diffs are made again by who needs them next. Mounts keep those that they have:
     // as `correction-<boot>.<n>`, which goes with the layer, or in another boot.
-    OVERMOUNT_LAZY void forget_corrections(const diff_id& diff) const;
+    OVERMOUNT_LAZY void forget_corrections(const std::set<diff_id>& diffs) const;
 
     // The same of one chain, and makes it.
     OVERMOUNT_LAZY void remake_correction(const chain_id& top, const std::vector<stacked_layer>& stack);

@@ -400,9 +400,9 @@ OVERMOUNT_LAZY inline void forget_correction(int layer)
         throw_errno("unlink", "correction.json");
 }
 
-OVERMOUNT_LAZY_BODY void mount_table::forget_corrections(const diff_id& diff) const
+OVERMOUNT_LAZY_BODY void mount_table::forget_corrections(const std::set<diff_id>& diffs) const
 {
-    // Whether each chain has the diff: what is known of the parents need not be asked again.
+    // Whether each chain has one of them: what is known of the parents need not be asked again.
     std::map<chain_id, bool> known;
     for (const chain_id& top : store_->layers.list()) {
         std::vector<chain_id> asked;
@@ -422,7 +422,7 @@ OVERMOUNT_LAZY_BODY void mount_table::forget_corrections(const diff_id& diff) co
                     throw;
                 has = true; // nobody knows
             }
-            has = has || (layer && layer->diff == diff);
+            has = has || (layer && diffs.contains(layer->diff));
             next = layer ? layer->parent : std::nullopt;
         }
         for (const chain_id& chain : asked)
