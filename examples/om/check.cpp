@@ -49,7 +49,7 @@ asio::awaitable<om::check_report> repair_from(Repository repository, arguments g
     if (source.transport.ends_with("-archive") && om::is_compressed(source.path))
         throw om::error(om::errc::unknown_archive_format)
             .subject(given.first)
-            .detail("the archive is compressed as a whole: decompress it to repair from it");
+            .detail("the archive is compressed as a whole: decompress it first, or import it, which unpacks damaged layers again");
     if (source.transport == "docker-archive") {
         om::docker_archive archive(source.path, source.name);
         co_return co_await repository.repair(std::move(archive), std::move(options));
@@ -58,6 +58,10 @@ asio::awaitable<om::check_report> repair_from(Repository repository, arguments g
         om::oci_layout layout(source.path, source.name);
         co_return co_await repository.repair(std::move(layout), std::move(options));
     }
+    if (given.first == "-")
+        throw om::error(om::errc::unknown_archive_format)
+            .subject(given.first)
+            .detail("a repair does not read a stream: name a file, or import it, which unpacks damaged layers again");
     throw om::error(om::errc::unknown_archive_format)
         .subject(given.first)
         .detail("a source is docker-archive:FILE, oci:DIR or oci-archive:FILE, each with :NAME behind it or not");

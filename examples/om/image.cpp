@@ -240,7 +240,7 @@ asio::awaitable<void> image_mounts(Repository repository, settings all, argument
         refuse_mounts();
     } else {
         auto list = nlohmann::ordered_json::array();
-        for (const om::mount_record& record : repository.mounts()) {
+        for (const om::mount_record& record : repository.mounts(warn)) {
             const om::mount_state state = co_await repository.state_of(record);
             if (!all.json) {
                 std::cout << record.id << "  " << (state == om::mount_state::alive ? "alive  " : "stopped") << "  "

@@ -255,9 +255,8 @@ public:
         return import_tar(state_, source.id(), source.opener(), std::move(parent));
     }
 
-    /// All mounts that are recorded, those of other processes and of earlier boots as well. A record that cannot be read is
-    /// left out.
-    [[nodiscard]] std::vector<mount_record> mounts() const;
+    /// All mounts that are recorded, those of other processes and of earlier boots as well. \param damaged as with `images`
+    [[nodiscard]] std::vector<mount_record> mounts(const std::function<void(const error&)>& damaged = {}) const;
     /// The recorded mounts that a name means: the one that is mounted at a directory, else those that were; else the one
     /// whose ID begins with it (4 digits at least).
     ///

@@ -1416,8 +1416,26 @@ def repair():
     if record.read_text() != text:
         raise SystemExit(record.read_text())
     refused("check", "--repair", "nonsense", said="a source is docker-archive:FILE")
+    repair_by_import(archive, identity, wanted, diff(0) / "rootfs/etc/kept")
     repair_shares()
     repair_killed()
+
+
+def repair_by_import(archive, identity, wanted, damaged):
+    """What a repair does not read in place is refused by a line that says what to do, and that helps."""
+    with open(archive, "rb") as plain, gzip.open(f"{archive}.gz", "wb", compresslevel=1) as packed:
+        shutil.copyfileobj(plain, packed)
+    source = f"docker-archive:{archive}.gz"
+    for words, said in ((source, "decompress it first, or import it"), ("-", "name a file, or import it")):
+        flip(damaged)
+        if om("check", check=False).returncode != 1:
+            raise SystemExit("the damage is not found")
+        refused("check", "--repair", words, said=said)
+        refused("image", "mount", identity, said="found damaged")
+        with open(f"{archive}.gz", "rb") as stream:
+            subprocess.run([OM, "--repo", REPO, "image", "import", words], stdin=stream, stdout=subprocess.DEVNULL, check=True)
+        om("check")
+        compare(f"imported again from {words}", wanted, mounted_listing(identity))
 
 
 def repair_shares():

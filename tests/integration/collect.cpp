@@ -147,6 +147,35 @@ TEST_CASE("a lease on a layer keeps all below it, and nothing beside")
     CHECK_FALSE(all.has("second"));
 }
 
+TEST_CASE("what was found damaged can be leased: it stays, also when another tree has taken its place")
+{
+    filled all;
+    const digest id = all.import("image");
+    const fs::path diff = all.base / "diffs/sha256" / all.diff("image").value().hex(), old = diff.string() + ".1";
+    {
+        std::fstream tar(diff / "layer.tar", std::ios::in | std::ios::out | std::ios::binary);
+        tar.seekp(600);
+        tar << '?';
+        REQUIRE(tar.flush());
+    }
+    CHECK_FALSE(all.is_whole());
+    om::lease held = get(all.repository.lease(lease_request().image(id)));
+    get(all.repository.lease_for("service", 1h, lease_request().layer(all.chain("image"))));
+    get(all.repository.remove_image(id));
+    CHECK(all.collect().layers == 0);
+    CHECK(all.has("image"));
+    CHECK(all.import("image") == id); // and is unpacked again
+    CHECK(all.is_whole());
+    CHECK(all.collect().old_trees == 0);
+    CHECK(fs::exists(old));
+    held.end();
+    CHECK(all.collect().old_trees == 0);
+    get(all.repository.end_lease("service"));
+    CHECK(all.collect().old_trees == 1);
+    CHECK_FALSE(fs::exists(old));
+    CHECK(all.is_whole());
+}
+
 TEST_CASE("what is not there cannot be leased")
 {
     filled all;

@@ -2,6 +2,7 @@
 #include <overmount/mount/mountinfo.hpp>
 #include <overmount/overmount.hpp>
 #include <overmount/repository/records/mount_table.hpp>
+#include <overmount/repository/state.hpp>
 
 #include "support/catch.hpp"
 #include "support/device_numbers.hpp"
@@ -17,6 +18,8 @@
 
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
@@ -25,6 +28,7 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <memory>
 #include <optional>
 #include <string>
 #include <utility>
@@ -530,6 +534,102 @@ TEST_CASE("a record tells which trees its mount was given", "[mounts]")
     const auto record = at.record(mounted.id());
     REQUIRE(record.lowers.size() == 1);
     CHECK(fs::is_regular_file(at.scratch / "repo/diffs" / record.lowers.front() / "below"));
+}
+
+TEST_CASE("a mount whose record cannot be read is named, and hides no other", "[mounts]")
+{
+    NEEDS_MOUNTS();
+    place at;
+    auto good = at.mount_writable();
+    const auto bad = at.mount(mount_options());
+    const fs::path file = at.scratch / "repo/mounts" / bad.id() / "record.json";
+    const std::string whole = read(file);
+    write(file, whole.substr(0, whole.size() / 2));
+    std::vector<std::string> named;
+    const auto listed = at.repository.mounts([&named](const overmount::error& failure) {
+        CHECK(failure.code() == errc::corrupt_repository);
+        named.push_back(failure.subject());
+    });
+    REQUIRE(listed.size() == 1);
+    CHECK(listed[0].id == good.id());
+    CHECK(named == std::vector<std::string>{"mounts/" + bad.id() + "/record.json"});
+    CHECK(at.repository.mounts().size() == 1);
+    CHECK(at.repository.find_mounts(good.id()).size() == 1);
+    get(at.repository.unmount(listed[0]));
+    write(file, whole); // so that the other one goes as usual
+}
+
+TEST_CASE("a stopped mount whose layer was found damaged is mounted again on request only", "[mounts]")
+{
+    NEEDS_MOUNTS();
+    place at;
+    auto mounted = at.mount_writable();
+    const std::string id = mounted.id();
+    write(mounted.target() + "/new", "written");
+    mounted.keep();
+    REQUIRE(administrator_unmounts(at.target()));
+    const fs::path diffs = at.scratch / "repo/diffs/sha256";
+    write(fs::directory_iterator(diffs)->path() / "rootfs/below", "BELOW");
+    REQUIRE_FALSE(get(at.repository.check()).ok());
+    const auto before = at.record(id);
+    CHECK(failure_of([&] { static_cast<void>(get(at.repository.mount_again(before))); }) == errc::diff_damaged);
+    CHECK(at.state(id) == mount_state::stopped);
+    CHECK(at.record(id).identity == before.identity);
+    CHECK(mounts_below(at.scratch.path()).empty());
+    auto again = get(at.repository.mount_again(before, mount_options().accept_damaged(true)));
+    CHECK(at.state(id) == mount_state::alive);
+    CHECK(read(at.target() + "/below") == "BELOW");
+    CHECK(read(at.target() + "/new") == "written");
+    write(at.target() + "/more", "more");
+    CHECK(read(at.upper(id) / "more") == "more");
+    get(again.unmount());
+    CHECK_FALSE(fs::exists(at.upper(id)));
+}
+
+// A correction is exchanged below mounts, and while others mount: each of them shows it.
+TEST_CASE("a correction is exchanged while another process mounts", "[mounts]")
+{
+    NEEDS_MOUNTS();
+    place at;
+    image_source source{.tags = {"example.org/corrected:1"}};
+    source.layers.push_back({tar_writer().directory("d", {.mode = 0710}).finish()});
+    source.layers.push_back({tar_writer().file("d/f", "text").finish()}); // which only implies its directory
+    oci_layout_writer writer;
+    writer.add(source);
+    writer.finish().write_directory(at.scratch / "corrected");
+    const auto options = overmount::import_options().wanted({"linux", "amd64"});
+    const auto image = get(at.repository.import_image(overmount::oci_layout((at.scratch / "corrected").string()), options));
+    const auto top = image.layers().front();
+    const pid_t mounter = ::fork();
+    REQUIRE(mounter >= 0);
+    if (mounter == 0) {
+        int wrong = 0;
+        try {
+            const auto mine = at.open().find_image("example.org/corrected:1");
+            for (int round = 0; round < 40; ++round) {
+                auto mounted = get(mine.mount(mount_options().target(at.target())));
+                struct stat status{};
+                wrong += ::stat((at.target() + "/d").c_str(), &status) != 0 || (status.st_mode & 07777u) != 0710u ||
+                         read(at.target() + "/d/f") != "text";
+                get(mounted.unmount());
+            }
+        } catch (const std::exception&) {
+            wrong = 100;
+        }
+        ::_exit(wrong);
+    }
+    const auto records = std::make_shared<overmount::detail::store>(at.scratch / "repo", "directory", false);
+    overmount::detail::mount_table table(records);
+    const overmount::detail::repository_state<overmount::on_disk_storage> state(records, repository_options(), overmount::worker_pool(1));
+    int status = 0, exchanged = 0;
+    for (; ::waitpid(mounter, &status, WNOHANG) == 0; ++exchanged)
+        table.remake_correction(top, state.stack_of(top));
+    CHECK(exchanged > 0);
+    CHECK(WIFEXITED(status));
+    CHECK(WEXITSTATUS(status) == 0);
+    CHECK(at.repository.mounts().empty());
+    CHECK(mounts_below(at.scratch.path()).empty());
+    CHECK_FALSE(table.lost_correction(top, state.stack_of(top)));
 }
 
 TEST_CASE("a running mount that an older version recorded is recognised", "[mounts]")

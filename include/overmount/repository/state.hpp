@@ -153,26 +153,29 @@ struct repository_state
     {
         ours,
         there, // another one's
-        later, // another process is replacing it at the moment: it is to be tried again
+        later, // one is there that is not believed: it is to be replaced, or another process is at it at the moment
     };
 
-    // Shows a finished diff. One that is not believed, since it was never synced and the machine went down, or since it was
-    // found damaged, gives way; not so the one with which another process has replaced it at this moment.
-    //
-    // \param staging a directory for what it makes
-    [[nodiscard]] published publish(typename Storage::writer& writer, const diff_id& id, int staging)
+    // Shows a finished diff.
+    [[nodiscard]] published publish(typename Storage::writer& writer, const diff_id& id) const
     {
         if (writer.publish(id))
             return published::ours;
-        if (storage.contains(id))
-            return published::there;
+        return storage.contains(id) ? published::there : published::later;
+    }
+
+    // The same where one is there that is not believed, since it was never synced and the machine went down, or since it was
+    // found damaged: it gives way; not so the one with which another process has replaced it at this moment. The corrections that
+    // were made of it are to be forgotten before and afterwards.
+    //
+    // \param staging a directory for what it makes
+    [[nodiscard]] published replace(typename Storage::writer& writer, const diff_id& id, int staging)
+    {
         const auto guard = file_lock::try_exclusive(records->base_fd(), "replace.lock");
         if (!guard)
             return published::later;
         if (storage.contains(id))
             return published::there;
-        if constexpr (mountable_storage<Storage>)
-            mount_table(records).forget_corrections(id); // they were made of what was there
         if constexpr (replacing_writer<typename Storage::writer>) {
             const bool lasts = sync == durability::none && may_be_relied_on(id);
             writer.replace(id);
@@ -183,6 +186,14 @@ struct repository_state
             storage.erase(id);
             return writer.publish(id) ? published::ours : published::there;
         }
+    }
+
+    // Those of all chains with one of these diffs.
+    void forget_corrections(const std::set<diff_id>& diffs) const
+    {
+        if constexpr (mountable_storage<Storage>)
+            if (!diffs.empty())
+                mount_table(records).forget_corrections(diffs);
     }
 
     // Before anything is shown that relies on published diffs: their renames are made to last, whoever made them.

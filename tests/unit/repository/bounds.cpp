@@ -107,7 +107,7 @@ TEST_CASE("of many layers a few stay open where there are few descriptors, and a
         auto writer = state.storage.create(om::write_context(work.get(), std::to_string(i), om::limits()));
         writer.write(std::as_bytes(std::span(tar)));
         static_cast<void>(writer.finish());
-        REQUIRE(state.publish(writer, diffs.back(), work.get()) == decltype(state)::published::ours);
+        REQUIRE(state.publish(writer, diffs.back()) == decltype(state)::published::ours);
     }
     const auto check = [&](std::ptrdiff_t open) {
         auto stack = state.stack_of(diffs, {});

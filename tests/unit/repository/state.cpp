@@ -139,6 +139,20 @@ private:
     om::on_disk_storage real_;
 };
 
+// The same, and its layers can be mounted.
+class mountable_watched_storage : public om::on_disk_storage
+{
+public:
+    using om::on_disk_storage::on_disk_storage;
+    inline static std::function<void()> at_look;
+    [[nodiscard]] bool contains(const om::diff_id& id) const
+    {
+        if (at_look)
+            at_look();
+        return om::on_disk_storage::contains(id);
+    }
+};
+
 } // namespace
 
 TEST_CASE("a cancellation that comes during the cleanup is heard behind it")
@@ -189,6 +203,42 @@ TEST_CASE("the first failure counts, that of the cleanup as well")
     };
     CHECK(end_of(both, fail("work"), clean) == "work");
     CHECK(end_of(second, nothing(), clean) == "cleanup");
+}
+
+TEST_CASE("a correction that was made of a diff while it was about to give way is forgotten")
+{
+    const scratch_directory scratch;
+    const auto write = [&scratch](const char* name, const std::string& content) {
+        std::ofstream(scratch / name, std::ios::binary) << content;
+        return scratch / name;
+    };
+    const std::string tar = tar_writer().directory("d", {.mode = 0710}).finish();
+    const auto lower = write("lower", tar), upper = write("upper", tar_writer().file("d/f", "text").finish());
+    const auto before = open(scratch, om::durability::batch);
+    const auto below = ::test::get(before.create_layer(lower));
+    const auto top = ::test::get(before.create_layer(upper, below));
+    const auto records = std::make_shared<om::detail::store>(scratch / "repository", "directory", false);
+    om::detail::mount_table table(records);
+    const om::detail::repository_state<om::on_disk_storage> state(records, om::repository_options(), om::worker_pool(1));
+    REQUIRE(table.has_correction_note(top));
+    std::ofstream(scratch / "repository/diffs/sha256" / om::digest::of(tar).hex() / "damaged").flush();
+
+    using watched = om::basic_repository<mountable_watched_storage, om::no_mount>;
+    const auto mine = ::test::get(watched::open(scratch / "repository", om::repository_options().workers(1)));
+    bool made = false;
+    mountable_watched_storage::at_look = [&] { // as a mount that accepts what is damaged
+        if (made || table.has_correction_note(top))
+            return;
+        table.ensure_correction(top, state.stack_of(top));
+        made = table.has_correction_note(top);
+    };
+    CHECK(::test::get(mine.create_layer(lower)).id() == below.id());
+    mountable_watched_storage::at_look = nullptr;
+    CHECK(made);
+    CHECK(state.storage.contains(om::diff_id(om::digest::of(tar))));
+    CHECK_FALSE(table.has_correction_note(top));
+    CHECK(table.ensure_correction(top, state.stack_of(top)));
+    CHECK(fs::is_empty(scratch / "repository" / "tmp"));
 }
 
 TEST_CASE("a diff that another process has replaced by now stays")

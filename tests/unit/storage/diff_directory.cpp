@@ -54,6 +54,29 @@ std::string packed(om::virtual_storage::reader from)
 
 } // namespace
 
+TEST_CASE("a diff whose record is damaged is not made to last, and stays as it is")
+{
+    fixture place;
+    place.put(place.tar());
+    const fs::path record = kept(place) / "diff.json";
+    const std::string whole = read(record);
+    for (const std::string& damaged : {std::string(), whole.substr(0, whole.size() / 2), std::string("[]")}) {
+        std::ofstream(record, std::ios::binary) << damaged;
+        om::error said{boost::system::error_code()};
+        try {
+            place.storage().make_durable(place.id(), place.where().staging(), [] {});
+        } catch (const om::error& failure) {
+            said = failure;
+        }
+        CHECK(said.code() == om::errc::corrupt_repository);
+        CHECK(said.subject() == "diffs/sha256/" + place.id().value().hex() + "/diff.json");
+        CHECK(read(record) == damaged);
+    }
+    std::ofstream(record, std::ios::binary) << whole;
+    place.storage().make_durable(place.id(), place.where().staging(), [] {});
+    CHECK(place.storage().record(place.id()).sync == durability::batch);
+}
+
 TEST_CASE("a diff that gives way is kept beside the new one, and read on by who has it open")
 {
     fixture place(durability::full);

@@ -408,9 +408,15 @@ diff_record basic_repository<Storage, Mount>::diff(const diff_id& id) const
 }
 
 template <storage_policy Storage, optional_mount_policy Mount>
-std::vector<mount_record> basic_repository<Storage, Mount>::mounts() const
+std::vector<mount_record>
+basic_repository<Storage, Mount>::mounts(const std::function<void(const error&)>& damaged) const
 {
-    return detail::mount_table(state_->records).list();
+    std::vector<error> found;
+    auto out = detail::mount_table(state_->records).list(&found);
+    for (const error& failure : found)
+        if (damaged)
+            damaged(failure);
+    return out;
 }
 
 template <storage_policy Storage, optional_mount_policy Mount>

@@ -15,6 +15,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <utility>
 #include <vector>
 
@@ -84,8 +85,9 @@ public:
             co_await run_on(pool, std::move(all));
         }
         if (!self->later_.empty()) {
-            auto again = [self](const stop_flag&) { return self->publish_later(); };
-            co_await try_until(pool, std::move(again), self->repository_->lock_limit, "replace.lock");
+            auto replace = [self](const stop_flag&) { return self->replace_later(); };
+            co_await try_until(pool, std::move(replace), self->repository_->lock_limit, "replace.lock");
+            co_await forget_corrections_again(self);
         }
         const std::lock_guard guard(self->mutex_);
         self->waiting_.clear();
@@ -125,15 +127,14 @@ private:
             const std::size_t next = next_.fetch_add(1);
             if (next >= waiting_.size())
                 return false;
-            publish_one(waiting_[next]);
+            end_one(waiting_[next], repository_->publish(waiting_[next].writer, waiting_[next].id));
         }
         return true;
     }
 
-    // Where another process is replacing a diff at the moment, this one comes later.
-    void publish_one(finished& one)
+    // What is to be replaced comes later, when all that is to be is known.
+    void end_one(finished& one, typename repository_state<Storage>::published end)
     {
-        const auto end = repository_->publish(one.writer, one.id, scope_->staging());
         const std::lock_guard guard(mutex_);
         if (end == repository_state<Storage>::published::later) {
             later_.push_back(&one);
@@ -144,20 +145,39 @@ private:
         if (end == repository_state<Storage>::published::ours)
             published_.emplace(one.id, std::move(one.record));
     }
-    // Whether none is left.
-    bool publish_later()
+    // Whether none is left. The corrections that were made of what gives way are forgotten first, by one walk for all.
+    bool replace_later()
     {
+        if (replaced_.empty()) {
+            for (const finished* one : later_)
+                replaced_.insert(one->id);
+            repository_->forget_corrections(replaced_);
+        }
         for (finished* one : std::exchange(later_, {}))
-            publish_one(*one);
+            end_one(*one, repository_->replace(one->writer, one->id, scope_->staging()));
         return later_.empty();
+    }
+    // A mount that accepts what is damaged may have read what gave way, and have made one of it since. It has the lock of the
+    // roots meanwhile: when that was had, it is done.
+    static asio::awaitable<void> forget_corrections_again(pointer self)
+    {
+        if constexpr (mountable_storage<Storage>) {
+            auto wait = [](const stop_flag&) {};
+            co_await run_locked(self->repository_, lock_kind::roots, std::move(wait));
+            auto forget = [self](const stop_flag&) { self->repository_->forget_corrections(self->replaced_); };
+            co_await run_on(self->repository_->pool, std::move(forget));
+        }
+        self->replaced_.clear();
+        co_return;
     }
 
     std::shared_ptr<repository_state<Storage>> repository_;
     std::shared_ptr<work_scope> scope_;
     mutable std::mutex mutex_; // of the next three
     std::vector<finished> waiting_; // but not while it is published
-    std::vector<finished*> later_;
+    std::vector<finished*> later_; // to be replaced
     known_records published_;
+    std::set<diff_id> replaced_; // or about to be: their corrections are to be forgotten
     bool synced_ = false;
     std::atomic<std::size_t> next_ = 0; // to be published
 };

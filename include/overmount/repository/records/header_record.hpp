@@ -34,8 +34,11 @@ public:
     // Why, for people.
     [[nodiscard]] const std::string& why_read_only() const noexcept { return why_read_only_; }
 
-    // Before the first write: notes the feature, for good.
+    // Before the first write: notes the feature, for good, and leaves all else of repository.json as it is. The caller holds the
+    // repository's lock, shared, so that the draft is not swept.
     OVERMOUNT_LAZY void note_feature() const;
+    // Drafts of repository.json that a kill has left beside it. This version has them in `tmp/`, where they are swept as others.
+    OVERMOUNT_LAZY void remove_drafts() const;
 
 private:
     struct content
@@ -45,8 +48,10 @@ private:
         OVERMOUNT_LAZY [[nodiscard]] std::string text() const;
     };
     OVERMOUNT_LAZY void make(std::string_view form) const;
+    OVERMOUNT_LAZY [[nodiscard]] unique_fd staging() const { return open_directory(fd_.get(), "tmp"); }
     OVERMOUNT_LAZY void check_owner(bool allow_others, std::optional<uid_t> owner) const;
-    OVERMOUNT_LAZY [[nodiscard]] content read() const;
+    OVERMOUNT_LAZY [[nodiscard]] std::string text() const; // of the file
+    OVERMOUNT_LAZY [[nodiscard]] content parse(std::string_view text) const;
 
     std::filesystem::path base_;
     unique_fd fd_;

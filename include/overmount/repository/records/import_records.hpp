@@ -64,18 +64,20 @@ public:
     // Makes the removal of records last: what they brought is going to be removed.
     OVERMOUNT_LAZY void make_removals_last() const;
 
-    // What `read(pending, listener)` gives, as at one moment: it is called again where an import was committed meanwhile.
+    // What `read(pending, listener)` gives, as at one moment: it is called again where an import was committed meanwhile. Where
+    // that goes on and on, `hold` is asked before each time whether nobody commits from now on.
     template <class Read>
-    [[nodiscard]] auto consistently(const Read& read, const damage_listener& damaged) const
+    [[nodiscard]] auto consistently(const Read& read, const damage_listener& damaged, const std::function<bool()>& hold) const
     {
-        for (;;) {
+        for (unsigned round = 0;; ++round) {
+            const bool held = round >= rounds_beside_others && hold();
             std::vector<error> found;
             const auto note = [&found](const error& failure) { found.push_back(failure); };
             const unique_fd before = last();
             const auto changed = changed_at();
             const std::vector<std::string> there = pending_names();
             auto out = read(readable(there, note), note);
-            if (!is_last(before) || changed != changed_at() || there != pending_names())
+            if (!held && (!is_last(before) || changed != changed_at() || there != pending_names()))
                 continue;
             for (const error& failure : found)
                 if (damaged)
@@ -85,6 +87,8 @@ public:
     }
 
 private:
+    static constexpr unsigned rounds_beside_others = 4;
+
     // The file `last`, which each commit replaces; while it is open, no other has its inode.
     OVERMOUNT_LAZY [[nodiscard]] unique_fd last() const;
     OVERMOUNT_LAZY [[nodiscard]] bool is_last(const unique_fd& file) const;

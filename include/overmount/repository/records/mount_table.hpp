@@ -10,6 +10,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -65,8 +66,8 @@ public:
     OVERMOUNT_LAZY [[nodiscard]] std::optional<unique_fd> try_lock(const mount_record& record) const;
 
     OVERMOUNT_LAZY [[nodiscard]] std::optional<mount_record> find(const std::string& id) const;
-    // The records that can be read; the names of the others.
-    OVERMOUNT_LAZY [[nodiscard]] std::vector<mount_record> list(std::vector<std::string>* damaged = nullptr) const;
+    // The records that can be read; what is wrong with the others, named by their paths in the repository.
+    OVERMOUNT_LAZY [[nodiscard]] std::vector<mount_record> list(std::vector<error>* damaged = nullptr) const;
     OVERMOUNT_LAZY [[nodiscard]] mount_state state(const mount_record& record, const alive_test& alive) const;
     // Whether an overlay may use the upper, whatever became of the mount itself.
     OVERMOUNT_LAZY [[nodiscard]] bool uses_upper(const mount_record& record, const alive_test& alive) const;
@@ -103,9 +104,9 @@ public:
     // next mount makes it.
     OVERMOUNT_LAZY [[nodiscard]] bool lost_correction(const chain_id& top, const std::vector<stacked_layer>& stack) const;
 
-    // The corrections of all chains with this diff are made again by who needs them next. Mounts keep those that they have:
+    // The corrections of all chains with one of these diffs are made again by who needs them next. Mounts keep those that they have:
     // as `correction-<boot>.<n>`, which goes with the layer, or in another boot.
-    OVERMOUNT_LAZY void forget_corrections(const diff_id& diff) const;
+    OVERMOUNT_LAZY void forget_corrections(const std::set<diff_id>& diffs) const;
 
     // The same of one chain, and makes it.
     OVERMOUNT_LAZY void remake_correction(const chain_id& top, const std::vector<stacked_layer>& stack);

@@ -4,6 +4,7 @@
 
 #include <overmount/posix/fs.hpp>
 
+#include <functional>
 #include <optional>
 #include <utility>
 
@@ -23,7 +24,8 @@ enum class lock_kind
 class repository_lock
 {
 public:
-    OVERMOUNT_LAZY repository_lock(int base, lock_kind kind);
+    // \param when_taken is called each time it is had; what it throws gives it up again
+    OVERMOUNT_LAZY repository_lock(int base, lock_kind kind, std::function<void()> when_taken = {});
 
     // Whether it is held from now on. Another attempt may follow.
     OVERMOUNT_LAZY [[nodiscard]] bool try_take();
@@ -38,6 +40,7 @@ private:
     static constexpr std::int64_t lock_byte = 0, turnstile_byte = 1, roots_byte = 2, waiting_byte = 3;
     unique_fd fd_;
     lock_kind kind_;
+    std::function<void()> when_taken_;
     bool in_turnstile_ = false, waits_ = false;
 };
 

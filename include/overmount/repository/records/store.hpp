@@ -50,11 +50,12 @@ public:
     [[nodiscard]] bool read_only() const noexcept { return header_.read_only(); }
 
     // An attempt at the repository's lock. Throws `unsupported_repository`, or EROFS, where it may only be read. The first one
-    // of this version notes in repository.json what earlier versions do not know.
+    // that is had notes in repository.json what earlier versions do not know. It does not outlive this.
     OVERMOUNT_LAZY [[nodiscard]] repository_lock lock(lock_kind kind) const;
 
     // Images and tags, those of imports that are committed and not applied yet among them. A listing leaves out what is damaged,
-    // and tells of it; who looks for one thing is told by an exception.
+    // and tells of it; who looks for one thing is told by an exception. A listing holds nobody up, until each of several
+    // attempts has met another commit: then it keeps others from the lock for the next.
     OVERMOUNT_LAZY [[nodiscard]] std::optional<std::string> image(const digest& id) const;
     OVERMOUNT_LAZY [[nodiscard]] std::vector<digest> images(const damage_listener& damaged = {}) const;
     OVERMOUNT_LAZY [[nodiscard]] std::optional<tag_record> tag(std::string_view name) const;
@@ -73,6 +74,19 @@ public:
     OVERMOUNT_LAZY void sweep() const noexcept;
 
 private:
+    // What `read` lists, as at one moment.
+    template <class Read>
+    [[nodiscard]] auto listed(const Read& read, const damage_listener& damaged) const
+    {
+        std::optional<repository_lock> lock; // nothing is changed: the feature is not noted
+        const auto hold = [&] {
+            if (!lock && !read_only())
+                lock.emplace(base_fd(), lock_kind::exclusive);
+            return lock && lock->try_take();
+        };
+        return imports.consistently(read, damaged, hold);
+    }
+
     header_record header_;
     store_directories directories_;
 

@@ -139,6 +139,39 @@ TEST_CASE("cancelled while it waits for more bytes, the creation of a layer leav
     check_nothing_left(repository);
 }
 
+TEST_CASE("a layer that waits for its bytes keeps nobody from unpacking the same one")
+{
+    const scratch_directory scratch;
+    const auto repository = open(scratch);
+    const std::string tar = usual();
+    const fs::path file = write(scratch / "tar", tar);
+    asio::io_context context;
+    asio::readable_pipe from(context);
+    asio::writable_pipe to(context);
+    asio::connect_pipe(from, to);
+    std::optional<om::layer> made, other;
+    std::exception_ptr failure;
+    asio::co_spawn(context, store_result(repository.create_layer(std::move(from)), made),
+                   [&](std::exception_ptr end) { failure = end; });
+    const auto rest = [&] { to.close(); };
+    const auto stalled = [&] { // all that was written was read, but for what the pipe holds
+        CHECK(fs::is_empty(repository.base() / "claims"));
+        const auto start = std::chrono::steady_clock::now();
+        other = get(repository.create_layer(file));
+        CHECK(std::chrono::steady_clock::now() - start < std::chrono::seconds(10)); // a claim is waited for twice as long
+        CHECK_FALSE(made);
+        asio::co_spawn(context, feed(&to, tar.substr(600000), rest), [](std::exception_ptr) {});
+    };
+    asio::co_spawn(context, feed(&to, tar.substr(0, 600000), stalled), [](std::exception_ptr) {});
+    context.run_for(std::chrono::seconds(60));
+    CHECK_FALSE(failure);
+    REQUIRE(made);
+    CHECK(made == other);
+    CHECK(repository.layers().size() == 1);
+    for (const char* part : {"tmp", "claims", "leases"})
+        CHECK(fs::is_empty(repository.base() / part));
+}
+
 TEST_CASE("a layer is not made on an unknown parent, or from what is no file")
 {
     const scratch_directory scratch;

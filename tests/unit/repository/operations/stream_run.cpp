@@ -1,3 +1,4 @@
+#include <overmount/importer/oci_layout.hpp>
 #include <overmount/repository.hpp>
 #include <overmount/repository/records/store.hpp>
 
@@ -405,6 +406,34 @@ TEST_CASE("a stream that fails has its error reported, wherever that is")
         CHECK(failure.at() == om::stage::source);
         CHECK_FALSE(failing.images);
         one.check();
+    }
+}
+
+TEST_CASE("an import that waits for its bytes keeps nobody from importing the same image, and comes to its end")
+{
+    const std::string tar = docker_files().tar();
+    for (const bool late : {false, true}) {
+        CAPTURE(late);
+        const untouched one;
+        layout_files().write_directory(one.scratch / "layout");
+        stream_import slow(one.repository, tar, 512);
+        slow.what->on_read = [&](std::size_t number) {
+            if (number != (late ? tar.size() / 512 : 1)) // the last read finds the end
+                return;
+            CHECK(fs::is_empty(one.repository.base() / "claims"));
+            const auto start = std::chrono::steady_clock::now();
+            const auto options = om::import_options().wanted({"linux", "amd64"});
+            CHECK(::test::get(one.repository.import_images(om::oci_layout((one.scratch / "layout").string()), options)).size() == 1);
+            CHECK(std::chrono::steady_clock::now() - start < std::chrono::seconds(10)); // a claim is waited for twice as long
+        };
+        slow.run();
+        CHECK_FALSE(slow.failure);
+        REQUIRE(slow.images);
+        CHECK(slow.images->front().id() == image_id());
+        CHECK(one.repository.images().size() == 1);
+        CHECK(one.repository.layers().size() == 2);
+        for (const char* part : {"tmp", "claims", "leases"})
+            CHECK(fs::is_empty(one.repository.base() / part));
     }
 }
 

@@ -5,8 +5,15 @@
 #include "support/may_mount.hpp"
 #include "support/skip.hpp"
 
+#include <nlohmann/json.hpp>
+
 #include <sys/stat.h>
 #include <unistd.h>
+
+#include <atomic>
+#include <latch>
+#include <thread>
+#include <vector>
 
 namespace fs = std::filesystem;
 using overmount::digest;
@@ -179,6 +186,69 @@ TEST_CASE("the first write of this version notes what earlier ones do not know, 
     }
     CHECK(fs::is_directory(one.base / "imports"));
     CHECK_FALSE(store(one.base, "directory", false).read_only());
+}
+
+TEST_CASE("what this version does not know of the header stays when the feature is noted")
+{
+    const opened_store one;
+    const auto header = [](const std::string& read_only) {
+        return R"({"features":{"compatible":["news"],"incompatible":[],"news":[1,{"a":null}],"read_only_compatible":[)" + read_only +
+               R"(]},"forms":["directory","tar"],"made_by":{"name":"\u00e9","size":18446744073709551615,"version":[1.5,true]},"version":1})";
+    };
+    write_text(one.base / "repository.json", header(""));
+    const store records(one.base, "directory", false);
+    CHECK(records.lock(lock_kind::shared).try_take());
+    CHECK(nlohmann::json::parse(read_text(one.base / "repository.json")) == nlohmann::json::parse(header(feature)));
+}
+
+TEST_CASE("a draft of the header that a kill left in the base directory is swept when nobody is at work")
+{
+    const opened_store one;
+    write_text(one.base / "record-dead", "{\"vers");
+    auto at_work = one.records.lock(lock_kind::shared);
+    REQUIRE(at_work.try_take());
+    const store other(one.base, "directory", false);
+    other.sweep();
+    CHECK(fs::exists(one.base / "record-dead"));
+    at_work.release();
+    other.sweep();
+    CHECK_FALSE(fs::exists(one.base / "record-dead"));
+    CHECK_FALSE(open_error(one.base).code());
+}
+
+TEST_CASE("sweeps disturb nobody who makes a repository or notes the feature at the same time")
+{
+    const scratch_directory scratch;
+    std::atomic<int> failures = 0;
+    const auto together = [&failures](const auto& work) {
+        std::latch start(4);
+        std::vector<std::thread> threads;
+        for (int i = 0; i < 4; ++i)
+            threads.emplace_back([&] {
+                start.arrive_and_wait();
+                if (error_of(work).code())
+                    ++failures;
+            });
+        for (std::thread& one : threads)
+            one.join();
+    };
+    for (int round = 0; round < 25; ++round) {
+        const fs::path base = scratch / ("repository-" + std::to_string(round));
+        together([&base] { store(base, "directory", false).sweep(); });
+        write_header(base, "", "", "");
+        together([&base] {
+            const store records(base, "directory", false);
+            auto lock = records.lock(lock_kind::shared);
+            while (!lock.try_take())
+                std::this_thread::yield();
+            lock.release();
+            for (int i = 0; i < 20; ++i)
+                records.sweep();
+        });
+        CHECK(read_text(base / "repository.json").find(feature) != std::string::npos);
+        CHECK(names_in(base / "tmp").empty());
+    }
+    CHECK(failures == 0);
 }
 
 TEST_CASE("a repository on a file system that is read-only can be read, and says why it is not written")

@@ -3,8 +3,15 @@
 #include "support/catch.hpp"
 #include "support/records.hpp"
 
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include <atomic>
+#include <chrono>
+#include <csignal>
+#include <set>
 #include <thread>
+#include <vector>
 
 namespace fs = std::filesystem;
 using overmount::digest;
@@ -15,6 +22,7 @@ using overmount::tag_record;
 using overmount::detail::existing;
 using overmount::detail::import_record;
 using overmount::detail::import_records;
+using overmount::detail::lock_kind;
 using overmount::detail::record_batch;
 using overmount::detail::store;
 using overmount::test::file_names;
@@ -158,6 +166,77 @@ TEST_CASE("who lists beside imports sees all of one or nothing")
     CHECK(broken == 0);
     CHECK(lists > 0);
     CHECK(one.records.images().size() == 3 * rounds);
+}
+
+TEST_CASE("a listing that meets a commit each time asks to keep others out, and is over when it does")
+{
+    const opened_store one;
+    int asked = 0, round = 0;
+    bool held = false;
+    const auto hold = [&] { return held = ++asked == 3; };
+    const auto read = [&](const auto& pending, const auto&) {
+        if (!held)
+            show(one.records, record_of(round));
+        ++round;
+        return pending.size();
+    };
+    CHECK(one.records.imports.consistently(read, {}, hold) == 0);
+    CHECK(asked == 3);
+    CHECK(round == 7); // four attempts beside others
+}
+
+TEST_CASE("a listing ends beside eight processes that import without pause, and shows all of an import or nothing")
+{
+    const opened_store one;
+    for (int i = 0; i < 200; ++i) { // so that others commit meanwhile
+        one.put_image(of("there " + std::to_string(i)), "config");
+        one.put_tag({"example.org/there:" + std::to_string(i), of("there"), {}, {}, {}});
+    }
+    const auto end = std::chrono::steady_clock::now() + std::chrono::minutes(1); // for a listing that waits for it
+    const auto import = [&](int number) {
+        const store mine(one.base, "directory", false);
+        for (int round = 0; std::chrono::steady_clock::now() < end; round = (round + 1) % 10) {
+            auto lock = mine.lock(lock_kind::roots);
+            while (!lock.try_take())
+                std::this_thread::yield();
+            import_record record = record_of(10 * number + round);
+            for (tag_record& tag : record.tags)
+                tag.source = std::to_string(number) + " " + std::to_string(round);
+            show(mine, record);
+        }
+    };
+    std::vector<pid_t> importers;
+    for (int number = 0; number < 8; ++number) {
+        importers.push_back(::fork());
+        REQUIRE(importers.back() >= 0);
+        if (importers.back() == 0) {
+            try {
+                import(number);
+            } catch (const std::exception&) {
+                ::_exit(1);
+            }
+            ::_exit(0);
+        }
+    }
+    while (one.records.tags().size() == 200)
+        std::this_thread::yield();
+    for (int i = 0; i < 5; ++i) {
+        CHECK((one.records.images().size() - 200) % 3 == 0);
+        const auto tags = one.records.tags();
+        CHECK(tags.size() == 209);
+        std::set<std::string> sources;
+        for (const tag_record& tag : tags)
+            if (!tag.name.starts_with("example.org/there"))
+                sources.insert(tag.source);
+        CHECK(sources.size() == 1);
+    }
+    for (const pid_t importer : importers)
+        ::kill(importer, SIGKILL);
+    for (const pid_t importer : importers) {
+        int status = 0;
+        CHECK(::waitpid(importer, &status, 0) == importer);
+        CHECK(WIFSIGNALED(status)); // it was at work still
+    }
 }
 
 TEST_CASE("the record of an import that is cut short is named, and hides nothing")

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 
 #include <fstream>
+#include <map>
 #include <memory>
 #include <set>
 
@@ -151,10 +152,20 @@ TEST_CASE("a record that cannot be read hides no other, and may name any image")
 {
     opened one;
     const auto good = one.add("", false), bad = one.add("", false);
-    std::ofstream(one.base / "mounts" / bad.id / "record.json") << "{";
-    std::vector<std::string> damaged;
-    CHECK(one.table.list(&damaged).size() == 1);
-    CHECK(damaged == std::vector<std::string>{bad.id});
+    const auto file = one.base / "mounts" / bad.id / "record.json";
+    for (const bool is_directory : {true, false}) {
+        fs::remove_all(file);
+        if (is_directory)
+            fs::create_directory(file);
+        else
+            std::ofstream(file) << "{";
+        std::vector<overmount::error> damaged;
+        const auto listed = one.table.list(&damaged);
+        REQUIRE(listed.size() == 1);
+        CHECK(listed[0].id == good.id);
+        REQUIRE(damaged.size() == 1);
+        CHECK(damaged[0].subject() == "mounts/" + bad.id + "/record.json");
+    }
     try {
         static_cast<void>(one.table.in_use(digest::of("another"), says(false)));
         FAIL("nothing was thrown");
@@ -400,6 +411,29 @@ TEST_CASE("a chain's correction is made once")
     CHECK_FALSE(one.table.ensure_correction(plain, implied));
     CHECK_FALSE(fs::exists(one.base / overmount::detail::layer_path(plain) / correction_of_this_boot()));
     CHECK(fs::is_empty(one.base / "tmp"));
+}
+
+TEST_CASE("the corrections of all chains with one of some diffs are forgotten, and of no others")
+{
+    opened one;
+    const auto diff = [](const char* name) { return diff_id(digest::of(name)); };
+    std::map<std::string, chain_id> chains; // by their diffs
+    for (const std::string name : {"a", "ab", "abc", "b", "c", "cd", "cde", "e", "ef"}) {
+        const diff_id top = diff(name.substr(name.size() - 1).c_str());
+        const auto below = chains.find(name.substr(0, name.size() - 1));
+        const chain_id chain = below == chains.end() ? chain_id::of(top) : chain_id::of(below->second, top);
+        put_layer(one, chain, {top, below == chains.end() ? std::nullopt : std::optional(below->second)});
+        chains.emplace(name, chain);
+        one.table.ensure_correction(chain, {layer(one.base / "diffs/whole")});
+    }
+    one.table.forget_corrections({});
+    for (const auto& [name, chain] : chains)
+        CHECK(one.table.has_correction_note(chain));
+    one.table.forget_corrections({diff("b"), diff("d")});
+    for (const auto& [name, chain] : chains) {
+        CAPTURE(name);
+        CHECK(one.table.has_correction_note(chain) == (name.find_first_of("bd") == std::string::npos));
+    }
 }
 
 TEST_CASE("the note of a correction that is damaged, or of another boot, is made again")

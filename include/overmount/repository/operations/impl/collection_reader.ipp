@@ -32,12 +32,12 @@ auto of_root(const std::string& path, const Read& read)
 
 OVERMOUNT_LAZY inline std::vector<mount_record> all_mounts(std::shared_ptr<store> records)
 {
-    std::vector<std::string> damaged;
+    std::vector<error> damaged;
     auto out = mount_table(std::move(records)).list(&damaged);
     if (!damaged.empty())
         throw error(errc::corrupt_repository)
             .at(stage::repository)
-            .subject("mounts/" + damaged.front() + "/record.json")
+            .subject(damaged.front().subject())
             .detail("nothing is removed while it cannot be read");
     return out;
 }

@@ -3,6 +3,7 @@
 
 #include <overmount/oci/detail/json_record.hpp>
 #include <overmount/repository/records/header_record.hpp>
+#include <overmount/repository/records/repository_lock.hpp>
 #include <overmount/storage/record_file.hpp>
 #include <overmount/storage/impl/diff_record.ipp>
 
@@ -59,7 +60,7 @@ OVERMOUNT_LAZY_BODY header_record::header_record(const std::filesystem::path& ba
     }
     if (!exists(fd_.get(), "repository.json"))
         make(form);
-    const content header = read();
+    const content header = parse(text());
     if (header.version != 1 || !header.incompatible.empty())
         throw error(errc::unsupported_repository).subject(base_.string());
     if (!contains(header.forms, form)) {
@@ -92,9 +93,13 @@ OVERMOUNT_LAZY_BODY void header_record::check_owner(bool allow_others, std::opti
             .detail("its mode must be 0700, or ask for a repository that is open to others");
 }
 
-OVERMOUNT_LAZY_BODY header_record::content header_record::read() const
+OVERMOUNT_LAZY_BODY std::string header_record::text() const
 {
-    const std::string text = read_file(fd_.get(), "repository.json", record_limit).value_or("");
+    return read_file(fd_.get(), "repository.json", record_limit).value_or("");
+}
+
+OVERMOUNT_LAZY_BODY header_record::content header_record::parse(std::string_view text) const
+{
     content out;
     // The rest of another version may be of any shape.
     const auto look = [&] { read_record(text, json_object({{"version", json_number(out.version).required()}})); };
@@ -126,16 +131,21 @@ OVERMOUNT_LAZY_BODY void header_record::make(std::string_view form) const
     }
     for (const char* part : repository_parts)
         make_directory(fd_.get(), part, 0700);
-    check(unique_fd(::openat(fd_.get(), "repository.lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600)).get(), "create",
-          "repository.lock");
+    repository_lock mine(fd_.get(), lock_kind::shared);
     sync_directory(fd_.get());
     sync_directory(open_directory(AT_FDCWD, base_.parent_path().string()).get()); // whoever made the base
     content made;
     made.version = 1;
     made.read_only = {feature};
     made.forms = {std::string(form)};
-    // Two processes may make it at the same time: both write the same, and one rename wins.
-    put_record(fd_.get(), fd_.get(), "repository.json", made.text(), durability::full, existing::keep);
+    // Two processes may make it at the same time: both write the same, and one rename wins. Who has the lock alone sweeps what
+    // another has in `tmp/`: he has opened the repository, so its header is there.
+    if (mine.try_take())
+        put_record(staging().get(), fd_.get(), "repository.json", made.text(), durability::full, existing::keep);
+    else if (exists(fd_.get(), "repository.json"))
+        make_record_last(fd_.get(), "repository.json");
+    else
+        throw error(errc::repository_busy).at(stage::repository).subject(base_.string());
 }
 
 OVERMOUNT_LAZY_BODY void header_record::note_feature() const
@@ -143,14 +153,23 @@ OVERMOUNT_LAZY_BODY void header_record::note_feature() const
     if (noted_)
         return;
     const std::lock_guard guard(mutex_);
-    content header = read(); // another process may have been here
-    if (contains(header.read_only, feature))
+    const std::string there = text(); // another process may have been here
+    if (contains(parse(there).read_only, feature))
         make_record_last(fd_.get(), "repository.json"); // who noted it may not have come to this
     else {
-        header.read_only.push_back(feature);
-        put_record(fd_.get(), fd_.get(), "repository.json", header.text(), durability::full, existing::replace);
+        // Members that this version does not know stay: it may be a newer one's repository, which this one may write.
+        auto header = nlohmann::json::parse(there);
+        header["features"]["read_only_compatible"].push_back(feature);
+        put_record(staging().get(), fd_.get(), "repository.json", header.dump(), durability::full, existing::replace);
     }
     noted_ = true;
+}
+
+OVERMOUNT_LAZY_BODY void header_record::remove_drafts() const
+{
+    for (const std::string& name : list_directory(fd_.get(), "."))
+        if (name.starts_with("record-") && ::unlinkat(fd_.get(), name.c_str(), 0) != 0 && errno != ENOENT)
+            throw_errno("unlink", name);
 }
 
 } // namespace overmount::inline OVERMOUNT_ABI::detail

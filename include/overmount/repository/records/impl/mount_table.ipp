@@ -2,6 +2,7 @@
 #define OVERMOUNT_REPOSITORY_RECORDS_IMPL_MOUNT_TABLE_IPP
 
 #include <overmount/mount/mount_lookup.hpp>
+#include <overmount/repository/records/check_records.hpp>
 #include <overmount/repository/records/mount_table.hpp>
 #include <overmount/storage/impl/diff_record.ipp>
 
@@ -216,18 +217,18 @@ OVERMOUNT_LAZY_BODY std::optional<mount_record> mount_table::find(const std::str
     return text ? std::optional(parse_mount(*text)) : std::nullopt;
 }
 
-OVERMOUNT_LAZY_BODY std::vector<mount_record> mount_table::list(std::vector<std::string>* damaged) const
+OVERMOUNT_LAZY_BODY std::vector<mount_record> mount_table::list(std::vector<error>* damaged) const
 {
     std::vector<mount_record> out;
     for (const std::string& id : list_directory(store_->mounts(), ".")) {
         try {
             if (auto found = find(id))
                 out.push_back(std::move(*found));
-        } catch (const error& failure) {
-            if (failure.code() != errc::corrupt_repository)
+        } catch (error& failure) {
+            if (!is_damage(failure))
                 throw;
             if (damaged != nullptr)
-                damaged->push_back(id);
+                damaged->push_back(failure.subject("mounts/" + id + "/record.json"));
         }
     }
     return out;
@@ -265,14 +266,14 @@ OVERMOUNT_LAZY_BODY bool mount_table::uses_upper(const mount_record& record, con
 
 OVERMOUNT_LAZY_BODY std::optional<mount_record> mount_table::in_use(const digest& image, const alive_test& alive) const
 {
-    std::vector<std::string> damaged;
+    std::vector<error> damaged;
     for (const mount_record& record : list(&damaged))
         if (record.image == image && (record.writable || state(record, alive) == mount_state::alive))
             return record;
     if (!damaged.empty())
         throw error(errc::corrupt_repository)
             .at(stage::repository)
-            .subject((store_->base() / "mounts" / damaged.front() / "record.json").string())
+            .subject((store_->base() / damaged.front().subject()).string())
             .detail("the mount may need the image");
     return std::nullopt;
 }
@@ -411,9 +412,9 @@ OVERMOUNT_LAZY inline void forget_correction(int layer)
         throw_errno("unlink", "correction.json");
 }
 
-OVERMOUNT_LAZY_BODY void mount_table::forget_corrections(const diff_id& diff) const
+OVERMOUNT_LAZY_BODY void mount_table::forget_corrections(const std::set<diff_id>& diffs) const
 {
-    // Whether each chain has the diff: what is known of the parents need not be asked again.
+    // Whether each chain has one of them: what is known of the parents need not be asked again.
     std::map<chain_id, bool> known;
     for (const chain_id& top : store_->layers.list()) {
         std::vector<chain_id> asked;
@@ -433,7 +434,7 @@ OVERMOUNT_LAZY_BODY void mount_table::forget_corrections(const diff_id& diff) co
                     throw;
                 has = true; // nobody knows
             }
-            has = has || (layer && layer->diff == diff);
+            has = has || (layer && diffs.contains(layer->diff));
             next = layer ? layer->parent : std::nullopt;
         }
         for (const chain_id& chain : asked)

@@ -7,9 +7,9 @@
 
 namespace overmount::inline OVERMOUNT_ABI::detail {
 
-OVERMOUNT_LAZY_BODY repository_lock::repository_lock(int base, lock_kind kind)
+OVERMOUNT_LAZY_BODY repository_lock::repository_lock(int base, lock_kind kind, std::function<void()> when_taken)
     : fd_(check(::openat(base, "repository.lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600), "open", "repository.lock")),
-      kind_(kind)
+      kind_(kind), when_taken_(std::move(when_taken))
 {
 }
 
@@ -19,6 +19,14 @@ OVERMOUNT_LAZY_BODY bool repository_lock::try_take()
     if (kind_ != lock_kind::exclusive && waits_ == have) {
         waits_ = !have;
         static_cast<void>(try_lock_bytes(fd_.get(), waits_ ? F_RDLCK : F_UNLCK, waiting_byte, 1));
+    }
+    if (have && when_taken_) {
+        try {
+            when_taken_();
+        } catch (...) {
+            release();
+            throw;
+        }
     }
     return have;
 }

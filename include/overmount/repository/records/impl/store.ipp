@@ -58,8 +58,8 @@ OVERMOUNT_LAZY_BODY store_directories::store_directories(const header_record& he
         sync_directory(base);
         imports = open("imports");
     }
-    if (!header.read_only() && !exists(imports.get(), "last"))
-        put_record(tmp.get(), imports.get(), "last", "", durability::none, existing::keep);
+    if (!header.read_only()) // it is empty, and needs no draft: no lock is held, and others sweep
+        check(unique_fd(::openat(imports.get(), "last", O_RDONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600)).get(), "create", "last");
 }
 
 OVERMOUNT_LAZY_BODY store::store(const std::filesystem::path& base, std::string_view form, bool allow_others, std::optional<uid_t> owner)
@@ -78,8 +78,7 @@ OVERMOUNT_LAZY_BODY repository_lock store::lock(lock_kind kind) const
             .at(stage::repository)
             .subject(base().string())
             .detail("it can be read, and not be changed: " + header_.why_read_only());
-    header_.note_feature();
-    return {base_fd(), kind};
+    return {base_fd(), kind, [this] { header_.note_feature(); }};
 }
 
 OVERMOUNT_LAZY_BODY std::optional<std::string> store::image(const digest& id) const
@@ -104,7 +103,7 @@ OVERMOUNT_LAZY_BODY std::vector<digest> store::images(const damage_listener& dam
         out.erase(std::unique(out.begin(), out.end()), out.end());
         return out;
     };
-    return imports.consistently(list, damaged);
+    return listed(list, damaged);
 }
 
 OVERMOUNT_LAZY_BODY std::optional<tag_record> store::tag(std::string_view name) const
@@ -140,7 +139,7 @@ OVERMOUNT_LAZY_BODY std::vector<tag_record> store::tags(const damage_listener& d
             out.push_back(std::move(tag));
         return out;
     };
-    return imports.consistently(list, damaged);
+    return listed(list, damaged);
 }
 
 OVERMOUNT_LAZY_BODY std::vector<digest> store::kept_diffs() const { return listed_digests(diffs()); }
@@ -160,6 +159,7 @@ OVERMOUNT_LAZY_BODY void store::sync_diffs() const
 OVERMOUNT_LAZY_BODY std::uint64_t store::set_dead_aside() const
 {
     staging.set_dead_aside();
+    header_.remove_drafts();
     claims.sweep();
     return leases.sweep();
 }
