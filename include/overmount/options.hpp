@@ -34,8 +34,8 @@ public:
     /// For how long an operation tries to have the repository's lock, which others hold for moments, before it ends in
     /// `errc::repository_busy`; a minute by default.
     repository_options& lock_limit(std::chrono::milliseconds value) { return set(lock_limit_, value); }
-    /// How many layers are read from streams at the same time, such as from a registry, by all operations on this repository
-    /// together; 6 by default. Each takes a few MiB.
+    /// How many layers of images are read from streams at the same time, such as from a registry, by all operations on this
+    /// repository together; 6 by default. Each takes a few MiB. `create_layer` from a stream does not count.
     repository_options& streams(unsigned count) { return set(streams_, count == 0 ? 1 : count); }
     /// Opens a repository whose directory others may enter.
     repository_options& open_to_others(bool on) { return set(open_to_others_, on); }

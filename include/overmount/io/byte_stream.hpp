@@ -75,7 +75,17 @@ private:
         static boost::asio::awaitable<std::size_t> read(std::shared_ptr<awaitable_model> self, boost::asio::mutable_buffer into)
         {
             const std::span<std::byte> room(static_cast<std::byte*>(into.data()), into.size());
-            co_return co_await self->from.read_some(room);
+            boost::system::error_code failed;
+            try {
+                co_return co_await self->from.read_some(room);
+            } catch (const error&) {
+                throw;
+            } catch (const boost::system::system_error& failure) {
+                failed = failure.code();
+            }
+            if (failed != boost::asio::error::eof)
+                throw error(failed).at(stage::source).operation("read");
+            co_return 0;
         }
         Source from;
     };

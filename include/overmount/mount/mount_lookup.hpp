@@ -42,6 +42,10 @@ OVERMOUNT_LAZY [[nodiscard]] bool is_attached(const mount_identity& wanted, cons
 // True only where it is certain that no superblock has the number, in whatever namespace and however it is held.
 OVERMOUNT_LAZY [[nodiscard]] bool superblock_is_gone(std::uint64_t device) noexcept;
 
+// Whether a mount in sight shows that another superblock has the device number by now: its source is another one, which a mount
+// keeps wherever it is moved or bound. Pure.
+OVERMOUNT_LAZY [[nodiscard]] bool number_is_anothers(const mountinfo& now, const mount_identity& wanted) noexcept;
+
 // Whether `now` has all mounts of the namespace: mountinfo leaves out what lies outside of the root of its reader.
 OVERMOUNT_LAZY [[nodiscard]] bool shows_all(const mountinfo& now);
 

@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <cstdint>
 #include <cstdio>
 #include <optional>
 #include <string>
@@ -115,6 +116,29 @@ public:
             put_record(staging, directory.get(), "diff.json", noted.to_json(), durability::batch, existing::replace);
         }
         sync_parents(place_.diffs(), std::string(to_string(id.value().algorithm())));
+    }
+
+    // See `early_storage`.
+    OVERMOUNT_LAZY [[nodiscard]] std::uint64_t identity(const diff_id& id) const
+    {
+        struct stat status;
+        return ::fstatat(place_.diffs(), directory_of(id).c_str(), &status, AT_SYMLINK_NOFOLLOW) == 0 ? status.st_ino : 0;
+    }
+    OVERMOUNT_LAZY bool mark_durable(const diff_id& id, std::uint64_t identity, int staging) const
+    {
+        const unique_fd directory = open_directory(place_.diffs(), directory_of(id));
+        struct stat status;
+        check(::fstat(directory.get(), &status), "stat", id.string());
+        if (status.st_ino != identity)
+            return false;
+        diff_record noted = record(id);
+        noted.sync = durability::batch;
+        put_record(staging, directory.get(), "diff.json", noted.to_json(), durability::batch, existing::replace);
+        return true;
+    }
+    OVERMOUNT_LAZY static void rewrite(int staging, const std::string& name, const diff_record& record)
+    {
+        put_record(staging, open_directory(staging, name).get(), "diff.json", record.to_json(), durability::none, existing::replace);
     }
 
     // See `detaching_storage`.

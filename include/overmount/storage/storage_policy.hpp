@@ -177,6 +177,22 @@ concept markable_storage =
         storage.unmark_damaged(version);
     };
 
+/// A storage whose diffs can be shown before they last, so that whoever waits for one has it early.
+///
+/// Guarantees:
+/// - `rewrite`, of a writer that has finished, makes `record` what the diff's record says; it need not last.
+/// - `identity` tells what is kept of a diff now from what takes its place.
+/// - `mark_durable` notes in the record of a published diff that it lasts; the caller has made its bytes last. False where it is
+///   not the one of that identity, and nothing was noted. The note lasts when it is made.
+template <class Storage>
+concept early_storage =
+    storage_policy<Storage> && requires(const Storage& storage, typename Storage::writer& writer, const diff_record& record,
+                                        const diff_id& id, std::uint64_t identity, int staging) {
+        writer.rewrite(record);
+        { storage.identity(id) } -> std::same_as<std::uint64_t>; // 0 where there is none
+        { storage.mark_durable(id, identity, staging) } -> std::same_as<bool>;
+    };
+
 /// A storage whose diffs overlayfs can stack.
 ///
 /// Guarantees: `lower` may be called from any thread, with the others; its directory stays open when the diff is

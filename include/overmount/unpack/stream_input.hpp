@@ -17,16 +17,19 @@ namespace overmount::inline OVERMOUNT_ABI::detail {
 class stream_input final : public layer_input
 {
 public:
-    explicit stream_input(std::shared_ptr<stream_feed> feed, std::optional<std::uint64_t> size = std::nullopt)
-        : feed_(std::move(feed)), size_(size)
+    // At most `most` bytes, where the size is not known.
+    stream_input(std::shared_ptr<stream_feed> feed, std::optional<std::uint64_t> size, std::uint64_t most)
+        : feed_(std::move(feed)), size_(size), most_(size.value_or(most))
     {}
     void set_reader(const std::weak_ptr<step>& reader) override { feed_->set_reader(reader); }
     [[nodiscard]] std::optional<std::size_t> read(std::span<std::byte> into) override
     {
         const auto count = feed_->read(into);
         read_ += count.value_or(0);
-        if (size_ && read_ > *size_)
+        if (read_ > most_ && size_)
             throw error(errc::size_mismatch).at(stage::source).detail("there are more bytes than were announced");
+        if (read_ > most_)
+            throw error(errc::layer_too_large).at(stage::source);
         if (size_ && count && *count == 0 && read_ != *size_)
             throw error(errc::truncated_stream).at(stage::source);
         return count;
@@ -35,7 +38,7 @@ public:
 private:
     std::shared_ptr<stream_feed> feed_;
     std::optional<std::uint64_t> size_;
-    std::uint64_t read_ = 0;
+    std::uint64_t most_, read_ = 0;
 };
 
 } // namespace overmount::inline OVERMOUNT_ABI::detail

@@ -103,6 +103,26 @@ TEST_CASE("it gives up when no byte comes any more, with the last failure")
     CHECK(failure_of(short_one.stream(quick()), got).code() == errc::truncated_stream);
 }
 
+TEST_CASE("a source that reads by a coroutine may end and fail as Asio's streams do")
+{
+    struct source
+    {
+        boost::system::error_code ends;
+        asio::awaitable<std::size_t> read_some(std::span<std::byte>) { return fail(ends); }
+        static asio::awaitable<std::size_t> fail(boost::system::error_code with)
+        {
+            throw boost::system::system_error(with);
+            co_return 0;
+        }
+    };
+    std::string got;
+    test::run_coroutine(read_all(om::byte_stream(source{asio::error::eof}), &got));
+    CHECK(got.empty());
+    const auto failure = failure_of(om::byte_stream(source{asio::error::connection_reset}), got);
+    CHECK(failure.code() == asio::error::connection_reset);
+    CHECK(failure.at() == om::stage::source);
+}
+
 TEST_CASE("a policy says after which failure it carries on")
 {
     server from;

@@ -177,7 +177,7 @@ TEST_CASE("a feed whose context goes lets go of its stream")
 class collecting_step final : public overmount::detail::step
 {
 public:
-    collecting_step(std::shared_ptr<stream_feed> feed, std::string& out) : input_(std::move(feed)), out_(&out) {}
+    collecting_step(std::shared_ptr<stream_feed> feed, std::string& out) : input_(std::move(feed), std::nullopt, std::uint64_t{1} << 40), out_(&out) {}
 
 private:
     overmount::detail::step_state resume(const stop_flag& stop) override

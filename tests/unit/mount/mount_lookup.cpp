@@ -6,6 +6,7 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 
 #include <cstdlib>
 #include <fstream>
@@ -35,6 +36,21 @@ TEST_CASE("a mount has the number of mountinfo, and another one elsewhere")
     CHECK(overmount::detail::is_mount_root(proc.get()));
     CHECK_FALSE(overmount::detail::is_mount_root(open_path("/proc/self").get()));
     CHECK(overmount::detail::mountinfo_id(-1) == 0);
+}
+
+TEST_CASE("a mount in sight with another source shows that a device number was used again")
+{
+    mount_identity ours;
+    ours.source = "overmount-1";
+    ours.device = makedev(0, 77);
+    const auto seen = [&](const char* text) { return overmount::detail::number_is_anothers(mountinfo::parse(text), ours); };
+    CHECK(seen("10 1 0:77 / /other rw - overlay overmount-2 rw\n"));
+    CHECK(seen("10 1 0:77 / /other rw - tmpfs tmpfs rw\n"));
+    CHECK_FALSE(seen("10 1 0:77 / /moved rw - overlay overmount-1 rw\n"));
+    CHECK_FALSE(seen("10 1 0:78 / /other rw - overlay overmount-2 rw\n"));
+    CHECK_FALSE(seen(""));
+    ours.source.clear(); // nobody knows
+    CHECK_FALSE(seen("10 1 0:77 / /other rw - overlay overmount-2 rw\n"));
 }
 
 TEST_CASE("a unique mount ID is told by new kernels, and missed by old ones")

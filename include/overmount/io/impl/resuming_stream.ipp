@@ -67,8 +67,7 @@ private:
             if (!failure)
                 failure = error(errc::truncated_stream).at(stage::source);
             const auto cancelled = (co_await boost::asio::this_coro::cancellation_state).cancelled();
-            if (cancelled != boost::asio::cancellation_type::none || failure->code() == boost::asio::error::operation_aborted ||
-                self->failures == self->policy.attempts() || !self->policy.carries_on_after(*failure))
+            if (cancelled != boost::asio::cancellation_type::none || self->failures == self->policy.attempts() || !self->policy.carries_on_after(*failure))
                 throw *failure;
             co_await pause(delay(*self));
             ++self->failures;

@@ -178,6 +178,13 @@ OVERMOUNT_LAZY_BODY bool superblock_is_gone([[maybe_unused]] std::uint64_t devic
 #endif
 }
 
+OVERMOUNT_LAZY_BODY bool number_is_anothers(const mountinfo& now, const mount_identity& wanted) noexcept
+{
+    return !wanted.source.empty() && std::any_of(now.entries().begin(), now.entries().end(), [&](const mountinfo_entry& entry) {
+        return entry.device == wanted.device && entry.source != wanted.source;
+    });
+}
+
 // Outside of the root there is nothing where the root is no mount, or one that the first process sees in another place.
 OVERMOUNT_LAZY_BODY bool shows_all(const mountinfo& now)
 {

@@ -442,7 +442,7 @@ OVERMOUNT_LAZY_BODY bool overlay_mount::alive(const mount_identity& identity, co
     if (!identity.boot.empty() && !boot.empty() && identity.boot != boot)
         return false;
     if (identity.device != 0) {
-        if (!detail::superblock_is_gone(identity.device))
+        if (!detail::superblock_is_gone(identity.device) && !detail::number_is_anothers(mountinfo::read(), identity))
             return true;
     } else {
         // From a version that recorded no number, or from a process that was killed before it knew one.

@@ -42,7 +42,10 @@ public:
     {
         co_await begin(self);
         const auto permit = co_await self->engine_->repository().slots.acquire();
-        auto first = [open](const stop_flag&) { return open(); };
+        auto first = [self, open](const stop_flag&) {
+            self->begin_layer();
+            return open();
+        };
         auto input = co_await run_on(self->pool(), std::move(first));
         co_await unpack_layer(self->pool(), self->work_, std::move(input));
         co_await show(self);
@@ -57,6 +60,8 @@ public:
     static asio::awaitable<void> from_stream(pointer self, byte_stream stream)
     {
         co_await begin(self);
+        auto first = [self](const stop_flag&) { self->begin_layer(); };
+        co_await run_on(self->pool(), std::move(first));
         co_await engine::unpack_stream(self->pool(), self->work_, std::move(stream), std::nullopt, nullptr);
         co_await show(self);
     }
@@ -82,6 +87,9 @@ private:
             for (const layer_record& layer : engine_->repository().records->layers.chain(*parent_))
                 diffs_.insert(diffs_.begin(), layer.diff);
         lease();
+    }
+    void begin_layer()
+    {
         const layer_facts facts = expected_ ? layer_facts{expected_, std::nullopt, compression::none} : layer_facts();
         work_ = engine_->begin(facts, "layer");
     }

@@ -12,6 +12,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstdint>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -39,9 +40,7 @@ public:
         waiting_.push_back({id, std::move(writer), std::move(record), std::move(held)});
     }
     void drop() { waiting_.clear(); }
-    // The file system was synced since they were written.
-    void synced() noexcept { synced_ = true; }
-    [[nodiscard]] bool any() const noexcept { return !waiting_.empty(); }
+    [[nodiscard]] bool any() const noexcept { return !waiting_.empty() || !early_.empty(); }
 
     // Tells whoever waits for one of them that the work goes on. On a worker.
     void beat() const
@@ -62,6 +61,21 @@ public:
 
     // The records of what was published.
     [[nodiscard]] const known_records& published() const noexcept { return published_; }
+
+    // Publishes what is finished by now, noted as not durable, which takes no sync, and gives its claims up: others have it
+    // while the rest is still coming. `publish` makes it last. On a worker, beside `add`, not beside `publish`.
+    void publish_early()
+    {
+        if constexpr (early_storage<Storage>) {
+            std::vector<finished> ready;
+            {
+                const std::lock_guard guard(mutex_);
+                ready.swap(waiting_);
+            }
+            for (finished& one : ready)
+                publish_early(std::move(one));
+        }
+    }
 
     // Publishes all, after one sync, and gives the claims up: by more than one worker where it is much. Nothing is added
     // meanwhile.
@@ -106,10 +120,43 @@ private:
         std::shared_ptr<claim> held;
     };
 
-    void sync() const
+    struct early
     {
-        if (!waiting_.empty() && !synced_ && repository_->sync == durability::batch)
+        diff_id id;
+        std::uint64_t identity;
+        bool weaker; // it is noted as not durable
+    };
+
+    void publish_early(finished one)
+    {
+        const bool weaker = repository_->sync == durability::batch;
+        const diff_record lasting = one.record;
+        if (weaker) {
+            one.record.sync = durability::none;
+            one.writer.rewrite(one.record);
+        }
+        const auto end = repository_->publish(one.writer, one.id);
+        if (end == repository_state<Storage>::published::later) { // it is replaced with the others
+            if (weaker)
+                one.writer.rewrite(lasting);
+            one.record = lasting;
+            const std::lock_guard guard(mutex_);
+            waiting_.push_back(std::move(one));
+        } else if (end == repository_state<Storage>::published::ours) {
+            early_.push_back({one.id, repository_->storage.identity(one.id), weaker});
+            published_.emplace(one.id, lasting);
+        }
+    }
+
+    // What is published lasts after this, but for its names, and what was published early.
+    void sync()
+    {
+        if (any() && repository_->sync == durability::batch)
             scope_->sync_file_system();
+        if constexpr (early_storage<Storage>)
+            for (const early& one : std::exchange(early_, {}))
+                if (one.weaker && !repository_->storage.mark_durable(one.id, one.identity, scope_->staging()))
+                    published_.erase(one.id); // another one's, which has to be made to last as others' are
     }
 
     static asio::awaitable<void> publish_in_turn(pointer self)
@@ -175,10 +222,10 @@ private:
     std::shared_ptr<work_scope> scope_;
     mutable std::mutex mutex_; // of the next three
     std::vector<finished> waiting_; // but not while it is published
+    std::vector<early> early_;
     std::vector<finished*> later_; // to be replaced
     known_records published_;
     std::set<diff_id> replaced_; // or about to be: their corrections are to be forgotten
-    bool synced_ = false;
     std::atomic<std::size_t> next_ = 0; // to be published
 };
 

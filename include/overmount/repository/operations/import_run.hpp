@@ -49,8 +49,13 @@ public:
         co_await run_on(self->engine_->pool(), std::move(draft));
         while (!self->todo_.empty()) {
             const std::size_t before = self->todo_.size();
+            auto beat_and_show = [self] {
+                self->beat();
+                self->show_early();
+            };
+            co_await claim_beat::during(self->engine_->pool(), one_round(self), std::move(beat_and_show));
             auto beat = [self] { self->beat(); };
-            co_await claim_beat::during(self->engine_->pool(), one_round(self), std::move(beat));
+            co_await claim_beat::during(self->engine_->pool(), engine::publish(self->engine_), std::move(beat));
             self->round_.clear();
             if (self->todo_.size() == before) // others have them all
                 co_await pause(std::chrono::milliseconds(50));
@@ -81,7 +86,7 @@ private:
     struct job
     {
         job(const found_layer& found, std::string named) : layer(&found), name(std::move(named)) {}
-        [[nodiscard]] bool is_small() const noexcept { return layer->bytes.file() && *layer->bytes.size() <= small_blob; }
+        [[nodiscard]] bool is_small() const noexcept { return layer->bytes.file() != nullptr && *layer->bytes.size() <= small_blob; }
         const found_layer* layer; // of the images
         std::string name;
         std::int64_t claim_seen = 0; // of the other one who has it
@@ -167,19 +172,29 @@ private:
             one->beat();
     }
 
+    // Every few seconds, likewise.
+    void show_early()
+    {
+        constexpr auto few = std::chrono::seconds(3);
+        const auto now = std::chrono::steady_clock::now();
+        if (now - shown_ < few)
+            return;
+        shown_ = now;
+        engine_->finished().publish_early();
+    }
+
     static asio::awaitable<void> one_round(pointer self)
     {
         auto claim_some = [self](const stop_flag& stop) { self->claim_some(stop); };
         co_await run_on(self->engine_->pool(), std::move(claim_some));
         auto group = new_shared<task_group>(co_await asio::this_coro::executor);
         for (job& j : self->round_)
-            if (!j.is_small() && !j.layer->bytes.is_gone_by())
+            if (!j.is_small() && !self->carried_)
                 group->add(one_layer(self, &j));
         const std::size_t lanes = std::min<std::size_t>(self->small_.size(), self->engine_->pool().workers());
         for (std::size_t lane = 0; lane < lanes; ++lane)
             group->add(small_layers(self));
         co_await task_group::join(std::move(group));
-        co_await engine::publish(self->engine_);
     }
 
     // Moves to the round what is ours to have, and leaves out what is there by now, whoever made it.
@@ -191,7 +206,7 @@ private:
         for (auto next = todo_.begin(); next != todo_.end() && most != 0;) {
             stop.throw_if_stopped();
             const auto one = next++;
-            if (!may_begin(*one))
+            if (!may_begin(*one) && !carried_) // what has come by waits for nobody
                 continue;
             {
                 const std::lock_guard guard(mutex_);
@@ -201,7 +216,7 @@ private:
             if (engine_->repository().storage.contains(one->layer->diff)) { // since it was looked at
                 const std::lock_guard guard(mutex_);
                 round_.erase(one);
-            } else if (one->layer->bytes.is_gone_by()) {
+            } else if (carried_) {
                 auto& found = carried_->find(*one->layer);
                 engine_->finished().add(one->layer->diff, std::move(found.writer), std::move(found.record), take_claim(*one));
             } else if (one->is_small()) {
@@ -230,7 +245,7 @@ private:
     {
         const layer_source& from = j->layer->bytes;
         try {
-            const auto permit = co_await self->engine_->places_for(from).acquire();
+            const auto permit = co_await self->engine_->places(from.file() != nullptr).acquire();
             auto begin = [self, j](const stop_flag&) { return self->begin(*j); };
             const auto begun = co_await run_on(self->engine_->pool(), std::move(begin));
             co_await engine::unpack(self->engine_->pool(), begun, from, self->draft_of(*j->layer));
@@ -323,7 +338,8 @@ private:
     void begin_blob(kept_blob& blob)
     {
         const auto& repository = engine_->repository();
-        if (!repository.records->blobs.contains(*blob.layer->blob, blob.layer->bytes.size()))
+        const auto size = blob.layer->bytes.size();
+        if (!size || !repository.records->blobs.contains(*blob.layer->blob, *size))
             blob.draft = new_shared<blob_draft>(engine_->staging(), "blob-" + random_id(), repository.sync);
     }
 
@@ -343,7 +359,7 @@ private:
     {
         const found_layer& layer = *blob->layer;
         try {
-            const auto permit = co_await self->engine_->places_for(layer.bytes).acquire();
+            const auto permit = co_await self->engine_->places(layer.bytes.file() != nullptr).acquire();
             auto begin = [self, blob](const stop_flag&) {
                 self->begin_blob(*blob);
                 const layer_facts facts{blob->layer->diff, blob->layer->blob, blob->layer->promised};
@@ -375,6 +391,7 @@ private:
     std::shared_ptr<carried> carried_;
     std::vector<std::string> names_; // that the options give, in full
     std::list<job> todo_;
+    std::chrono::steady_clock::time_point shown_ = std::chrono::steady_clock::now();
     std::mutex mutex_; // of the next two, and of the claims of the round
     std::list<job> round_;
     std::deque<job*> small_;

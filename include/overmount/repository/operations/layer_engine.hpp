@@ -70,33 +70,33 @@ public:
     static asio::awaitable<void> unpack(worker_pool pool, std::shared_ptr<Work> begun, layer_source from,
                                         std::shared_ptr<blob_draft> draft)
     {
+        if (from.is_gone_by())
+            throw error(errc::missing_blob).at(stage::source).detail("its bytes have gone by");
         if (const file_range* file = from.file()) {
             co_await unpack_layer(std::move(pool), std::move(begun), keeping(std::make_unique<file_input>(*file), std::move(draft)));
             co_return;
         }
         byte_stream stream = co_await open(from);
-        co_await unpack_stream(std::move(pool), std::move(begun), std::move(stream), from.size(), std::move(draft));
+        co_await unpack_stream(std::move(pool), std::move(begun), std::move(stream), from, std::move(draft));
     }
 
     // The same of a stream: no worker waits for its bytes.
     template <class Work>
     static asio::awaitable<void> unpack_stream(worker_pool pool, std::shared_ptr<Work> begun, byte_stream stream,
-                                               std::optional<std::uint64_t> size, std::shared_ptr<blob_draft> draft)
+                                               std::optional<layer_source> from, std::shared_ptr<blob_draft> draft)
     {
         auto feed = new_shared<stream_feed>();
-        auto input = keeping(std::make_unique<stream_input>(feed, size), std::move(draft));
+        const auto size = from ? from->size() : std::nullopt;
+        auto input = keeping(std::make_unique<stream_input>(feed, size, begun->bounds.stream_bytes), std::move(draft));
         auto group = new_shared<task_group>(co_await asio::this_coro::executor);
-        group->add(stream_feed::run(std::move(feed), std::move(stream)));
+        group->add(fill(std::move(feed), std::move(from), std::move(stream)));
         group->add(unpack_layer(std::move(pool), std::move(begun), std::move(input)));
         co_await task_group::join(std::move(group));
     }
 
     // Where a layer has its place while it is unpacked: one that is streamed needs no worker of its own while bytes are
     // waited for.
-    [[nodiscard]] semaphore& places_for(const layer_source& from) const noexcept
-    {
-        return from.file() ? owner_->slots : owner_->streams;
-    }
+    [[nodiscard]] semaphore& places(bool is_file) const noexcept { return is_file ? owner_->slots : owner_->streams; }
 
     // Before what was written in the staging is shown, where that is to last.
     void sync() const
@@ -132,6 +132,12 @@ public:
     }
 
 private:
+    // What opened the stream lives longer: parameters go in the reverse order, also where the context is destroyed.
+    static asio::awaitable<void> fill(std::shared_ptr<stream_feed> feed, std::optional<layer_source>, byte_stream stream)
+    {
+        co_await stream_feed::run(std::move(feed), std::move(stream));
+    }
+
     static asio::awaitable<byte_stream> open(layer_source from)
     {
         std::optional<error> failure;

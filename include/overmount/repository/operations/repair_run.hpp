@@ -229,22 +229,25 @@ private:
 
     static asio::awaitable<void> mend_diff(pointer self, diff_id diff)
     {
+        auto claim = [self, diff](const stop_flag&) { return self->repository_->records->claims.try_share(diff); };
+        auto held = co_await run_on(self->engine_->pool(), std::move(claim));
         for (const repair_sources::layer* from : self->sources_.layers(diff)) {
             std::optional<error> failed;
             try {
-                auto open = [from](const stop_flag&) { return from->open(); };
-                const layer_source bytes = co_await run_on(self->engine_->pool(), std::move(open));
-                const auto permit = co_await self->engine_->places_for(bytes).acquire();
+                const auto permit = co_await self->engine_->places(from->is_file).acquire();
                 auto begin = [self, from](const stop_flag&) { return self->engine_->begin(from->facts, "diff-" + random_id()); };
                 const auto begun = co_await run_on(self->engine_->pool(), std::move(begin));
+                auto open = [from](const stop_flag&) { return from->open(); };
+                const layer_source bytes = co_await run_on(self->engine_->pool(), std::move(open));
                 co_await layer_engine<Storage>::unpack(self->engine_->pool(), begun, bytes, nullptr);
-                self->engine_->finished().add(diff, std::move(begun->writer), std::move(*begun->record),
-                                              self->repository_->records->claims.try_share(diff));
+                self->engine_->finished().add(diff, std::move(begun->writer), std::move(*begun->record), std::move(held));
                 co_return;
             } catch (const error& failure) {
                 failed = failure;
             }
-            if (!is_damage(*failed)) // of the source
+            // Of the source, or a source that cannot be read: others may have it.
+            if (!is_damage(*failed) && (failed->at() != stage::source || failed->code() == asio::error::operation_aborted ||
+                                        failed->code() == boost::system::errc::too_many_files_open))
                 throw *failed;
             self->not_mended(diff.string(), from->name + ": " + failed->what());
         }
@@ -294,7 +297,7 @@ private:
         const std::string name = "blob-" + random_id();
         const auto written = sources_.write_blob(id, engine_->staging(), name, stop);
         if (!written)
-            return;
+            return sources_.has_blob(id) ? not_mended(id.string(), "the source gives it as a stream alone") : void();
         if (!*written)
             return not_mended(id.string(), "the source has other bytes");
         make_record_last(engine_->staging(), name);

@@ -35,6 +35,7 @@ public:
         std::function<layer_source()> open;
         layer_facts facts;
         std::string name;
+        bool is_file = true;
     };
 
     repair_sources(std::shared_ptr<const store> records, const limits& bounds, std::vector<found_image> given)
@@ -89,7 +90,7 @@ public:
                 if (one.blob)
                     blobs_.emplace(*one.blob, one.bytes);
                 if (wanted.contains(one.diff))
-                    layers_.emplace(one.diff, layer{[bytes = one.bytes] { return bytes; }, {one.diff, one.blob, one.promised}, "the source"});
+                    layers_.emplace(one.diff, layer{[bytes = one.bytes] { return bytes; }, {one.diff, one.blob, one.promised}, "the source", one.bytes.file() != nullptr});
             }
     }
     OVERMOUNT_LAZY [[nodiscard]] std::vector<const layer*> layers(const diff_id& diff) const
@@ -99,6 +100,7 @@ public:
             out.push_back(&at->second);
         return out;
     }
+    [[nodiscard]] bool has_blob(const digest& id) const { return blobs_.contains(id); }
     // Writes a blob as `<directory>/<name>`: a document, or a layer's of the source that was given. Nothing where there is none;
     // false where it has other bytes there.
     OVERMOUNT_LAZY [[nodiscard]] std::optional<bool> write_blob(const digest& id, int directory, const std::string& name,

@@ -19,8 +19,7 @@ public:
     // No descriptor where there is none.
     OVERMOUNT_LAZY [[nodiscard]] unique_fd open(const digest& id) const;
     OVERMOUNT_LAZY [[nodiscard]] std::vector<digest> list() const;
-    // Of that many bytes, where `size` is known.
-    OVERMOUNT_LAZY [[nodiscard]] bool contains(const digest& id, std::optional<std::uint64_t> size) const;
+    OVERMOUNT_LAZY [[nodiscard]] bool contains(const digest& id, std::uint64_t size) const;
     OVERMOUNT_LAZY void add(record_batch& into, const digest& id, std::string_view content) const;
     // The same with a finished file `name` of the directory `from`, whose digest was compared, and which is synced; it stays
     // where it is when the blob is there already.

@@ -165,6 +165,11 @@ OVERMOUNT_LAZY_BODY diff_record virtual_storage::writer::finish()
     return mine.record;
 }
 
+OVERMOUNT_LAZY_BODY void virtual_storage::writer::rewrite(const diff_record& record)
+{
+    detail::diff_directory::rewrite(state_->staging, state_->name, record);
+}
+
 OVERMOUNT_LAZY_BODY bool virtual_storage::writer::publish(const diff_id& id)
 {
     return detail::diff_directory::publish(state_->place, state_->staging, state_->name, id);

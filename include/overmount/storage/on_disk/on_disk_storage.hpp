@@ -5,6 +5,7 @@
 #include <overmount/storage/on_disk/unfinished_files.hpp>
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <span>
 #include <string>
@@ -36,6 +37,8 @@ public:
     void erase(const diff_id& id) { diffs_.erase(id); }
     bool set_aside(const diff_id& id, int into, const std::string& name) { return diffs_.set_aside(id, into, name); }
     void make_durable(const diff_id& id, int staging, const std::function<void()>& poll) { diffs_.make_durable(id, staging, poll); }
+    [[nodiscard]] std::uint64_t identity(const diff_id& id) const { return diffs_.identity(id); }
+    bool mark_durable(const diff_id& id, std::uint64_t identity, int staging) const { return diffs_.mark_durable(id, identity, staging); }
     [[nodiscard]] bool is_damaged(const diff_id& id) const { return diffs_.is_damaged(id); }
     [[nodiscard]] diff_version version(const diff_id& id) const { return diffs_.version(id); }
     [[nodiscard]] bool is_current(const diff_id& id, const diff_version& one) const { return diffs_.is_current(id, one); }
@@ -67,6 +70,7 @@ public:
     OVERMOUNT_LAZY void write(std::span<const std::byte> bytes);
     OVERMOUNT_LAZY [[nodiscard]] bool write_part(std::span<const std::byte>& bytes, rest& left);
     OVERMOUNT_LAZY [[nodiscard]] diff_record finish();
+    OVERMOUNT_LAZY void rewrite(const diff_record& record);
     OVERMOUNT_LAZY bool publish(const diff_id& id);
     OVERMOUNT_LAZY void replace(const diff_id& id);
 

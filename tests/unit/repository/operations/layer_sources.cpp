@@ -334,28 +334,128 @@ TEST_CASE("two imports that want the same layers in opposite order fetch each on
         CHECK(count == 1);
 }
 
+// Of one image, whose layers come from wherever a test says.
+class fixed_importer
+{
+public:
+    explicit fixed_importer(om::found_image found) : found_(std::move(found)) {}
+    asio::awaitable<std::vector<om::found_image>> discover(om::import_context) const { return give(found_); }
+
+private:
+    static asio::awaitable<std::vector<om::found_image>> give(om::found_image one) { co_return std::vector{one}; }
+    om::found_image found_;
+};
+
+om::found_image found_with(const std::vector<std::pair<std::string, om::layer_source>>& layers)
+{
+    test_image wanted;
+    for (const auto& [tar, from] : layers)
+        wanted.layers.push_back({tar});
+    om::found_image out{om::image_config::parse(wanted.config_text(), om::limits()), {}};
+    for (const auto& [tar, from] : layers)
+        out.layers.push_back({om::diff_id(om::digest::of(tar)), from, std::nullopt, std::nullopt});
+    return out;
+}
+
+om::layer_source source_of(const std::string& bytes, std::chrono::milliseconds later = {})
+{
+    auto opens = [bytes, later]() -> asio::awaitable<om::byte_stream> {
+        asio::steady_timer timer(co_await asio::this_coro::executor, later);
+        co_await timer.async_wait(asio::use_awaitable);
+        co_return om::byte_stream(scripted_stream(timer.get_executor(), std::make_shared<script>(bytes)));
+    };
+    return om::layer_source(std::move(opens), bytes.size());
+}
+
+TEST_CASE("what is finished is there for others while the rest is still coming, and lasts at the end")
+{
+    const std::string quick = layer_of(1), slow = layer_of(2);
+    const om::diff_id first(om::digest::of(quick));
+    const scratch_directory scratch;
+    auto into = open(scratch.path() / "repo"), other = open(scratch.path() / "repo");
+    asio::io_context context;
+    bool over = false;
+    fixed_importer source(found_with({{quick, source_of(quick)}, {slow, source_of(slow, std::chrono::seconds(8))}}));
+    asio::co_spawn(context, into.import_images(std::move(source), usual()),
+                   [&over](std::exception_ptr failure, const std::vector<om::image>&) {
+                       CHECK_FALSE(failure);
+                       over = true;
+                   });
+    context.run_for(std::chrono::seconds(6));
+    REQUIRE_FALSE(over);
+    REQUIRE(other.contains(first));
+    CHECK(other.diff(first).sync == om::durability::none);
+    context.run_for(std::chrono::seconds(60));
+    REQUIRE(over);
+    CHECK(other.diff(first).sync == om::durability::batch);
+    CHECK(other.images().size() == 1);
+}
+
+TEST_CASE("an archive that has gone by waits for no other import of its layers")
+{
+    const std::string tar = layer_of(1);
+    const scratch_directory scratch;
+    oci_layout_writer writer;
+    writer.add(image_of({1}, "latest"));
+    writer.finish().write_tar(scratch.path() / "layout.tar");
+    auto into = open(scratch.path() / "repo"), other = open(scratch.path() / "repo");
+    asio::io_context context;
+    bool slow_over = false, quick_over = false;
+    fixed_importer source(found_with({{tar, source_of(tar, std::chrono::seconds(5))}}));
+    asio::co_spawn(context, into.import_images(std::move(source), usual()),
+                   [&](std::exception_ptr failure, const std::vector<om::image>&) {
+                       CHECK_FALSE(failure);
+                       slow_over = true;
+                   });
+    context.run_for(std::chrono::milliseconds(300)); // by now it has the claim
+    om::archive_file archive((scratch.path() / "layout.tar").string());
+    asio::co_spawn(context, other.import_images(std::move(archive), usual()),
+                   [&](std::exception_ptr failure, const std::vector<om::image>&) {
+                       CHECK_FALSE(failure);
+                       CHECK_FALSE(slow_over);
+                       quick_over = true;
+                   });
+    context.run_for(std::chrono::seconds(60));
+    CHECK(slow_over);
+    CHECK(quick_over);
+}
+
+TEST_CASE("a source whose bytes have gone by, or that cannot be opened, is an error that names the layer")
+{
+    const std::string tar = layer_of(1);
+    const scratch_directory scratch;
+    auto into = open(scratch.path() / "repo");
+    const bool gone = GENERATE(true, false);
+    const auto refuses = []() -> asio::awaitable<om::byte_stream> {
+        throw boost::system::system_error(asio::error::connection_refused);
+        co_return om::byte_stream(scripted_stream(co_await asio::this_coro::executor, nullptr));
+    };
+    fixed_importer source(found_with({{tar, gone ? om::layer_source::gone_by(tar.size()) : om::layer_source(refuses)}}));
+    try {
+        static_cast<void>(get(into.import_images(source, usual())));
+        FAIL("it was imported");
+    } catch (const om::error& failure) {
+        CHECK(failure.at() == om::stage::source);
+        CHECK(failure.layer() == om::diff_id(om::digest::of(tar)).string());
+        if (gone)
+            CHECK(failure.code() == errc::missing_blob);
+        else
+            CHECK(failure.code() == asio::error::connection_refused);
+    }
+    CHECK(fs::is_empty(scratch.path() / "repo/tmp"));
+}
+
 TEST_CASE("a layer that has other than as many bytes as were announced is refused")
 {
     const std::string bytes = layer_of(1);
     const std::uint64_t announced = GENERATE_COPY(bytes.size() - 1, bytes.size() + 1);
     const scratch_directory scratch;
-    test_image wanted;
-    wanted.layers.push_back({bytes});
     const auto diff = om::diff_id(om::digest::of(bytes));
-    struct importer
-    {
-        explicit importer(std::vector<om::found_image> all) : found(std::move(all)) {}
-        asio::awaitable<std::vector<om::found_image>> discover(om::import_context) const { return give(found); }
-        static asio::awaitable<std::vector<om::found_image>> give(std::vector<om::found_image> all) { co_return all; }
-        std::vector<om::found_image> found;
-    };
     auto opens = [bytes]() -> asio::awaitable<om::byte_stream> {
         co_return om::byte_stream(scripted_stream(co_await asio::this_coro::executor, std::make_shared<script>(bytes)));
     };
-    om::found_image found{om::image_config::parse(wanted.config_text(), om::limits()), {}};
-    found.layers.push_back({diff, om::layer_source(std::move(opens), announced), std::nullopt, std::nullopt});
     auto into = open(scratch.path() / "repo");
-    importer source({found});
+    fixed_importer source(found_with({{bytes, om::layer_source(std::move(opens), announced)}}));
     try {
         static_cast<void>(get(into.import_images(source, usual())));
         FAIL("it was imported");

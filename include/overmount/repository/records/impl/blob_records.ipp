@@ -20,11 +20,11 @@ OVERMOUNT_LAZY_BODY unique_fd blob_records::open(const digest& id) const
 
 OVERMOUNT_LAZY_BODY std::vector<digest> blob_records::list() const { return listed_digests(directory_); }
 
-OVERMOUNT_LAZY_BODY bool blob_records::contains(const digest& id, std::optional<std::uint64_t> size) const
+OVERMOUNT_LAZY_BODY bool blob_records::contains(const digest& id, std::uint64_t size) const
 {
     struct stat status;
     return ::fstatat(directory_, digest_path(id).c_str(), &status, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(status.st_mode) &&
-           (!size || static_cast<std::uint64_t>(status.st_size) == *size);
+           static_cast<std::uint64_t>(status.st_size) == size;
 }
 
 OVERMOUNT_LAZY_BODY void blob_records::add(record_batch& into, const digest& id, std::string_view content) const

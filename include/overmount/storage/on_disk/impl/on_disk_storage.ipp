@@ -179,6 +179,11 @@ OVERMOUNT_LAZY_BODY diff_record on_disk_storage::writer::finish()
     return record;
 }
 
+OVERMOUNT_LAZY_BODY void on_disk_storage::writer::rewrite(const diff_record& record)
+{
+    detail::diff_directory::rewrite(state_->staging, state_->name, record);
+}
+
 OVERMOUNT_LAZY_BODY bool on_disk_storage::writer::publish(const diff_id& id)
 {
     return detail::diff_directory::publish(state_->place, state_->staging, state_->name, id);
