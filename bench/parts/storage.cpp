@@ -57,7 +57,7 @@ std::vector<file> files_of(const std::string& archive)
 void extractor(benchmark::State& state)
 {
     const overmount::test::scratch_directory scratch;
-    const unique_fd top(::open(scratch.path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    const overmount::unique_fd top(::open(scratch.path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     const std::string archive = bench::tar_of_small_files();
     const auto files = files_of(archive);
     for (auto _ : state) {

@@ -3,6 +3,7 @@
 
 #include <overmount/posix/descriptor_turn.hpp>
 #include <overmount/repository/operations/carried_layers.hpp>
+#include <overmount/repository/operations/kept_blobs.hpp>
 #include <overmount/repository/operations/layer_engine.hpp>
 #include <overmount/runtime/run_on.hpp>
 
@@ -10,7 +11,6 @@
 #include <chrono>
 #include <deque>
 #include <list>
-#include <map>
 #include <mutex>
 #include <set>
 #include <vector>
@@ -60,8 +60,11 @@ public:
             if (self->todo_.size() == before) // others have them all
                 co_await pause(std::chrono::milliseconds(50));
         }
-        if (self->options_.keeps_blobs())
-            co_await keep_blobs(self);
+        if (self->options_.keeps_blobs()) {
+            co_await kept_blobs<Storage>::compare(self->engine_, &self->blobs_);
+            auto show = [self](const stop_flag&) { self->blobs_.show(*self->engine_); };
+            co_await run_on(self->engine_->pool(), std::move(show));
+        }
         co_await engine::show(self->engine_);
     }
 
@@ -94,14 +97,6 @@ private:
         std::shared_ptr<claim> held; // ours
     };
     using work = typename engine::work;
-    // The blob of a layer; a diff may come in several.
-    using blob_key = std::pair<digest, diff_id>;
-    struct kept_blob
-    {
-        const found_layer* layer;
-        std::shared_ptr<blob_draft> draft = {};
-        bool compared = false; // with its digest and the diff's
-    };
 
     void plan()
     {
@@ -113,12 +108,7 @@ private:
         for (const found_image& image : images_)
             if (keeps_blobs_of(image))
                 for (const found_layer& layer : image.layers)
-                    blobs_.try_emplace({*layer.blob, layer.diff}, kept_blob{&layer});
-        if (carried_)
-            for (auto& [key, blob] : blobs_) {
-                blob.draft = carried_->find_blob(*blob.layer);
-                blob.compared = true;
-            }
+                    blobs_.add(layer, carried_ ? carried_->find_blob(layer) : nullptr);
     }
 
     [[nodiscard]] bool keeps_blobs_of(const found_image& image) const { return options_.keeps_blobs() && has_blobs(image); }
@@ -248,7 +238,7 @@ private:
             const auto permit = co_await self->engine_->places(from.file() != nullptr).acquire();
             auto begin = [self, j](const stop_flag&) { return self->begin(*j); };
             const auto begun = co_await run_on(self->engine_->pool(), std::move(begin));
-            co_await engine::unpack(self->engine_->pool(), begun, from, self->draft_of(*j->layer));
+            co_await engine::unpack(self->engine_->pool(), begun, from, self->blobs_.draft_of(*j->layer));
             self->finish(*j, *begun);
         } catch (error& failure) {
             failure.layer(j->layer->diff.string());
@@ -276,7 +266,7 @@ private:
                 return false;
             try {
                 const auto begun = begin(*j);
-                auto input = keeping(std::make_unique<file_input>(*j->layer->bytes.file()), draft_of(*j->layer));
+                auto input = keeping(std::make_unique<file_input>(*j->layer->bytes.file()), blobs_.draft_of(*j->layer));
                 unpack_layer_here(begun, std::move(input), stop);
                 finish(*j, *begun);
             } catch (error& failure) {
@@ -299,8 +289,7 @@ private:
 
     [[nodiscard]] std::shared_ptr<work> begin(job& j)
     {
-        if (kept_blob* blob = blob_of(*j.layer); blob != nullptr && !blob->draft)
-            begin_blob(*blob);
+        blobs_.begin(*engine_, *j.layer);
         auto out = engine_->begin({j.layer->diff, j.layer->blob, j.layer->promised}, j.name);
         if (options_.progress())
             out->progress = [this, &j](std::uint64_t read) {
@@ -312,8 +301,7 @@ private:
     // On a worker or on the strand.
     void finish(job& j, work& unpacked)
     {
-        if (kept_blob* blob = blob_of(*j.layer); blob != nullptr)
-            blob->compared = true;
+        blobs_.compared(*j.layer);
         engine_->finished().add(j.layer->diff, std::move(unpacked.writer), std::move(*unpacked.record), take_claim(j));
     }
 
@@ -321,68 +309,6 @@ private:
     {
         const std::lock_guard guard(mutex_);
         return std::exchange(j.held, nullptr);
-    }
-
-    [[nodiscard]] kept_blob* blob_of(const found_layer& layer)
-    {
-        const auto found = layer.blob ? blobs_.find({*layer.blob, layer.diff}) : blobs_.end();
-        return found == blobs_.end() ? nullptr : &found->second;
-    }
-    [[nodiscard]] std::shared_ptr<blob_draft> draft_of(const found_layer& layer)
-    {
-        const kept_blob* blob = blob_of(layer);
-        return blob != nullptr ? blob->draft : nullptr;
-    }
-
-    // Unless the blob is there already.
-    void begin_blob(kept_blob& blob)
-    {
-        const auto& repository = engine_->repository();
-        const auto size = blob.layer->bytes.size();
-        if (!size || !repository.records->blobs.contains(*blob.layer->blob, *size))
-            blob.draft = new_shared<blob_draft>(engine_->staging(), "blob-" + random_id(), repository.sync);
-    }
-
-    // Blobs of layers that were not unpacked now are only compared.
-    static asio::awaitable<void> keep_blobs(pointer self)
-    {
-        auto group = new_shared<task_group>(co_await asio::this_coro::executor);
-        for (auto& [key, blob] : self->blobs_)
-            if (!blob.compared)
-                group->add(compare_blob(self, &blob));
-        co_await task_group::join(std::move(group));
-        auto show = [self](const stop_flag&) { self->show_blobs(); };
-        co_await run_on(self->engine_->pool(), std::move(show));
-    }
-
-    static asio::awaitable<void> compare_blob(pointer self, kept_blob* blob)
-    {
-        const found_layer& layer = *blob->layer;
-        try {
-            const auto permit = co_await self->engine_->places(layer.bytes.file() != nullptr).acquire();
-            auto begin = [self, blob](const stop_flag&) {
-                self->begin_blob(*blob);
-                const layer_facts facts{blob->layer->diff, blob->layer->blob, blob->layer->promised};
-                return new_shared<layer_work<null_writer>>(null_writer(), facts, self->engine_->repository().bounds);
-            };
-            auto begun = co_await run_on(self->engine_->pool(), std::move(begin));
-            co_await engine::unpack(self->engine_->pool(), std::move(begun), layer.bytes, blob->draft);
-            blob->compared = true;
-        } catch (error& failure) {
-            failure.layer(layer.diff.string());
-            throw;
-        }
-    }
-
-    void show_blobs()
-    {
-        const auto& repository = engine_->repository();
-        engine_->sync();
-        for (auto& [key, blob] : blobs_)
-            if (blob.draft)
-                blob.draft->publish(*repository.records, key.first);
-            else if (repository.sync != durability::none)
-                repository.records->blobs.make_last(key.first, engine_->staging());
     }
 
     std::shared_ptr<engine> engine_;
@@ -395,7 +321,7 @@ private:
     std::mutex mutex_; // of the next two, and of the claims of the round
     std::list<job> round_;
     std::deque<job*> small_;
-    std::map<blob_key, kept_blob> blobs_; // to be kept
+    kept_blobs<Storage> blobs_;
 };
 
 } // namespace overmount::inline OVERMOUNT_ABI::detail
