@@ -8,7 +8,6 @@
 #include <overmount/importer/any_importer.hpp>
 #include <overmount/importer/archive.hpp>
 #include <overmount/io/byte_stream.hpp>
-#include <overmount/mount/no_mount.hpp>
 #include <overmount/mount/overlay_mount.hpp>
 #include <overmount/repository/space.hpp>
 #include <overmount/storage/on_disk/on_disk_storage.hpp>
@@ -20,25 +19,9 @@
 #include <optional>
 #include <string>
 #include <string_view>
-#include <type_traits>
 #include <vector>
 
 namespace overmount::inline OVERMOUNT_ABI {
-
-#ifdef OVERMOUNT_SEPARATE_COMPILATION
-namespace detail {
-
-// Complete where own_policies.hpp was included.
-template <storage_policy Storage>
-struct own_policies;
-// Whether the bodies for these policies are compiled: once for a program, see repository/instances.hpp, or here.
-template <class Storage, class Mount>
-inline constexpr bool has_bodies = (std::is_same_v<Storage, on_disk_storage> && std::is_same_v<Mount, overlay_mount>) ||
-                                   (std::is_same_v<Storage, virtual_storage> && std::is_same_v<Mount, no_mount>) ||
-                                   requires { sizeof(own_policies<Storage>); };
-
-} // namespace detail
-#endif
 
 /// A directory that holds images: their layers, configs, tags and mounts.
 ///
