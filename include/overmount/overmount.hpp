@@ -6,6 +6,7 @@
 #include <overmount/change.hpp>
 #include <overmount/check.hpp>
 #include <overmount/collect.hpp>
+#include <overmount/codec/stream_decoder.hpp>
 #include <overmount/core/digest.hpp>
 #include <overmount/core/error.hpp>
 #include <overmount/core/limits.hpp>
@@ -19,8 +20,10 @@
 #include <overmount/io/resuming_stream.hpp>
 #include <overmount/layer.hpp>
 #include <overmount/lease.hpp>
+#include <overmount/mount/mountinfo.hpp>
 #include <overmount/mount/no_mount.hpp>
 #include <overmount/mount/overlay_mount.hpp>
+#include <overmount/mount/upper_reader.hpp>
 #include <overmount/oci/image_config.hpp>
 #include <overmount/oci/image_config_edit.hpp>
 #include <overmount/oci/manifest.hpp>
@@ -30,6 +33,17 @@
 #include <overmount/runtime/worker_pool.hpp>
 #include <overmount/storage/on_disk/on_disk_storage.hpp>
 #include <overmount/storage/virtual_storage.hpp>
+#include <overmount/tar/checker.hpp>
+#include <overmount/tar/entry_walk.hpp>
+#include <overmount/tar/framing.hpp>
+#include <overmount/tar/header.hpp>
+#include <overmount/tar/index.hpp>
+#include <overmount/tar/lookup.hpp>
+#include <overmount/tar/merged_tree.hpp>
+#include <overmount/tar/path.hpp>
+#include <overmount/tar/recipe.hpp>
+#include <overmount/tar/whiteout.hpp>
+#include <overmount/tar/writer.hpp>
 
 #include <overmount/repository/instances.hpp>
 

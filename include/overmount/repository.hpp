@@ -10,7 +10,6 @@
 #include <overmount/io/byte_stream.hpp>
 #include <overmount/layer.hpp>
 #include <overmount/mount/overlay_mount.hpp>
-#include <overmount/repository/has_bodies.hpp>
 #include <overmount/repository/space.hpp>
 #include <overmount/storage/on_disk/on_disk_storage.hpp>
 #include <overmount/storage/virtual_storage.hpp>
@@ -21,7 +20,6 @@
 #include <optional>
 #include <string>
 #include <string_view>
-#include <type_traits>
 #include <vector>
 
 namespace overmount::inline OVERMOUNT_ABI {
@@ -37,8 +35,10 @@ class basic_repository : public basic_space<Storage, Mount>
     using basic_space<Storage, Mount>::sweep;
     using state = detail::repository_state<Storage>;
     using create_run = detail::create_run<Storage>;
+#ifdef OVERMOUNT_SEPARATE_COMPILATION
     static_assert(detail::has_bodies<Storage, Mount>,
                   "with policies other than those of repository and virtual_repository, include <overmount/own_policies.hpp>");
+#endif
 
 public:
     using image = basic_image<Storage, Mount>;

@@ -36,8 +36,13 @@ apt_install()
     DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@"
 }
 
+# The Boost of Debian 12 is too old without a number.
+boost_package=libboost-dev
+if grep -qs '^VERSION_CODENAME=bookworm' /etc/os-release; then
+    boost_package=libboost1.81-dev
+fi
 # What overmount itself and om are built from.
-build_packages=(g++ meson ninja-build pkg-config libboost1.81-dev libarchive-dev libssl-dev zlib1g-dev libzstd-dev
+build_packages=(g++ meson ninja-build pkg-config "$boost_package" libarchive-dev libssl-dev zlib1g-dev libzstd-dev
     libisal-dev liblzma-dev libbz2-dev nlohmann-json3-dev libcli11-dev)
 # What the tests use besides.
 test_packages=(catch2 cmake python3 strace skopeo umoci crun jq libarchive-tools attr acl busybox-static tar gzip zstd

@@ -11,6 +11,7 @@
 #include <overmount/storage/storage_policy.hpp>
 
 #include <memory>
+#include <type_traits>
 #include <vector>
 
 namespace overmount::inline OVERMOUNT_ABI {
@@ -26,7 +27,22 @@ class basic_mount;
 template <packable_storage Storage>
 class basic_asset;
 
+class on_disk_storage;
+class virtual_storage;
+struct overlay_mount;
+
 namespace detail {
+
+#ifdef OVERMOUNT_SEPARATE_COMPILATION
+// Complete where own_policies.hpp was included.
+template <storage_policy Storage>
+struct own_policies;
+// Whether the bodies for these policies are compiled: once for a program, see repository/instances.hpp, or here.
+template <class Storage, class Mount>
+inline constexpr bool has_bodies = (std::is_same_v<Storage, on_disk_storage> && std::is_same_v<Mount, overlay_mount>) ||
+                                   (std::is_same_v<Storage, virtual_storage> && std::is_same_v<Mount, no_mount>) ||
+                                   requires { sizeof(own_policies<Storage>); };
+#endif
 
 template <storage_policy Storage>
 struct repository_state;

@@ -8,11 +8,18 @@
 #include <limits>
 #include <map>
 
-namespace overmount::inline OVERMOUNT_ABI::tar {
+namespace overmount::inline OVERMOUNT_ABI::tar::detail {
 
 inline constexpr std::uint64_t largest_size = std::uint64_t{1} << 62;
 
-inline std::uint64_t padding_of(std::uint64_t size) noexcept { return (block_size - size % block_size) % block_size; }
+inline std::uint64_t padding_of(std::uint64_t size) noexcept
+{
+    return (block_size - size % block_size) % block_size;
+}
+
+} // namespace overmount::inline OVERMOUNT_ABI::tar::detail
+
+namespace overmount::inline OVERMOUNT_ABI::tar {
 
 OVERMOUNT_LAZY_BODY void framing::fail(errc code, std::string_view words) const
 {
@@ -122,7 +129,7 @@ OVERMOUNT_LAZY_BODY void framing::begin_extension(const header& block, char type
         fail(errc::extension_too_large);
     extension_type_ = type;
     extension_left_ = static_cast<std::uint64_t>(*size);
-    extension_padding_ = padding_of(extension_left_);
+    extension_padding_ = detail::padding_of(extension_left_);
     extension_.clear();
     state_ = state::extension;
     if (extension_left_ == 0)
@@ -252,7 +259,7 @@ OVERMOUNT_LAZY_BODY void framing::read_numbers(const header& block)
     entry_.uid = id(said_.uid, 108, "the owner is not a valid number");
     entry_.gid = id(said_.gid, 116, "the group is not a valid number");
     entry_.stored_size = said_.size ? *said_.size
-                                    : number(124, 12, static_cast<std::int64_t>(largest_size),
+                                    : number(124, 12, static_cast<std::int64_t>(detail::largest_size),
                                              "the size is not a valid number");
     const auto time = block.number(136, 12);
     if (!said_.mtime && !time)
@@ -302,7 +309,7 @@ OVERMOUNT_LAZY_BODY void framing::read_type(const header& block)
     if (entry_.type != entry_type::regular)
         entry_.stored_size = entry_.size = 0;
     stored_left_ = entry_.stored_size;
-    padding_left_ = padding_of(stored_left_);
+    padding_left_ = detail::padding_of(stored_left_);
     if (entry_.sparse && sparse_major_ == 1u)
         state_ = state::sparse_map;
 }
@@ -310,7 +317,7 @@ OVERMOUNT_LAZY_BODY void framing::read_type(const header& block)
 OVERMOUNT_LAZY_BODY std::uint64_t framing::unsigned_value(const std::string& text) const
 {
     const auto value = parse_decimal(text);
-    if (!value || *value > largest_size)
+    if (!value || *value > detail::largest_size)
         fail(errc::malformed_tar, "a PAX value is not a valid number");
     return *value;
 }
@@ -460,7 +467,7 @@ OVERMOUNT_LAZY_BODY void framing::add_segment(std::uint64_t offset, std::uint64_
     if (entry_.segments.size() >= bounds_.segments)
         fail(errc::too_many_segments);
     const auto& known = entry_.segments;
-    if (offset > largest_size || size > largest_size ||
+    if (offset > detail::largest_size || size > detail::largest_size ||
         (!known.empty() && offset < known.back().offset + known.back().size))
         fail(errc::malformed_tar, "sparse segments overlap");
     entry_.segments.push_back({offset, size});
@@ -523,13 +530,13 @@ OVERMOUNT_LAZY_BODY void framing::check_entry()
     segment_ = 0;
     segment_done_ = file_offset_ = 0;
     if (entry_.sparse) {
-        if (entry_.type != entry_type::regular || !real_size_ || *real_size_ > largest_size)
+        if (entry_.type != entry_type::regular || !real_size_ || *real_size_ > detail::largest_size)
             fail(errc::malformed_tar, "a sparse file without its size");
         entry_.size = *real_size_;
         std::uint64_t sum = 0;
         for (const segment& piece : entry_.segments) {
             sum += piece.size;
-            if (sum > largest_size || piece.offset + piece.size > entry_.size)
+            if (sum > detail::largest_size || piece.offset + piece.size > entry_.size)
                 fail(errc::malformed_tar, "a sparse segment behind the end of its file");
         }
         if (sum != entry_.stored_size)

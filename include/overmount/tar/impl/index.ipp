@@ -6,8 +6,7 @@
 #include <algorithm>
 #include <string_view>
 
-namespace overmount::inline OVERMOUNT_ABI::tar {
-namespace index_form {
+namespace overmount::inline OVERMOUNT_ABI::tar::detail::index_form {
 
 inline constexpr std::string_view magic = "overmount index 1\n";
 inline constexpr std::size_t trailer = 4 + 8 + 32; // a length of 0, the tar's size, the checksum
@@ -56,16 +55,18 @@ private:
     std::string_view left_;
 };
 
-} // namespace index_form
+} // namespace overmount::inline OVERMOUNT_ABI::tar::detail::index_form
+
+namespace overmount::inline OVERMOUNT_ABI::tar {
 
 OVERMOUNT_LAZY_BODY index_writer::index_writer(int fd)
-    : fd_(fd), text_(index_form::magic), sum_(digest_algorithm::sha256)
+    : fd_(fd), text_(detail::index_form::magic), sum_(digest_algorithm::sha256)
 {
 }
 
 OVERMOUNT_LAZY_BODY void index_writer::add(const located_entry& one)
 {
-    using index_form::put;
+    using detail::index_form::put;
     const entry& from = one.entry;
     std::string body;
     put(body, one.offset);
@@ -85,14 +86,14 @@ OVERMOUNT_LAZY_BODY void index_writer::add(const located_entry& one)
         put(body, attribute.value);
     }
     put(text_, body);
-    if (text_.size() >= index_form::piece)
+    if (text_.size() >= detail::index_form::piece)
         flush();
 }
 
 OVERMOUNT_LAZY_BODY void index_writer::finish(std::uint64_t tar_size)
 {
-    index_form::put(text_, std::uint32_t{0});
-    index_form::put(text_, tar_size);
+    detail::index_form::put(text_, std::uint32_t{0});
+    detail::index_form::put(text_, tar_size);
     flush();
     const digest sum = sum_.finish();
     overmount::detail::write_all(fd_, sum.bytes());
@@ -109,12 +110,12 @@ OVERMOUNT_LAZY_BODY void index_writer::flush()
 OVERMOUNT_LAZY_BODY std::optional<index_reader> index_reader::open(const overmount::file_range& bytes,
                                                                    std::uint64_t tar_size)
 {
-    using index_form::magic, index_form::trailer;
+    using detail::index_form::magic, detail::index_form::trailer;
     if (bytes.size() < magic.size() + trailer)
         return std::nullopt;
     const std::uint64_t summed = bytes.size() - 32;
     overmount::detail::hasher sum(digest_algorithm::sha256);
-    std::vector<std::byte> room(index_form::piece);
+    std::vector<std::byte> room(detail::index_form::piece);
     for (std::uint64_t at = 0; at < summed;) {
         const auto want = static_cast<std::size_t>(std::min<std::uint64_t>(room.size(), summed - at));
         const auto got = bytes.read(at, std::span(room).first(want));
@@ -123,8 +124,8 @@ OVERMOUNT_LAZY_BODY std::optional<index_reader> index_reader::open(const overmou
     }
     const auto text = [&bytes](std::uint64_t at, std::uint64_t size) { return bytes.part(at, size).text(); };
     std::string end;
-    index_form::put(end, std::uint32_t{0});
-    index_form::put(end, tar_size);
+    detail::index_form::put(end, std::uint32_t{0});
+    detail::index_form::put(end, tar_size);
     const digest found = sum.finish();
     for (const std::byte one : found.bytes())
         end += static_cast<char>(one);
@@ -144,7 +145,7 @@ OVERMOUNT_LAZY_BODY bool index_reader::fill(std::size_t count)
     buffer_.erase(buffer_.begin(), buffer_.begin() + static_cast<std::ptrdiff_t>(begin_));
     begin_ = 0;
     std::size_t end = have;
-    buffer_.resize(std::max(count, index_form::piece));
+    buffer_.resize(std::max(count, detail::index_form::piece));
     while (end < count) {
         const std::size_t got = bytes_.read(position_, std::span(buffer_).subspan(end));
         position_ += got;
@@ -165,8 +166,8 @@ OVERMOUNT_LAZY_BODY bool index_reader::next(located_entry& into)
     };
     if (begin_ == buffer_.size() && position_ == bytes_.size())
         return false;
-    const auto length = index_form::cursor(text(4)).number<std::uint32_t>();
-    index_form::cursor body(text(length));
+    const auto length = detail::index_form::cursor(text(4)).number<std::uint32_t>();
+    detail::index_form::cursor body(text(length));
     entry& out = into.entry;
     into.offset = body.number<std::uint64_t>();
     out.type = static_cast<entry_type>(body.number<std::uint32_t>());
