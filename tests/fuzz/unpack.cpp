@@ -32,7 +32,7 @@ public:
         std::string name = std::string(memory) + "/overmount-fuzz-XXXXXX";
         require(::mkdtemp(name.data()) != nullptr);
         path_ = name;
-        top_ = unique_fd(::open(name.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+        top_ = overmount::unique_fd(::open(name.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
         detail::make_directory(top_.get(), "trash", 0700);
         detail::make_directory(top_.get(), "canary", 0700);
         trash_ = detail::open_directory(top_.get(), "trash");
@@ -47,7 +47,7 @@ public:
     void unpack(std::span<const std::byte> bytes)
     {
         detail::make_directory(top_.get(), "root", 0700);
-        const unique_fd root = detail::open_directory(top_.get(), "root");
+        const overmount::unique_fd root = detail::open_directory(top_.get(), "root");
         overmount::limits bounds;
         bounds.entries = 200;
         bounds.layer_bytes = 1 << 20;
@@ -90,7 +90,7 @@ public:
 
 private:
     fs::path path_;
-    unique_fd top_, trash_;
+    overmount::unique_fd top_, trash_;
     struct stat canary_{};
 };
 
