@@ -66,8 +66,8 @@ private:
             self->at_hand.reset();
             if (!failure)
                 failure = error(errc::truncated_stream).at(stage::source);
-            const auto cancelled = (co_await boost::asio::this_coro::cancellation_state).cancelled();
-            if (cancelled != boost::asio::cancellation_type::none || self->failures == self->policy.attempts() || !self->policy.carries_on_after(*failure))
+            const auto state_now = co_await boost::asio::this_coro::cancellation_state;
+            if (state_now.cancelled() != boost::asio::cancellation_type::none || self->failures == self->policy.attempts() || !self->policy.carries_on_after(*failure))
                 throw *failure;
             co_await pause(delay(*self));
             ++self->failures;
