@@ -300,7 +300,9 @@ TEST_CASE("places of a semaphore go round in order, and a cancelled waiter leave
             }(&places, &order, i),
             asio::bind_cancellation_slot(signals[static_cast<std::size_t>(i)].slot(),
                                          [](std::exception_ptr) {}));
-    context.poll_one();
+    // All wait: Boost 1.83 throws out of run() what ends a coroutine that is cancelled before it has begun.
+    for (int i = 0; i < 5; ++i)
+        context.poll_one();
     signals[2].emit(asio::cancellation_type::terminal);
     context.run_for(std::chrono::seconds(30));
     REQUIRE(order == std::vector<int>{0, 1, 3, 4});
