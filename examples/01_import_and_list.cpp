@@ -1,4 +1,4 @@
-// Imports a docker archive and lists what the repository then holds.
+// Imports a docker archive, and lists the tags of the repository.
 //   01_import_and_list REPOSITORY ARCHIVE
 #include <overmount/overmount.hpp>
 
@@ -12,7 +12,7 @@ namespace asio = boost::asio;
 asio::awaitable<void> run(std::filesystem::path base, std::string archive)
 {
     auto repository = co_await overmount::repository::open(base);
-    // The options and the source are named first: GCC 12 destroys temporaries of a co_await twice.
+    // The source has a name: GCC 12 destroys some temporaries in a co_await expression twice.
     overmount::docker_archive source(archive);
     for (const auto& image : co_await repository.import_images(source))
         std::cout << "imported " << image.id().string() << '\n';

@@ -1,4 +1,4 @@
-// Mounts an image that was imported before, and reads a file of it.
+// Mounts an image that was imported before, and prints one of its files.
 //   02_mount_and_read REPOSITORY IMAGE PATH
 #include <overmount/overmount.hpp>
 
@@ -18,9 +18,9 @@ asio::awaitable<void> run(std::filesystem::path base, std::string name, std::str
     std::ifstream file(root.target() + "/" + path, std::ios::binary);
     if (!file)
         throw std::runtime_error("the image has no " + path);
-    if (file.peek() != std::ifstream::traits_type::eof()) // an empty file would fail the stream
+    if (file.peek() != std::ifstream::traits_type::eof()) // inserting an empty file would set failbit
         std::cout << file.rdbuf();
-    file.close(); // or unmounting would find it in use
+    file.close(); // an open file would keep the mount busy
     co_await root.unmount();
 }
 

@@ -1,4 +1,4 @@
-// Imports an image into a repository with a storage policy of one's own, and says what that kept.
+// Imports an image into a repository with a custom storage policy, and prints the stored layers.
 //   04_own_storage REPOSITORY ARCHIVE
 #include "tar_storage.hpp"
 
@@ -12,7 +12,7 @@
 
 namespace asio = boost::asio;
 
-// A tar cannot be mounted: `image.mount()` would not compile, since tar_storage is no mountable_storage.
+// A tar cannot be mounted: `image.mount()` does not compile, since tar_storage is not a mountable_storage.
 using repository = overmount::basic_repository<tar_storage, overmount::no_mount>;
 
 asio::awaitable<void> run(std::filesystem::path base, std::string archive)

@@ -1,5 +1,5 @@
-// Imports an image into a virtual repository, which keeps the tars of its layers, reads a file of it there, and lists the
-// others with the layers that they come from. No root is needed, and nothing is unpacked.
+// Imports an image into a virtual repository, which keeps layers as tars. Prints one file of the image, and lists all its files with
+// the layers that they come from. Needs no root, and unpacks nothing.
 //   05_read_without_unpacking REPOSITORY ARCHIVE PATH
 #include <overmount/overmount.hpp>
 
@@ -15,7 +15,7 @@ asio::awaitable<void> run(std::filesystem::path base, std::string archive, std::
     auto repository = co_await overmount::virtual_repository::open(base);
     overmount::docker_archive source(archive);
     const auto image = co_await repository.import_image(source);
-    auto file = co_await image.open(path); // of the merged view: whiteouts and links are followed as in a mount
+    auto file = co_await image.open(path); // from the merged view: whiteouts and links work as in a mount
     std::vector<std::byte> buffer(65536);
     const std::span<std::byte> room(buffer);
     while (const std::size_t count = co_await file.read_some(room))
@@ -26,7 +26,7 @@ asio::awaitable<void> run(std::filesystem::path base, std::string archive, std::
     };
     co_await image.files(visitor);
     for (const auto& layer : image.layers())
-        co_await layer.verify(); // the bytes are still those that came
+        co_await layer.verify(); // the bytes are those that were imported
 }
 
 int main(int argc, char** argv)

@@ -1,4 +1,4 @@
-// Builds an image upon another one: mounts it writable, changes files, commits, and exports the result.
+// Builds an image from another one: mounts it writable, changes files, commits, and exports the result.
 //   06_build_an_image REPOSITORY BASE NAME DIRECTORY
 #include <overmount/overmount.hpp>
 
@@ -18,7 +18,7 @@ asio::awaitable<void> run(fs::path base, std::string from, std::string name, std
     auto image = repository.find_image(from);
     auto root = co_await image.mount(overmount::mount_options().writable(true));
 
-    // Whatever writes below the mount point will do: a package manager in a chroot, a compiler, or this.
+    // Any program may write below the mount point: a package manager in a chroot, a compiler, or this one.
     const fs::path top = root.target();
     fs::create_directories(top / "srv/www");
     std::ofstream(top / "srv/www/index.html") << "<p>Hello.</p>\n";

@@ -1,5 +1,5 @@
-// Imports the images of a server with a protocol of its own; see socket_importer.hpp. Layers come side by side, and are unpacked
-// as their bytes come.
+// Imports images from a server with a custom protocol; see socket_importer.hpp. Layers are fetched in parallel, and unpacked while
+// their bytes arrive.
 //   07_own_importer REPOSITORY PORT
 #include "socket_importer.hpp"
 

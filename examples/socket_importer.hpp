@@ -1,5 +1,5 @@
-// An importer of one's own: an OCI layout that a server gives away by TCP. `OFFSET PATH\n` gives the bytes of a file from there
-// on, to its end. Documents are read while images are found; layers when the repository lacks them, side by side.
+// A custom importer, for an OCI layout on a TCP server. The request `OFFSET PATH\n` returns the bytes of a file from that offset to its
+// end. `discover` reads the documents; layers that the repository lacks are fetched later, in parallel.
 #pragma once
 
 #include <overmount/overmount.hpp>
@@ -18,32 +18,32 @@ public:
 
     awaitable<std::vector<overmount::found_image>> discover(overmount::import_context context) const
     {
-        return find(server_, context.bounds());
-    }
-
-private:
-    static awaitable<std::vector<overmount::found_image>> find(endpoint server, overmount::limits bounds)
-    {
-        const auto index = overmount::index::parse(co_await read_text(server, "index.json", bounds), bounds);
+        const overmount::limits& bounds = context.bounds();
+        const auto index = overmount::index::parse(co_await read("index.json", std::nullopt, bounds), bounds);
         std::vector<overmount::found_image> out;
         for (const auto& entry : index.entries()) {
-            const auto manifest = overmount::manifest::parse(co_await read_document(server, entry, bounds), bounds);
-            auto config = overmount::image_config::parse(co_await read_document(server, manifest.config(), bounds), bounds);
+            const auto manifest = overmount::manifest::parse(co_await read(path_of(entry), entry.digest(), bounds), bounds);
+            const auto& described = manifest.config();
+            auto config = overmount::image_config::parse(co_await read(path_of(described), described.digest(), bounds), bounds);
             overmount::found_image image{std::move(config), {}, manifest.bytes()};
             if (image.config.diff_ids().size() != manifest.layers().size())
-                throw overmount::error(overmount::errc::invalid_config).entry(entry.digest().string());
-            for (const auto& [blob, promised] : manifest.layers()) {
-                auto open_at = [server, path = path_of(blob)](std::uint64_t offset) { return open(server, path, offset); };
-                // Carries on where a connection broke.
-                auto open_layer = [open_at, size = blob.size()]() -> awaitable<overmount::byte_stream> {
-                    co_return overmount::resuming_stream(open_at, size);
-                };
-                image.layers.push_back({image.config.diff_ids()[image.layers.size()],
-                                        overmount::layer_source(open_layer, blob.size()), blob.digest(), promised});
-            }
+                throw overmount::error(overmount::errc::invalid_config).entry(path_of(described));
+            for (const auto& [blob, promised] : manifest.layers())
+                image.layers.push_back({image.config.diff_ids()[image.layers.size()], bytes_of(blob), blob.digest(), promised});
             out.push_back(std::move(image));
         }
         co_return out;
+    }
+
+private:
+    // Opens the blob only if the repository lacks the layer; after a broken connection, opens it again at the offset reached.
+    overmount::layer_source bytes_of(const overmount::descriptor& blob) const
+    {
+        auto open_at = [server = server_, path = path_of(blob)](std::uint64_t offset) { return open(server, path, offset); };
+        auto open_layer = [open_at, size = blob.size()]() -> awaitable<overmount::byte_stream> {
+            co_return overmount::resuming_stream(open_at, size);
+        };
+        return overmount::layer_source(open_layer, blob.size());
     }
 
     static awaitable<overmount::byte_stream> open(endpoint server, std::string path, std::uint64_t offset)
@@ -55,22 +55,16 @@ private:
         co_return overmount::byte_stream(std::move(socket));
     }
 
-    static awaitable<std::string> read_document(endpoint server, overmount::descriptor what, overmount::limits bounds)
+    awaitable<std::string> read(std::string path, std::optional<overmount::digest> id, overmount::limits bounds) const
     {
-        std::string out = co_await read_text(server, path_of(what), bounds);
-        if (overmount::digest::of(out, what.digest().algorithm()) != what.digest())
-            throw overmount::error(overmount::errc::digest_mismatch).entry(path_of(what));
-        co_return out;
-    }
-    static awaitable<std::string> read_text(endpoint server, std::string path, overmount::limits bounds)
-    {
-        const auto stream = co_await open(server, path, 0);
+        const auto stream = co_await open(server_, path, 0);
         std::string out;
         std::array<std::byte, 4096> piece;
-        const std::span<std::byte> room(piece);
-        while (const std::size_t count = co_await stream.read_some(room))
+        while (const std::size_t count = co_await stream.read_some(piece))
             if (out.append(reinterpret_cast<const char*>(piece.data()), count).size() > bounds.json_bytes)
                 throw overmount::error(overmount::errc::json_limit_exceeded).entry(path);
+        if (id && overmount::digest::of(out, id->algorithm()) != *id)
+            throw overmount::error(overmount::errc::digest_mismatch).entry(path);
         co_return out;
     }
 

@@ -1,6 +1,6 @@
-// A storage policy of one's own, for a cache or a mirror: of each layer it keeps the tar, bit for bit, and a
-// record. `diffs/<ID>/` holds both; it is made in staging, and one rename shows it. With `durability::batch`
-// the repository syncs what is new; `full` asks a storage for more than this one does.
+// A custom storage policy, for a cache or a mirror: it keeps each layer's tar, byte for byte, and a record, both in `diffs/<ID>/`. The
+// directory is made in a staging directory and published by one rename. With `durability::batch` the repository syncs what is new;
+// this storage does not support `full`, which would require it to sync more.
 #ifndef OVERMOUNT_EXAMPLES_TAR_STORAGE_HPP
 #define OVERMOUNT_EXAMPLES_TAR_STORAGE_HPP
 
@@ -33,7 +33,7 @@ public:
         {
             tar_.write(reinterpret_cast<const char*>(bytes.data()),
                        static_cast<std::streamsize>(bytes.size()));
-            while (frames_.next(bytes) != overmount::tar::event::need_input) // throws on what is no tar
+            while (frames_.next(bytes) != overmount::tar::event::need_input) // throws if it is not a tar
                 continue;
         }
         overmount::diff_record finish()
@@ -45,7 +45,7 @@ public:
             record.entries = frames_.entries();
             record.bytes = frames_.stream_offset();
             std::ofstream json(draft_ / "diff.json");
-            if (!(json << record.to_json()).flush() || !tar_.flush()) // which remembers a write that failed
+            if (!(json << record.to_json()).flush() || !tar_.flush()) // the stream remembers a failed write
                 throw overmount::error::from_errno(errno).at(overmount::stage::storage);
             return record;
         }
@@ -81,7 +81,7 @@ public:
             throw overmount::error(overmount::errc::layer_not_found).layer(id.string());
         return overmount::diff_record::parse(text_of(diffs_ / id.string() / "diff.json"));
     }
-    // The data first, and then the note in the record that it lasts; the name in any case.
+    // Syncs the data, then notes in the record that the data is durable. Syncs the directory entry in any case.
     void make_durable(const overmount::diff_id& id, int, const std::function<void()>& poll)
     {
         overmount::diff_record noted = record(id);
@@ -103,7 +103,7 @@ public:
     {
         if (!contains(id))
             return;
-        std::filesystem::rename(diffs_ / id.string(), tmp_ / id.string()); // out of sight at once
+        std::filesystem::rename(diffs_ / id.string(), tmp_ / id.string()); // invisible at once
         std::filesystem::remove_all(tmp_ / id.string());
     }
 

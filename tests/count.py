@@ -23,6 +23,11 @@ import xml.etree.ElementTree as xml
 SKIPPED = re.compile(r"^\s*(SKIPPED: .*)$", re.M)
 PARTIAL = re.compile(r"^PARTIAL: (.*)$", re.M)
 
+# Each program mounts in a namespace of its own: a namespace that another one makes meanwhile would copy and hold its mounts.
+OWN_MOUNTS = ["unshare", "--mount", "--propagation", "private", "--"]
+if subprocess.run([*OWN_MOUNTS, "true"], stderr=subprocess.DEVNULL, check=False).returncode != 0:
+    OWN_MOUNTS = []  # not root
+
 
 class tally:
     def __init__(self):
@@ -38,7 +43,7 @@ def run(test, command, log):
         if not os.access(command[0], os.X_OK):
             out.write(f"{command[0]} is not built\n".encode())
             return 127
-        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
+        child = subprocess.Popen([*OWN_MOUNTS, *command], stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
                                  cwd=test["workdir"] or log.parent.parent, env=environment, start_new_session=True)
         try:
             return child.wait(timeout)

@@ -1,4 +1,5 @@
 // Writing small files, on tmpfs: all that a storage does with a tar, and the share of its system calls.
+#include <overmount/posix/fs.hpp>
 #include <overmount/storage/on_disk/extractor.hpp>
 #include <overmount/storage/on_disk/on_disk_storage.hpp>
 #include <overmount/tar/framing.hpp>

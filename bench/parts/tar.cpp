@@ -1,5 +1,5 @@
 // What an entry of a tar costs before anything is written: framing, libarchive's second opinion, paths, the recipe.
-#include <overmount/tar/checker.hpp>
+#include <overmount/tar/comparer.hpp>
 #include <overmount/tar/framing.hpp>
 #include <overmount/tar/path.hpp>
 #include <overmount/tar/recipe.hpp>
@@ -10,6 +10,7 @@
 namespace {
 
 namespace bench = overmount::bench;
+namespace detail = overmount::detail;
 namespace tar = overmount::tar;
 using bytes = std::span<const std::byte>;
 
@@ -67,17 +68,17 @@ std::vector<framed> framed_entries(const std::string& archive)
     return out;
 }
 
-void checker(benchmark::State& state)
+void comparer(benchmark::State& state)
 {
     const auto entries = framed_entries(bench::tar_of_small_files());
     for (auto _ : state) {
-        tar::checker check;
+        detail::comparer libarchive;
         for (const framed& each : entries)
-            check.check(each.entry, each.header, each.behind);
+            libarchive.compare(each.entry, each.header, each.behind);
     }
     bench::per_iteration(state, "entries", entries.size());
 }
-BENCHMARK(checker);
+BENCHMARK(comparer);
 
 // As `extractor` begins an entry.
 void paths(benchmark::State& state)
@@ -102,7 +103,7 @@ void recipe_writer(benchmark::State& state)
     std::size_t size = 0;
     for (auto _ : state) {
         size = 0;
-        tar::recipe_writer recipe([&size](bytes packed) { size += packed.size(); });
+        detail::recipe_writer recipe([&size](bytes packed) { size += packed.size(); });
         for (const framed& each : entries) {
             recipe.bytes(each.header);
             if (each.entry.size != 0) {

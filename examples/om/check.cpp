@@ -7,7 +7,7 @@
 
 namespace {
 
-// A path is any bytes.
+// Escapes a path, which may have any bytes.
 std::string printable(const std::string& path)
 {
     return om::escape(path, ~std::size_t{0});
@@ -49,7 +49,7 @@ asio::awaitable<om::check_report> repair_from(Repository repository, arguments g
     if (source.transport.ends_with("-archive") && om::is_compressed(source.path))
         throw om::error(om::errc::unknown_archive_format)
             .subject(given.first)
-            .detail("the archive is compressed as a whole: decompress it first, or import it, which unpacks damaged layers again");
+            .detail("the archive is compressed as a whole: decompress it first, or import it to unpack damaged layers again");
     if (source.transport == "docker-archive") {
         om::docker_archive archive(source.path, source.name);
         co_return co_await repository.repair(std::move(archive), std::move(options));
@@ -61,13 +61,13 @@ asio::awaitable<om::check_report> repair_from(Repository repository, arguments g
     if (given.first == "-")
         throw om::error(om::errc::unknown_archive_format)
             .subject(given.first)
-            .detail("a repair does not read a stream: name a file, or import it, which unpacks damaged layers again");
+            .detail("a repair cannot read a stream: name a file, or import it to unpack damaged layers again");
     throw om::error(om::errc::unknown_archive_format)
         .subject(given.first)
-        .detail("a source is docker-archive:FILE, oci:DIR or oci-archive:FILE, each with :NAME behind it or not");
+        .detail("a source is docker-archive:FILE[:NAME], oci:DIR[:NAME] or oci-archive:FILE[:NAME]");
 }
 
-// No conditional: GCC 12 destroys what co_await gives in one twice.
+// Without a conditional expression: GCC 12 destroys the result of a co_await in one twice.
 template <class Repository>
 asio::awaitable<om::check_report> check_or_repair(Repository repository, arguments given)
 {
@@ -91,22 +91,22 @@ asio::awaitable<void> check_all(Repository repository, settings set, arguments g
         print("mended: ", report.mended);
         print("", report.findings);
         if (report.ok())
-            std::cout << "whole: images " << report.images << ", layers " << report.layers << ", diffs " << report.diffs
+            std::cout << "no damage: images " << report.images << ", layers " << report.layers << ", diffs " << report.diffs
                       << ", tags " << report.tags << ", manifests " << report.manifests << ", blobs " << report.blobs
                       << (given.records ? "; diffs and blobs were not read" : "") << '\n';
     }
     if (!report.ok())
-        throw said_failure();
+        throw reported_failure();
 }
 
 } // namespace
 
-void add_check_command(words& to)
+void add_check_command(command_line& to)
 {
-    auto* sub = to.verb(nullptr, "check", "Compare what the repository keeps with its digests", {check_all, check_all});
-    auto* records = sub->add_flag("--records", to.given().records, "read no layers and blobs, only what refers to them");
-    auto* repair = sub->add_flag("--repair", to.given().repair, "make again what is damaged, of blobs that are kept and of SOURCE");
+    auto* sub = to.add_command(nullptr, "check", "Compare the content of the repository with its digests", {check_all, check_all});
+    auto* records = sub->add_flag("--records", to.given().records, "check only records and references; do not read layers and blobs");
+    auto* repair = sub->add_flag("--repair", to.given().repair, "rebuild what is damaged from kept blobs and from SOURCE");
     repair->excludes(records);
     sub->add_option("SOURCE", to.given().first, "docker-archive:FILE[:NAME], oci:DIR[:NAME], oci-archive:FILE[:NAME]")->needs(repair);
-    sub->add_option("--platform", to.given().arch, "OS/ARCHITECTURE[/VARIANT] to choose from an index of SOURCE")->needs(repair);
+    sub->add_option("--platform", to.given().arch, "OS/ARCHITECTURE[/VARIANT] to choose from an index that SOURCE has")->needs(repair);
 }

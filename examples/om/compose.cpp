@@ -1,5 +1,7 @@
-// om image create: an image of a config and of layers that are there.
+// om image create: an image from a config and existing layers.
 #include "om.hpp"
+
+#include <overmount/posix/fs.hpp>
 
 #include <fcntl.h>
 
@@ -7,7 +9,7 @@
 
 namespace {
 
-// `NAME=VALUE`.
+// Parses `NAME=VALUE`.
 std::pair<std::string, std::string> parse_pair(const std::string& text)
 {
     const auto cut = text.find('=');
@@ -78,24 +80,24 @@ asio::awaitable<void> image_create(Repository repository, settings, arguments gi
 
 } // namespace
 
-void add_compose_command(words& to, CLI::App* images)
+void add_compose_command(command_line& to, CLI::App* images)
 {
     arguments& given = to.given();
-    auto* sub = to.verb(images, "create", "Make an image of a config and of layers that are there; prints its ID",
+    auto* sub = to.add_command(images, "create", "Make an image from a config and existing layers; prints its ID",
                         {image_create, image_create});
-    sub->add_option("CHAIN-ID", given.first, "the topmost layer; else the layers that the config names");
-    auto* config = sub->add_option("--config", given.config, "the config, a file or - (else a new one)");
-    auto* from = sub->add_option("--from", given.from, "an image whose config it is")->excludes(config);
-    sub->add_option("--platform", given.arch, "OS/ARCHITECTURE[/VARIANT] of a new one")->excludes(config)->excludes(from);
+    sub->add_option("CHAIN-ID", given.first, "the topmost layer; by default the config names the layers");
+    auto* config = sub->add_option("--config", given.config, "a config file, or - for standard input; by default a new config");
+    auto* from = sub->add_option("--from", given.from, "take the config of this image")->excludes(config);
+    sub->add_option("--platform", given.arch, "OS/ARCHITECTURE[/VARIANT] of a new config")->excludes(config)->excludes(from);
     sub->add_option("--tag,-t", given.tags, "a name for the image; may be given more than once");
-    const auto words_of = [sub](const char* name, std::vector<std::string>& into, const char* help) {
+    const auto add_list = [sub](const char* name, std::vector<std::string>& into, const char* help) {
         sub->add_option(name, into, help)->expected(1)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
     };
-    words_of("--env", given.environment, "NAME=VALUE; may be given more than once, as may those below");
-    words_of("--label", given.labels, "NAME=VALUE");
-    words_of("--expose", given.ports, "PORT[/PROTOCOL]");
-    words_of("--entrypoint", given.entrypoint, "a word of it");
-    words_of("--cmd", given.command, "a word of it");
-    sub->add_option("--workdir", given.working_directory, "the directory to start in");
+    add_list("--env", given.environment, "NAME=VALUE; may be given more than once, as may the options below");
+    add_list("--label", given.labels, "NAME=VALUE");
+    add_list("--expose", given.ports, "PORT[/PROTOCOL]");
+    add_list("--entrypoint", given.entrypoint, "one word of the entrypoint");
+    add_list("--cmd", given.command, "one word of the command");
+    sub->add_option("--workdir", given.working_directory, "the directory that the command starts in");
     sub->add_option("--user", given.user, "USER[:GROUP]");
 }

@@ -1,5 +1,6 @@
-// om image: import, look at, mount.
+// om image: import, list, mount, commit and remove images.
 #include "om.hpp"
+#include "progress_line.hpp"
 
 #include <nlohmann/json.hpp>
 
@@ -7,38 +8,8 @@
 
 #include <cstdlib>
 #include <iostream>
-#include <map>
-#include <mutex>
 
 namespace {
-
-// One line on a terminal that says how far an import is.
-class progress_line
-{
-public:
-    void operator()(const om::layer_progress& at)
-    {
-        const std::lock_guard guard(mutex_);
-        auto& layer = layers_[at.layer()];
-        read_ += at.read() - layer.first;
-        total_ += at.size().value_or(at.read()) - layer.second;
-        layer = {at.read(), at.size().value_or(at.read())};
-        std::cerr << "\r\033[K" << layers_.size() << (layers_.size() == 1 ? " layer, " : " layers, ") << read_ / 1000000
-                  << " of " << total_ / 1000000 << " MB" << std::flush;
-        shown_ = true;
-    }
-    ~progress_line()
-    {
-        if (shown_)
-            std::cerr << "\r\033[K" << std::flush;
-    }
-
-private:
-    std::mutex mutex_;
-    std::map<std::string, std::pair<std::uint64_t, std::uint64_t>> layers_;
-    std::uint64_t read_ = 0, total_ = 0;
-    bool shown_ = false;
-};
 
 template <class Repository>
 asio::awaitable<std::vector<typename Repository::image>> import_standard_input(Repository repository,
@@ -57,15 +28,12 @@ asio::awaitable<std::vector<typename Repository::image>> import_standard_input(R
 template <class Repository>
 asio::awaitable<void> image_import(Repository repository, settings set, arguments given)
 {
-    om::import_options options;
-    for (const std::string& tag : given.tags)
-        options.tag(tag);
-    options.keep_blobs(given.keep_blobs);
-    if (!given.arch.empty())
-        options.wanted(om::platform::parse(given.arch));
+    if (given.first.starts_with("docker://")) {
+        co_await pull_image(std::move(repository), std::move(set), std::move(given));
+        co_return;
+    }
     auto line = std::make_shared<progress_line>();
-    if (!set.quiet && ::isatty(STDERR_FILENO) == 1)
-        options.progress([line](const om::layer_progress& at) { (*line)(at); });
+    om::import_options options = import_options_of(set, given, line);
     const location source(given.first);
     std::vector<typename Repository::image> images;
     if (source.transport.ends_with("-archive") && om::is_compressed(source.path)) {
@@ -82,7 +50,8 @@ asio::awaitable<void> image_import(Repository repository, settings set, argument
     } else {
         throw om::error(om::errc::unknown_archive_format)
             .subject(given.first)
-            .detail("a source is docker-archive:FILE, oci:DIR or oci-archive:FILE, each with :NAME behind it or not, or -");
+            .detail("a source is docker-archive:FILE[:NAME], oci:DIR[:NAME], oci-archive:FILE[:NAME], docker://NAME, or - for standard "
+                    "input");
     }
     line.reset();
     for (const auto& image : images)
@@ -164,18 +133,18 @@ asio::awaitable<void> image_inspect(Repository repository, settings, arguments g
     co_return;
 }
 
-// Whether images of such a repository can be mounted.
+// Whether images of the repository can be mounted.
 template <class Repository>
 concept mounts = requires(const typename Repository::image& image) { image.mount(); };
 
 [[noreturn]] void refuse_mounts()
 {
-    throw om::error(om::errc::mount_cannot_proceed)
-        .detail("a virtual repository keeps tars and unpacks nothing: import the image into one on disk");
+    throw om::error(om::errc::mount_not_possible)
+        .detail("a virtual repository keeps tars and cannot mount them: import the image into a repository with on-disk storage");
 }
 
-// The mounts that a directory, the ID of one, or an image names. An image names those that are alive only: what was written
-// in one that is stopped is not to go by accident.
+// Finds mounts by a directory, the ID of a mount, or an image. An image stands for its alive mounts only, so that what was written in
+// a stopped one is not removed by accident.
 asio::awaitable<std::vector<om::mount_record>> find_mounts(om::repository repository, std::string name)
 {
     std::vector<om::mount_record> out = repository.find_mounts(name);
@@ -195,7 +164,7 @@ asio::awaitable<std::vector<om::mount_record>> find_mounts(om::repository reposi
     if (out.empty())
         throw om::error(om::errc::mount_not_found)
             .subject(name)
-            .detail(stopped.empty() ? "" : "of the image only mounts that are stopped are there: " + stopped);
+            .detail(stopped.empty() ? "" : "the image has only stopped mounts, name one by its ID: " + stopped);
     co_return out;
 }
 
@@ -204,7 +173,7 @@ om::mount_record only_mount(const std::vector<om::mount_record>& found, const st
     if (found.empty())
         throw om::error(om::errc::mount_not_found).subject(name);
     if (found.size() > 1)
-        throw om::error(om::errc::mount_cannot_proceed).subject(name).detail("it means several mounts: name one by its ID");
+        throw om::error(om::errc::mount_not_possible).subject(name).detail("there are several mounts: name one by its ID");
     return found.front();
 }
 
@@ -223,10 +192,10 @@ asio::awaitable<void> image_mount(Repository repository, settings, arguments giv
         else
             mounted = co_await repository.find_image(given.first).mount(std::move(options));
         std::cout << mounted->target() << std::endl;
-        if (!std::cout) { // nobody would know where it is
+        if (!std::cout) { // the caller would not know the mount point
             if (!given.again)
                 co_await mounted->unmount();
-            throw om::error(om::errc::mount_cannot_proceed).detail("the mount point cannot be written to standard output");
+            throw om::error(om::errc::mount_not_possible).detail("the mount point cannot be written to standard output");
         }
         mounted->keep();
     }
@@ -323,52 +292,62 @@ asio::awaitable<void> image_remove(Repository repository, settings set, argument
                 std::cout << id.get<std::string>() << '\n';
         co_return;
     }
-    // One whose config is damaged is removed by its whole ID.
+    // A whole ID works also for an image with a damaged config.
     const auto id = om::digest::try_parse(given.first);
     co_await repository.remove_image(id ? *id : repository.find_image(given.first).id());
 }
 
 } // namespace
 
-void add_image_commands(words& to)
+void add_image_commands(command_line& to)
 {
     arguments& given = to.given();
-    CLI::App* images = to.group("image", "Images: import, look at, mount");
-    auto* sub = to.verb(images, "import", "Import images; prints their IDs", {image_import, image_import});
-    sub->add_option("SOURCE", given.first, "docker-archive:FILE[:NAME], oci:DIR[:NAME], oci-archive:FILE[:NAME]")->required();
-    sub->add_flag("--keep-blobs", given.keep_blobs, "keep the compressed layers: an export gives them back as they came");
+    CLI::App* images = to.add_group("image", "Import, list, mount, commit and export images");
+    auto* sub = to.add_command(images, "import", "Import images; prints their IDs", {image_import, image_import});
+    sub->add_option("SOURCE", given.first, "docker-archive:FILE[:NAME], oci:DIR[:NAME], oci-archive:FILE[:NAME], docker://NAME")->required();
+    add_registry_options(sub, given);
+    sub->add_flag("--keep-blobs", given.keep_blobs, "keep the compressed layers, to export them as they came");
     sub->add_option("--tag,-t", given.tags, "a name for the image; may be given more than once");
     sub->add_option("--platform", given.arch, "OS/ARCHITECTURE[/VARIANT] to choose from an index");
     add_compose_command(to, images);
     add_export_command(to, images);
     add_merged_commands(to, images);
-    to.verb(images, "list", "List the images", {image_list, image_list});
+    to.add_command(images, "list", "List the images", {image_list, image_list});
     const auto takes_image = [&](const char* name, const char* help, command function) {
-        CLI::App* made = to.verb(images, name, help, function);
-        made->add_option("IMAGE", given.first, "a tag, an ID, or the beginning of one")->required();
+        CLI::App* made = to.add_command(images, name, help, function);
+        made->add_option("IMAGE", given.first, "a tag, an ID, or the first digits of an ID")->required();
         return made;
     };
     takes_image("list-layers", "List an image's layers, topmost first", {image_list_layers, image_list_layers});
-    takes_image("inspect", "Print an image's config", {image_inspect, image_inspect});
+    sub = takes_image("inspect", "Print an image's config", {image_inspect, image_inspect});
+    sub->add_flag("--raw", given.raw, "of docker://NAME: print the manifest or index as it is");
+    sub->add_flag_callback("--config", [] {}, "of docker://NAME: print the config, as by default");
+    sub->add_option("--platform", given.arch, "of docker://NAME: OS/ARCHITECTURE[/VARIANT] to choose from an index");
+    add_registry_options(sub, given);
+    sub->callback([&to] {
+        const bool there = to.given().first.starts_with("docker://");
+        to.choose(there ? command{nullptr, nullptr, inspect_in_registry} : command{image_inspect, image_inspect});
+    });
+    add_registry_commands(to, images);
     sub = takes_image("mount", "Mount an image; prints the mount point", {image_mount, image_mount});
     sub->add_option("--target", given.target, "the directory to mount at");
-    sub->add_flag("--accept-damaged", given.accept_damaged, "also layers that a check found damaged, as they are");
-    sub->add_flag("--writable", given.writable, "take changes; unless committed, they go when it is unmounted");
-    sub->add_flag("--again", given.again, "IMAGE is the ID of a mount that is stopped, or where it was: mount it with its changes");
-    const char* const not_durable = "also where files may be incomplete: the machine went down, and nothing had been synced";
+    sub->add_flag("--accept-damaged", given.accept_damaged, "mount also layers that a check found damaged, as they are");
+    sub->add_flag("--writable", given.writable, "allow changes; they are removed when it is unmounted, unless committed");
+    sub->add_flag("--again", given.again, "IMAGE is the ID or the directory of a stopped mount: mount it again with its changes");
+    const char* const not_durable = "also if files may be incomplete because the machine went down before they were synced";
     sub->add_flag("--accept-not-durable", given.accept_not_durable, not_durable);
-    to.verb(images, "mounts", "List the mounts, also those that are stopped", {image_mounts, image_mounts});
-    sub = to.verb(images, "unmount", "Unmount an image, or remove a mount that is stopped; its changes go",
+    to.add_command(images, "mounts", "List the mounts, also stopped ones", {image_mounts, image_mounts});
+    sub = to.add_command(images, "unmount", "Unmount an image, or remove a stopped mount, and remove its changes",
                   {image_unmount, image_unmount});
-    sub->add_option("MOUNT", given.first, "where it is mounted, or was; the ID of a mount; or the image")->required();
-    sub = to.verb(images, "commit", "Make what was written in a mount a layer and an image; prints its ID",
+    sub->add_option("MOUNT", given.first, "a mount point, the ID of a mount, or an image")->required();
+    sub = to.add_command(images, "commit", "Make an image of what was written in a mount; prints its ID",
                   {image_commit, image_commit});
-    sub->add_option("MOUNT", given.first, "where it is mounted, or was; the ID of a mount; or the image")->required();
+    sub->add_option("MOUNT", given.first, "a mount point, the ID of a mount, or an image")->required();
     sub->add_flag("--accept-not-durable", given.accept_not_durable, not_durable);
     sub->add_option("--tag,-t", given.tags, "a name for the image; may be given more than once");
-    sub->add_option("--message,-m", given.message, "what the image's history says of it");
-    sub = to.verb(images, "remove", "Remove an image and its tags; om gc then frees its space", {image_remove, image_remove});
+    sub->add_option("--message,-m", given.message, "the comment in the image's history");
+    sub = to.add_command(images, "remove", "Remove an image and its tags; om gc then frees its space", {image_remove, image_remove});
     CLI::App* which = sub->add_option_group("which")->require_option(1);
-    which->add_option("IMAGE", given.first, "a tag, an ID, or the beginning of one");
-    which->add_flag("--unused", given.unused, "all images without a tag, a mount and a lease; prints their IDs");
+    which->add_option("IMAGE", given.first, "a tag, an ID, or the first digits of an ID");
+    which->add_flag("--unused", given.unused, "all images without a tag, a mount or a lease; prints their IDs");
 }

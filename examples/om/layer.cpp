@@ -1,4 +1,4 @@
-// om layer: make layers, list them, and look into them.
+// om layer: create, list, read, export and remove layers.
 #include "om.hpp"
 
 #include <nlohmann/json.hpp>
@@ -20,7 +20,7 @@ asio::awaitable<void> layer_create(Repository repository, settings, arguments gi
     if (!given.parent.empty())
         parent = om::chain_id::parse(given.parent);
     if (given.first == "-" && ::isatty(STDIN_FILENO) == 1)
-        throw om::error(om::errc::invalid_layer).detail("standard input is a terminal");
+        throw om::error::from_errno(EINVAL).detail("standard input is a terminal");
     const std::string file = given.first == "-" ? "/proc/self/fd/0" : given.first;
     if (!std::filesystem::exists(file) || std::filesystem::is_regular_file(file)) {
         made = co_await repository.create_layer(file, std::move(parent));
@@ -66,7 +66,7 @@ std::string time_of(const om::tar::timestamp& at)
     const std::time_t seconds = at.seconds;
     std::tm parts{};
     char text[64];
-    if (::gmtime_r(&seconds, &parts) == nullptr) // no such year
+    if (::gmtime_r(&seconds, &parts) == nullptr) // the year is out of range
         return "@" + std::to_string(at.seconds);
     std::string out(text, std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S", &parts));
     if (at.nanoseconds != 0)
@@ -74,7 +74,7 @@ std::string time_of(const om::tar::timestamp& at)
     return out + "Z";
 }
 
-// As `tar tv` does it; bytes that a terminal might obey are escaped.
+// One line as of `tar tv`; control characters are escaped.
 std::string line_of(const om::tar::entry& entry)
 {
     constexpr std::size_t whole = 1 << 20;
@@ -119,7 +119,7 @@ std::string text_of(const nlohmann::json& value)
     return value.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 
-// Bytes that are no UTF-8 are given in hex as well.
+// Adds a string, and also its bytes in hex if they are not UTF-8.
 void put(nlohmann::json& object, const std::string& key, const std::string& bytes)
 {
     object[key] = bytes;
@@ -161,7 +161,7 @@ void print(const std::string& text)
 template <class Repository>
 asio::awaitable<void> layer_files(Repository repository, settings set, arguments given)
 {
-    // By a worker, while this coroutine waits: one entry at a time, however many there are.
+    // Printed from a worker thread, entry by entry, in bounded memory.
     auto list = std::make_shared<entry_list>(set.json);
     auto visitor = [list](const om::tar::entry& entry) { list->add(entry); };
     const auto layer = repository.find_layer(given.first);
@@ -177,7 +177,7 @@ asio::awaitable<void> layer_cat(Repository repository, settings, arguments given
     co_await copy_stream(std::move(file), STDOUT_FILENO, "standard output");
 }
 
-// A file that shows when it is whole. What is no regular file, such as a pipe, is written to as it is.
+// A file that becomes visible when it is complete. An existing file that is not regular, such as a pipe, is written directly.
 class output_file
 {
 public:
@@ -224,9 +224,9 @@ asio::awaitable<void> layer_export(Repository repository, settings, arguments gi
 template <class Repository>
 asio::awaitable<void> layer_remove(Repository repository, settings, arguments given)
 {
-    // One whose record is damaged is removed by its whole ID.
+    // A whole ID works also for a layer with a damaged record.
     const auto id = om::digest::try_parse(given.first);
-    // Named first: GCC 12 evaluates both sides of a condition in a co_await expression.
+    // Has a name: GCC 12 evaluates both sides of a condition in a co_await expression.
     const om::chain_id chain = id ? om::chain_id(*id) : repository.find_layer(given.first).id();
     co_await repository.remove_layer(chain);
 }
@@ -271,23 +271,23 @@ asio::awaitable<void> write_stream(om::asset_stream from, std::string where)
     }
 }
 
-void add_layer_commands(words& to)
+void add_layer_commands(command_line& to)
 {
     arguments& given = to.given();
-    CLI::App* layers = to.group("layer", "Layers: make, list, look into");
-    auto* sub = to.verb(layers, "create", "Make a layer from a tar, compressed or not; prints its chain ID",
+    CLI::App* layers = to.add_group("layer", "Create, list, read, export and remove layers");
+    auto* sub = to.add_command(layers, "create", "Create a layer from a tar, compressed or not; prints its chain ID",
                         {layer_create, layer_create});
     sub->add_option("FILE", given.first, "the tar, or - for standard input")->required();
     sub->add_option("--parent", given.parent, "chain ID of the layer below");
-    to.verb(layers, "list", "List the layers", {layer_list, layer_list});
+    to.add_command(layers, "list", "List the layers", {layer_list, layer_list});
     const auto takes_layer = [&](const char* name, const char* help, command function) {
-        CLI::App* made = to.verb(layers, name, help, function);
-        made->add_option("CHAIN-ID", given.first, "a chain ID, or the beginning of one")->required();
+        CLI::App* made = to.add_command(layers, name, help, function);
+        made->add_option("CHAIN-ID", given.first, "a chain ID, or its first digits")->required();
         return made;
     };
-    takes_layer("files", "List what a layer's tar holds", {layer_files, layer_files});
+    takes_layer("files", "List the entries of a layer's tar", {layer_files, layer_files});
     sub = takes_layer("cat", "Print a file of a layer", {layer_cat, layer_cat});
-    sub->add_option("PATH", given.second, "its path in the layer")->required();
+    sub->add_option("PATH", given.second, "the file's path in the layer")->required();
     sub = takes_layer("export", "Write a layer's tar, byte for byte as it came", {layer_export, layer_export});
     sub->add_option("DEST", given.second, "a file, or - for standard output")->required();
     takes_layer("remove", "Remove a layer that no image, layer or lease needs", {layer_remove, layer_remove});

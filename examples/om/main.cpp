@@ -1,5 +1,7 @@
-// om: the command line tool. One function a command; all of them are small programs on the library.
+// om: the command line tool. Each command is one function, a small program on the library.
 #include "om.hpp"
+
+#include <overmount/posix/fs.hpp>
 
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/io_context.hpp>
@@ -14,11 +16,9 @@
 #include <cstdlib>
 #include <iostream>
 
-// Standard input, or a file that cannot be read by offset.
 asio::posix::stream_descriptor open_stream(const std::string& name, const asio::any_io_executor& executor)
 {
-    // Opened anew where that can be: it becomes non-blocking, which others with the same descriptor would
-    // notice.
+    // Opened again if possible: making the inherited description non-blocking would affect other processes that share it.
     int fd = ::open(name == "-" ? "/proc/self/fd/0" : name.c_str(), O_RDONLY | O_CLOEXEC);
     if (fd < 0 && name == "-")
         fd = ::fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 0);
@@ -31,7 +31,7 @@ void write_out(int fd, const std::string& name, std::span<const std::byte> bytes
 {
     while (!bytes.empty()) {
         const ssize_t count = ::write(fd, bytes.data(), bytes.size());
-        if (count < 0 && errno == EAGAIN) { // the other side made it non-blocking
+        if (count < 0 && errno == EAGAIN) { // another process made it non-blocking
             pollfd ready{fd, POLLOUT, 0};
             ::poll(&ready, 1, -1);
         } else if (count < 0 && errno != EINTR) {
@@ -59,7 +59,7 @@ void warn(const om::error& damaged)
 
 namespace {
 
-// The form of the repository that is there decides; only a new one takes what is asked for.
+// Without an option, an existing repository says what it keeps.
 bool keeps_tars(const settings& set)
 {
     if (set.as_tars || !set.storage.empty())
@@ -86,6 +86,8 @@ asio::awaitable<void> run_in(asio::awaitable<void> (*what)(Repository, settings,
 
 asio::awaitable<void> run(const command& what, const settings& set, const arguments& given)
 {
+    if (what.alone != nullptr)
+        return what.alone(set, given);
     if (keeps_tars(set))
         return run_in(what.on_tars, set, given);
     return run_in(what.on_disk, set, given);
@@ -103,21 +105,21 @@ std::string default_directory()
 
 int main(int argc, char** argv)
 {
-    CLI::App app("Brings container images into a repository of layers and mounts them", "om");
+    CLI::App app("Imports container images into a repository of layers, and mounts them", "om");
     settings set;
     set.directory = default_directory();
     arguments given;
     command chosen;
     app.add_option("--repo", set.directory, "directory of the repository ($OVERMOUNT_REPO)")->capture_default_str();
-    app.add_option("--repo-owner", set.owner, "user ID that the repository belongs to, where it is not the caller's")
+    app.add_option("--repo-owner", set.owner, "user ID that the repository belongs to, if not the caller's")
         ->type_name("UID")
         ->envname("OVERMOUNT_REPO_OWNER");
     app.add_option("--storage", set.storage,
-                   "what a new repository keeps of layers: on-disk (mountable directories) or virtual (their tars)")
+                   "how a new repository stores layers: on-disk (mountable directories) or virtual (tars)")
         ->check(CLI::IsMember({"on-disk", "virtual"}))
         ->envname("OVERMOUNT_STORAGE");
     app.add_flag("--virtual", set.as_tars, "short for --storage virtual");
-    app.add_option("--durability", set.durability, "what survives a power cut: none, batch (as each import ends), full")
+    app.add_option("--durability", set.durability, "what survives a power cut: none, batch (each finished import), full")
         ->check(CLI::IsMember({"none", "batch", "full"}))
         ->type_name("HOW")
         ->capture_default_str();
@@ -126,7 +128,7 @@ int main(int argc, char** argv)
     app.set_version_flag("--version", "om " OVERMOUNT_VERSION);
     app.require_subcommand(1);
     app.fallthrough();
-    words commands(app, given, chosen);
+    command_line commands(app, given, chosen);
     add_image_commands(commands);
     add_layer_commands(commands);
     add_tag_commands(commands);
@@ -138,7 +140,7 @@ int main(int argc, char** argv)
     } catch (const CLI::ParseError& problem) {
         return app.exit(problem) == 0 ? 0 : 2;
     }
-    std::signal(SIGPIPE, SIG_IGN); // a reader that went away is an error like others
+    std::signal(SIGPIPE, SIG_IGN); // a closed pipe is reported as EPIPE
     try {
         std::exception_ptr failure;
         asio::io_context context(1);
@@ -148,7 +150,7 @@ int main(int argc, char** argv)
         try {
             if (failure)
                 std::rethrow_exception(failure);
-        } catch (const said_failure&) {
+        } catch (const reported_failure&) {
             status = 1;
         }
         if (!std::cout.flush() || std::fflush(stdout) != 0)

@@ -1,4 +1,4 @@
-// om image files, cat, diff, flatten, squash: what layers show together, without mounting them.
+// om image files, cat, diff, flatten, squash: the merged view of layers, without mounting them.
 #include "om.hpp"
 
 #include <nlohmann/json.hpp>
@@ -7,9 +7,9 @@
 
 namespace {
 
-constexpr std::size_t whole = ~std::size_t{0}; // no path is cut
+constexpr std::size_t whole = ~std::size_t{0}; // do not cut long paths
 
-// Of an image, or of a layer with all that is below it.
+// The topmost layer of an image, or the layer of that name.
 template <class Repository>
 std::optional<om::chain_id> top_of(const Repository& repository, const std::string& name)
 {
@@ -104,23 +104,23 @@ asio::awaitable<void> image_squash(Repository repository, settings, arguments gi
 
 } // namespace
 
-void add_merged_commands(words& to, CLI::App* images)
+void add_merged_commands(command_line& to, CLI::App* images)
 {
     arguments& given = to.given();
-    constexpr const char* what = "an image, or a chain ID";
-    constexpr const char* which = "a tag, an ID, or the beginning of one";
-    auto* sub = to.verb(images, "files", "List what an image shows, without mounting it", {image_files, image_files});
+    constexpr const char* what = "an image or a chain ID";
+    constexpr const char* which = "a tag, an ID, or the first digits of an ID";
+    auto* sub = to.add_command(images, "files", "List an image's files, without mounting it", {image_files, image_files});
     sub->add_option("IMAGE", given.first, which)->required();
-    sub = to.verb(images, "cat", "Print a file of an image; links are followed inside of it", {image_cat, image_cat});
+    sub = to.add_command(images, "cat", "Print a file of an image; links are followed inside the image", {image_cat, image_cat});
     sub->add_option("IMAGE", given.first, which)->required();
-    sub->add_option("PATH", given.second, "its path in the image")->required();
-    sub = to.verb(images, "diff", "List what differs: A added, C changed, D deleted", {image_diff, image_diff});
+    sub->add_option("PATH", given.second, "the file's path in the image")->required();
+    sub = to.add_command(images, "diff", "List the differences: A added, C changed, D deleted", {image_diff, image_diff});
     sub->add_option("FROM", given.first, what)->required();
     sub->add_option("TO", given.second, what)->required();
-    sub = to.verb(images, "flatten", "Write one tar of what an image shows", {image_flatten, image_flatten});
+    sub = to.add_command(images, "flatten", "Write an image's files as one tar", {image_flatten, image_flatten});
     sub->add_option("IMAGE", given.first, what)->required();
     sub->add_option("DEST", given.second, "a file, or - for standard output")->required();
-    sub = to.verb(images, "squash", "Make an image of one layer that shows the same; prints its ID",
+    sub = to.add_command(images, "squash", "Make an image with the same files in one layer; prints its ID",
                   {image_squash, image_squash});
     sub->add_option("IMAGE", given.first)->required();
     sub->add_option("--tag,-t", given.tags, "a name for the image; may be given more than once");

@@ -1,4 +1,4 @@
-// What the parts of om share: what a command is given, and how the parts offer theirs.
+// Shared by the parts of om: the options and arguments of commands, their registration, and output.
 #ifndef OVERMOUNT_EXAMPLES_OM_HPP
 #define OVERMOUNT_EXAMPLES_OM_HPP
 
@@ -20,7 +20,7 @@
 namespace asio = boost::asio;
 namespace om = overmount;
 
-// What the options in front of the command say.
+// The global options.
 class settings
 {
 public:
@@ -29,7 +29,7 @@ public:
     bool as_tars = false, quiet = false, json = false;
 };
 
-// What a command was given.
+// The arguments and options of a command.
 class arguments
 {
 public:
@@ -39,12 +39,15 @@ public:
     bool writable = false, again = false, accept_not_durable = false, records = false, keep_blobs = false;
     bool dry_run = false, unused = false, accept_damaged = false, repair = false;
     std::string least_age;
-    // Of a config that is made or changed.
+    // For registries.
+    std::string credentials, auth_file, certificates, password;
+    bool password_from_input = false, tls_verify = true, all_tags = false, raw = false;
+    // For a config that is created or changed.
     std::string config, from, working_directory, user;
     std::vector<std::string> environment, entrypoint, command, labels, ports;
 };
 
-// `TRANSPORT:PATH[:NAME]`, cut at its colons; a path of an existing file may hold some.
+// `TRANSPORT:PATH[:NAME]`, split at its colons; the path of an existing file may contain colons.
 class location
 {
 public:
@@ -66,36 +69,38 @@ public:
     std::string transport, path, name;
 };
 
-// A command that did not succeed and has said so itself.
-class said_failure : public std::exception
+// A command has failed, and has already printed why.
+class reported_failure : public std::exception
 {
 };
 
-// A command for each form of a repository; both are one function template.
+// The function of a command, for each kind of repository, which are instances of one template; or one that needs no repository.
 class command
 {
 public:
     asio::awaitable<void> (*on_disk)(om::repository, settings, arguments) = nullptr;
     asio::awaitable<void> (*on_tars)(om::virtual_repository, settings, arguments) = nullptr;
+    asio::awaitable<void> (*alone)(settings, arguments) = nullptr;
 };
 
-// The words of the command line.
-class words
+// Registers the commands of the command line.
+class command_line
 {
 public:
-    words(CLI::App& app, arguments& given, command& chosen) : app_(app), given_(given), chosen_(chosen) {}
+    command_line(CLI::App& app, arguments& given, command& chosen) : app_(app), given_(given), chosen_(chosen) {}
 
     [[nodiscard]] arguments& given() const noexcept { return given_; }
+    void choose(command function) { chosen_ = function; }
 
-    CLI::App* group(const char* name, const char* help)
+    CLI::App* add_group(const char* name, const char* help)
     {
         CLI::App* made = app_.add_subcommand(name, help);
         made->require_subcommand(1);
         made->fallthrough();
         return made;
     }
-    // Below a group, or without one.
-    CLI::App* verb(CLI::App* parent, const char* name, const char* help, command function)
+    // \param parent a group, or nullptr
+    CLI::App* add_command(CLI::App* parent, const char* name, const char* help, command function)
     {
         CLI::App* made = (parent != nullptr ? *parent : app_).add_subcommand(name, help);
         made->fallthrough();
@@ -109,33 +114,40 @@ private:
     command& chosen_;
 };
 
-void add_image_commands(words& to);
-void add_compose_command(words& to, CLI::App* images);
-void add_export_command(words& to, CLI::App* images);
-void add_merged_commands(words& to, CLI::App* images);
-void add_layer_commands(words& to);
-void add_tag_commands(words& to);
-void add_check_command(words& to);
-void add_space_commands(words& to);
+void add_image_commands(command_line& to);
+void add_compose_command(command_line& to, CLI::App* images);
+void add_export_command(command_line& to, CLI::App* images);
+void add_merged_commands(command_line& to, CLI::App* images);
+void add_registry_commands(command_line& to, CLI::App* images);
+void add_layer_commands(command_line& to);
+void add_tag_commands(command_line& to);
+void add_check_command(command_line& to);
+void add_space_commands(command_line& to);
 
-// Standard input, or a file that cannot be read by offset.
+// How registries are reached: --tls-verify, --creds and the like.
+void add_registry_options(CLI::App* sub, arguments& given);
+asio::awaitable<void> pull_image(om::repository repository, settings set, arguments given);
+asio::awaitable<void> pull_image(om::virtual_repository repository, settings set, arguments given);
+asio::awaitable<void> inspect_in_registry(settings set, arguments given);
+
+// Opens standard input (`-`), or a file that cannot be read by offset.
 asio::posix::stream_descriptor open_stream(const std::string& name, const asio::any_io_executor& executor);
 
-// To standard output or a file; an error names it.
+// Writes to standard output or a file; `name` is for errors.
 void write_out(int fd, const std::string& name, std::span<const std::byte> bytes);
 
-// To a file that shows when it is whole, or with `-` to standard output.
+// Writes the stream to a file, which becomes visible when it is complete, or to standard output (`-`).
 asio::awaitable<void> write_stream(om::asset_stream from, std::string where);
 
-// What is read of a file, to standard output or another descriptor; an error names it.
+// Writes the stream to a descriptor; `name` is for errors.
 asio::awaitable<void> copy_stream(om::asset_stream from, int fd, std::string name);
 
-// Prints entries one after another, as a worker tells of them: a line each, or a JSON array.
+// Prints entries as they come from a worker thread: one line each, or a JSON array.
 class entry_list
 {
 public:
     explicit entry_list(bool json) : json_(json) {}
-    // \param layer whose it is, where it may be one of several
+    // \param layer the layer of the entry, if several are listed
     void add(const om::tar::entry& entry, const om::chain_id* layer = nullptr);
     void finish();
 
@@ -146,7 +158,7 @@ private:
 
 std::string readable(std::uint64_t bytes);
 
-// Says on standard error what a listing leaves out.
+// Prints on standard error what a listing leaves out because it is damaged.
 void warn(const om::error& damaged);
 
 #endif

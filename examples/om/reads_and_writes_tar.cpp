@@ -1,4 +1,4 @@
-// Not a part of om: meson asks whether this links with the static libarchive and nothing that it needs for other formats.
+// Not a part of om: meson checks whether this links with the static libarchive, without the libraries that it needs for other formats.
 #include <archive.h>
 
 int main()

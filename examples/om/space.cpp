@@ -1,4 +1,4 @@
-// om gc, om usage: what a repository keeps, and how its space comes back.
+// om gc and om usage: free the space of a repository, and show what uses it.
 #include "om.hpp"
 
 #include <nlohmann/json.hpp>
@@ -9,7 +9,7 @@
 
 namespace {
 
-// `90`, `90s`, `15m`, `12h`, `7d`.
+// Parses `90`, `90s`, `15m`, `12h` or `7d`.
 std::chrono::seconds seconds_of(const std::string& text)
 {
     std::int64_t count = 0;
@@ -49,7 +49,7 @@ asio::awaitable<void> collect(Repository repository, settings set, arguments giv
             std::cerr << "om: " << om::escape(one.path) << " stays: " << one.why << '\n';
     }
     if (!report.left.empty())
-        throw said_failure();
+        throw reported_failure();
 }
 
 template <class Repository>
@@ -82,20 +82,20 @@ asio::awaitable<void> usage(Repository repository, settings set, arguments)
         {"diffs", report.diffs},
         {"blobs", report.blobs},
         {"manifests", report.manifests},
-        {"of these, unneeded: om gc removes it", report.unneeded},
+        {"of these, unneeded: om gc removes them", report.unneeded},
         {"written in mounts", report.uppers},
-        {"in tmp/: work in hand, and what is being removed", report.leftovers}};
+        {"in tmp/: work in progress, and what is being removed", report.leftovers}};
     for (const auto& [what, bytes] : rows)
         std::printf("%-50s %24s\n", what, readable(bytes).c_str());
 }
 
 } // namespace
 
-void add_space_commands(words& to)
+void add_space_commands(command_line& to)
 {
     arguments& given = to.given();
-    auto* sub = to.verb(nullptr, "gc", "Remove what no image, tag, mount or lease needs", {collect, collect});
-    sub->add_flag("--dry-run", given.dry_run, "remove nothing: say what would go");
-    sub->add_option("--least-age", given.least_age, "keep what is younger, such as 90s, 15m, 12h or 7d")->type_name("TIME");
-    to.verb(nullptr, "usage", "Say what takes the space, and what would come back", {usage, usage});
+    auto* sub = to.add_command(nullptr, "gc", "Remove what no image, tag, mount or lease needs", {collect, collect});
+    sub->add_flag("--dry-run", given.dry_run, "remove nothing; print what would be removed");
+    sub->add_option("--least-age", given.least_age, "keep what is younger than this, such as 90s, 15m, 12h or 7d")->type_name("TIME");
+    to.add_command(nullptr, "usage", "Show what uses space, and what can be freed", {usage, usage});
 }

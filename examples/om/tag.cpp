@@ -1,4 +1,4 @@
-// om tag: names of images.
+// om tag: add, print, list and remove the tags of images.
 #include "om.hpp"
 
 #include <nlohmann/json.hpp>
@@ -42,16 +42,16 @@ asio::awaitable<void> tag_remove(Repository repository, settings, arguments give
 
 } // namespace
 
-void add_tag_commands(words& to)
+void add_tag_commands(command_line& to)
 {
     arguments& given = to.given();
-    CLI::App* tags = to.group("tag", "Names of images");
-    auto* sub = to.verb(tags, "add", "Name an image", {tag_add, tag_add});
+    CLI::App* tags = to.add_group("tag", "Add, print, list and remove tags");
+    auto* sub = to.add_command(tags, "add", "Add a tag to an image", {tag_add, tag_add});
     sub->add_option("NAME", given.first)->required();
     sub->add_option("IMAGE", given.second)->required();
-    sub = to.verb(tags, "get", "Print the ID of the image that a name stands for", {tag_get, tag_get});
+    sub = to.add_command(tags, "get", "Print the ID of the image that a tag names", {tag_get, tag_get});
     sub->add_option("NAME", given.first)->required();
-    to.verb(tags, "list", "List the names", {tag_list, tag_list});
-    sub = to.verb(tags, "remove", "Remove a name", {tag_remove, tag_remove});
+    to.add_command(tags, "list", "List the tags", {tag_list, tag_list});
+    sub = to.add_command(tags, "remove", "Remove a tag", {tag_remove, tag_remove});
     sub->add_option("NAME", given.first)->required();
 }

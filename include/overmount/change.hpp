@@ -5,7 +5,7 @@
 
 #include <string>
 
-namespace overmount::inline OVERMOUNT_ABI {
+namespace overmount::OVERMOUNT_ABI {
 
 enum class change_kind : unsigned char
 {
@@ -14,15 +14,15 @@ enum class change_kind : unsigned char
     removed,
 };
 
-/// A path at which two trees differ.
+/// A path at which one tree differs from another.
 struct change
 {
     change_kind kind = change_kind::changed;
-    std::string path;                                ///< bytes, without a slash in front; empty for the root
-    tar::entry_type type = tar::entry_type::regular; ///< of what is there, or was; a hard link counts as what it links
+    std::string path;                                ///< bytes, without a leading slash; empty for the root
+    tar::entry_type type = tar::entry_type::regular; ///< of the new entry, or of the removed one; a hard link has its target's
     friend bool operator==(const change&, const change&) = default;
 };
 
-} // namespace overmount::inline OVERMOUNT_ABI
+} // namespace overmount::OVERMOUNT_ABI
 
 #endif

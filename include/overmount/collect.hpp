@@ -8,20 +8,21 @@
 #include <string>
 #include <vector>
 
-namespace overmount::inline OVERMOUNT_ABI {
+namespace overmount::OVERMOUNT_ABI {
 
-/// How a repository is collected.
+/// Options of `basic_repository::collect`.
 class collect_options
 {
 public:
-    /// Removes nothing: the report says what would go.
+    /// Removes nothing; the report says what a collection would remove.
     collect_options& dry_run(bool on)
     {
         dry_run_ = on;
         return *this;
     }
-    /// What became what it is less than this ago stays, and all that it refers to; by default nothing does. The time is that
-    /// of the file system (`ctime` of the file or directory), compared with the clock: what is of the future is young.
+    /// Keeps objects that changed less than this ago, and everything that they refer to. The default is zero: no object is kept
+    /// for its age. The age is the difference between the clock and the `ctime` of the object's file or directory; a `ctime` in
+    /// the future counts as young.
     collect_options& least_age(std::chrono::seconds value)
     {
         least_age_ = value;
@@ -35,43 +36,43 @@ private:
     std::chrono::seconds least_age_{0};
 };
 
-/// Something that a collection left, though nothing needs it.
+/// Something that a collection could not remove, though nothing needs it.
 struct uncollected
 {
-    std::string path; ///< in the repository
-    std::string why;  ///< for people; printable
+    std::string path; ///< relative to the repository
+    std::string why;  ///< text for people; printable
 
     friend bool operator==(const uncollected&, const uncollected&) = default;
 };
 
-/// What a collection removed, or in a dry run would.
+/// What a collection removed, or would remove in a dry run.
 struct collect_report
 {
     std::uint64_t layers = 0, diffs = 0, manifests = 0, blobs = 0;
-    std::uint64_t old_trees = 0; ///< damaged trees of diffs that were mended
-    std::uint64_t leases = 0;    ///< whose time was over, or whose owner is dead
-    std::uint64_t leftovers = 0; ///< below `tmp/`, of operations that died
-    std::uint64_t bytes = 0;     ///< that were allocated; a file with several names counts once
+    std::uint64_t old_trees = 0; ///< damaged trees of diffs that were repaired since
+    std::uint64_t leases = 0;    ///< leases that expired, or whose owner died
+    std::uint64_t leftovers = 0; ///< files below `tmp/` that dead operations left
+    std::uint64_t bytes = 0;     ///< allocated bytes; a file with several names counts once
     std::vector<uncollected> left;
 };
 
-/// What takes the space of a repository. All sizes are bytes that are allocated.
+/// What uses the space of a repository. All sizes are allocated bytes.
 struct usage_report
 {
     struct image
     {
         digest id;
-        std::uint64_t bytes = 0;  ///< of the diffs and blobs that it needs
-        std::uint64_t shared = 0; ///< the part of it that something else needs as well
-        std::uint64_t own = 0;    ///< the part that comes back when it is removed and the repository collected
+        std::uint64_t bytes = 0;  ///< of the diffs and blobs that the image needs
+        std::uint64_t shared = 0; ///< the part of `bytes` that something else needs as well
+        std::uint64_t own = 0;    ///< the part that is freed when the image is removed and the repository collected
     };
-    std::vector<image> images; ///< by ID
-    std::uint64_t diffs = 0, blobs = 0, manifests = 0; ///< all of them
-    std::uint64_t unneeded = 0; ///< of those, what a collection removes now
-    std::uint64_t uppers = 0;   ///< what was written in mounts
-    std::uint64_t leftovers = 0; ///< what is below `tmp/`: work in hand, and what is being removed
+    std::vector<image> images; ///< sorted by ID
+    std::uint64_t diffs = 0, blobs = 0, manifests = 0; ///< all that the repository has
+    std::uint64_t unneeded = 0; ///< the part of these that a collection would remove now
+    std::uint64_t uppers = 0;   ///< upper directories of writable mounts
+    std::uint64_t leftovers = 0; ///< everything below `tmp/`: work in progress, and what is being removed
 };
 
-} // namespace overmount::inline OVERMOUNT_ABI
+} // namespace overmount::OVERMOUNT_ABI
 
 #endif

@@ -10,9 +10,9 @@
 #include <utility>
 #include <vector>
 
-namespace overmount::inline OVERMOUNT_ABI {
+namespace overmount::OVERMOUNT_ABI {
 
-/// What a lease keeps from a collection: images, with their layers, manifests and kept blobs, and layers, with all below them.
+/// What a lease keeps from being collected: images, with their layers, manifests and kept blobs, and layers, with all layers below.
 class lease_request
 {
 public:
@@ -34,13 +34,13 @@ private:
     std::vector<chain_id> layers_;
 };
 
-/// Keeps what it was made for until it is destroyed, or its process ends in whatever way. An image that is removed
-/// meanwhile is gone by name; its layers stay.
+/// Keeps images and layers from being collected until the object is destroyed, or its process ends in whatever way. An image can
+/// still be removed; its layers stay. An object that was default constructed or moved from keeps nothing.
 ///
-/// *Concurrency*: one object is not for two threads at once.
+/// *Concurrency*: one object must not be used by two threads at once.
 class lease
 {
-    struct held // by whom it is known what it is
+    struct held // type-erased: basic_space::lease_now derives from it
     {
         virtual ~held() = default;
     };
@@ -48,9 +48,10 @@ class lease
 public:
     lease() = default;
 
-    /// Gives it up.
+    /// Ends the lease; does nothing if it keeps nothing.
     void end() noexcept { held_.reset(); }
     [[nodiscard]] bool is_held() const noexcept { return held_ != nullptr; }
+    [[nodiscard]] explicit operator bool() const noexcept { return is_held(); }
 
 private:
     template <storage_policy, optional_mount_policy>
@@ -60,15 +61,15 @@ private:
     std::unique_ptr<held> held_;
 };
 
-/// A lease that has a name and an end, and outlives its process.
+/// A lease that has a name and expires, and outlives its process.
 struct timed_lease
 {
     std::string name;
-    std::chrono::seconds left; ///< negative when it is over, and stays until the next collection
+    std::chrono::seconds left; ///< negative if it has expired; such a lease stays until the next collection
     std::vector<digest> images;
-    std::vector<chain_id> layers; ///< all of them, those of the images too
+    std::vector<chain_id> layers; ///< all leased layers, with those of the images
 };
 
-} // namespace overmount::inline OVERMOUNT_ABI
+} // namespace overmount::OVERMOUNT_ABI
 
 #endif

@@ -19,28 +19,28 @@
 #include <utility>
 #include <vector>
 
-namespace overmount::inline OVERMOUNT_ABI {
+namespace overmount::OVERMOUNT_ABI {
 
-/// How a repository is opened.
+/// Options of `basic_repository::open`.
 class repository_options
 {
 public:
-    /// Threads for blocking work; by default the pool of the caller's execution context, one a processor.
+    /// The worker threads for blocking work; by default the pool of the caller's execution context, with one thread per processor.
     repository_options& pool(worker_pool value) { return set(pool_, std::move(value)); }
-    /// \param count threads of a pool of the repository's own
+    /// Gives the repository a pool of its own. \param count its worker threads
     repository_options& workers(unsigned count) { return set(pool_, worker_pool(count)); }
     repository_options& bounds(const limits& value) { return set(bounds_, value); }
     repository_options& sync(durability value) { return set(sync_, value); }
-    /// For how long an operation tries to have the repository's lock, which others hold for moments, before it ends in
-    /// `errc::repository_busy`; a minute by default.
+    /// How long an operation tries to take the repository's lock before it fails with `errc::repository_busy`; a minute by default.
+    /// Operations hold the lock only for moments.
     repository_options& lock_limit(std::chrono::milliseconds value) { return set(lock_limit_, value); }
-    /// How many layers of images are read from streams at the same time, such as from a registry, by all operations on this
-    /// repository together; 6 by default. Each takes a few MiB. `create_layer` from a stream does not count.
+    /// How many image layers all operations on this repository together read from streams at the same time, such as from a registry;
+    /// 6 by default. Each takes a few MiB. `create_layer` from a stream does not count.
     repository_options& streams(unsigned count) { return set(streams_, count == 0 ? 1 : count); }
-    /// Opens a repository whose directory others may enter.
+    /// Opens a repository also if other users may enter its directory.
     repository_options& open_to_others(bool on) { return set(open_to_others_, on); }
-    /// Opens a repository that belongs to this user; by default it must belong to the caller, by effective user ID. What
-    /// is made in it belongs to the caller all the same.
+    /// Opens a repository that belongs to this user; by default it must belong to the caller, by effective user ID. Files that the
+    /// caller makes in it belong to the caller all the same.
     repository_options& owner(uid_t user) { return set(owner_, user); }
 
     [[nodiscard]] const std::optional<worker_pool>& pool() const noexcept { return pool_; }
@@ -67,7 +67,7 @@ private:
     std::optional<uid_t> owner_;
 };
 
-/// How far one layer is. Sizes are bytes.
+/// The progress of one layer of an import. Sizes are in bytes.
 class layer_progress
 {
 public:
@@ -75,9 +75,9 @@ public:
         : layer_(std::move(layer)), read_(read), size_(size)
     {
     }
-    [[nodiscard]] const std::string& layer() const noexcept { return layer_; } ///< diff ID; in a stream, the member
-    [[nodiscard]] std::uint64_t read() const noexcept { return read_; } ///< of the blob, so far
-    [[nodiscard]] std::optional<std::uint64_t> size() const noexcept { return size_; } ///< of the blob, where it is known
+    [[nodiscard]] const std::string& layer() const noexcept { return layer_; } ///< diff ID; of a stream, the member's name
+    [[nodiscard]] std::uint64_t read() const noexcept { return read_; } ///< bytes of the blob that were read so far
+    [[nodiscard]] std::optional<std::uint64_t> size() const noexcept { return size_; } ///< of the blob, if known
 
 private:
     std::string layer_;
@@ -85,11 +85,11 @@ private:
     std::optional<std::uint64_t> size_;
 };
 
-/// What an import is to do beside importing.
+/// Options of the imports of `basic_repository`.
 class import_options
 {
 public:
-    /// Another name for the image, beside those that the source gives.
+    /// A name for the image, in addition to those that the source gives.
     import_options& tag(std::string name)
     {
         tags_.push_back(std::move(name));
@@ -101,17 +101,18 @@ public:
         wanted_ = std::move(value);
         return *this;
     }
-    /// Hears of every piece that was read; called on workers, several at a time. See `worker_pool` on what a worker has
-    /// for itself.
+    /// Is called for every piece that was read, on worker threads, several at the same time. See `worker_pool` on the state that
+    /// a worker thread has of its own. Pass a closure with captures to options that have a name: GCC 12 destroys a closure inside a
+    /// `co_await` expression twice.
     import_options& progress(std::function<void(const layer_progress&)> observer)
     {
         progress_ = std::move(observer);
         return *this;
     }
 
-    /// Keeps the blobs of each image as they came, its manifest and config among them, so that it can go out byte for
-    /// byte. They are read whether or not their layers are there, and compared with their digests and diff IDs. Of an
-    /// image without a manifest, as in archives of docker before 25, none are kept.
+    /// Keeps the blobs of each image as they came, with its manifest and config, so that it can be exported byte for byte. All blobs
+    /// are read, also those of layers that the repository has, and compared with their digests and diff IDs. No blobs are kept of an
+    /// image without a manifest, as in archives of docker before 25.
     import_options& keep_blobs(bool on = true)
     {
         keeps_blobs_ = on;
@@ -130,24 +131,24 @@ private:
     bool keeps_blobs_ = false;
 };
 
-/// How images are written elsewhere.
+/// Options of `basic_repository::export_images`.
 class export_options
 {
 public:
-    /// How the layers are compressed. By default an image whose blobs were kept goes to an OCI layout or archive as it
-    /// came, with its manifest; all others have layers that are not compressed.
+    /// How to compress the layers. By default an image whose blobs were kept is written to an OCI layout or archive as it came, with
+    /// its manifest; the layers of all other images are not compressed.
     export_options& encoding(const layer_encoding& value)
     {
         encoding_ = value;
         return *this;
     }
-    /// A name that the image is to have there; may be given more than once. By default an image has its tags.
+    /// A name for the image in the target; may be given more than once. By default an image has its tags.
     export_options& name(const digest& image, std::string value)
     {
         names_.emplace_back(image, std::move(value));
         return *this;
     }
-    /// Also layers that a check found damaged, as far as they can be read: else they are `errc::diff_damaged`.
+    /// Exports also layers that a check found damaged, if they can be read; by default they are `errc::diff_damaged`.
     export_options& accept_damaged(bool on = true)
     {
         accepts_damaged_ = on;
@@ -163,30 +164,30 @@ private:
     bool accepts_damaged_ = false;
 };
 
-/// How an image is mounted.
+/// Options of mounts.
 class mount_options
 {
 public:
-    /// A directory to mount at; by default one of the repository's own.
+    /// The directory to mount at; by default a directory in the repository.
     mount_options& target(std::string directory)
     {
         target_ = std::move(directory);
         return *this;
     }
-    /// Gives the mount an upper directory of its own, which goes when it is unmounted. In a repository of
+    /// Gives the mount an upper directory of its own, which is removed when it is unmounted. In a repository with
     /// `durability::none` the mount is volatile: nothing that is written in it is synced.
     mount_options& writable(bool on)
     {
         writable_ = on;
         return *this;
     }
-    /// Mounts a volatile mount again that the machine's going down ended: files in it may be incomplete.
+    /// Mounts a volatile mount again also if a crash or shutdown of the machine ended it: files in it may be incomplete.
     mount_options& accept_not_durable(bool on)
     {
         accepts_not_durable_ = on;
         return *this;
     }
-    /// Mounts layers that a check found damaged as they are: else they are `errc::diff_damaged`.
+    /// Mounts also layers that a check found damaged, as they are; by default they are `errc::diff_damaged`.
     mount_options& accept_damaged(bool on = true)
     {
         accepts_damaged_ = on;
@@ -202,7 +203,7 @@ private:
     bool writable_ = false, accepts_not_durable_ = false, accepts_damaged_ = false;
 };
 
-/// How what was written in a mount becomes an image.
+/// Options of a commit, which makes an image of what was written in a mount.
 class commit_options
 {
 public:
@@ -212,15 +213,16 @@ public:
         tags_.push_back(std::move(name));
         return *this;
     }
-    /// What the history says of the step: who or what made it, and a comment.
+    /// The history entry of the commit: who or what made it, and a comment.
     commit_options& created_by(std::string text) { return set(created_by_, std::move(text)); }
     commit_options& message(std::string text) { return set(message_, std::move(text)); }
-    /// Seconds since 1970 at which the image says it was made, by default now; files are not younger either. Equal
-    /// uppers on equal images then give equal images. See reproducible-builds.org, "SOURCE_DATE_EPOCH".
+    /// The creation time of the image, in seconds since 1970; by default now. Later times of files are set to it as well, so that
+    /// equal upper directories on equal images give equal images. See reproducible-builds.org, "SOURCE_DATE_EPOCH".
     commit_options& source_date_epoch(std::int64_t seconds) { return set(epoch_, seconds); }
-    /// Changes the config: called once with the config that the image is going to have, on a worker.
+    /// Changes the config: is called once, on a worker thread, with the config that the image is going to have. Pass a closure with
+    /// captures to options that have a name, see `import_options::progress`.
     commit_options& edit(std::function<void(image_config_edit&)> change) { return set(edit_, std::move(change)); }
-    /// Commits a volatile mount that the machine's going down ended: files in it may be incomplete.
+    /// Commits a volatile mount also if a crash or shutdown of the machine ended it: files in it may be incomplete.
     commit_options& accept_not_durable(bool on) { return set(accepts_not_durable_, on); }
 
     [[nodiscard]] const std::vector<std::string>& tags() const noexcept { return tags_; }
@@ -244,6 +246,6 @@ private:
     bool accepts_not_durable_ = false;
 };
 
-} // namespace overmount::inline OVERMOUNT_ABI
+} // namespace overmount::OVERMOUNT_ABI
 
 #endif

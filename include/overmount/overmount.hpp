@@ -1,4 +1,4 @@
-// Everything but the parts that need more libraries.
+// Includes the whole library, except for the parts that need additional libraries.
 #ifndef OVERMOUNT_OVERMOUNT_HPP
 #define OVERMOUNT_OVERMOUNT_HPP
 
@@ -33,17 +33,12 @@
 #include <overmount/runtime/worker_pool.hpp>
 #include <overmount/storage/on_disk/on_disk_storage.hpp>
 #include <overmount/storage/virtual_storage.hpp>
-#include <overmount/tar/checker.hpp>
-#include <overmount/tar/entry_walk.hpp>
 #include <overmount/tar/framing.hpp>
 #include <overmount/tar/header.hpp>
-#include <overmount/tar/index.hpp>
-#include <overmount/tar/lookup.hpp>
-#include <overmount/tar/merged_tree.hpp>
 #include <overmount/tar/path.hpp>
-#include <overmount/tar/recipe.hpp>
 #include <overmount/tar/whiteout.hpp>
 #include <overmount/tar/writer.hpp>
+#include <overmount/task_group.hpp>
 
 #include <overmount/repository/instances.hpp>
 

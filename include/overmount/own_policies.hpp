@@ -1,5 +1,5 @@
-// With separate compilation, for a program with a storage or mount policy of its own, beside overmount.hpp: the bodies of
-// the operations, which are compiled for it. Header-only there is nothing that it adds.
+// For programs with their own storage or mount policy: with separate compilation, include this in addition to overmount.hpp. It has
+// the bodies of the operations, which are instantiated for the policy. Header-only programs do not need it.
 #ifndef OVERMOUNT_OWN_POLICIES_HPP
 #define OVERMOUNT_OWN_POLICIES_HPP
 
@@ -7,19 +7,20 @@
 
 #include <overmount/repository/impl/asset.ipp>
 #include <overmount/repository/impl/image.ipp>
+#include <overmount/repository/impl/integrity.ipp>
 #include <overmount/repository/impl/layer.ipp>
 #include <overmount/repository/impl/repository.ipp>
 #include <overmount/repository/impl/space.ipp>
 
 #ifdef OVERMOUNT_SEPARATE_COMPILATION
-namespace overmount::inline OVERMOUNT_ABI::detail {
+namespace overmount::OVERMOUNT_ABI::detail {
 
 template <storage_policy Storage>
 struct own_policies
 {
 };
 
-} // namespace overmount::inline OVERMOUNT_ABI::detail
+} // namespace overmount::OVERMOUNT_ABI::detail
 #endif
 
 #endif

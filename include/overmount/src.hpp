@@ -1,4 +1,4 @@
-// All bodies, for OVERMOUNT_SEPARATE_COMPILATION: include it in exactly one translation unit.
+// All function bodies, for OVERMOUNT_SEPARATE_COMPILATION: include it in exactly one translation unit.
 #ifndef OVERMOUNT_SRC_HPP
 #define OVERMOUNT_SRC_HPP
 
@@ -15,6 +15,7 @@
 #include <overmount/exporter/impl/documents.ipp>
 #include <overmount/exporter/impl/oci_layout_target.ipp>
 #include <overmount/importer/impl/archive.ipp>
+#include <overmount/importer/impl/archive_pass.ipp>
 #include <overmount/importer/impl/archive_reader.ipp>
 #include <overmount/importer/impl/docker_archive.ipp>
 #include <overmount/importer/impl/image_files.ipp>
@@ -32,11 +33,13 @@
 #include <overmount/oci/impl/image_config_edit.ipp>
 #include <overmount/oci/impl/manifest.ipp>
 #include <overmount/oci/impl/reference.ipp>
-#include <overmount/posix/impl/descriptor_turn.ipp>
+#include <overmount/posix/impl/descriptor_budget.ipp>
+#include <overmount/posix/impl/file_range.ipp>
 #include <overmount/posix/impl/fs.ipp>
 #include <overmount/repository/impl/asset.ipp>
 #include <overmount/repository/impl/commit_run.ipp>
 #include <overmount/repository/impl/image.ipp>
+#include <overmount/repository/impl/integrity.ipp>
 #include <overmount/repository/impl/layer.ipp>
 #include <overmount/repository/impl/repository.ipp>
 #include <overmount/repository/impl/space.ipp>
@@ -58,11 +61,13 @@
 #include <overmount/repository/records/impl/store.ipp>
 #include <overmount/repository/records/impl/tag_records.ipp>
 #include <overmount/runtime/impl/job.ipp>
+#include <overmount/runtime/impl/run_group.ipp>
 #include <overmount/runtime/impl/semaphore.ipp>
 #include <overmount/runtime/impl/step.ipp>
 #include <overmount/runtime/impl/task_group.ipp>
 #include <overmount/runtime/impl/thread_attributes.ipp>
 #include <overmount/runtime/impl/worker_pool.ipp>
+#include <overmount/storage/impl/diff_directory.ipp>
 #include <overmount/storage/impl/diff_record.ipp>
 #include <overmount/storage/impl/record_file.ipp>
 #include <overmount/storage/impl/share_extents.ipp>
@@ -85,7 +90,7 @@
 #include <overmount/tar/impl/recipe.ipp>
 #include <overmount/unpack/impl/read_steps.ipp>
 
-// Last: the bodies may use names such as `image` for what is local to them.
+// Last, since the bodies use names such as `image` for their own local entities.
 #define OVERMOUNT_INSTANTIATE
 #include <overmount/overmount.hpp>
 

@@ -1,5 +1,6 @@
 // The bodies below runtime/, io/, unpack/, compiled once.
 #include <overmount/runtime/impl/job.ipp>
+#include <overmount/runtime/impl/run_group.ipp>
 #include <overmount/runtime/impl/semaphore.ipp>
 #include <overmount/runtime/impl/step.ipp>
 #include <overmount/runtime/impl/task_group.ipp>

@@ -1,4 +1,5 @@
 // The bodies below storage/, storage/on_disk/, repository/records/, repository/operations/, compiled once.
+#include <overmount/storage/impl/diff_directory.ipp>
 #include <overmount/storage/impl/diff_record.ipp>
 #include <overmount/storage/impl/record_file.ipp>
 #include <overmount/storage/impl/share_extents.ipp>

@@ -1,5 +1,6 @@
 // The bodies below posix/, mount/, compiled once.
-#include <overmount/posix/impl/descriptor_turn.ipp>
+#include <overmount/posix/impl/descriptor_budget.ipp>
+#include <overmount/posix/impl/file_range.ipp>
 #include <overmount/posix/impl/fs.ipp>
 #include <overmount/mount/impl/correction.ipp>
 #include <overmount/mount/impl/mount_lookup.ipp>

@@ -1,5 +1,6 @@
 // The bodies below importer/, exporter/, compiled once.
 #include <overmount/importer/impl/archive.ipp>
+#include <overmount/importer/impl/archive_pass.ipp>
 #include <overmount/importer/impl/archive_reader.ipp>
 #include <overmount/importer/impl/docker_archive.ipp>
 #include <overmount/importer/impl/image_files.ipp>

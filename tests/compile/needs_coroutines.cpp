@@ -1,4 +1,4 @@
 // reject-gcc: -fno-coroutines
 // reject-clang: -U__cpp_impl_coroutine
-// expect: error: (#error )?"overmount needs the coroutines of C\+\+20, which are turned off"
+// expect: error: (#error )?"overmount needs C\+\+20 coroutines, which are disabled"
 #include <overmount/core/config.hpp>

@@ -175,7 +175,7 @@ TEMPLATE_TEST_CASE("what lies on top of a mount stays, and is named", "[mount]",
     }
     SECTION("at a directory above")
     {
-        covered(".", "above it");
+        covered(".", "parent directory");
     }
     SECTION("another one of the same kind")
     {

@@ -166,7 +166,7 @@ TEMPLATE_TEST_CASE("an index says of each entry what the tar says", "[storage]",
         const TestType& storage = place.storage();
         const auto id = place.id(tar);
         CHECK(lines_of(storage.entries(id)) ==
-              lines_of(tar::entry_walk<typename TestType::reader>(storage.pack(id), limits())));
+              lines_of(detail::entry_walk<typename TestType::reader>(storage.pack(id), limits())));
     }
 }
 
@@ -180,7 +180,7 @@ TEMPLATE_TEST_CASE("an entry is read from the place that the index gives", "[sto
     for (tar::located_entry one; entries.next(one); ++found) {
         auto reader = place.storage().pack(place.id(tar));
         reader.seek(one.offset);
-        tar::entry_walk<typename TestType::reader> walk(std::move(reader), limits());
+        detail::entry_walk<typename TestType::reader> walk(std::move(reader), limits());
         REQUIRE(walk.next());
         CHECK(walk.entry().path == one.entry.path);
         CHECK(walk.offset() == 0);

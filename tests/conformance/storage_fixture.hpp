@@ -60,7 +60,7 @@ public:
     static void feed_late(typename Storage::writer& writer, const std::string& bytes, std::size_t piece)
         requires spreading_writer<typename Storage::writer>
     {
-        std::deque<typename Storage::writer::rest> rests;
+        std::deque<typename Storage::writer::deferred> rests;
         for (auto left = std::as_bytes(std::span(bytes)); !left.empty();) {
             auto part = left.first(std::min(left.size(), piece));
             left = left.subspan(part.size());

@@ -767,7 +767,7 @@ class Repair(Template):
 
     def judge(self, status, out, problems, injected):
         """With status 1 it says one line, or what is damaged still."""
-        if status == 1 and not problems and "not mended: " in out:
+        if status == 1 and not problems and "not repaired: " in out:
             return
         super().judge(status, out, problems, injected)
 

@@ -1,6 +1,6 @@
 // The tar reader on any bytes: what it says must hold together, and pieces of any size must read the same.
 // The first byte is the size of the pieces.
-#include <overmount/tar/checker.hpp>
+#include <overmount/tar/comparer.hpp>
 #include <overmount/tar/framing.hpp>
 
 #include "fuzz/checksums.hpp"
@@ -10,6 +10,7 @@
 
 namespace {
 
+namespace detail = overmount::detail;
 namespace tar = overmount::tar;
 
 void require(bool holds)
@@ -74,11 +75,11 @@ std::string read(std::span<const std::byte> bytes, std::size_t piece)
 void check(std::span<const std::byte> bytes)
 {
     tar::framing frames({});
-    tar::checker checker;
+    detail::comparer comparer;
     try {
         for (auto event = frames.next(bytes); event != tar::event::need_input; event = frames.next(bytes))
             if (event == tar::event::entry)
-                checker.check(frames.entry(), frames.header_blocks(), frames.skippable());
+                comparer.compare(frames.entry(), frames.header_blocks(), frames.skippable());
     } catch (const overmount::error&) {
     }
 }

@@ -184,7 +184,7 @@ void check(std::string_view input)
     try {
         text = legacy_options(spec);
     } catch (const overmount::error& failure) {
-        MUST(failure.code() == overmount::errc::mount_cannot_proceed && length(spec) > 4095);
+        MUST(failure.code() == overmount::errc::mount_not_possible && length(spec) > 4095);
         return;
     }
     MUST(text.size() == length(spec));

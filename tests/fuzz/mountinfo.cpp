@@ -68,9 +68,7 @@ void check(std::string_view input)
     const std::string more = std::string(input) + "\n1 2 0:1 / /m rw - t s rw\n";
     MUST(mountinfo::parse(more).entries().size() == entries.size() + 1);
     for (const mountinfo_entry& entry : entries) {
-        const mountinfo_entry* source = info.find_by_source(entry.source);
         const mountinfo_entry* target = info.find_by_target(entry.mount_point);
-        MUST(source && source >= &entry && source->source == entry.source);
         MUST(target && target >= &entry && target->mount_point == entry.mount_point);
         if (&entry - entries.data() == 7) // of a few only: each search is linear
             break;

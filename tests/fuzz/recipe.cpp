@@ -12,7 +12,7 @@
 
 namespace {
 
-namespace tar = overmount::tar;
+namespace detail = overmount::detail;
 
 std::string packed(std::string_view steps)
 {
@@ -29,9 +29,9 @@ std::string packed(std::string_view steps)
     return "overmount recipe\x01" + out.substr(0, to.pos);
 }
 
-tar::recipe_reader reader_of(std::string_view& recipe, std::size_t piece)
+detail::recipe_reader reader_of(std::string_view& recipe, std::size_t piece)
 {
-    return tar::recipe_reader([&recipe, piece](std::span<std::byte> into) {
+    return detail::recipe_reader([&recipe, piece](std::span<std::byte> into) {
         const std::size_t size = std::min({piece, into.size(), recipe.size()});
         std::copy_n(recipe.data(), size, reinterpret_cast<char*>(into.data()));
         recipe.remove_prefix(size);
@@ -43,32 +43,32 @@ tar::recipe_reader reader_of(std::string_view& recipe, std::size_t piece)
 std::string again(std::string_view recipe, std::size_t piece)
 {
     std::string out;
-    tar::recipe_writer writer([&out](std::span<const std::byte> bytes) {
+    detail::recipe_writer writer([&out](std::span<const std::byte> bytes) {
         out.append(reinterpret_cast<const char*>(bytes.data()), bytes.size());
     });
     auto reader = reader_of(recipe, piece);
     std::uint64_t end = 0;
-    for (auto step = reader.next(); step != tar::recipe_step::end; step = reader.next()) {
+    for (auto step = reader.next(); step != detail::recipe_step::end; step = reader.next()) {
         switch (step) {
-        case tar::recipe_step::bytes:
+        case detail::recipe_step::bytes:
             MUST(!reader.bytes().empty());
             writer.bytes(reader.bytes());
             break;
-        case tar::recipe_step::file:
+        case detail::recipe_step::file:
             end = 0;
             writer.file(reader.path(), reader.size());
             break;
-        case tar::recipe_step::piece:
+        case detail::recipe_step::piece:
             MUST(reader.count() != 0 && reader.offset() >= end);
             end = reader.offset() + reader.count();
             MUST(end <= reader.size());
             writer.piece(reader.offset(), reader.count());
             break;
-        case tar::recipe_step::end_file: writer.end_file(reader.crc()); break;
-        case tar::recipe_step::moved: writer.moved(reader.path()); break;
-        case tar::recipe_step::end: break;
+        case detail::recipe_step::end_file: writer.end_file(reader.crc()); break;
+        case detail::recipe_step::moved: writer.moved(reader.path()); break;
+        case detail::recipe_step::end: break;
         }
-        MUST(step != tar::recipe_step::file || reader.path().find("..") == std::string::npos ||
+        MUST(step != detail::recipe_step::file || reader.path().find("..") == std::string::npos ||
              ("/" + reader.path() + "/").find("/../") == std::string::npos);
     }
     writer.finish();

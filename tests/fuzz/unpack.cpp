@@ -1,5 +1,6 @@
 // A whole layer, unpacked below a directory in memory (/dev/shm, else where temporary files are): no bytes
 // may reach what lies beside the root, and the trash is empty in the end.
+#include <overmount/posix/fs.hpp>
 #include <overmount/storage/on_disk/extractor.hpp>
 #include <overmount/tar/framing.hpp>
 

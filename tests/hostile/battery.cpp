@@ -28,7 +28,7 @@ class node_reader
 public:
     explicit node_reader(int fd) : fd_(fd), self_("/proc/self/fd/" + std::to_string(fd))
     {
-        detail::check(::fstat(fd, &status), "stat");
+        detail::checked(::fstat(fd, &status), "stat");
     }
 
     kept_node read() const
@@ -87,7 +87,7 @@ private:
     {
         std::string out(8192, '\0');
         const auto size = ::readlinkat(fd_, "", out.data(), out.size());
-        detail::check(static_cast<int>(size), "readlink");
+        detail::checked(static_cast<int>(size), "readlink");
         out.resize(static_cast<std::size_t>(size));
         return out;
     }
@@ -100,7 +100,7 @@ private:
             const std::string name = names.c_str() + at;
             at += static_cast<ssize_t>(name.size()) + 1;
             const auto length = ::getxattr(self_.c_str(), name.c_str(), value.data(), value.size());
-            detail::check(static_cast<int>(length), "getxattr", name);
+            detail::checked(static_cast<int>(length), "getxattr", name);
             if (name != "security.selinux") // the host's policy labels what it likes
                 out[name] = value.substr(0, static_cast<std::size_t>(length));
         }
@@ -120,7 +120,7 @@ kept_tree read_tree(int root, const diff_record& record)
         const std::string path = std::move(todo.back());
         todo.pop_back();
         const unique_fd fd(
-            detail::check(::openat(root, path.empty() ? "." : path.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC),
+            detail::checked(::openat(root, path.empty() ? "." : path.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC),
                           "open", path));
         const node_reader node(fd.get());
         out[path] = node.read();
@@ -136,7 +136,7 @@ kept_tree read_tree(int root, const diff_record& record)
     }
     for (auto& [path, node] : out) {
         struct stat status{};
-        detail::check(::fstatat(root, path.empty() ? "." : path.c_str(), &status, AT_SYMLINK_NOFOLLOW),
+        detail::checked(::fstatat(root, path.empty() ? "." : path.c_str(), &status, AT_SYMLINK_NOFOLLOW),
                       "stat");
         const auto found = first_names.find(status.st_ino);
         if (node.type != 'd' && found != first_names.end() && found->second != path)
@@ -306,8 +306,8 @@ kept_tree on_disk::unpack(const enclosure& where, std::string_view bytes, const 
 std::string as_tar::keep(const enclosure& where, std::string_view bytes, const limits& bounds, std::size_t piece)
 {
     const auto read = [](const virtual_storage& storage, const diff_id& id, const diff_record&) {
-        using walk = tar::entry_walk<virtual_storage::reader>;
-        CHECK(names_in(storage.entries(id)) == names_in(walk(storage.pack(id), tar::kept_limits())));
+        using walk = detail::entry_walk<virtual_storage::reader>;
+        CHECK(names_in(storage.entries(id)) == names_in(walk(storage.pack(id), detail::kept_limits())));
         return packed(storage, id);
     };
     return keep_in<virtual_storage>(where, bytes, bounds, piece, read);

@@ -1,4 +1,4 @@
-// What an operation shows, all of it or nothing, and what lasts when it has returned.
+// An operation publishes everything or nothing, and what it published is durable when it has returned.
 #include <overmount/overmount.hpp>
 
 #include "support/catch.hpp"
@@ -43,7 +43,7 @@ using om::test::write_text;
 
 namespace {
 
-// Layers stay tars: nothing here needs to be root.
+// A virtual repository: these tests need no root.
 using repository = om::virtual_repository;
 
 repository open(const fs::path& base, durability sync = durability::none, unsigned workers = 2)
@@ -79,7 +79,7 @@ void import(const Repository& into, Source source, om::import_options how = opti
     static_cast<void>(get(into.import_images(std::move(source), std::move(how))));
 }
 
-// Nobody may ask it.
+// A source that must not be used.
 class untouchable_importer
 {
 public:
@@ -107,7 +107,7 @@ fs::path image_directory(const fs::path& base, const digest& id) { return base /
 
 } // namespace
 
-TEST_CASE("repositories are opened beside an import of twenty layers that has one worker")
+TEST_CASE("repositories can be opened during an import of twenty layers with one worker")
 {
     const scratch_directory scratch;
     image_source image = image_of({}, {"example.org/a:1"});
@@ -140,7 +140,7 @@ TEST_CASE("repositories are opened beside an import of twenty layers that has on
     CHECK(open(scratch / "repository").images().size() == 1);
 }
 
-TEST_CASE("an invalid tag in the options is judged before anything is read, and nothing stays")
+TEST_CASE("an invalid tag in the options is refused before anything is read, and nothing is left")
 {
     const scratch_directory scratch;
     const auto into = open(scratch / "repository");
@@ -179,7 +179,7 @@ TEST_CASE("an invalid tag in the options is judged before anything is read, and 
     refused("a name for an image", [&] { get(into.add_tag("Not A Name", there.id())); });
 }
 
-TEST_CASE("an invalid tag of a commit is judged before anything is read, and nothing stays")
+TEST_CASE("an invalid tag of a commit is refused before anything is read, and nothing is left")
 {
     if (!om::test::may_mount())
         OVERMOUNT_SKIP("may not mount");
@@ -239,14 +239,14 @@ TEST_CASE("the images of an import appear together, with their tags")
     CHECK(into.tags().size() == 9);
 }
 
-TEST_CASE("what a dead importer has committed is read as it is, and put into its place by the next open")
+TEST_CASE("an import that a dead process committed is visible, and is completed by the next open")
 {
     const scratch_directory scratch;
     const auto into = open(scratch / "repository");
     import(into, layout(scratch / "source", {image_of({"a"}, {"example.org/a:1"})}));
     const auto image = into.find_image("example.org/a:1");
     const auto tag = into.tag("example.org/a:1");
-    // As it was in the moment behind the commit.
+    // Restores the state right after the commit.
     om::detail::import_record record;
     record.images.push_back({image.id(), image.config().bytes(), false});
     record.tags.push_back(tag);
@@ -271,7 +271,7 @@ TEST_CASE("what a dead importer has committed is read as it is, and put into its
     CHECK(seen.tags().size() == 1);
 }
 
-TEST_CASE("an image that is removed while it is imported again is there when the import has returned")
+TEST_CASE("an image that is removed while it is imported again exists when the import has returned")
 {
     const durability sync = GENERATE(durability::none, durability::batch);
     const scratch_directory scratch;
@@ -279,7 +279,7 @@ TEST_CASE("an image that is removed while it is imported again is there when the
     const auto first = image_of({"a"}, {"example.org/a:1"}), second = image_of({"b"}, {"example.org/b:1"});
     import(into, layout(scratch / "first", {first}));
     const digest id = into.find_image("example.org/a:1").id();
-    // While the layer of the other image is unpacked: what there is to show is known by then.
+    // While the layer of the other image is unpacked: by then the import knows what it will publish.
     std::atomic<int> removed = 0;
     auto how = options().progress([&](const om::layer_progress&) {
         if (removed++ == 0)
@@ -293,7 +293,7 @@ TEST_CASE("an image that is removed while it is imported again is there when the
     CHECK(names_in(scratch / "repository/imports") == om::test::file_names{"last"});
 }
 
-TEST_CASE("what was imported without a sync lasts when somebody imports it with one")
+TEST_CASE("an image that was imported without a sync becomes durable when it is imported with one")
 {
     const scratch_directory scratch;
     const fs::path base = scratch / "repository";
@@ -318,7 +318,7 @@ TEST_CASE("what was imported without a sync lasts when somebody imports it with 
     const auto calls = watch.calls();
     const auto at = [&](const std::string& call) { return std::find(calls.begin(), calls.end(), call) - calls.begin(); };
     const auto end = std::ssize(calls);
-    // The data first, then the note that it lasts, then whatever relies on it.
+    // The data is synced first, then the note that it is durable, then what relies on it.
     CHECK(at("fsync " + diff + "/layer.tar") < at("rename " + diff + "/diff.json"));
     CHECK(at("rename " + diff + "/diff.json") < end);
     const std::string layer = om::detail::layer_path(om::chain_id::of(om::diff_id(digest::of(tar_of("a")))));
@@ -334,7 +334,7 @@ TEST_CASE("what was imported without a sync lasts when somebody imports it with 
     CHECK(at("fsync tags") <= end);
 }
 
-TEST_CASE("an import with a sync syncs the file system once, before anything of it is shown")
+TEST_CASE("an import with a sync syncs the file system once, before anything is published")
 {
     const scratch_directory scratch;
     const fs::path base = scratch / "repository";
@@ -359,12 +359,12 @@ TEST_CASE("an import with a sync syncs the file system once, before anything of 
     CHECK(std::find(layers, commit, "fsync layers") != commit);
     CHECK(std::find(commit, tags, "fsync imports") != tags);
     CHECK(std::find(tags, calls.end(), "fsync tags") != calls.end());
-    // Nothing is left to be done the next time.
+    // Nothing is left to do the next time.
     const auto id = into.find_image("example.org/a:1").id();
     CHECK(fs::exists(image_directory(base, id) / "durable"));
 }
 
-TEST_CASE("a damaged image hides no other, is named to who looks for it, and found by check")
+TEST_CASE("a damaged image hides no other image, is named by a look-up, and is found by a check")
 {
     const scratch_directory scratch;
     const fs::path base = scratch / "repository";
@@ -387,7 +387,7 @@ TEST_CASE("a damaged image hides no other, is named to who looks for it, and fou
     CHECK(report.findings[0].object == id.string());
 }
 
-TEST_CASE("the record of an import that is cut short is found by check")
+TEST_CASE("a truncated record of an import is found by a check")
 {
     const scratch_directory scratch;
     const auto into = open(scratch / "repository");
@@ -400,7 +400,7 @@ TEST_CASE("the record of an import that is cut short is found by check")
     CHECK(into.images().size() == 1);
 }
 
-TEST_CASE("a repository that is read-only is listed, inspected, exported and checked, and a write says why not")
+TEST_CASE("a read-only repository is listed, inspected, exported and checked, and a write fails with the reason")
 {
     if (!om::test::may_mount())
         OVERMOUNT_SKIP("may not mount");

@@ -1,4 +1,4 @@
-// A repository, damaged in every way, and what a check says of it.
+// What a check reports for each kind of damage to a repository.
 #include <overmount/overmount.hpp>
 #include <overmount/own_policies.hpp>
 
@@ -60,7 +60,7 @@ void write(const fs::path& file, const std::string& content)
     std::ofstream(file, std::ios::binary) << content;
 }
 
-// Changes one byte, and keeps size and time.
+// Changes one byte of a file, and keeps its size and time.
 void flip(const fs::path& file, std::size_t at)
 {
     std::string content = read(file);
@@ -73,16 +73,16 @@ void flip(const fs::path& file, std::size_t at)
     REQUIRE(::utimensat(AT_FDCWD, file.c_str(), times, 0) == 0);
 }
 
-// A tag as it stays where its image is lost.
+// A tag whose image is lost.
 void tag_to_nowhere(const fs::path& base)
 {
     const om::detail::store records(base, om::on_disk_storage::form(), false);
     om::detail::record_batch one(records.staging.fd(), om::durability::none);
     records.tag_files.add(one, {"docker.io/library/other:latest", digest::of("nowhere"), {}, {}, {}});
-    one.show();
+    one.publish();
 }
 
-// Layers with whatever is kept in a way of its own: replaced files, whiteouts, implied directories, links, devices.
+// Layers with everything that is stored in a special way: replaced files, whiteouts, implied directories, links, devices.
 std::vector<std::string> odd_layers()
 {
     const std::string large(300'000, 'x');
@@ -141,11 +141,11 @@ struct filled
     {
         auto report = get(repository.check(check_options().contents(contents)));
         CHECK(std::ranges::is_sorted(report.findings));
-        for (const char* part : {"tmp", "claims", "leases"}) // nothing of it stays
+        for (const char* part : {"tmp", "claims", "leases"}) // the check leaves nothing
             CHECK(fs::is_empty(base / part));
         return report;
     }
-    // Nothing else is found.
+    // The check finds nothing else.
     void check_one(finding_kind kind, const std::string& object, const std::string& path, const std::string& word,
                    bool contents = true) const
     {
@@ -169,7 +169,7 @@ struct filled
     fs::path base = scratch / "repository";
     std::vector<std::string> tars = odd_layers();
     digest image = digest::of("");
-    // On a pool of its own: the handle outlives the context that it was opened on.
+    // With a pool of its own, since the handle outlives the context that it was opened on.
     Repository repository = get(Repository::open(base, om::repository_options().workers(2)));
 };
 
@@ -188,7 +188,7 @@ void change_and_keep_time(const fs::path& directory, const Change& change)
 
 } // namespace
 
-TEST_CASE("a repository that nobody touched is whole")
+TEST_CASE("an undamaged repository has no findings")
 {
     NEEDS_ROOT();
     const on_disk one;
@@ -205,7 +205,7 @@ TEST_CASE("a repository that nobody touched is whole")
     CHECK(get(get(om::repository::open(one.scratch / "empty")).check()).ok());
 }
 
-TEST_CASE("what dead processes left is no damage")
+TEST_CASE("leftovers of dead processes are not damage")
 {
     NEEDS_ROOT();
     const on_disk one;
@@ -218,15 +218,15 @@ TEST_CASE("what dead processes left is no damage")
     CHECK(get(one.repository.check()).ok());
 }
 
-TEST_CASE("a changed byte of a file is named with its layer and path")
+TEST_CASE("a changed byte of a file is reported with its layer and path")
 {
     NEEDS_ROOT();
     const on_disk one;
     flip(one.diff(0) / "rootfs/bin/large", 200'000);
-    one.check_diff(0, "bin/large", "another content");
+    one.check_diff(0, "bin/large", "its content differs");
 }
 
-TEST_CASE("a changed byte of a file that the tar itself replaces is named")
+TEST_CASE("a changed byte of a file that a later entry of the tar replaces is reported")
 {
     NEEDS_ROOT();
     const on_disk one;
@@ -235,10 +235,10 @@ TEST_CASE("a changed byte of a file that the tar itself replaces is named")
         aside.insert(entry.path().filename());
     REQUIRE(aside == std::set<std::string>{"0", "1"});
     flip(one.diff(0) / "aside/0", 7);
-    one.check_diff(0, "bin/tool", "another content");
+    one.check_diff(0, "bin/tool", "its content differs");
 }
 
-TEST_CASE("a file that is missing, new, or has another mode, owner or time is named")
+TEST_CASE("a file that is missing, new, or has another mode, owner or time is reported")
 {
     NEEDS_ROOT();
     const on_disk one;
@@ -277,7 +277,7 @@ TEST_CASE("a file that is missing, new, or has another mode, owner or time is na
     {
         const timespec times[] = {{1, 0}, {1, 0}};
         REQUIRE(::utimensat(AT_FDCWD, (root / "null").c_str(), times, 0) == 0);
-        one.check_diff(0, "null", "its time was another");
+        one.check_diff(0, "null", "its modification time differs");
     }
     SECTION("whiteout")
     {
@@ -287,7 +287,7 @@ TEST_CASE("a file that is missing, new, or has another mode, owner or time is na
     }
 }
 
-TEST_CASE("all damage is listed, of one layer and of several")
+TEST_CASE("all damage is listed, in one layer and in several")
 {
     NEEDS_ROOT();
     const on_disk one;
@@ -310,7 +310,7 @@ TEST_CASE("a damaged recipe is found")
     const on_disk one;
     const fs::path recipe = one.diff(0) / "recipe";
     const std::string object = digest::of(one.tars[0]).string();
-    SECTION("cut")
+    SECTION("truncated")
     {
         fs::resize_file(recipe, fs::file_size(recipe) / 2);
         one.check_diff(0, "", "", finding_kind::diff_unreadable);
@@ -320,7 +320,7 @@ TEST_CASE("a damaged recipe is found")
         flip(recipe, fs::file_size(recipe) / 2);
         one.check_diff(0, "", "", finding_kind::diff_unreadable);
     }
-    SECTION("of another layer")
+    SECTION("the recipe of another layer")
     {
         fs::copy_file(one.diff(2) / "recipe", recipe, fs::copy_options::overwrite_existing);
         const auto report = one.check();
@@ -335,7 +335,7 @@ TEST_CASE("a damaged recipe is found")
     }
 }
 
-TEST_CASE("a diff without a tree, without a record or with a broken one is found")
+TEST_CASE("a diff without a tree, without a record or with a broken record is found")
 {
     NEEDS_ROOT();
     const on_disk one;
@@ -379,7 +379,7 @@ TEST_CASE("damaged records are found, also without reading the layers")
         flip(file, 20);
         std::string id = file.stem().string();
         id[id.find('-')] = ':';
-        one.check_one(finding_kind::manifest_changed, id, "", "it has", false);
+        one.check_one(finding_kind::manifest_changed, id, "", "has the digest", false);
     }
     SECTION("no manifest")
     {
@@ -410,9 +410,9 @@ TEST_CASE("damaged records are found, also without reading the layers")
     {
         write(one.layer(3) / "layer.json", R"({"diff_id":")" + digest::of(one.tars[2]).string() + R"(","parent":")" +
                                                one.chain(3).string() + "\"}");
-        one.check_one(finding_kind::chain_id_mismatch, one.chain(3).string(), "", "its parent and diff make", false);
+        one.check_one(finding_kind::chain_id_mismatch, one.chain(3).string(), "", "its parent and its diff have the chain ID", false);
     }
-    SECTION("a tag to nowhere")
+    SECTION("a tag without its image")
     {
         tag_to_nowhere(one.base);
         one.check_one(finding_kind::image_missing, "docker.io/library/other:latest", "",
@@ -423,7 +423,7 @@ TEST_CASE("damaged records are found, also without reading the layers")
         const fs::path file = *fs::directory_iterator(one.base / "tags");
         const std::string other = std::string(64, '0') + ".json";
         fs::rename(file, one.base / "tags" / other);
-        one.check_one(finding_kind::record_unreadable, other, "", "not where", false);
+        one.check_one(finding_kind::record_unreadable, other, "", "belongs in another file", false);
     }
     SECTION("a mount")
     {
@@ -432,7 +432,7 @@ TEST_CASE("damaged records are found, also without reading the layers")
     }
 }
 
-TEST_CASE("a correction that a chain needs and has no more is found")
+TEST_CASE("a missing correction that a chain needs is found")
 {
     NEEDS_ROOT();
     const on_disk one;
@@ -448,7 +448,7 @@ TEST_CASE("a correction that a chain needs and has no more is found")
         write(top / "correction.json", R"({"needed":false,"boot_id":")" + om::detail::boot_id() + "\"}");
         one.check_one(finding_kind::correction_missing, one.chain(3).string(), "", "", false);
     }
-    SECTION("unreadable: it is made again")
+    SECTION("unreadable: the correction is made again")
     {
         write(top / "correction.json", "");
         CHECK(one.check().ok());
@@ -460,7 +460,7 @@ TEST_CASE("a correction that a chain needs and has no more is found")
     }
 }
 
-TEST_CASE("a blob that does not have its digest is found")
+TEST_CASE("a blob that does not match its digest is found")
 {
     NEEDS_ROOT();
     const on_disk one;
@@ -470,7 +470,7 @@ TEST_CASE("a blob that does not have its digest is found")
     CHECK(one.check().blobs == 1);
     CHECK(one.check().ok());
     flip(file, 3);
-    one.check_one(finding_kind::blob_changed, id.string(), "", "it has");
+    one.check_one(finding_kind::blob_changed, id.string(), "", "has the digest");
     CHECK(one.check(false).ok());
 }
 
@@ -483,7 +483,7 @@ TEST_CASE("a damaged tar of a virtual repository is found")
         flip(tar, 100'000);
         one.check_diff(0, "", "its tar has");
     }
-    SECTION("cut")
+    SECTION("truncated")
     {
         fs::resize_file(tar, 1024);
         one.check_diff(0, "", "its tar has");
@@ -493,20 +493,20 @@ TEST_CASE("a damaged tar of a virtual repository is found")
         fs::remove(tar);
         one.check_diff(0, "", "", finding_kind::diff_unreadable);
     }
-    SECTION("its index is no more than a cache")
+    SECTION("a missing index is no damage: it is a cache")
     {
         fs::remove(one.diff(0) / "index");
         CHECK(one.check().ok());
     }
 }
 
-TEST_CASE("images that come and go while a repository is checked are no damage")
+TEST_CASE("images that are imported and removed during a check are not damage")
 {
     NEEDS_ROOT();
     const on_disk one;
-    // Without syncs: the more often, the more likely both are in the middle.
+    // Without syncs both are faster, and so more likely to overlap.
     const auto fast = get(om::repository::open(one.base, om::repository_options().workers(2).sync(om::durability::none)));
-    // Each goes on until both have done enough, however fast the other one is.
+    // Each continues until both have done enough rounds, whichever is faster.
     constexpr std::size_t enough = 100;
     std::atomic<std::size_t> checks = 0, imports = 0;
     std::atomic<bool> over = false;
@@ -525,14 +525,14 @@ TEST_CASE("images that come and go while a repository is checked are no damage")
         ++checks;
     }
     over = true;
-    other.get(); // its failure, if any
+    other.get(); // rethrows its failure
     for (const auto& found : report.findings)
         UNSCOPED_INFO(to_string(found.kind) << " " << found.object << ": " << found.detail);
     CHECK(report.ok());
     CHECK((checks >= enough && imports >= enough));
 }
 
-// Holds whoever opens the file next, as long as this lives; not where the kernel cannot.
+// Blocks the next open of the file as long as this object lives, if the kernel supports that.
 class held_opener
 {
 public:
@@ -542,7 +542,7 @@ public:
             fd_.reset();
     }
     [[nodiscard]] bool works() const { return static_cast<bool>(fd_); }
-    // Whether there is one.
+    // Waits for an open that is blocked; returns whether there is one.
     [[nodiscard]] bool wait()
     {
         pollfd ready{fd_.get(), POLLIN, 0};
@@ -557,7 +557,7 @@ private:
     om::unique_fd fd_, opened_;
 };
 
-TEST_CASE("what has changed when a check looks again is no damage")
+TEST_CASE("a finding that a second look does not confirm is not damage")
 {
     NEEDS_ROOT();
     const on_disk one;
@@ -566,7 +566,7 @@ TEST_CASE("what has changed when a check looks again is no damage")
     if (!held->works())
         OVERMOUNT_SKIP("no fanotify with permissions");
     auto report = std::async(std::launch::async, [&] { return get(one.repository.check()); });
-    CHECK(held->wait()); // it has read the tags
+    CHECK(held->wait()); // the check has read the tags by now
     get(one.repository.remove_tag("other"));
     held.reset();
     CHECK(report.get().ok());

@@ -723,13 +723,16 @@ def kill():
     started = time.monotonic()
     om("image", "import", f"oci:{layout}")
     whole = time.monotonic() - started
-    killed = 0
-    for _ in range(20):
+    tries = killed = 0
+    while killed < 10 and tries < 60:
+        tries += 1
         shutil.rmtree(REPO, ignore_errors=True)
+        started = time.monotonic()
         child = subprocess.Popen([OM, "--repo", REPO, "image", "import", "--keep-blobs", f"oci:{layout}"],
                                  stdout=subprocess.DEVNULL)
         try:
             child.wait(rng.uniform(0, whole))
+            whole = min(whole, time.monotonic() - started)  # the first one may have waited for the machine
         except subprocess.TimeoutExpired:
             child.send_signal(signal.SIGKILL)
             child.wait()
@@ -746,9 +749,9 @@ def kill():
             raise SystemExit("the mounted tree is not the image's")
     finally:
         om("image", "unmount", identity)
-    if killed < 5:
-        raise SystemExit(f"only {killed} of 20 imports were killed before their end")
-    print(f"{killed} of 20 imports were killed before their end")
+    print(f"{killed} of {tries} imports were killed before their end")
+    if killed < 10:
+        raise SystemExit(1)
 
 
 def bad():
@@ -781,7 +784,7 @@ def bad():
 
     attempt("a truncated layer", cut, "size")
     attempt("a damaged layer", flip, "layer sha256:")
-    attempt("a missing layer", lambda layout: largest(layout).unlink(), "lacks")
+    attempt("a missing layer", lambda layout: largest(layout).unlink(), "does not contain")
     attempt("a broken index", lambda layout: (layout / "index.json").write_text("{"), "JSON")
     full = SCRATCH / "full"
     full.mkdir()
@@ -1233,7 +1236,7 @@ def check():
     layers = make_tree()
     make_layout(layout, layers)
     identity = om("image", "import", f"oci:{layout}", "--tag", "odd")
-    for words, said in (((), "whole: images 1, layers 3, diffs 3, tags 1, manifests "),
+    for words, said in (((), "no damage: images 1, layers 3, diffs 3, tags 1, manifests "),
                         (("--records",), "diffs and blobs were not read")):
         line = om("check", *words)
         if said not in line or len(line.splitlines()) != 1:
@@ -1254,7 +1257,7 @@ def check():
     if done.returncode != 1 or done.stderr or len(lines) != 3:
         raise SystemExit(f"{done.returncode}, {done.stdout}, {done.stderr}")
     for line, said in zip(lines, (f"image_missing docker.io/library/odd:latest: its image {identity} is missing",
-                                  f"diff_changed sha256:{diff.name}: its time was another",
+                                  f"diff_changed sha256:{diff.name}: its modification time differs",
                                   f"diff_changed sha256:{diff.name} new \\xff\\n: the layer has no such entry")):
         if line != said:
             raise SystemExit(f"wanted {said}\ngot    {line}")
@@ -1271,7 +1274,7 @@ def check():
         file.seek(600)
         file.write(b"?")
     done = subprocess.run([*tars, "check"], capture_output=True, text=True)
-    if done.returncode != 1 or f"diff_changed sha256:{diff.name}: its tar has sha256:" not in done.stdout:
+    if done.returncode != 1 or f"diff_changed sha256:{diff.name}: its tar has the digest sha256:" not in done.stdout:
         raise SystemExit(done.stdout)
     # A list leaves out what is damaged, and says so.
     subprocess.run([*tars, "tag", "add", "cut", identity], check=True)
@@ -1349,10 +1352,10 @@ def repair():
             refused("image", "export", identity, f"oci:{SCRATCH}/out", said="found damaged")
             if source is not None:
                 done = om("check", "--repair", check=False)
-                if done.returncode != 1 or "; not mended: neither a kept blob nor a source has it" not in done.stdout:
+                if done.returncode != 1 or "; not repaired: neither a kept blob nor the source has it" not in done.stdout:
                     raise SystemExit(f"{name}: {done.stdout}")
             lines = om("check", "--repair", *([source] if source else [])).splitlines()
-            if not lines[0].startswith("mended: ") or not lines[-1].startswith("whole: "):
+            if not lines[0].startswith("mended: ") or not lines[-1].startswith("no damage: "):
                 raise SystemExit(f"{name}: {lines}")
             om("check")
             compare(f"{name}, from {source or 'kept blobs'}", wanted, mounted_listing(identity))
@@ -1865,7 +1868,7 @@ def create():
                "rootfs": {"type": "layers", "diff_ids": wanted[:1]}}:
         raise SystemExit(f"create of nothing: {new}")
     before = om("--json", "image", "list")
-    for words, word in ((["--from", "made", chains[0]], "other layers"), (["--config", SCRATCH / "none"], "No such file"),
+    for words, word in ((["--from", "made", chains[0]], "different layers"), (["--config", SCRATCH / "none"], "No such file"),
                         (["0" * 64], "0" * 64), (["--env", "x"], "NAME=VALUE")):
         failed = om("image", "create", *words, check=False)
         if failed.returncode != 1 or failed.stdout or len(failed.stderr.splitlines()) != 1 or word not in failed.stderr:
@@ -2097,7 +2100,7 @@ def refused_archives():
         for i in range(20_000):
             yield member(f"{i}.tar", member("f", b"%d" % i) + bytes(1024))
 
-    for name, members, word in (("links", links, "too many members"), ("candidates", candidates, "may be a layer")):
+    for name, members, word in (("links", links, "too many members"), ("candidates", candidates, "candidate layers")):
         file = SCRATCH / f"{name}.tgz"
         with gzip.open(file, "wb", compresslevel=1) as out:
             for data in members():
@@ -2233,14 +2236,15 @@ class LowDeviceNumbers:
     free by then, and not the number of a mount that has gone. See tests/support/device_numbers.hpp."""
 
     def __enter__(self):
-        self.held = []
+        self.held = [os.open("/tmp", os.O_RDONLY)]
+        fcntl.flock(self.held[0], fcntl.LOCK_EX)
         for _ in range(64):
             context = system_call(430, b"tmpfs", 1)  # fsopen
             system_call(431, context, 6, None, None, 0)  # fsconfig: create
             self.held.append(context)
 
     def __exit__(self, *_):
-        for context in self.held:
+        for context in reversed(self.held):
             os.close(context)
 
 
@@ -2257,6 +2261,11 @@ def refuse_unique_mount_ids():
 
 def mounts():
     need("unshare", "nsenter")
+    # A namespace's file can be bound only in an older namespace, and since Linux 6.18 "older" is the lesser ID, of which
+    # every processor gives out its own range: on one processor, what is made later is newer.
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    if LIBC.unshare(0x20000) != 0 or LIBC.mount(b"none", b"/", None, 0x44000, None) != 0:  # CLONE_NEWNS; MS_REC | MS_PRIVATE
+        raise OSError(ctypes.get_errno(), "unshare")
     for old in (False, True):
         if old:
             refuse_unique_mount_ids()
@@ -2376,7 +2385,7 @@ def lose_and_find(place, old):
     # As long as a namespace has the copy, its upper is in use.
     holder = subprocess.Popen([*container, "sh", "-c", "echo; exec cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     holder.stdout.readline()
-    refused("to unmount what another namespace has a copy of", "has it still", "image", "unmount", mount)
+    refused("to unmount what another namespace has a copy of", "still holds it", "image", "unmount", mount)
     expect(mount, "alive", "a mount of which only a copy is left")
     holder.communicate()
     remount_and_remove(mount)

@@ -1,4 +1,4 @@
-// What a collection leaves, by whom it is needed.
+// What a collection keeps, and for whom.
 #include <overmount/overmount.hpp>
 #include <overmount/repository/operations/collection_reader.hpp>
 #include <overmount/repository/records/store.hpp>
@@ -38,7 +38,7 @@ using namespace std::chrono_literals;
 
 namespace {
 
-// A repository of tars: nobody needs to be root.
+// A virtual repository: these tests need no root.
 struct filled
 {
     explicit filled(om::durability sync = om::durability::batch)
@@ -46,7 +46,7 @@ struct filled
     {
     }
 
-    // Two layers, of which the lower is in each of these images.
+    // Two layers; each of these images has the lower one.
     digest import(const std::string& name)
     {
         image_source source{.tags = {"example.org/" + name + ":1"}};
@@ -89,7 +89,7 @@ boost::system::error_code code_of(const Function& call)
 
 } // namespace
 
-TEST_CASE("a collection removes what no image needs, and tells how much it was")
+TEST_CASE("a collection removes what no image needs, and reports how much it was")
 {
     filled all;
     const digest first = all.import("first"), second = all.import("second");
@@ -127,14 +127,14 @@ TEST_CASE("a lease keeps an image's layers when the image is removed, until it e
     CHECK(all.has("image"));
     CHECK(all.is_whole());
 
-    SECTION("by hand") { held.end(); }
-    SECTION("when another takes its place") { held = om::lease(); }
+    SECTION("by a call of end") { held.end(); }
+    SECTION("by an assignment") { held = om::lease(); }
     CHECK_FALSE(held.is_held());
     CHECK(all.collect().layers == 2);
     CHECK_FALSE(all.has("image"));
 }
 
-TEST_CASE("a lease on a layer keeps all below it, and nothing beside")
+TEST_CASE("a lease on a layer keeps all layers below it, and nothing else")
 {
     filled all;
     const digest first = all.import("first"), second = all.import("second");
@@ -147,7 +147,7 @@ TEST_CASE("a lease on a layer keeps all below it, and nothing beside")
     CHECK_FALSE(all.has("second"));
 }
 
-TEST_CASE("what was found damaged can be leased: it stays, also when another tree has taken its place")
+TEST_CASE("a damaged diff can be leased: it stays, also after another tree has replaced it")
 {
     filled all;
     const digest id = all.import("image");
@@ -164,7 +164,7 @@ TEST_CASE("what was found damaged can be leased: it stays, also when another tre
     get(all.repository.remove_image(id));
     CHECK(all.collect().layers == 0);
     CHECK(all.has("image"));
-    CHECK(all.import("image") == id); // and is unpacked again
+    CHECK(all.import("image") == id); // the layer is unpacked again
     CHECK(all.is_whole());
     CHECK(all.collect().old_trees == 0);
     CHECK(fs::exists(old));
@@ -176,7 +176,7 @@ TEST_CASE("what was found damaged can be leased: it stays, also when another tre
     CHECK(all.is_whole());
 }
 
-TEST_CASE("what is not there cannot be leased")
+TEST_CASE("a missing image or layer cannot be leased")
 {
     filled all;
     CHECK(code_of([&] { static_cast<void>(get(all.repository.lease(lease_request().image(digest::of("none"))))); }) == errc::image_not_found);
@@ -186,14 +186,14 @@ TEST_CASE("what is not there cannot be leased")
     CHECK(fs::is_empty(all.base / "leases"));
 }
 
-TEST_CASE("a lease with a name outlives who made it, is renewed, and ended by its name")
+TEST_CASE("a lease with a name outlives its process, is renewed, and is ended by its name")
 {
     filled all(om::durability::none);
     const digest id = all.import("image");
     {
         auto other = get(om::virtual_repository::open(all.base));
         get(other.lease_for("service \n one", 1h, lease_request().image(id)));
-        // What it keeps lasts as long: it was written with none.
+        // What the lease keeps is made durable, though it was written with durability::none.
         CHECK(other.diff(all.diff("image")).sync == om::durability::batch);
     }
     get(all.repository.remove_image(id));
@@ -216,7 +216,7 @@ TEST_CASE("a lease with a name outlives who made it, is renewed, and ended by it
         get(all.repository.end_lease("service \n one"));
         CHECK(code_of([&] { get(all.repository.end_lease("service \n one")); }) == errc::lease_not_found);
     }
-    SECTION("by its time")
+    SECTION("when it expires")
     {
         get(all.repository.lease_for("service \n one", 0s, lease_request().layer(all.chain("image"))));
     }
@@ -253,7 +253,7 @@ TEST_CASE("a layer that something needs is not removed, and the error says what 
     CHECK(all.collect().diffs == 2);
 }
 
-TEST_CASE("what is younger than the least age stays, with all below it")
+TEST_CASE("objects younger than the least age stay, with everything below them")
 {
     filled all;
     get(all.repository.remove_image(all.import("image")));
@@ -262,7 +262,7 @@ TEST_CASE("what is younger than the least age stays, with all below it")
     CHECK(all.is_whole());
 }
 
-TEST_CASE("unused images are those without a tag and a lease")
+TEST_CASE("images without a tag or a lease are unused")
 {
     filled all;
     [[maybe_unused]] const digest tagged = all.import("tagged");
@@ -274,14 +274,14 @@ TEST_CASE("unused images are those without a tag and a lease")
     CHECK(all.repository.images().size() == 2);
 }
 
-TEST_CASE("an image is not removed while a tag cannot be read: none is to lead nowhere")
+TEST_CASE("an image is not removed while a tag cannot be read, so that no tag loses its image")
 {
     filled all;
     const digest id = all.import("image");
     const fs::path tag = fs::directory_iterator(all.base / "tags")->path(), aside = all.scratch / "aside";
     fs::rename(tag, aside);
 
-    SECTION("one that the disk does not give")
+    SECTION("a tag that cannot be read because of an I/O error")
     {
         fs::create_directory(tag);
         CHECK(code_of([&] { get(all.repository.remove_image(id)); }) == boost::system::errc::is_a_directory);
@@ -291,7 +291,7 @@ TEST_CASE("an image is not removed while a tag cannot be read: none is to lead n
         get(all.repository.remove_image(id));
         CHECK(all.repository.tags().empty());
     }
-    SECTION("but one that is damaged leads nowhere already")
+    SECTION("but a damaged tag names no image and does not count")
     {
         std::ofstream(tag) << "{";
         get(all.repository.remove_image(id));
@@ -299,7 +299,7 @@ TEST_CASE("an image is not removed while a tag cannot be read: none is to lead n
     CHECK(all.repository.images().empty());
 }
 
-TEST_CASE("what came after the marking is needed: images, layers, leases and old ones that grew")
+TEST_CASE("images, layers and leases that are made or extended after the marking are kept")
 {
     filled all;
     const digest gone = all.import("gone");
@@ -328,7 +328,7 @@ TEST_CASE("what came after the marking is needed: images, layers, leases and old
         reader.read_again(stop);
         CHECK_FALSE(goes("gone"));
     }
-    SECTION("a layer of no image")
+    SECTION("a layer without an image")
     {
         std::ofstream(all.scratch / "tar") << all.tar("other");
         static_cast<void>(get(all.repository.create_layer(all.scratch / "tar", chain_id::of(all.diff("low")))));
@@ -341,7 +341,7 @@ TEST_CASE("what came after the marking is needed: images, layers, leases and old
         reader.read_again(stop);
         CHECK_FALSE(goes("gone"));
     }
-    SECTION("a lease that grew")
+    SECTION("a lease that was extended")
     {
         early.add(om::detail::lease_content().diff(all.diff("gone")));
         reader.read_again(stop);
@@ -349,7 +349,7 @@ TEST_CASE("what came after the marking is needed: images, layers, leases and old
     }
 }
 
-TEST_CASE("a collection that is cancelled leaves a repository that is whole")
+TEST_CASE("a cancelled collection leaves a consistent repository")
 {
     filled all;
     std::vector<digest> images;
@@ -373,7 +373,7 @@ TEST_CASE("a collection that is cancelled leaves a repository that is whole")
     CHECK_FALSE(all.has("low"));
 }
 
-TEST_CASE("a new repository and one that was emptied have the same files")
+TEST_CASE("a new repository and a repository that was emptied have the same files")
 {
     const auto files = [](const fs::path& base) {
         std::vector<std::string> out;

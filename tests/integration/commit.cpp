@@ -1,4 +1,4 @@
-// What is written in a mount becomes a layer, and the layer shows what was written.
+// A commit makes a layer of what was written in a mount, and a mount of that layer shows the same.
 #include <overmount/overmount.hpp>
 
 #include "support/catch.hpp"
@@ -71,7 +71,7 @@ struct stored
         return get(repository.import_image(layout, import_options().wanted({"linux", "amd64"})));
     }
     [[nodiscard]] overmount::mount mount_writable() const { return get(image.mount(mount_options().writable(true))); }
-    // What a mount of the image shows.
+    // The listing of a mount of the image.
     [[nodiscard]] static std::string shown(const overmount::image& of)
     {
         overmount::mount mounted = get(of.mount());
@@ -117,7 +117,7 @@ void write(const fs::path& path, const std::string& content)
 
 } // namespace
 
-TEST_CASE("what was written in a mount is the topmost layer of a new image")
+TEST_CASE("a commit makes what was written in a mount the topmost layer of a new image")
 {
     if (!may_mount())
         OVERMOUNT_SKIP("may not mount");
@@ -148,13 +148,13 @@ TEST_CASE("what was written in a mount is the topmost layer of a new image")
     CHECK(made.repository.find_image("example.org/test:1").id() == made.image.id());
 }
 
-TEST_CASE("nothing written makes no layer, and the history says so")
+TEST_CASE("a commit without changes makes no layer, and the history says so")
 {
     if (!may_mount())
         OVERMOUNT_SKIP("may not mount");
     const stored made(usual_layers());
     overmount::mount mount = made.mount_writable();
-    CHECK(fs::exists(fs::path(mount.target()) / "d/two")); // looking is not writing
+    CHECK(fs::exists(fs::path(mount.target()) / "d/two")); // reading is not writing
     const overmount::image image = get(mount.commit(commit_options().tag("same")));
     CHECK(image.id() != made.image.id());
     CHECK(image.layers() == made.image.layers());
@@ -163,7 +163,7 @@ TEST_CASE("nothing written makes no layer, and the history says so")
     get(mount.unmount());
 }
 
-TEST_CASE("an image without layers is a base as well")
+TEST_CASE("an image without layers can be the base of a commit")
 {
     if (!may_mount())
         OVERMOUNT_SKIP("may not mount");
@@ -178,7 +178,7 @@ TEST_CASE("an image without layers is a base as well")
     CHECK(tree_difference(before, stored::shown(image)) == "");
 }
 
-TEST_CASE("equal changes at another time make an equal image, when its time is given")
+TEST_CASE("equal changes at different times make equal images if the creation time is given")
 {
     if (!may_mount())
         OVERMOUNT_SKIP("may not mount");
@@ -197,7 +197,7 @@ TEST_CASE("equal changes at another time make an equal image, when its time is g
     CHECK(made.repository.find_image(*ids.begin()).config().created() == "2001-09-09T01:46:40Z");
 }
 
-TEST_CASE("the config of a committed image can be changed as well")
+TEST_CASE("a commit can change the config")
 {
     if (!may_mount())
         OVERMOUNT_SKIP("may not mount");
@@ -210,7 +210,7 @@ TEST_CASE("the config of a committed image can be changed as well")
     get(mount.unmount());
 }
 
-TEST_CASE("what cannot be committed is refused, and nothing of it stays")
+TEST_CASE("a commit that cannot be made is refused, and leaves nothing")
 {
     if (!may_mount())
         OVERMOUNT_SKIP("may not mount");
@@ -244,14 +244,14 @@ TEST_CASE("what cannot be committed is refused, and nothing of it stays")
         CHECK(failure.entry() == "d/.wh.x");
         get(mount.unmount());
     }
-    SECTION("a tag that is none")
+    SECTION("an invalid tag")
     {
         overmount::mount mount = made.mount_writable();
         write(fs::path(mount.target()) / "new", "new");
         CHECK(refused(mount, commit_options().tag("Not A Name")).code() == errc::invalid_reference);
         get(mount.unmount());
     }
-    SECTION("a config that is none")
+    SECTION("an invalid config")
     {
         overmount::mount mount = made.mount_writable();
         write(fs::path(mount.target()) / "new", "new");
@@ -260,7 +260,7 @@ TEST_CASE("what cannot be committed is refused, and nothing of it stays")
         CHECK(refused(mount, options).code() == errc::invalid_config);
         get(mount.unmount());
     }
-    SECTION("a mount that is not the object's any more")
+    SECTION("a mount that the object no longer owns")
     {
         overmount::mount mount = made.mount_writable();
         const auto record = made.repository.mounts().front();
@@ -290,7 +290,7 @@ TEST_CASE("what cannot be committed is refused, and nothing of it stays")
 
 namespace {
 
-// Changes at random, of all the kinds that programs make.
+// Makes random changes, of all kinds that programs make.
 class changes
 {
 public:
@@ -392,7 +392,7 @@ private:
         static const strings names{"a", "b", "c", "d", "e", "f", "-", "\xff\xfe", "two words", "new\nline", std::string(255, 'n')};
         return names[pick(names.size())];
     }
-    // Unless something else than a file is there.
+    // Unless the path has something other than a file.
     void put(const fs::path& path)
     {
         const fs::file_status found = fs::symlink_status(path);
@@ -445,7 +445,7 @@ private:
 
 } // namespace
 
-TEST_CASE("whatever programs do in a mount, its committed layer shows the same, chain upon chain")
+TEST_CASE("the layer of a commit shows the same as the mount after random changes, for several commits in a row")
 {
     if (!may_mount())
         OVERMOUNT_SKIP("may not mount");

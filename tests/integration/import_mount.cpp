@@ -1,5 +1,6 @@
-// From an archive to a mounted tree, through the public interface only.
+// From an archive to a mounted tree, by the public interface only.
 #include <overmount/overmount.hpp>
+#include <overmount/posix/fs.hpp>
 
 #include "support/catch.hpp"
 #include "support/descriptor_limit.hpp"
@@ -62,7 +63,7 @@ namespace {
 
 using names_type = std::set<std::string>;
 
-// The pool is the repository's own: the handle outlives the context that it was opened on.
+// The repository has a pool of its own, since the handle outlives the context that it was opened on.
 overmount::repository open(const scratch_directory& scratch)
 {
     return get(overmount::repository::open(scratch / "repo", repository_options().workers(2)));
@@ -111,7 +112,7 @@ struct stat status_of(const fs::path& path)
     return out;
 }
 
-// A repository without its directories: empty ones may come and go.
+// The files of a repository, without directories: empty ones may be made and removed.
 std::string files_of(const fs::path& top)
 {
     std::istringstream lines(list_tree(top));
@@ -131,7 +132,7 @@ void check_nothing_pending(const fs::path& base)
     }
 }
 
-// The inode of each diff's root.
+// The inode number of each diff's root.
 std::set<ino_t> diff_inodes(const fs::path& base)
 {
     std::set<ino_t> out;
@@ -140,7 +141,7 @@ std::set<ino_t> diff_inodes(const fs::path& base)
     return out;
 }
 
-// Three layers that have something of everything.
+// Three layers with all kinds of entries.
 std::vector<std::string> usual_layers()
 {
     return {tar_writer()
@@ -173,7 +174,7 @@ void check_usual(const fs::path& top)
     CHECK(names(top / "merged") == names_type{"one", "two"});
 }
 
-// The image of these layers, mounted read-only.
+// An image of these layers, mounted read-only.
 struct mounted
 {
     explicit mounted(const std::vector<std::string>& tars, mount_options options = mount_options())
@@ -189,7 +190,7 @@ struct mounted
     overmount::mount mount;
 };
 
-// Runs all of them on one context, to their ends.
+// Runs all operations on one context to their ends.
 void run_together(std::vector<asio::awaitable<void>> tasks)
 {
     asio::io_context context;
@@ -207,7 +208,7 @@ void run_together(std::vector<asio::awaitable<void>> tasks)
 
 const char* const layer_type = "application/vnd.oci.image.layer.v1.tar+gzip";
 
-// A layout of one image with one layer; the layer's bytes, type and diff ID are as they are.
+// A layout of one image with one layer, with exactly these bytes, media type and diff ID.
 file_set& one_layer(oci_layout_writer& writer, const std::string& blob, const std::string& diffs_of,
                     const std::string& type = layer_type)
 {
@@ -228,7 +229,7 @@ std::string blob_path(const std::string& content)
     return "blobs/sha256/" + overmount::digest::of(content).hex();
 }
 
-// The import fails in this way and leaves nothing behind.
+// Checks that the import fails with this error and leaves nothing behind.
 void check_refused(const file_set& files, errc expected, const std::string& entry = {})
 {
     const scratch_directory scratch;
@@ -266,7 +267,7 @@ const std::string& good_tar()
 
 } // namespace
 
-TEST_CASE("of three layers the top file shows, a whiteout deletes, an opaque directory hides")
+TEST_CASE("three layers: the topmost file is visible, a whiteout deletes, an opaque directory hides")
 {
     if (!may_mount())
         OVERMOUNT_SKIP("may not mount");
@@ -278,7 +279,7 @@ TEST_CASE("of three layers the top file shows, a whiteout deletes, an opaque dir
     check_nothing_pending(image.repo.base());
 }
 
-TEST_CASE("an implied directory shows the lower layer's mode, owner and time")
+TEST_CASE("an implied directory has the lower layer's mode, owner and time in a mount")
 {
     if (!may_mount())
         OVERMOUNT_SKIP("may not mount");
@@ -296,7 +297,7 @@ TEST_CASE("an implied directory shows the lower layer's mode, owner and time")
     CHECK(found.st_mtim.tv_sec == 1234567);
 }
 
-TEST_CASE("a whiteout whose directory nothing merges with is not listed")
+TEST_CASE("a whiteout in a directory that merges with no other is not listed")
 {
     if (!may_mount())
         OVERMOUNT_SKIP("may not mount");
@@ -350,7 +351,7 @@ TEST_CASE("an image that repeats a layer mounts")
     }
 }
 
-TEST_CASE("an image of as many layers as can be mounted is imported and mounted with a few descriptors")
+TEST_CASE("an image with the maximum number of layers is imported and mounted with few descriptors")
 {
     constexpr int count = 500;
     std::vector<std::string> tars;
@@ -368,7 +369,7 @@ TEST_CASE("an image of as many layers as can be mounted is imported and mounted 
     CHECK(names(mount.target()).size() == count);
 }
 
-TEST_CASE("what mounts of many layers need is made with the image")
+TEST_CASE("the corrections for mounts of many layers are made by the import")
 {
     if (!may_mount())
         OVERMOUNT_SKIP("may not mount");
@@ -389,7 +390,7 @@ TEST_CASE("what mounts of many layers need is made with the image")
     CHECK((notes == 1 && corrections == 1));
 }
 
-TEST_CASE("a layer of many files is unpacked in a process that has not many descriptors left")
+TEST_CASE("a layer of many files is unpacked in a process with few free descriptors")
 {
     tar_writer layer;
     for (int number = 0; number < 3000; ++number)
@@ -440,7 +441,7 @@ TEST_CASE("an opaque root hides all lower layers")
     CHECK(names(image.top() / "d") == names_type{"b"});
 }
 
-TEST_CASE("a writable mount takes changes and leaves the layers as they are")
+TEST_CASE("a writable mount takes changes and does not change the layers")
 {
     if (!may_mount())
         OVERMOUNT_SKIP("may not mount");
@@ -462,7 +463,7 @@ TEST_CASE("a writable mount takes changes and leaves the layers as they are")
     check_usual(again.target());
 }
 
-TEST_CASE("a second import of an image unpacks nothing again")
+TEST_CASE("a second import of an image unpacks nothing")
 {
     const scratch_directory scratch;
     const auto repo = open(scratch);
@@ -495,7 +496,7 @@ TEST_CASE("two imports of one image at the same time both succeed")
     {
         run(one);
     }
-    SECTION("from two handles of one directory")
+    SECTION("by two handles on one directory")
     {
         run(open(scratch));
     }
@@ -511,7 +512,7 @@ TEST_CASE("two imports of one image at the same time both succeed")
     check_usual(mount.target());
 }
 
-TEST_CASE("a mount that was kept is unmounted from another handle")
+TEST_CASE("a mount that was kept is unmounted by another handle")
 {
     if (!may_mount())
         OVERMOUNT_SKIP("may not mount");
@@ -556,12 +557,12 @@ TEST_CASE("an image that cannot be imported leaves nothing behind")
 {
     oci_layout_writer writer;
     const auto whole = gzip(good_tar());
-    SECTION("a layer whose compressed bytes are cut")
+    SECTION("a layer whose compressed bytes are truncated")
     {
         check_refused(one_layer(writer, whole.substr(0, whole.size() - 12), good_tar()),
                       errc::truncated_stream);
     }
-    SECTION("a blob that does not have its digest, though it unpacks to the right layer")
+    SECTION("a blob that does not match its digest, though it unpacks to the right layer")
     {
         auto& files = one_layer(writer, whole, good_tar());
         auto changed = whole;
@@ -569,11 +570,11 @@ TEST_CASE("an image that cannot be imported leaves nothing behind")
         files.replace(blob_path(whole), changed);
         check_refused(files, errc::digest_mismatch);
     }
-    SECTION("a layer that is not the one the config names")
+    SECTION("a layer that does not match the config's diff ID")
     {
         check_refused(one_layer(writer, whole, tar_writer().file("b", "b").finish()), errc::diff_id_mismatch);
     }
-    SECTION("a layer's file that is missing")
+    SECTION("a missing layer file")
     {
         auto& files = one_layer(writer, whole, good_tar());
         files.remove(blob_path(whole));
@@ -598,7 +599,7 @@ TEST_CASE("an image that cannot be imported leaves nothing behind")
     }
 }
 
-TEST_CASE("of many small layers the broken one is named, and nothing of the others is left behind")
+TEST_CASE("the broken one of many small layers is named, and nothing of the others is left behind")
 {
     constexpr int count = 60, broken = 37;
     const scratch_directory scratch;
@@ -626,7 +627,7 @@ TEST_CASE("of many small layers the broken one is named, and nothing of the othe
     CHECK(fs::is_empty(scratch / "repo/claims"));
 }
 
-TEST_CASE("a tag names the manifest and the index of its image, which are kept as they came")
+TEST_CASE("a tag names the manifest and the index of its image, which are kept byte for byte")
 {
     const scratch_directory scratch;
     const auto repo = open(scratch);
@@ -645,7 +646,7 @@ TEST_CASE("a tag names the manifest and the index of its image, which are kept a
     CHECK(tag.manifest != tag.index);
 }
 
-TEST_CASE("a full disk ends an import and keeps nothing of it")
+TEST_CASE("an import that fills the disk fails and leaves nothing")
 {
     if (!may_mount())
         OVERMOUNT_SKIP("may not mount");

@@ -29,12 +29,6 @@ using om::test::may_mount;
 using om::test::scratch_directory;
 using om::test::tar_writer;
 
-#define NEEDS_MOUNTS()                                                                                       \
-    do {                                                                                                     \
-        if (!may_mount())                                                                                    \
-            OVERMOUNT_SKIP("may not mount");                                                                 \
-    } while (false)
-
 namespace {
 
 std::string read(const fs::path& file)
@@ -44,7 +38,7 @@ std::string read(const fs::path& file)
 }
 void write(const fs::path& file, const std::string& text) { std::ofstream(file) << text; }
 
-// Two layers, one on the other, and no image. The upper one needs a correction: it only implies `d`.
+// Two layers, one on the other, without an image. The upper one needs a correction, since it only implies `d`.
 class place
 {
 public:
@@ -65,7 +59,7 @@ public:
     }
     [[nodiscard]] om::mount mount_writable() const
     {
-        om::test::low_device_numbers low; // of which none is given to others while they are asked for
+        om::test::low_device_numbers low; // so that no other mount gets the same device number
         return get(above->mount(mount_options().writable(true).target((scratch / "target").string())));
     }
     [[nodiscard]] om::mount_record record() const
@@ -101,7 +95,7 @@ boost::system::error_code failure_of(Operation operation)
 
 } // namespace
 
-TEST_CASE("a layer is mounted with all below it, without an image", "[mounts]")
+TEST_CASE("a layer is mounted with all layers below it, without an image", "[mounts]")
 {
     NEEDS_MOUNTS();
     place at;
@@ -116,7 +110,7 @@ TEST_CASE("a layer is mounted with all below it, without an image", "[mounts]")
     CHECK(record.layer == at.above->id());
     CHECK_FALSE(record.image);
     CHECK(get(at.repository.state_of(record)) == mount_state::alive);
-    // The lowest alone, at the same time.
+    // The lowest layer alone, at the same time.
     auto other = get(at.below->mount());
     CHECK(read(fs::path(other.target()) / "d/gone") == "1");
     get(other.unmount());
@@ -125,7 +119,7 @@ TEST_CASE("a layer is mounted with all below it, without an image", "[mounts]")
     CHECK(get(at.repository.check()).ok());
 }
 
-TEST_CASE("a mounted layer is not collected, nor removed, until it is unmounted", "[mounts]")
+TEST_CASE("a mounted layer is not collected or removed until it is unmounted", "[mounts]")
 {
     NEEDS_MOUNTS();
     place at;
@@ -152,7 +146,7 @@ TEST_CASE("a mounted layer is not collected, nor removed, until it is unmounted"
     CHECK(at.repository.layers().empty());
 }
 
-TEST_CASE("a layer that is gone is not mounted, nor one that was found damaged", "[mounts]")
+TEST_CASE("a missing layer and a damaged layer are not mounted", "[mounts]")
 {
     NEEDS_MOUNTS();
     place at;
@@ -168,7 +162,7 @@ TEST_CASE("a layer that is gone is not mounted, nor one that was found damaged",
     get(mounted.unmount());
 }
 
-TEST_CASE("what is written on a layer is kept when the mount is stopped, and mounted again", "[mounts]")
+TEST_CASE("what is written in a mount of a layer is kept when it is stopped, and is there when it is mounted again", "[mounts]")
 {
     NEEDS_MOUNTS();
     place at;
@@ -188,7 +182,7 @@ TEST_CASE("what is written on a layer is kept when the mount is stopped, and mou
     get(again.unmount());
 }
 
-TEST_CASE("a commit of what was written on a layer makes an image with an empty config", "[mounts]")
+TEST_CASE("a commit of a mounted layer makes an image with an empty config", "[mounts]")
 {
     NEEDS_MOUNTS();
     place at;
@@ -211,7 +205,7 @@ TEST_CASE("a commit of what was written on a layer makes an image with an empty 
     CHECK(get(at.repository.check()).ok());
 }
 
-TEST_CASE("nothing written on a layer gives an image of its chain", "[mounts]")
+TEST_CASE("a commit of a mounted layer without changes makes an image of its chain", "[mounts]")
 {
     NEEDS_MOUNTS();
     place at;
@@ -221,7 +215,7 @@ TEST_CASE("nothing written on a layer gives an image of its chain", "[mounts]")
     CHECK(made.top() == at.above);
 }
 
-TEST_CASE("a correction that a mounted layer has lost is found and made again", "[mounts]")
+TEST_CASE("a lost correction of a mounted layer is found and made again", "[mounts]")
 {
     NEEDS_MOUNTS();
     place at;
@@ -242,7 +236,7 @@ TEST_CASE("a correction that a mounted layer has lost is found and made again", 
     get(mounted.unmount());
 }
 
-TEST_CASE("what is below a writable mount of a layer was made to last", "[mounts]")
+TEST_CASE("a writable mount of a layer makes the layers below durable", "[mounts]")
 {
     NEEDS_MOUNTS();
     place at(om::durability::none);

@@ -1,4 +1,4 @@
-// What people and processes do to mounts, and what is kept of them.
+// What other programs and processes can do to mounts, and what is kept then.
 #include <overmount/mount/mountinfo.hpp>
 #include <overmount/overmount.hpp>
 #include <overmount/repository/records/mount_table.hpp>
@@ -57,12 +57,6 @@ using overmount::test::run_quietly;
 using overmount::test::scratch_directory;
 using overmount::test::tar_writer;
 
-#define NEEDS_MOUNTS()                                                                                       \
-    do {                                                                                                     \
-        if (!may_mount())                                                                                    \
-            OVERMOUNT_SKIP("may not mount");                                                                 \
-    } while (false)
-
 namespace {
 
 std::string read(const fs::path& file)
@@ -73,7 +67,7 @@ std::string read(const fs::path& file)
 
 void write(const fs::path& file, const std::string& text) { std::ofstream(file) << text; }
 
-// A repository with an image of one layer, and a directory to mount at. The numbers of its mounts are not given to others.
+// A repository with an image of one layer, and a directory to mount at. The device numbers of its mounts are not reused.
 class place
 {
 public:
@@ -109,7 +103,7 @@ public:
         return *found;
     }
     [[nodiscard]] mount_state state(const std::string& id) const { return get(repository.state_of(record(id))); }
-    // As if the machine had gone down since.
+    // Changes the record as if the machine had gone down since.
     void reboot(const std::string& id) const
     {
         const auto file = scratch / "repo/mounts" / id / "record.json";
@@ -143,7 +137,7 @@ bool administrator_unmounts(const std::string& target) { return run_quietly({"um
 
 } // namespace
 
-TEST_CASE("of two writable mounts at one target the second is refused, and the first keeps what was written", "[mounts]")
+TEST_CASE("a second writable mount at the same target is refused, and the first keeps what was written", "[mounts]")
 {
     NEEDS_MOUNTS();
     place at;
@@ -166,7 +160,7 @@ TEST_CASE("of two writable mounts at one target the second is refused, and the f
     CHECK(mounts_below(at.scratch.path()).empty());
 }
 
-TEST_CASE("two that mount at one target at the same time do not both succeed", "[mounts]")
+TEST_CASE("of two simultaneous mounts at one target only one succeeds", "[mounts]")
 {
     NEEDS_MOUNTS();
     place at;
@@ -196,7 +190,7 @@ TEST_CASE("two that mount at one target at the same time do not both succeed", "
     }
 }
 
-TEST_CASE("a mount waits for who has locked its target, and its worker does other things meanwhile", "[mounts]")
+TEST_CASE("a mount waits for the lock of its target without blocking its worker thread", "[mounts]")
 {
     NEEDS_MOUNTS();
     place at;
@@ -221,7 +215,7 @@ TEST_CASE("a mount waits for who has locked its target, and its worker does othe
     CHECK(made);
 }
 
-TEST_CASE("what somebody mounted over a mount stays when its object goes, and so does the mount", "[mounts]")
+TEST_CASE("when its object is destroyed, a covered mount stays, and so does the mount that covers it", "[mounts]")
 {
     NEEDS_MOUNTS();
     place at;
@@ -245,7 +239,7 @@ TEST_CASE("what somebody mounted over a mount stays when its object goes, and so
     CHECK(at.repository.mounts().empty());
 }
 
-TEST_CASE("what was written survives an administrator's umount and the next open: it can be mounted, committed, removed", "[mounts]")
+TEST_CASE("what was written survives an administrator's umount and the next open: it can be mounted, committed or removed", "[mounts]")
 {
     NEEDS_MOUNTS();
     place at;
@@ -260,10 +254,10 @@ TEST_CASE("what was written survives an administrator's umount and the next open
     CHECK(at.state(id) == mount_state::stopped);
     CHECK(read(at.upper(id) / "new") == "written");
     CHECK(failure_of([&] { get(at.repository.remove_image(at.image->id())); }) == errc::image_in_use);
-    SECTION("mounted again, where it was")
+    SECTION("mounted again at the same target")
     {
         const fs::path root = at.upper(id);
-        REQUIRE(::chmod(root.c_str(), 0701) == 0); // as its user left it
+        REQUIRE(::chmod(root.c_str(), 0701) == 0); // a mode set by its user
         auto again = get(at.repository.mount_again(at.record(id)));
         CHECK(again.id() == id);
         CHECK(again.target() == at.target());
@@ -276,7 +270,7 @@ TEST_CASE("what was written survives an administrator's umount and the next open
         CHECK(at.repository.mounts().size() == 1);
         get(again.unmount());
     }
-    SECTION("mounted again, elsewhere")
+    SECTION("mounted again at another target")
     {
         fs::create_directory(at.scratch / "elsewhere");
         const auto elsewhere = (at.scratch / "elsewhere").string();
@@ -285,10 +279,10 @@ TEST_CASE("what was written survives an administrator's umount and the next open
         CHECK(at.record(id).target == elsewhere);
         get(again.unmount());
     }
-    SECTION("at a place that is taken it stays as it is")
+    SECTION("at a target in use it stays stopped")
     {
         const auto before = at.record(id);
-        // Without numbers held: it gets one that was let go, and not that of the mount that is stopped.
+        // Without reserved numbers: the new mount gets a number that was freed, but not that of the stopped mount.
         auto other = get(at.image->mount(mount_options().writable(true).target(at.target())));
         CHECK(at.state(id) == mount_state::stopped);
         CHECK(failure_of([&] { static_cast<void>(get(at.repository.mount_again(before))); }) == errc::mount_exists);
@@ -317,7 +311,7 @@ TEST_CASE("what was written survives an administrator's umount and the next open
     CHECK(fs::is_empty(at.scratch / "repo/tmp"));
 }
 
-TEST_CASE("an object that is destroyed leaves what was written, and nothing of a read-only mount", "[mounts]")
+TEST_CASE("a destroyed object leaves what was written, and nothing of a read-only mount", "[mounts]")
 {
     NEEDS_MOUNTS();
     place at;
@@ -334,7 +328,7 @@ TEST_CASE("an object that is destroyed leaves what was written, and nothing of a
     CHECK(read(at.upper(id) / "new") == "written");
 }
 
-TEST_CASE("a read-only mount that an administrator unmounts is swept", "[mounts]")
+TEST_CASE("the record of a read-only mount that an administrator unmounted is removed", "[mounts]")
 {
     NEEDS_MOUNTS();
     place at;
@@ -348,7 +342,7 @@ TEST_CASE("a read-only mount that an administrator unmounts is swept", "[mounts]
     CHECK(at.repository.mounts().empty());
 }
 
-TEST_CASE("a mount in use is not unmounted, and can be as soon as it is free", "[mounts]")
+TEST_CASE("a mount in use is not unmounted, but can be unmounted as soon as it is free", "[mounts]")
 {
     NEEDS_MOUNTS();
     place at;
@@ -366,7 +360,7 @@ TEST_CASE("a mount in use is not unmounted, and can be as soon as it is free", "
     CHECK(failure_of([&] { get(mounted.unmount()); }) == errc::mount_not_found);
 }
 
-TEST_CASE("an unmount that fails leaves the mount to its object", "[mounts]")
+TEST_CASE("after a failed unmount the object still owns the mount", "[mounts]")
 {
     NEEDS_MOUNTS();
     place at;
@@ -374,12 +368,42 @@ TEST_CASE("an unmount that fails leaves the mount to its object", "[mounts]")
         auto mounted = at.mount_writable();
         const std::ifstream inside(mounted.target() + "/below");
         CHECK(failure_of([&] { get(mounted.unmount()); }) == condition::conflict);
+        CHECK(mounted);
         CHECK(mounts_below(at.scratch.path()).size() == 1);
     }
     CHECK(mounts_below(at.scratch.path()).empty());
 }
 
-TEST_CASE("a mount that a process holds after umount -l is alive until the process ends", "[mounts]")
+TEST_CASE("an object that is assigned another mount detaches its own, and an object without a mount reports that", "[mounts]")
+{
+    NEEDS_MOUNTS();
+    place at;
+    overmount::mount mounted;
+    CHECK_FALSE(mounted);
+    {
+        auto first = at.mount_writable();
+        mounted = std::move(first);
+        CHECK_FALSE(first);
+        CHECK(failure_of([&] { get(first.unmount()); }) == errc::invalid_handle);
+    }
+    CHECK(mounted);
+    CHECK(mounts_below(at.scratch.path()).size() == 1);
+    mounted = overmount::mount();
+    CHECK(mounts_below(at.scratch.path()).empty());
+    CHECK(at.repository.mounts().size() == 1); // stopped: what was written is kept
+    mounted = get(at.repository.mount_again(at.repository.mounts().front()));
+    get(mounted.unmount());
+    CHECK_FALSE(mounted);
+    CHECK(mounted.target() == at.target());
+    mounted = at.mount_writable();
+    mounted.keep();
+    CHECK_FALSE(mounted);
+    CHECK(failure_of([&] { get(mounted.unmount()); }) == errc::mount_not_found);
+    get(at.repository.unmount(at.repository.mounts().front()));
+    CHECK(at.repository.mounts().empty());
+}
+
+TEST_CASE("a mount that a process still uses after umount -l is alive until the process ends", "[mounts]")
 {
     NEEDS_MOUNTS();
     place at;
@@ -400,7 +424,7 @@ TEST_CASE("a mount that a process holds after umount -l is alive until the proce
     CHECK(at.repository.mounts().empty());
 }
 
-TEST_CASE("a mount of which a copy is in use elsewhere is unmounted here, and its upper stays", "[mounts]")
+TEST_CASE("a mount with a copy in another namespace is unmounted here, and its upper directory stays", "[mounts]")
 {
     NEEDS_MOUNTS();
     place at;
@@ -428,7 +452,7 @@ TEST_CASE("a mount that was moved is found where it is", "[mounts]")
     const auto elsewhere = (at.scratch / "elsewhere").string();
     fs::create_directory(elsewhere);
     REQUIRE(run_quietly({"mount", "--move", at.target().c_str(), elsewhere.c_str()}) == 0);
-    auto other = at.mount_writable(); // the place is free
+    auto other = at.mount_writable(); // the target is free
     const auto names = [&](const std::string& name) {
         std::string out;
         for (const auto& record : at.repository.find_mounts(name))
@@ -445,7 +469,7 @@ TEST_CASE("a mount that was moved is found where it is", "[mounts]")
     get(other.unmount());
 }
 
-TEST_CASE("mounts of a repository that syncs nothing are volatile, and are synced before they are mounted again", "[mounts]")
+TEST_CASE("mounts of a repository without syncs are volatile, and are synced before they are mounted again", "[mounts]")
 {
     NEEDS_MOUNTS();
     place at(durability::none);
@@ -466,13 +490,13 @@ TEST_CASE("mounts of a repository that syncs nothing are volatile, and are synce
     }
     const auto mark = at.scratch / "repo/mounts" / id / "work/work/incompat/volatile";
     CHECK(fs::exists(mark));
-    SECTION("by who syncs nothing either")
+    SECTION("by a repository without syncs")
     {
         const auto again = get(at.repository.mount_again(at.record(id)));
         CHECK(read(again.target() + "/new") == "written");
         CHECK(is_volatile());
     }
-    SECTION("by who syncs")
+    SECTION("by a repository with syncs")
     {
         const auto careful = get(overmount::repository::open(at.scratch / "repo", repository_options().workers(1)));
         const auto again = get(careful.mount_again(at.record(id)));
@@ -481,7 +505,7 @@ TEST_CASE("mounts of a repository that syncs nothing are volatile, and are synce
         CHECK_FALSE(at.record(id).is_volatile);
         CHECK_FALSE(fs::exists(mark));
     }
-    SECTION("not where the machine went down")
+    SECTION("but not after the machine went down")
     {
         at.reboot(id);
         const auto record = at.record(id);
@@ -490,12 +514,12 @@ TEST_CASE("mounts of a repository that syncs nothing are volatile, and are synce
         CHECK(failure_of([&] { static_cast<void>(get(at.repository.commit(record))); }) == errc::mount_not_durable);
         CHECK(at.record(id).identity == record.identity);
         CHECK(at.repository.images().size() == 1);
-        SECTION("unless that is accepted, for a mount")
+        SECTION("unless the options of the mount accept that")
         {
             const auto again = get(at.repository.mount_again(record, mount_options().accept_not_durable(true)));
             CHECK(read(again.target() + "/new") == "written");
         }
-        SECTION("unless that is accepted, for a commit")
+        SECTION("unless the options of the commit accept that")
         {
             static_cast<void>(get(at.repository.commit(record, commit_options().accept_not_durable(true))));
             CHECK(at.repository.images().size() == 2);
@@ -526,7 +550,7 @@ TEST_CASE("a writable mount that a reboot ended is mounted again", "[mounts]")
     CHECK(at.state(id) == mount_state::alive);
 }
 
-TEST_CASE("a record tells which trees its mount was given", "[mounts]")
+TEST_CASE("a record names the trees that were mounted", "[mounts]")
 {
     NEEDS_MOUNTS();
     place at;
@@ -536,7 +560,7 @@ TEST_CASE("a record tells which trees its mount was given", "[mounts]")
     CHECK(fs::is_regular_file(at.scratch / "repo/diffs" / record.lowers.front() / "below"));
 }
 
-TEST_CASE("a mount whose record cannot be read is named, and hides no other", "[mounts]")
+TEST_CASE("a mount whose record cannot be read is reported, and hides no other mount", "[mounts]")
 {
     NEEDS_MOUNTS();
     place at;
@@ -556,10 +580,10 @@ TEST_CASE("a mount whose record cannot be read is named, and hides no other", "[
     CHECK(at.repository.mounts().size() == 1);
     CHECK(at.repository.find_mounts(good.id()).size() == 1);
     get(at.repository.unmount(listed[0]));
-    write(file, whole); // so that the other one goes as usual
+    write(file, whole); // so that the other mount can be unmounted
 }
 
-TEST_CASE("a stopped mount whose layer was found damaged is mounted again on request only", "[mounts]")
+TEST_CASE("a stopped mount with a damaged layer is mounted again only if the options accept that", "[mounts]")
 {
     NEEDS_MOUNTS();
     place at;
@@ -586,14 +610,14 @@ TEST_CASE("a stopped mount whose layer was found damaged is mounted again on req
     CHECK_FALSE(fs::exists(at.upper(id)));
 }
 
-// A correction is exchanged below mounts, and while others mount: each of them shows it.
+// A correction is exchanged below existing mounts, and while another process mounts: each mount shows it.
 TEST_CASE("a correction is exchanged while another process mounts", "[mounts]")
 {
     NEEDS_MOUNTS();
     place at;
     image_source source{.tags = {"example.org/corrected:1"}};
     source.layers.push_back({tar_writer().directory("d", {.mode = 0710}).finish()});
-    source.layers.push_back({tar_writer().file("d/f", "text").finish()}); // which only implies its directory
+    source.layers.push_back({tar_writer().file("d/f", "text").finish()}); // the layer only implies the directory
     oci_layout_writer writer;
     writer.add(source);
     writer.finish().write_directory(at.scratch / "corrected");
@@ -651,7 +675,7 @@ TEST_CASE("a running mount that an older version recorded is recognised", "[moun
         get(at.repository.unmount(at.record(id)));
         CHECK(mounts_below(at.scratch.path()).empty());
     }
-    SECTION("and known to be stopped when it is")
+    SECTION("and recognised as stopped after it was unmounted")
     {
         REQUIRE(administrator_unmounts(at.target()));
         CHECK(at.state(id) == mount_state::stopped);

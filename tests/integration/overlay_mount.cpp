@@ -30,7 +30,7 @@ using overmount::unique_fd;
 
 namespace {
 
-// A directory of its own, with a place to mount at; nothing stays mounted.
+// A scratch directory with a mount target; its destructor leaves nothing mounted.
 class scratch
 {
 public:
@@ -48,7 +48,7 @@ public:
         while (mountinfo::read().find_by_target(target()) != nullptr)
             if (::syscall(SYS_umount2, target().c_str(), 2 | 8) != 0) // MNT_DETACH | UMOUNT_NOFOLLOW
                 break;
-        // Never walk into a mount.
+        // Never descend into a mount.
         std::error_code ignored;
         if (mountinfo::read().find_by_target(target()) == nullptr)
             fs::remove_all(base_, ignored);
@@ -57,7 +57,7 @@ public:
     [[nodiscard]] std::string target() const { return (base_ / "target").string(); }
     [[nodiscard]] std::string at(const std::string& name) const { return (base_ / name).string(); }
 
-    // A directory with these files, each holding the name of the directory.
+    // Makes a directory with these files; each holds the name of the directory.
     std::string directory(const std::string& name, std::initializer_list<const char*> files = {}) const
     {
         fs::create_directories(base_ / name);
@@ -101,7 +101,7 @@ unique_fd open_directory(const std::string& path)
     return unique_fd(::open(path.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
 }
 
-// Why this machine cannot mount at all; empty where it can.
+// Why this machine cannot mount at all; empty if it can.
 std::string reason_not_to_mount(bool userxattr)
 {
     scratch dir;
@@ -109,14 +109,14 @@ std::string reason_not_to_mount(bool userxattr)
         (void)overlay_mount::create(stack({dir.directory("a"), dir.directory("b")}).userxattr(userxattr));
     } catch (const overmount::error& refused) {
         if (refused.code() == condition::unsupported || refused.code() == condition::permission_denied ||
-            refused.detail().find("no overlayfs") != std::string::npos)
+            refused.detail().find("does not support overlayfs") != std::string::npos)
             return refused.what();
         throw;
     }
     return {};
 }
 
-// What is mounted at a place.
+// The mount at a path.
 void unmount(const std::string& target, bool detach)
 {
     overlay_mount::unmount(overlay_mount::identify(target).value(), target, detach);
@@ -158,7 +158,7 @@ TEST_CASE("the first of three lowers is topmost")
     CHECK(names(dir.target()).empty());
 }
 
-TEST_CASE("a whiteout and an opaque directory hide what lies below")
+TEST_CASE("a whiteout and an opaque directory hide the entries below")
 {
     NEEDS_MOUNTS();
     scratch dir;
@@ -172,7 +172,7 @@ TEST_CASE("a whiteout and an opaque directory hide what lies below")
     CHECK(names(dir.target() + "/opaque") == std::set<std::string>{"new"});
 }
 
-TEST_CASE("userxattr reads the other mark of opaque directories")
+TEST_CASE("userxattr reads the user.overlay mark of opaque directories")
 {
     NEEDS_MOUNTS_WITH(true);
     scratch dir;
@@ -184,7 +184,7 @@ TEST_CASE("userxattr reads the other mark of opaque directories")
     CHECK(names(dir.target() + "/opaque") == std::set<std::string>{"new"});
 }
 
-TEST_CASE("five hundred lowers mount and one more is a clear error")
+TEST_CASE("five hundred lower directories can be mounted, and one more is a clear error")
 {
     NEEDS_MOUNTS();
     scratch dir;
@@ -197,10 +197,10 @@ TEST_CASE("five hundred lowers mount and one more is a clear error")
     spec.add_lower(lower(dir.directory("more")));
     const auto failure = failure_of([&] { overlay_mount::mount(spec, dir.target()); });
     CHECK(failure.code() == errc::too_many_layers);
-    CHECK(failure.detail() == "501 lower directories");
+    CHECK(failure.detail() == "the mount has 501 lower directories");
 }
 
-TEST_CASE("changes of a writable mount go to the upper")
+TEST_CASE("changes of a writable mount go to the upper directory")
 {
     NEEDS_MOUNTS();
     scratch dir;
@@ -218,7 +218,7 @@ TEST_CASE("changes of a writable mount go to the upper")
     CHECK(read(dir.at("a/f")) == "a");
 }
 
-TEST_CASE("a volatile mount says so, and the error of the next one explains itself")
+TEST_CASE("a volatile mount is marked as such, and the error of the next mount explains it")
 {
     NEEDS_MOUNTS();
     scratch dir;
@@ -239,16 +239,16 @@ TEST_CASE("a volatile mount says so, and the error of the next one explains itse
     CHECK_THAT(failure.detail(), Catch::Matchers::ContainsSubstring("volatile"));
 }
 
-TEST_CASE("a single lower without an upper is refused and nothing is mounted")
+TEST_CASE("a single lower directory without an upper one is refused, and nothing is mounted")
 {
     NEEDS_MOUNTS();
     scratch dir;
     const auto failure = failure_of([&] { overlay_mount::mount(stack({dir.directory("a")}), dir.target()); });
-    CHECK(failure.code() == errc::mount_cannot_proceed);
+    CHECK(failure.code() == errc::mount_not_possible);
     CHECK(mountinfo::read().find_by_target(dir.target()) == nullptr);
 }
 
-TEST_CASE("the same directory twice is named in the error")
+TEST_CASE("a repeated lower directory is named in the error")
 {
     NEEDS_MOUNTS();
     scratch dir;
@@ -264,7 +264,7 @@ TEST_CASE("the same directory twice is named in the error")
     CHECK_THAT(nested.detail(), Catch::Matchers::ContainsSubstring("lies inside another"));
 }
 
-TEST_CASE("a missing lower is named in the error")
+TEST_CASE("a missing lower directory is named in the error")
 {
     NEEDS_MOUNTS();
     scratch dir;
@@ -273,10 +273,10 @@ TEST_CASE("a missing lower is named in the error")
     CHECK(failure.code() == errc::mount_failed);
     CHECK(failure.subject() == dir.at("none"));
     CHECK(failure.operation() == "open lower 2");
-    CHECK_THAT(failure.detail(), Catch::Matchers::ContainsSubstring("missing"));
+    CHECK_THAT(failure.detail(), Catch::Matchers::ContainsSubstring("does not exist"));
 }
 
-TEST_CASE("a lower that is a file is named in the error")
+TEST_CASE("a lower directory that is a file is named in the error")
 {
     NEEDS_MOUNTS();
     scratch dir;
@@ -289,7 +289,7 @@ TEST_CASE("a lower that is a file is named in the error")
     CHECK_THAT(failure.detail(), Catch::Matchers::ContainsSubstring("not a directory"));
 }
 
-TEST_CASE("an upper on another file system than its work directory is explained")
+TEST_CASE("an upper directory on another file system than its work directory is explained in the error")
 {
     NEEDS_MOUNTS();
     scratch dir;
@@ -305,7 +305,7 @@ TEST_CASE("an upper on another file system than its work directory is explained"
     CHECK_THAT(failure.detail(), Catch::Matchers::ContainsSubstring("another file system"));
 }
 
-TEST_CASE("a third overlay on two others is explained")
+TEST_CASE("a third overlay on top of two others is explained in the error")
 {
     NEEDS_MOUNTS();
     scratch dir;
@@ -318,7 +318,7 @@ TEST_CASE("a third overlay on two others is explained")
     CHECK_THAT(failure.detail(), Catch::Matchers::ContainsSubstring("at most two"));
 }
 
-TEST_CASE("paths of any length and any bytes are lowers, by descriptor, by text and by mount(2)")
+TEST_CASE("lower directories may have paths of any length and any bytes, by descriptor, by text and by mount(2)")
 {
     NEEDS_MOUNTS();
     scratch dir;
@@ -347,7 +347,7 @@ TEST_CASE("paths of any length and any bytes are lowers, by descriptor, by text 
     }
 }
 
-TEST_CASE("lowers are given by descriptor alone, in every way to mount")
+TEST_CASE("lower directories can be given by descriptor alone, in every way to mount")
 {
     NEEDS_MOUNTS();
     scratch dir;
@@ -389,7 +389,7 @@ TEST_CASE("mount(2) makes the same mount")
     CHECK(options() == old);
 }
 
-TEST_CASE("more lowers than mount(2) can read are refused by it, not cut")
+TEST_CASE("more lower directories than mount(2) can take are refused, not truncated")
 {
     NEEDS_MOUNTS();
     scratch dir;
@@ -397,12 +397,12 @@ TEST_CASE("more lowers than mount(2) can read are refused by it, not cut")
     for (int i = 0; i < 300; ++i)
         spec.add_lower(lower(dir.directory("lower" + std::to_string(i))));
     const auto failure = failure_of([&] { overlay_mount::mount_at(spec, dir.target()); });
-    CHECK(failure.code() == errc::mount_cannot_proceed);
+    CHECK(failure.code() == errc::mount_not_possible);
     CHECK_THAT(failure.detail(), Catch::Matchers::ContainsSubstring("4095"));
     CHECK(mountinfo::read().find_by_target(dir.target()) == nullptr);
 }
 
-TEST_CASE("mount flags, source and privacy show in mountinfo")
+TEST_CASE("mount flags, source and propagation are visible in mountinfo")
 {
     NEEDS_MOUNTS();
     scratch dir;
@@ -416,9 +416,9 @@ TEST_CASE("mount flags, source and privacy show in mountinfo")
                           .noexec(true);
     overlay_mount::mount(spec, dir.target());
     const auto info = mountinfo::read();
-    const auto* entry = info.find_by_source("overmount:some id");
+    const auto* entry = info.find_by_target(dir.target());
     REQUIRE(entry != nullptr);
-    CHECK(entry->mount_point == dir.target());
+    CHECK(entry->source == "overmount:some id");
     CHECK(entry->fs_type == "overlay");
     for (const char* option : {"ro", "nosuid", "nodev", "noexec"})
         CHECK(std::ranges::count(entry->options, option) == 1);
@@ -467,16 +467,16 @@ TEST_CASE("a failed mount leaves no descriptor open")
     CHECK(count() == before);
 }
 
-TEST_CASE("a detached mount is gone with its descriptor")
+TEST_CASE("a detached mount is visible once it is attached, and stays when its descriptor is closed")
 {
     NEEDS_MOUNTS();
     scratch dir;
     auto mount =
         overlay_mount::create(stack({dir.directory("a", {"f"}), dir.directory("b")}).source("overmount:x"));
-    CHECK(mountinfo::read().find_by_source("overmount:x") == nullptr);
+    CHECK(mountinfo::read().find_by_target(dir.target()) == nullptr);
     const unique_fd target = open_directory(dir.target());
     overlay_mount::attach(mount.get(), target.get());
-    CHECK(mountinfo::read().find_by_source("overmount:x") != nullptr);
+    CHECK(mountinfo::read().find_by_target(dir.target()) != nullptr);
     mount.reset();
     CHECK(read(dir.target() + "/f") == "a");
 }

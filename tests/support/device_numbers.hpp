@@ -5,6 +5,8 @@
 
 #include <overmount/posix/unique_fd.hpp>
 
+#include <fcntl.h>
+#include <sys/file.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 
@@ -26,18 +28,24 @@ inline std::pair<unique_fd, std::uint64_t> new_superblock()
 }
 
 // Holds low numbers until it is told to let go: what was mounted meanwhile has a higher one, which others do not get as
-// long as a low one is free.
+// long as a low one is free. One process on the machine at a time does so: together they would reach the higher ones.
 class low_device_numbers
 {
 public:
-    low_device_numbers()
+    low_device_numbers() : turn_(::open("/tmp", O_RDONLY | O_DIRECTORY | O_CLOEXEC))
     {
+        static_cast<void>(::flock(turn_.get(), LOCK_EX));
         for (int i = 0; i < 64; ++i)
             held_.push_back(new_superblock().first);
     }
-    void let_go() { held_.clear(); }
+    void let_go()
+    {
+        held_.clear();
+        turn_.reset();
+    }
 
 private:
+    unique_fd turn_;
     std::vector<unique_fd> held_;
 };
 

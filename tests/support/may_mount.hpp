@@ -3,6 +3,7 @@
 #define OVERMOUNT_TESTS_SUPPORT_MAY_MOUNT_HPP
 
 #include "support/scratch.hpp"
+#include "support/skip.hpp"
 
 #include <unistd.h>
 
@@ -26,5 +27,11 @@ inline bool may_mount()
 }
 
 } // namespace overmount::test
+
+#define NEEDS_MOUNTS()                                                                                       \
+    do {                                                                                                     \
+        if (!overmount::test::may_mount())                                                                   \
+            OVERMOUNT_SKIP("may not mount");                                                                 \
+    } while (false)
 
 #endif

@@ -46,6 +46,6 @@ build_packages=(g++ meson ninja-build pkg-config "$boost_package" libarchive-dev
     libisal-dev liblzma-dev libbz2-dev nlohmann-json3-dev libcli11-dev)
 # What the tests use besides.
 test_packages=(catch2 cmake python3 strace skopeo umoci crun jq libarchive-tools attr acl busybox-static tar gzip zstd
-    pigz mount time xz-utils bzip2 e2fsprogs xfsprogs)
+    pigz mount time xz-utils bzip2 e2fsprogs xfsprogs docker-registry apache2-utils openssl)
 # What the long test of power cuts uses besides.
 powercut_packages=(btrfs-progs)

@@ -84,7 +84,7 @@ private:
         detail::record_batch batch(records.staging.fd(), sync);
         add(batch);
         batch.sync_drafts();
-        batch.show();
+        batch.publish();
     }
 };
 

@@ -49,7 +49,7 @@ class tree_lister
 public:
     explicit tree_lister(const std::filesystem::path& root)
     {
-        unique_fd top(check(::open(root.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC), "open"));
+        unique_fd top(checked(::open(root.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC), "open"));
         add(top.get(), ".", ".");
         walk(top.get(), "");
     }
@@ -73,7 +73,7 @@ private:
         std::string before, after; // of the hard link group
     };
 
-    static int check(int result, const char* what)
+    static int checked(int result, const char* what)
     {
         if (result < 0)
             throw std::system_error(errno, std::system_category(), what);
@@ -84,7 +84,7 @@ private:
     {
         std::vector<std::string> names;
         {
-            const int copy = check(::openat(directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), "openat");
+            const int copy = checked(::openat(directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), "openat");
             const std::unique_ptr<DIR, int (*)(DIR*)> stream(::fdopendir(copy), &::closedir);
             while (const dirent* found = ::readdir(stream.get()))
                 if (const std::string_view name = found->d_name; name != "." && name != "..")
@@ -94,7 +94,7 @@ private:
             if (!S_ISDIR(add(directory, name, prefix + name)))
                 continue;
             const int flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
-            unique_fd child(check(::openat(directory, name.c_str(), flags), "openat"));
+            unique_fd child(checked(::openat(directory, name.c_str(), flags), "openat"));
             walk(child.get(), prefix + name + "/");
         }
     }
@@ -103,7 +103,7 @@ private:
     mode_t add(int parent, const std::string& name, const std::string& path)
     {
         struct stat status{};
-        check(::fstatat(parent, name.c_str(), &status, AT_SYMLINK_NOFOLLOW), path.c_str());
+        checked(::fstatat(parent, name.c_str(), &status, AT_SYMLINK_NOFOLLOW), path.c_str());
         const bool file = S_ISREG(status.st_mode), link = S_ISLNK(status.st_mode);
         const bool device = S_ISCHR(status.st_mode) || S_ISBLK(status.st_mode);
         const bool directory = S_ISDIR(status.st_mode);
@@ -157,12 +157,12 @@ private:
     static std::string content_of(int parent, const std::string& name)
     {
         const int flags = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC;
-        unique_fd file(check(::openat(parent, name.c_str(), flags), name.c_str()));
+        unique_fd file(checked(::openat(parent, name.c_str(), flags), name.c_str()));
         detail::hasher hash(digest_algorithm::sha256);
         std::vector<std::byte> buffer(1 << 16);
         for (;;) {
             const auto got = ::read(file.get(), buffer.data(), buffer.size());
-            check(got < 0 ? -1 : 0, "read");
+            checked(got < 0 ? -1 : 0, "read");
             if (got == 0)
                 return hash.finish().hex();
             hash.update(std::span(buffer).first(static_cast<std::size_t>(got)));
@@ -173,7 +173,7 @@ private:
     {
         std::string out(1 << 16, '\0');
         const auto size = ::readlinkat(parent, name.c_str(), out.data(), out.size());
-        check(size < 0 ? -1 : 0, "readlinkat");
+        checked(size < 0 ? -1 : 0, "readlinkat");
         out.resize(static_cast<std::size_t>(size));
         return out;
     }
@@ -193,7 +193,7 @@ private:
         sorted.erase("security.selinux"); // the host's policy labels what it likes
         for (const auto& key : sorted) {
             const auto length = ::lgetxattr(path.c_str(), key.c_str(), value.data(), value.size());
-            check(length < 0 ? -1 : 0, key.c_str());
+            checked(length < 0 ? -1 : 0, key.c_str());
             out += (out.empty() ? "" : ",") + escape_field(key) + "=" +
                    escape_field(std::string_view(value).substr(0, static_cast<std::size_t>(length)));
         }

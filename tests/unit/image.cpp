@@ -5,6 +5,7 @@
 #include "support/catch.hpp"
 #include "support/image_builder.hpp"
 #include "support/may_mount.hpp"
+#include "support/read_all.hpp"
 #include "support/run_coroutine.hpp"
 #include "support/scratch.hpp"
 #include "support/skip.hpp"
@@ -34,27 +35,13 @@ namespace fs = std::filesystem;
 namespace om = overmount;
 
 using om::errc;
+using om::test::read_all;
 using om::test::scratch_directory;
 using om::test::tar_writer;
 
 namespace {
 
 using repositories = std::tuple<om::repository, om::virtual_repository>;
-
-asio::awaitable<std::string> read_all(om::asset_stream stream)
-{
-    std::string out, buffer(777, '\0');
-    for (;;) {
-        const auto room = std::as_writable_bytes(std::span(buffer));
-        const std::size_t count = co_await stream.read_some(room);
-        if (count == 0)
-            break;
-        out.append(buffer, 0, count);
-    }
-    if (out.size() != stream.size())
-        throw std::runtime_error("there are " + std::to_string(out.size()) + " bytes");
-    co_return out;
-}
 
 template <class Repository>
 class kept
@@ -80,7 +67,7 @@ public:
     Repository repository;
 };
 
-// The content, or why there is none.
+// The content, or the error.
 template <class Image>
 std::string cat(const Image& image, const std::string& path)
 {
@@ -97,7 +84,7 @@ std::string cat(const Image& image, const std::string& path)
     }
 }
 
-// `PATH TYPE LAYER`, a line each; the lowest layer is 0. A hard link with what it links to.
+// `PATH TYPE LAYER`, one line per entry; the lowest layer is 0. A hard link comes with its target.
 template <class Image>
 std::string list(const Image& image)
 {
@@ -115,7 +102,7 @@ std::string list(const Image& image)
     return out;
 }
 
-// Everything that one layer does to another, and links of each kind.
+// Everything that one layer can do to another, and links of each kind.
 std::vector<tar_writer> rich()
 {
     tar_writer low, high;
@@ -169,7 +156,7 @@ std::vector<tar_writer> rich()
 
 } // namespace
 
-TEMPLATE_LIST_TEST_CASE("an image lists what its layers show together, each path with its layer", "", repositories)
+TEMPLATE_LIST_TEST_CASE("an image lists the merged view of its layers, each path with its layer", "", repositories)
 {
     kept<TestType> made;
     const auto image = made.image({tar_writer()
@@ -201,7 +188,7 @@ TEMPLATE_LIST_TEST_CASE("an image lists what its layers show together, each path
     CHECK(list(made.image({tar_writer().directory(".", {.mode = 0700})})) == ". d 0\n");
 }
 
-TEMPLATE_LIST_TEST_CASE("a file of an image is opened with links followed inside of it", "", repositories)
+TEMPLATE_LIST_TEST_CASE("a file of an image is opened with links followed inside the image", "", repositories)
 {
     kept<TestType> made;
     const auto image = made.image(rich());
@@ -211,7 +198,7 @@ TEMPLATE_LIST_TEST_CASE("a file of an image is opened with links followed inside
     CHECK(cat(image, "lib/os-release") == "ID=x");
     CHECK(cat(image, "empty") == "");
     CHECK(cat(image, "deep/er/x") == std::string(70000, 'x'));
-    // Whiteouts, opaque directories, and what takes the place of something else.
+    // Whiteouts, opaque directories, and entries that replace others.
     for (const char* path : {"etc/gone", "to-gone", "hidden/old", "h1", "was-directory-x", ".wh.h1", "etc/.wh.gone", "hidden/.wh..wh..opq", "no"})
         CHECK(cat(image, path) == "error: ENOENT");
     CHECK(cat(image, "hidden/new") == "new");
@@ -219,7 +206,7 @@ TEMPLATE_LIST_TEST_CASE("a file of an image is opened with links followed inside
     CHECK(cat(image, "swap/back") == "new");
     CHECK(cat(image, "was-directory") == "now a file");
     CHECK(cat(image, "was-directory/x") == "error: ENOTDIR");
-    // Of hard links each name has the data, also when the first one is deleted or replaced in a layer above.
+    // Each name of a hard-linked file has the data, also if the first one is deleted or replaced in a layer above.
     CHECK(cat(image, "h2") == "linked");
     CHECK(cat(image, "h3") == "linked");
     CHECK(cat(image, "kept") == "first");
@@ -252,7 +239,7 @@ TEMPLATE_LIST_TEST_CASE("a sparse file of an image has zeros in its holes", "", 
     CHECK(cat(image, "s") == std::string(4096, '\0') + "data" + std::string(10000 - 4100, '\0'));
 }
 
-TEST_CASE("the two storages show the same image")
+TEST_CASE("both storages list the same files of an image")
 {
     kept<om::repository> trees;
     kept<om::virtual_repository> tars;
@@ -264,7 +251,7 @@ TEST_CASE("the two storages show the same image")
 
 namespace {
 
-// What the mount has at a path, looked up in it as in a root.
+// The mount's entry at a path, looked up as after a chroot into the mount.
 std::string cat_mounted(int root, const std::string& path)
 {
     struct open_how how = {};
@@ -307,7 +294,7 @@ mode_t type_of(om::tar::entry_type type)
 
 } // namespace
 
-TEMPLATE_LIST_TEST_CASE("what an image lists and opens is what its mount has", "", repositories)
+TEMPLATE_LIST_TEST_CASE("an image lists and opens the same files as its mount", "", repositories)
 {
     if (!om::test::may_mount())
         OVERMOUNT_SKIP("may not mount");
@@ -318,7 +305,7 @@ TEMPLATE_LIST_TEST_CASE("what an image lists and opens is what its mount has", "
 
     std::map<std::string, std::string> shown, there;
     std::map<std::string, om::tar::entry> entries;
-    std::set<std::string> implied{"z", "deep", "deep/er"}; // their times are those of unpacking
+    std::set<std::string> implied{"z", "deep", "deep/er"}; // their times are those of the unpacking
     auto visitor = [&](const om::tar::entry& one, const auto&) {
         om::tar::entry what = one;
         if (one.type == om::tar::entry_type::hard_link)
@@ -345,7 +332,7 @@ TEMPLATE_LIST_TEST_CASE("what an image lists and opens is what its mount has", "
         CHECK(shown[path] == line);
     CHECK(shown.size() == there.size());
 
-    // Each path, and what may lead elsewhere.
+    // Each path, and paths that could lead out of the image.
     om::unique_fd root(::open(mounted.target().c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
     for (const char* more : {"", "/", "/.", "/..", "/../etc/passwd", "/x", "/../../../etc/passwd"})
         for (const std::string& path : paths) {
@@ -357,7 +344,7 @@ TEMPLATE_LIST_TEST_CASE("what an image lists and opens is what its mount has", "
     get(mounted.unmount());
 }
 
-TEMPLATE_LIST_TEST_CASE("an image tells its size, its tags and its manifest", "", repositories)
+TEMPLATE_LIST_TEST_CASE("an image knows its size, its tags and its manifest", "", repositories)
 {
     kept<TestType> made;
     const auto plain = made.image({tar_writer().file("f", "1"), tar_writer().file("g", "2"), tar_writer().file("f", "1")});
@@ -388,13 +375,13 @@ TEMPLATE_LIST_TEST_CASE("an image tells its size, its tags and its manifest", ""
     CHECK(om::digest::of(found->bytes()) == *image.tags()[0].manifest);
     CHECK(found->config().digest() == image.id());
     const fs::path file = made.repository.base() / "manifests" / ("sha256-" + image.tags()[0].manifest->hex() + ".json");
-    SECTION("without a tag it is found by its config")
+    SECTION("without a tag the manifest is found by its config")
     {
         get(made.repository.remove_tag("example.org/test:1"));
         REQUIRE(image.manifest());
         CHECK(image.manifest()->bytes() == found->bytes());
     }
-    SECTION("one that is damaged is named")
+    SECTION("a damaged manifest is named in the error")
     {
         std::ofstream(file) << "{}";
         try {
@@ -405,7 +392,7 @@ TEMPLATE_LIST_TEST_CASE("an image tells its size, its tags and its manifest", ""
             CHECK(failure.subject().find(image.tags()[0].manifest->hex()) != std::string::npos);
         }
     }
-    SECTION("one that has gone is none")
+    SECTION("a missing manifest gives nullopt")
     {
         fs::remove(file);
         CHECK_FALSE(image.manifest());
@@ -426,7 +413,7 @@ TEMPLATE_LIST_TEST_CASE("images are compared by their IDs, printed and hashed", 
     CHECK(std::unordered_set{one, two, same}.size() == 2);
 }
 
-TEMPLATE_LIST_TEST_CASE("a view beyond the limits, a lost and a damaged layer are told", "", repositories)
+TEMPLATE_LIST_TEST_CASE("a view beyond the limits, a lost layer and a damaged layer are errors", "", repositories)
 {
     om::limits bounds;
     kept<TestType> made;
@@ -451,7 +438,7 @@ TEMPLATE_LIST_TEST_CASE("a view beyond the limits, a lost and a damaged layer ar
     CHECK_THROWS_AS(image.size(), om::error);
 }
 
-TEMPLATE_LIST_TEST_CASE("what the visitor throws ends the listing, and so does a cancellation", "", repositories)
+TEMPLATE_LIST_TEST_CASE("an exception of the visitor ends the listing, and so does a cancellation", "", repositories)
 {
     kept<TestType> made;
     const auto image = made.image({tar_writer().file("a", "").file("b", "")});

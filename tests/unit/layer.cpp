@@ -1,6 +1,7 @@
 #include <overmount/overmount.hpp>
 
 #include "support/catch.hpp"
+#include "support/read_all.hpp"
 #include "support/run_coroutine.hpp"
 #include "support/scratch.hpp"
 #include "support/tar_writer.hpp"
@@ -16,25 +17,13 @@ namespace fs = std::filesystem;
 namespace om = overmount;
 
 using om::errc;
+using om::test::read_all;
 using om::test::scratch_directory;
 using om::test::tar_writer;
 
 namespace {
 
 using repositories = std::tuple<om::repository, om::virtual_repository>;
-
-asio::awaitable<std::string> read_all(om::asset_stream stream)
-{
-    std::string out, buffer(777, '\0');
-    for (;;) {
-        const auto room = std::as_writable_bytes(std::span(buffer));
-        const std::size_t count = co_await stream.read_some(room);
-        if (count == 0)
-            break;
-        out.append(buffer, 0, count);
-    }
-    co_return out;
-}
 
 const tar_writer low = tar_writer().directory("d").file("d/f", "low"), high = tar_writer().whiteout("d/f").file("g", "high").hard_link("h", "g");
 
@@ -109,11 +98,11 @@ TEMPLATE_LIST_TEST_CASE("the content of a layer is listed, read, packed and veri
     get(made.above.files(visitor));
     CHECK(names == "d/.wh.f g h ");
     CHECK(get(read_all(get(made.above.open("h")))) == "high");
-    CHECK(code_of([&] { static_cast<void>(get(made.above.open("d/f"))); }) == errc::entry_not_found); // it is the layer below that has it
+    CHECK(code_of([&] { static_cast<void>(get(made.above.open("d/f"))); }) == errc::entry_not_found); // the layer below has it
     CHECK(get(read_all(get(made.above.pack()))) == high.finish());
     CHECK(made.above.asset().id() == made.above.diff());
     get(made.above.verify());
-    // Another byte in the data of the file.
+    // Change a byte in the data of the file.
     for (const auto& found : fs::recursive_directory_iterator(made.repository.base() / "diffs/sha256" / made.above.diff().value().hex()))
         if (found.path().filename() == "g" || found.path().filename() == "layer.tar") {
             std::fstream file(found.path(), std::ios::in | std::ios::out | std::ios::binary);
@@ -127,7 +116,7 @@ TEMPLATE_LIST_TEST_CASE("the content of a layer is listed, read, packed and veri
     get(made.below.verify());
 }
 
-TEMPLATE_LIST_TEST_CASE("layers are listed, found, and asked for", "", repositories)
+TEMPLATE_LIST_TEST_CASE("layers are listed, found and looked up", "", repositories)
 {
     const two<TestType> made;
     const auto listed = made.repository.layers();
@@ -144,10 +133,10 @@ TEMPLATE_LIST_TEST_CASE("layers are listed, found, and asked for", "", repositor
     CHECK(made.repository.contains(made.above.diff()));
     CHECK_FALSE(made.repository.contains(om::chain_id(none)));
     CHECK_FALSE(made.repository.contains(om::diff_id(none)));
-    // A diff is no layer: the chain of the upper one is another digest.
+    // A diff ID does not name a layer: the chain ID of the upper layer is another digest.
     CHECK_FALSE(made.repository.contains(om::chain_id(made.above.diff().value())));
 
-    // A record that is another layer's, and one that is none.
+    // The record of another layer, and a file that is not a record.
     fs::copy_file(made.record(made.below), made.record(made.above), fs::copy_options::overwrite_existing);
     CHECK(code_of([&] { static_cast<void>(made.repository.layer(made.above)); }) == errc::corrupt_repository);
     CHECK(code_of([&] { static_cast<void>(made.repository.contains(made.above)); }) == errc::corrupt_repository);
@@ -172,7 +161,7 @@ TEMPLATE_LIST_TEST_CASE("a layer is removed unless something needs it", "", repo
     CHECK(made.repository.layers().empty());
 }
 
-TEMPLATE_LIST_TEST_CASE("an image is made of a layer, and tells its layers", "", repositories)
+TEMPLATE_LIST_TEST_CASE("an image is made from a layer, and lists its layers", "", repositories)
 {
     const two<TestType> made;
     const auto config = om::image_config_edit(om::platform("linux", "amd64")).build(om::limits());
@@ -206,7 +195,7 @@ TEST_CASE("layers are compared by their IDs, printed and hashed")
     static_assert(!std::is_aggregate_v<om::layer>);
 }
 
-TEST_CASE("a layer of one repository is made in another, and has the same IDs there")
+TEST_CASE("a layer is copied from one repository to another, and has the same IDs there")
 {
     two<om::repository> from;
     const scratch_directory scratch;

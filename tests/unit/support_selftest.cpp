@@ -1,4 +1,4 @@
-// The tests' own tools: other programs must read what they write.
+// The tests' own tools: other programs must be able to read their output.
 #include "support/catch.hpp"
 #include "support/image_builder.hpp"
 #include "support/scratch.hpp"
@@ -94,7 +94,7 @@ TEST_CASE("GNU tar reads what the tar writer writes")
     files.write_directory(scratch.path());
     const auto listed =
         run("LC_ALL=C TZ=UTC tar --numeric-owner --full-time -tvf " + (scratch / "sample.tar").string());
-    // The columns are as wide as tar finds fit.
+    // tar chooses the width of the columns.
     const auto text = std::regex_replace(listed.text, std::regex(" +"), " ");
     INFO(listed.text);
     CHECK(listed.status == 0);
@@ -106,7 +106,7 @@ TEST_CASE("GNU tar reads what the tar writer writes")
         CHECK_THAT(text, ContainsSubstring(part));
 }
 
-TEST_CASE("a header can be changed before and after its checksum is made")
+TEST_CASE("a header can be changed before and after its checksum is computed")
 {
     const auto magic = [](std::string& block) { put_field(block, tar_fields::magic, "ustar  "); };
     const auto tweaked = tar_writer().file("a", "", {.tweak = magic}).bytes();
@@ -120,7 +120,7 @@ TEST_CASE("a header can be changed before and after its checksum is made")
     CHECK(corrupted != tweaked);
 }
 
-TEST_CASE("a listing shows all there is to a tree")
+TEST_CASE("a listing shows everything about a tree")
 {
     if (::geteuid() != 0)
         OVERMOUNT_SKIP("not root");
@@ -233,7 +233,7 @@ TEST_CASE("skopeo reads the docker archives")
         }
 }
 
-TEST_CASE("a scratch directory goes with its mounts and closed directories")
+TEST_CASE("a scratch directory is removed with its mounts and unreadable directories")
 {
     std::filesystem::path path;
     {

@@ -1,4 +1,4 @@
-// What each part of om includes, read once.
+// The precompiled header of om: what all its parts include.
 #ifndef OVERMOUNT_EXAMPLES_OM_PCH_OM_HPP
 #define OVERMOUNT_EXAMPLES_OM_PCH_OM_HPP
 

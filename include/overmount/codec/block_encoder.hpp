@@ -8,36 +8,36 @@
 #include <span>
 #include <string>
 
-namespace overmount::inline OVERMOUNT_ABI::detail {
+namespace overmount::OVERMOUNT_ABI::detail {
 
-// A piece of a layer, compressed by itself.
+// A block of a layer that is compressed independently.
 struct encoded_block
 {
     std::string bytes;
-    std::uint32_t crc = 0;  // of what it expands to; gzip only
-    std::uint64_t size = 0; // of the same
+    std::uint32_t crc = 0;  // of the uncompressed bytes; gzip only
+    std::uint64_t size = 0; // of the uncompressed bytes
 };
 
-// Compresses in blocks that know nothing of each other, so that any number of workers makes the same bytes: gzip as
-// one member of deflate blocks, as `pigz --independent` does; zstd as one frame a block. `encode` may be called by
-// any thread at any time, the others in their order.
+// Compresses in independent blocks, so that the output does not depend on the number of workers: gzip as one member of deflate
+// blocks, like `pigz --independent`; zstd as one frame for each block. Any thread may call `encode` at any time; the other
+// functions are called in the order begin, note for each block in sequence, end.
 class block_encoder
 {
 public:
     explicit block_encoder(const layer_encoding& how) : how_(how) {}
 
-    // What a block should hold; the last one holds less.
+    // The number of uncompressed bytes in each block; the last block may have fewer.
     [[nodiscard]] std::size_t block_size() const noexcept
     {
         return how_.kind() == compression::zstd ? std::size_t{4} << 20 : std::size_t{1} << 20;
     }
-    // In front of all blocks.
-    OVERMOUNT_LAZY [[nodiscard]] std::string begin() const;
-    OVERMOUNT_LAZY [[nodiscard]] encoded_block encode(std::span<const std::byte> bytes) const;
-    // Notes what the next block was.
-    OVERMOUNT_LAZY void note(const encoded_block& block);
-    // Behind all blocks that were noted.
-    OVERMOUNT_LAZY [[nodiscard]] std::string end() const;
+    // Returns the bytes that precede the blocks.
+    [[nodiscard]] std::string begin() const;
+    [[nodiscard]] encoded_block encode(std::span<const std::byte> bytes) const;
+    // Accounts for the next block of the output.
+    void note(const encoded_block& block);
+    // Returns the bytes that follow the blocks that were passed to `note`.
+    [[nodiscard]] std::string end() const;
 
 private:
     layer_encoding how_;
@@ -45,7 +45,7 @@ private:
     std::uint64_t size_ = 0;
 };
 
-} // namespace overmount::inline OVERMOUNT_ABI::detail
+} // namespace overmount::OVERMOUNT_ABI::detail
 
 #ifndef OVERMOUNT_SEPARATE_COMPILATION
 #include <overmount/codec/impl/block_encoder.ipp>

@@ -5,21 +5,21 @@
 
 #include <memory>
 
-namespace overmount::inline OVERMOUNT_ABI::detail {
+namespace overmount::OVERMOUNT_ABI::detail {
 
-// One stream of bzip2 by libbz2, its CRCs included. Holds up to 3.7 MB.
+// Decodes one bzip2 stream with libbz2 and checks its CRCs. Uses up to 3.7 MB of memory.
 class bzip2_codec
 {
 public:
     static constexpr std::string_view name = "bzip2";
     static constexpr std::byte first_byte{'B'};
 
-    OVERMOUNT_LAZY bzip2_codec();
-    OVERMOUNT_LAZY codec_result run(std::span<const std::byte> in, std::span<std::byte> out);
-    OVERMOUNT_LAZY void reset();
+    bzip2_codec();
+    codec_result run(std::span<const std::byte> in, std::span<std::byte> out);
+    void reset();
 
 private:
-    struct state; // libbz2's stream is a type without a name to declare
+    struct state; // libbz2's stream type has no name that can be forward-declared
     struct release
     {
         void operator()(state* stream) const noexcept;
@@ -29,7 +29,7 @@ private:
 
 using bzip2_decoder = member_decoder<bzip2_codec>;
 
-} // namespace overmount::inline OVERMOUNT_ABI::detail
+} // namespace overmount::OVERMOUNT_ABI::detail
 
 #ifndef OVERMOUNT_SEPARATE_COMPILATION
 #include <overmount/codec/impl/bzip2_decoder.ipp>

@@ -7,14 +7,14 @@
 #include <cstdint>
 #include <span>
 
-namespace overmount::inline OVERMOUNT_ABI::detail {
+namespace overmount::OVERMOUNT_ABI::detail {
 
-// The two ways to go on with a CRC that is not yet inverted. The first is for processors with SSE4.2 only.
+// Two implementations that update a CRC before its final inversion. crc32c_by_instruction requires a processor with SSE4.2.
 [[nodiscard]] std::uint32_t crc32c_by_instruction(std::uint32_t state, std::span<const std::byte> bytes) noexcept;
 [[nodiscard]] std::uint32_t crc32c_by_table(std::uint32_t state, std::span<const std::byte> bytes) noexcept;
 [[nodiscard]] bool has_crc32c_instruction() noexcept;
 
-// CRC-32C (Castagnoli): finds damage, not deceit. See RFC 3720, section 12.1.
+// CRC-32C (Castagnoli). It detects accidental damage, not manipulation. See RFC 3720, section 12.1.
 class crc32c
 {
 public:
@@ -28,7 +28,7 @@ private:
     std::uint32_t state_ = ~std::uint32_t{0};
 };
 
-} // namespace overmount::inline OVERMOUNT_ABI::detail
+} // namespace overmount::OVERMOUNT_ABI::detail
 
 #ifndef OVERMOUNT_SEPARATE_COMPILATION
 #include <overmount/codec/impl/crc32c.ipp>

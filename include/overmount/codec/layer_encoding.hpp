@@ -6,15 +6,15 @@
 
 #include <optional>
 
-namespace overmount::inline OVERMOUNT_ABI {
+namespace overmount::OVERMOUNT_ABI {
 
-/// How layers are compressed in what is written: `none`, `gzip` or `zstd`, and the level of the library that does it.
+/// How exported layers are compressed: `none`, `gzip` or `zstd`, and the compression level of zlib or libzstd.
 class layer_encoding
 {
 public:
-    /// \param level 1 to 9 for gzip, 1 to 19 for zstd; by default 6 and 3
+    /// \param level 1 to 9 for gzip, 1 to 19 for zstd; by default 6 for gzip and 3 for zstd
     ///
-    /// Throws `unsupported_compression` for another kind or level.
+    /// *Errors*: `unsupported_compression` for any other kind or level.
     explicit layer_encoding(compression kind = compression::none, std::optional<int> level = std::nullopt)
         : kind_(kind), level_(level.value_or(kind == compression::gzip ? 6 : kind == compression::zstd ? 3 : 0))
     {
@@ -22,7 +22,7 @@ public:
         const bool known = kind == compression::none || most != 0;
         if (!known || level_ < (most == 0 ? 0 : 1) || level_ > most)
             throw error(errc::unsupported_compression)
-                .detail("layers are written plain, by gzip with a level of 1 to 9, or by zstd with one of 1 to 19");
+                .detail("layers can be written with none, gzip (level 1 to 9) or zstd (level 1 to 19)");
     }
     [[nodiscard]] compression kind() const noexcept { return kind_; }
     [[nodiscard]] int level() const noexcept { return level_; }
@@ -32,6 +32,6 @@ private:
     int level_;
 };
 
-} // namespace overmount::inline OVERMOUNT_ABI
+} // namespace overmount::OVERMOUNT_ABI
 
 #endif

@@ -8,23 +8,22 @@
 #include <string_view>
 #include <utility>
 
-namespace overmount::inline OVERMOUNT_ABI::detail {
+namespace overmount::OVERMOUNT_ABI::detail {
 
-OVERMOUNT_LAZY [[nodiscard]] inline error decode_error(errc code, std::string_view words)
+[[nodiscard]] inline error decode_error(errc code, std::string_view words)
 {
     return error(code).at(stage::decode).detail(words);
 }
 
-// What a codec did.
+// The result of one call of a codec.
 struct codec_result
 {
     std::size_t consumed = 0, produced = 0;
-    bool ended = false; // this member
+    bool ended = false; // whether the member has ended
 };
 
-// A format that is a row of members, each decoded by `Codec`: gzip, xz, bzip2. Behind the last one there must
-// be nothing, zero bytes included: Go's gzip reader, which made and reads nearly all layers, refuses them as
-// well.
+// Decodes a format that is a sequence of members, each decoded by `Codec`: gzip, xz, bzip2. Nothing may follow the last member, not
+// even zero bytes: Go's gzip reader, which reads nearly all layers, refuses them as well.
 template <class Codec>
 class member_decoder
 {
@@ -33,7 +32,7 @@ public:
 
     decode_result step(std::span<const std::byte> input, std::span<std::byte> output)
     {
-        constexpr std::size_t most = std::size_t{1} << 30; // codecs count in 32 bits
+        constexpr std::size_t most = std::size_t{1} << 30; // codecs have 32-bit sizes
         decode_result done;
         while (done.produced < output.size() && (done.consumed < input.size() || more_)) {
             auto in = input.subspan(done.consumed);
@@ -71,9 +70,9 @@ private:
     };
     Codec codec_;
     place place_ = place::start;
-    bool more_ = false; // the output was filled: there may be more
+    bool more_ = false; // the output was filled, so the codec may produce more without input
 };
 
-} // namespace overmount::inline OVERMOUNT_ABI::detail
+} // namespace overmount::OVERMOUNT_ABI::detail
 
 #endif

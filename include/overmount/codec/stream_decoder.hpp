@@ -7,9 +7,9 @@
 #include <cstddef>
 #include <span>
 
-namespace overmount::inline OVERMOUNT_ABI {
+namespace overmount::OVERMOUNT_ABI {
 
-/// What one call of a decoder did, in bytes.
+/// The numbers of bytes that one call of a decoder consumed and produced.
 class decode_result
 {
 public:
@@ -17,13 +17,15 @@ public:
     std::size_t produced = 0;
 };
 
-/// Decodes one compressed stream that comes in pieces.
+/// Decodes one compressed stream incrementally.
 ///
-/// Guarantees: `step` never waits, decodes until the input or the room is exhausted, and throws `error` with
-/// `corrupt_stream` or `unsupported_compression`; when the output came back full there may be more to come
-/// without any input. `finish`, at the end of the input, throws `truncated_stream` inside of a member or
-/// frame, and when there was none at all. Checksums of the format are checked. After an error it can only be
-/// destroyed.
+/// Guarantees:
+/// - `step` never waits. It decodes until it has exhausted the input or the output buffer. It throws `error` with `corrupt_stream` or
+///   `unsupported_compression`. If it filled the output buffer, another `step` may produce more bytes without any input.
+/// - `finish` is called at the end of the input. It throws `truncated_stream` if the input ends inside of a member or frame, or had
+///   none at all.
+/// - The checksums of the format are verified.
+/// - After an error, the decoder can only be destroyed.
 template <class Decoder>
 concept stream_decoder =
     std::movable<Decoder> && requires(Decoder& decoder, const Decoder& constant,
@@ -32,6 +34,6 @@ concept stream_decoder =
         constant.finish();
     };
 
-} // namespace overmount::inline OVERMOUNT_ABI
+} // namespace overmount::OVERMOUNT_ABI
 
 #endif

@@ -6,22 +6,22 @@
 #include <cstdint>
 #include <memory>
 
-namespace overmount::inline OVERMOUNT_ABI::detail {
+namespace overmount::OVERMOUNT_ABI::detail {
 
-// One stream of xz by liblzma, its integrity check included. Holds what the stream's dictionary needs, at
-// most `memory` bytes; more is `unsupported_compression`.
+// Decodes one xz stream with liblzma and verifies its integrity check. Uses as much memory as the stream's dictionary needs; throws
+// `unsupported_compression` if that is more than `memory` bytes.
 class xz_codec
 {
 public:
     static constexpr std::string_view name = "xz";
     static constexpr std::byte first_byte{0xfd};
 
-    OVERMOUNT_LAZY explicit xz_codec(std::uint64_t memory);
-    OVERMOUNT_LAZY codec_result run(std::span<const std::byte> in, std::span<std::byte> out);
-    OVERMOUNT_LAZY void reset();
+    explicit xz_codec(std::uint64_t memory);
+    codec_result run(std::span<const std::byte> in, std::span<std::byte> out);
+    void reset();
 
 private:
-    struct state; // liblzma's stream is a type without a name to declare
+    struct state; // liblzma's stream type has no name that can be forward-declared
     struct release
     {
         void operator()(state* stream) const noexcept;
@@ -32,7 +32,7 @@ private:
 
 using xz_decoder = member_decoder<xz_codec>;
 
-} // namespace overmount::inline OVERMOUNT_ABI::detail
+} // namespace overmount::OVERMOUNT_ABI::detail
 
 #ifndef OVERMOUNT_SEPARATE_COMPILATION
 #include <overmount/codec/impl/xz_decoder.ipp>

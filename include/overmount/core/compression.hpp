@@ -5,16 +5,16 @@
 
 #include <string_view>
 
-namespace overmount::inline OVERMOUNT_ABI {
+namespace overmount::OVERMOUNT_ABI {
 
-/// How the tar of a layer, or an archive, is compressed.
+/// The compression of a layer's tar or of an archive.
 enum class compression
 {
     none,
     gzip,
     zstd,
-    xz,    ///< of docker archives
-    bzip2, ///< of docker archives
+    xz,    ///< only in docker archives
+    bzip2, ///< only in docker archives
 };
 
 /// `none`, `gzip`, `zstd`, `xz` or `bzip2`.
@@ -30,6 +30,6 @@ enum class compression
     return "";
 }
 
-} // namespace overmount::inline OVERMOUNT_ABI
+} // namespace overmount::OVERMOUNT_ABI
 
 #endif

@@ -1,9 +1,9 @@
 // All macros of the library.
 //
-// OVERMOUNT_SEPARATE_COMPILATION  define it for a whole program to compile the bodies once, in the one
-//                                 translation unit that includes overmount/src.hpp
-// OVERMOUNT_WITH_ISAL             gzip by ISA-L instead of zlib; set by the build dependency, together with
-//                                 the link flags
+// OVERMOUNT_SEPARATE_COMPILATION  compile the bodies once, in the one translation unit that includes overmount/src.hpp;
+//                                 define it for the whole program
+// OVERMOUNT_WITH_ISAL             decode gzip with ISA-L instead of zlib; the build dependency sets it together with the
+//                                 link flags
 #ifndef OVERMOUNT_CORE_CONFIG_HPP
 #define OVERMOUNT_CORE_CONFIG_HPP
 
@@ -20,18 +20,21 @@
 #if __cplusplus < 202002L
 #error "overmount needs C++20: compile with -std=c++20 or newer"
 #elif !defined(__cpp_impl_coroutine)
-#error "overmount needs the coroutines of C++20, which are turned off"
+#error "overmount needs C++20 coroutines, which are disabled"
 #endif
 
 #define OVERMOUNT_VERSION "0.1.0"
 
-// How a body is written. Header-only, it is a template: a program compiles those that it calls, while compilers spend time
-// on every inline function that they see (GCC compiles coroutines that nobody calls, and all that they use). With separate
-// compilation it is an ordinary function.
+// How function bodies are declared. With separate compilation, a body is an ordinary function. Header-only, there are two kinds:
 //
-//   OVERMOUNT_LAZY       before a declaration; and before a body that stands alone, together with `inline`, or in its class
-//   OVERMOUNT_LAZY_BODY  before a body that was declared
-//   OVERMOUNT_DECL       before a body that cannot be a template: a virtual function, a destructor, a move constructor
+// - An inline function: OVERMOUNT_DECL before a body outside its class. This is the rule.
+// - A template, so that a program compiles only the bodies that it calls: where coroutines and JSON make bodies expensive even if
+//   nobody calls them, since GCC compiles unused coroutines and everything that they call. tests/lint.py has the list of places.
+//
+//   OVERMOUNT_LAZY       before a declaration, before a body inside its class, and, together with `inline`, before a body without
+//                        a separate declaration
+//   OVERMOUNT_LAZY_BODY  before the body of a function that is declared elsewhere
+//   OVERMOUNT_DECL       before a body that is no template: also a virtual function, a destructor, a move constructor
 #ifdef OVERMOUNT_SEPARATE_COMPILATION
 #define OVERMOUNT_DECL
 #define OVERMOUNT_LAZY
@@ -42,12 +45,13 @@
 #define OVERMOUNT_LAZY_BODY template <class>
 #endif
 
-// Two libraries that were built with different options may meet in one program: what an option changes in
-// inline code is part of the namespace.
+// One program may link two libraries that were built with different options. An option that changes inline code is therefore
+// part of the namespace. `inline` is in the macro because ctags cannot read a file with
+// `namespace a::inline b`.
 #ifdef OVERMOUNT_WITH_ISAL
-#define OVERMOUNT_ABI v0_isal
+#define OVERMOUNT_ABI inline v0_isal
 #else
-#define OVERMOUNT_ABI v0
+#define OVERMOUNT_ABI inline v0
 #endif
 
 #endif

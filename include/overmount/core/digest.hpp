@@ -3,10 +3,10 @@
 
 #include <overmount/core/error.hpp>
 
-#include <algorithm>
 #include <array>
 #include <compare>
 #include <cstddef>
+#include <cstring>
 #include <functional>
 #include <iosfwd>
 #include <optional>
@@ -14,34 +14,34 @@
 #include <string>
 #include <string_view>
 
-namespace overmount::inline OVERMOUNT_ABI {
+namespace overmount::OVERMOUNT_ABI {
 
-/// The algorithms that the OCI image spec registers and that are in use.
+/// The digest algorithms that the OCI image spec registers and that images use.
 enum class digest_algorithm : unsigned char
 {
     sha256,
     sha512,
 };
 
-/// The name in front of the colon: `sha256` or `sha512`.
-OVERMOUNT_LAZY [[nodiscard]] std::string_view to_string(digest_algorithm algorithm) noexcept;
+/// The algorithm's name in a digest, before the colon: `sha256` or `sha512`.
+[[nodiscard]] std::string_view to_string(digest_algorithm algorithm) noexcept;
 
-/// The checksum of some bytes: an algorithm and 32 or 64 bytes. Always a valid one: there is no empty digest.
+/// A cryptographic hash of some content: an algorithm and 32 or 64 bytes. It is always valid: there is no empty digest.
 /// See OCI image spec, descriptor.md, "Digests".
 class digest
 {
 public:
     /// \param bytes 32 bytes for sha256, 64 for sha512.
-    OVERMOUNT_LAZY digest(digest_algorithm algorithm, std::span<const std::byte> bytes) noexcept;
+    digest(digest_algorithm algorithm, std::span<const std::byte> bytes) noexcept;
 
-    /// Reads `sha256:<64 lower-case hex digits>` or `sha512:<128 ...>`; nothing for any other text.
-    OVERMOUNT_LAZY [[nodiscard]] static std::optional<digest> try_parse(std::string_view text) noexcept;
-    /// The same, but throws `error` with `errc::invalid_digest`.
-    OVERMOUNT_LAZY [[nodiscard]] static digest parse(std::string_view text);
+    /// Parses `sha256:<64 lower-case hex digits>` or `sha512:<128 ...>`. Returns nullopt for any other text.
+    [[nodiscard]] static std::optional<digest> try_parse(std::string_view text) noexcept;
+    /// Like `try_parse`, but throws `error` with `errc::invalid_digest`.
+    [[nodiscard]] static digest parse(std::string_view text);
     /// The digest of bytes in memory.
-    OVERMOUNT_LAZY [[nodiscard]] static digest of(std::span<const std::byte> bytes,
+    [[nodiscard]] static digest of(std::span<const std::byte> bytes,
                                                   digest_algorithm algorithm = digest_algorithm::sha256);
-    OVERMOUNT_LAZY [[nodiscard]] static digest of(std::string_view text,
+    [[nodiscard]] static digest of(std::string_view text,
                                                   digest_algorithm algorithm = digest_algorithm::sha256);
 
     [[nodiscard]] digest_algorithm algorithm() const noexcept { return algorithm_; }
@@ -49,14 +49,19 @@ public:
     {
         return std::span(bytes_).first(algorithm_ == digest_algorithm::sha256 ? 32 : 64);
     }
-    /// The hex digits alone.
-    OVERMOUNT_LAZY [[nodiscard]] std::string hex() const;
+    /// The hex digits without the algorithm.
+    [[nodiscard]] std::string hex() const;
     /// Algorithm, colon, hex digits.
-    OVERMOUNT_LAZY [[nodiscard]] std::string string() const;
+    [[nodiscard]] std::string string() const;
 
-    friend bool operator==(const digest&, const digest&) noexcept = default;
-    friend std::strong_ordering operator<=>(const digest&, const digest&) noexcept = default;
-    /// Writes what `string` gives.
+    friend bool operator==(const digest& a, const digest& b) noexcept { return (a <=> b) == 0; }
+    friend std::strong_ordering operator<=>(const digest& a, const digest& b) noexcept
+    {
+        if (a.algorithm_ != b.algorithm_)
+            return a.algorithm_ <=> b.algorithm_;
+        return std::memcmp(a.bytes_.data(), b.bytes_.data(), a.bytes_.size()) <=> 0;
+    }
+    /// Writes `value.string()`.
     template <class Traits>
     friend std::basic_ostream<char, Traits>& operator<<(std::basic_ostream<char, Traits>& to, const digest& value)
     {
@@ -68,7 +73,7 @@ private:
     std::array<std::byte, 64> bytes_{};
 };
 
-/// The digest of a layer's uncompressed tar, to its last byte. Names the content of a layer.
+/// The digest of a layer's complete uncompressed tar. It identifies the content of a layer.
 class diff_id
 {
 public:
@@ -80,7 +85,7 @@ public:
 
     friend bool operator==(const diff_id&, const diff_id&) noexcept = default;
     friend std::strong_ordering operator<=>(const diff_id&, const diff_id&) noexcept = default;
-    /// Writes what `string` gives.
+    /// Writes `value.string()`.
     template <class Traits>
     friend std::basic_ostream<char, Traits>& operator<<(std::basic_ostream<char, Traits>& to, const diff_id& value)
     {
@@ -91,26 +96,26 @@ private:
     digest value_;
 };
 
-/// Names a layer: a diff and all that lies below it.
+/// Identifies a layer: a diff together with all layers below it.
 /// See OCI image spec, config.md, "Layer ChainID".
 class chain_id
 {
 public:
     explicit chain_id(const digest& value) noexcept : value_(value) {}
     [[nodiscard]] static chain_id parse(std::string_view text) { return chain_id(digest::parse(text)); }
-    /// The chain of a lowest layer: its diff ID.
+    /// The chain ID of a layer without a parent: its diff ID.
     [[nodiscard]] static chain_id of(const diff_id& lowest) noexcept { return chain_id(lowest.value()); }
-    /// The chain of `diff` on top of `parent`.
-    OVERMOUNT_LAZY [[nodiscard]] static chain_id of(const chain_id& parent, const diff_id& diff);
-    /// The chain of a whole stack, lowest first. \pre `!stack.empty()`
-    OVERMOUNT_LAZY [[nodiscard]] static chain_id of(std::span<const diff_id> stack);
+    /// The chain ID of `diff` on top of `parent`. Without a parent it equals the diff ID.
+    [[nodiscard]] static chain_id of(const std::optional<chain_id>& parent, const diff_id& diff);
+    /// The chain ID of a whole stack, lowest layer first. \pre `!stack.empty()`
+    [[nodiscard]] static chain_id of(std::span<const diff_id> stack);
 
     [[nodiscard]] const digest& value() const noexcept { return value_; }
     [[nodiscard]] std::string string() const { return value_.string(); }
 
     friend bool operator==(const chain_id&, const chain_id&) noexcept = default;
     friend std::strong_ordering operator<=>(const chain_id&, const chain_id&) noexcept = default;
-    /// Writes what `string` gives.
+    /// Writes `value.string()`.
     template <class Traits>
     friend std::basic_ostream<char, Traits>& operator<<(std::basic_ostream<char, Traits>& to, const chain_id& value)
     {
@@ -121,14 +126,14 @@ private:
     digest value_;
 };
 
-} // namespace overmount::inline OVERMOUNT_ABI
+} // namespace overmount::OVERMOUNT_ABI
 
 template <>
 struct std::hash<overmount::digest>
 {
     std::size_t operator()(const overmount::digest& value) const noexcept
     {
-        // The bytes are a checksum: any eight of them are a good hash.
+        // The bytes are uniformly distributed: any eight of them are a good hash.
         std::size_t out = 0;
         const auto bytes = value.bytes();
         for (std::size_t i = 0; i < sizeof out; ++i)

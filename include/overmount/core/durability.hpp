@@ -5,14 +5,14 @@
 
 #include <string_view>
 
-namespace overmount::inline OVERMOUNT_ABI {
+namespace overmount::OVERMOUNT_ABI {
 
-/// How hard a repository works for its content to outlive a power cut.
+/// How a repository makes its content durable, so that it survives a power cut.
 enum class durability : unsigned char
 {
-    none,  ///< page cache only: for scratch, and for comparison with tools that sync nothing
-    batch, ///< one syncfs an import before anything becomes visible
-    full,  ///< every file by itself
+    none,  ///< never syncs: for scratch repositories, and for comparison with tools that do not sync
+    batch, ///< one syncfs for each import, before anything becomes visible
+    full,  ///< one fsync for each file
 };
 
 [[nodiscard]] constexpr std::string_view to_string(durability value) noexcept
@@ -28,6 +28,6 @@ enum class durability : unsigned char
     return "";
 }
 
-} // namespace overmount::inline OVERMOUNT_ABI
+} // namespace overmount::OVERMOUNT_ABI
 
 #endif

@@ -9,22 +9,22 @@
 
 struct evp_md_ctx_st;
 
-namespace overmount::inline OVERMOUNT_ABI {
+namespace overmount::OVERMOUNT_ABI {
 
 enum class digest_algorithm : unsigned char;
 class digest;
 
 namespace detail {
 
-// A digest over bytes that come in pieces.
+// Computes a digest incrementally.
 class hasher
 {
 public:
-    OVERMOUNT_LAZY explicit hasher(digest_algorithm algorithm);
+    explicit hasher(digest_algorithm algorithm);
 
-    OVERMOUNT_LAZY void update(std::span<const std::byte> bytes);
-    // The digest of all bytes so far. To be called once, at the end.
-    OVERMOUNT_LAZY [[nodiscard]] digest finish();
+    void update(std::span<const std::byte> bytes);
+    // Returns the digest of all bytes. Call it once, at the end.
+    [[nodiscard]] digest finish();
 
 private:
     struct release
@@ -36,9 +36,9 @@ private:
 };
 
 } // namespace detail
-} // namespace overmount::inline OVERMOUNT_ABI
+} // namespace overmount::OVERMOUNT_ABI
 
-// The class above is complete here, as the bodies of both need it.
+// Included here, after the class: the bodies of `digest` need a complete `hasher`.
 #include <overmount/core/digest.hpp>
 
 #endif

@@ -9,10 +9,10 @@
 #include <string_view>
 #include <utility>
 
-namespace overmount::inline OVERMOUNT_ABI {
+namespace overmount::OVERMOUNT_ABI {
 
-/// What an image runs on, in the words of the OCI image spec (those of Go): `linux`, `amd64`, `v8`. Other
-/// names of an architecture (`x86_64`, `aarch64`, `i386`, `armhf`, `armel`) become those.
+/// The platform that an image is built for, with the names of the OCI image spec (those of Go): `linux`, `amd64`, `v8`. Other
+/// names of an architecture (`x86_64`, `aarch64`, `i386`, `armhf`, `armel`) are converted to these.
 class platform
 {
 public:
@@ -32,7 +32,7 @@ public:
         }
     }
     /// The platform of this machine.
-    OVERMOUNT_LAZY [[nodiscard]] static platform host()
+    [[nodiscard]] static platform host()
     {
         ::utsname names{};
         ::uname(&names);
@@ -47,8 +47,8 @@ public:
             return {"linux", "loong64"};
         return {"linux", std::string(machine)};
     }
-    /// Reads `OS/ARCHITECTURE[/VARIANT]`; parts that are missing stay empty.
-    OVERMOUNT_LAZY [[nodiscard]] static platform parse(std::string_view text)
+    /// Parses `OS/ARCHITECTURE[/VARIANT]`. Missing parts stay empty.
+    [[nodiscard]] static platform parse(std::string_view text)
     {
         const auto first = text.find('/');
         if (first == std::string_view::npos)
@@ -62,10 +62,10 @@ public:
     [[nodiscard]] const std::string& architecture() const noexcept { return architecture_; }
     [[nodiscard]] const std::string& variant() const noexcept { return variant_; }
 
-    /// How well something made for `offered` runs here: 0 not at all, more is better. Best is the same
-    /// variant, then an older one (`v6` on `v7`), the newest first; then what the machine runs besides its
-    /// own: 386 on amd64, arm on arm64 (`v8` to `v5`). See containerd, platforms, for the order.
-    OVERMOUNT_LAZY [[nodiscard]] unsigned fit(const platform& offered) const noexcept
+    /// Rates how well an image for the platform `offered` runs on this platform; 0 means not at all, higher is better. The same
+    /// variant is best, then older variants (`v6` on `v7`), the newest first, then the other architectures that this one
+    /// executes: 386 on amd64, arm on arm64 (`v8` to `v5`). The order is containerd's; see its package `platforms`.
+    [[nodiscard]] unsigned fit(const platform& offered) const noexcept
     {
         if (offered.os_ != os_)
             return 0;
@@ -87,7 +87,7 @@ public:
         return 0;
     }
 
-    OVERMOUNT_LAZY [[nodiscard]] std::string string() const
+    [[nodiscard]] std::string string() const
     {
         return os_ + "/" + architecture_ + (variant_.empty() ? "" : "/" + variant_);
     }
@@ -95,8 +95,8 @@ public:
     friend bool operator==(const platform&, const platform&) = default;
 
 private:
-    // `v8` as 80, `v8.2` as 82, no variant as what it stands for; 0 for what has no order.
-    OVERMOUNT_LAZY [[nodiscard]] static unsigned level(std::string_view architecture, std::string_view variant) noexcept
+    // Orders variants: `v8` is 80, `v8.2` is 82. No variant means the architecture's default. 0 if the variant has no order.
+    [[nodiscard]] static unsigned level(std::string_view architecture, std::string_view variant) noexcept
     {
         const auto digit = [](char c) { return c >= '0' && c <= '9' ? static_cast<unsigned>(c - '0') : 10u; };
         if (architecture != "amd64" && architecture != "arm64" && architecture != "arm")
@@ -114,6 +114,6 @@ private:
     std::string os_, architecture_, variant_;
 };
 
-} // namespace overmount::inline OVERMOUNT_ABI
+} // namespace overmount::OVERMOUNT_ABI
 
 #endif

@@ -1,4 +1,3 @@
-// An exporter of any type, so that what exports is compiled once.
 #ifndef OVERMOUNT_EXPORTER_ANY_EXPORTER_HPP
 #define OVERMOUNT_EXPORTER_ANY_EXPORTER_HPP
 
@@ -10,17 +9,20 @@
 #include <utility>
 #include <vector>
 
-namespace overmount::inline OVERMOUNT_ABI::detail {
+namespace overmount::OVERMOUNT_ABI {
 
+/// An exporter of any type, to be chosen while the program runs; what uses it is compiled once. Copies share the exporter.
+///
+/// *Concurrency*: as the exporter that it holds.
 class any_exporter
 {
 public:
     template <class Exporter>
         requires(!std::same_as<Exporter, any_exporter>) && exporter<Exporter>
-    explicit any_exporter(Exporter target) : target_(new_shared<model<Exporter>>(std::move(target)))
+    explicit any_exporter(Exporter target) : target_(detail::new_shared<model<Exporter>>(std::move(target)))
     {}
 
-    // Whoever awaits it keeps this.
+    /// Calls `write` of the wrapped object. This object must outlive the operation.
     OVERMOUNT_LAZY
     [[nodiscard]] boost::asio::awaitable<void> write(std::vector<offered_image> images, export_context context) const
     {
@@ -46,6 +48,6 @@ private:
     std::shared_ptr<const any> target_;
 };
 
-} // namespace overmount::inline OVERMOUNT_ABI::detail
+} // namespace overmount::OVERMOUNT_ABI
 
 #endif

@@ -8,13 +8,13 @@
 #include <utility>
 #include <variant>
 
-namespace overmount::inline OVERMOUNT_ABI {
+namespace overmount::OVERMOUNT_ABI {
 
-/// Where an archive goes: a file, which appears when it is complete, or a sink, which gets it in one pass.
+/// Where an archive is written: to a file, which appears when it is complete, or to a sink, in one pass.
 class archive_output
 {
 public:
-    /// \param file a regular file that is there already gives way at the end
+    /// \param file an existing regular file is replaced when the archive is complete
     archive_output(std::filesystem::path file) : where_(std::move(file)) {} // implicit, as paths are
     archive_output(std::string file) : where_(std::filesystem::path(std::move(file))) {}
     archive_output(const char* file) : where_(std::filesystem::path(file)) {}
@@ -26,16 +26,18 @@ private:
     std::variant<std::filesystem::path, byte_sink> where_;
 };
 
-/// A docker archive, as `docker save` of today writes it: an OCI layout in a tar with docker's `manifest.json` beside
-/// it. Docker from 1.10 on loads it, so do podman and skopeo. Layers compressed with zstd take docker 23.
+/// A docker archive as current `docker save` writes it: an OCI layout in a tar, plus docker's `manifest.json`. Docker 1.10
+/// and later, podman and skopeo can load it. Layers compressed with zstd require docker 23.
 class docker_archive_target
 {
 public:
     explicit docker_archive_target(archive_output output) : output_(std::move(output)) {}
 
-    /// *Errors*: those of the layers, `invalid_asset` where one is damaged; `invalid_reference` for a name that is none
-    /// for docker; `not_a_regular_file` for what stands where the file should; errno values, stage target.
-    /// *Cancellation*: any; takes effect between pieces.
+    /// Writes the archive.
+    ///
+    /// *Errors*: those of reading the layers, `invalid_asset` if one is damaged; `invalid_reference` for a name that docker
+    /// does not allow; `not_a_regular_file` if the path exists and is not one; errno values, stage target.
+    /// *Cancellation*: any type; takes effect between pieces of data.
     OVERMOUNT_LAZY
     [[nodiscard]] boost::asio::awaitable<void> write(std::vector<offered_image> images, export_context context) const;
 
@@ -49,7 +51,7 @@ class oci_archive_target
 public:
     explicit oci_archive_target(archive_output output) : output_(std::move(output)) {}
 
-    /// As `docker_archive_target`.
+    /// Writes the archive. Errors and cancellation as for `docker_archive_target::write`.
     OVERMOUNT_LAZY
     [[nodiscard]] boost::asio::awaitable<void> write(std::vector<offered_image> images, export_context context) const;
 
@@ -57,7 +59,7 @@ private:
     archive_output output_;
 };
 
-} // namespace overmount::inline OVERMOUNT_ABI
+} // namespace overmount::OVERMOUNT_ABI
 
 #ifndef OVERMOUNT_SEPARATE_COMPILATION
 #include <overmount/exporter/impl/archive_output.ipp>

@@ -10,25 +10,25 @@
 #include <string>
 #include <vector>
 
-namespace overmount::inline OVERMOUNT_ABI::detail {
+namespace overmount::OVERMOUNT_ABI::detail {
 
-// A file of an archive: what it holds, or how to come by that.
+// A file of an archive: its content, or a function that opens it.
 struct archive_member
 {
     std::string path;
     std::string text;
-    std::function<std::unique_ptr<layer_reader>()> open = {}; // instead of `text`
-    std::uint64_t size = 0;                                   // of what `open` gives
+    std::function<std::unique_ptr<layer_reader>()> open = {}; // replaces `text` if set
+    std::uint64_t size = 0;                                   // bytes that the reader of `open` has
 };
 
-// The tar of some files, piece by piece; nothing of it is made before it is read. Times and owners are zero, so that
-// the same files give the same tar.
+// Produces the tar of some files piece by piece, as it is read. Times and owners are zero, so that the same files give the
+// same tar.
 class archive_source
 {
 public:
     explicit archive_source(std::vector<archive_member> members) : members_(std::move(members)) {}
 
-    // Fills `into`; less at the end only, and 0 behind it.
+    // Fills `into`; returns fewer bytes only at the end, and then 0.
     OVERMOUNT_LAZY [[nodiscard]] std::size_t read(std::span<std::byte> into)
     {
         std::size_t done = 0;
@@ -63,7 +63,7 @@ private:
         return count;
     }
 
-    // Goes to the next member, or to the end marker behind the last one.
+    // Advances to the next member, or after the last one to the end marker; false at the end.
     OVERMOUNT_LAZY bool advance()
     {
         begin_ = 0;
@@ -89,13 +89,13 @@ private:
 
     std::vector<archive_member> members_;
     std::size_t next_ = 0;
-    std::unique_ptr<layer_reader> reader_; // of the member at hand
+    std::unique_ptr<layer_reader> reader_; // of the current member
     std::uint64_t member_done_ = 0;
-    std::string ready_; // headers, documents, padding
+    std::string ready_; // headers, documents and padding to return next
     std::size_t begin_ = 0;
     bool ended_ = false;
 };
 
-} // namespace overmount::inline OVERMOUNT_ABI::detail
+} // namespace overmount::OVERMOUNT_ABI::detail
 
 #endif

@@ -22,9 +22,9 @@
 #include <utility>
 #include <vector>
 
-namespace overmount::inline OVERMOUNT_ABI {
+namespace overmount::OVERMOUNT_ABI {
 
-/// Gives the bytes of a layer's tar; blocks, on a worker.
+/// Reads the bytes of a layer or blob; blocks, and is called on a worker thread.
 class layer_reader
 {
 public:
@@ -32,19 +32,19 @@ public:
     layer_reader(const layer_reader&) = delete;
     layer_reader& operator=(const layer_reader&) = delete;
     virtual ~layer_reader() = default;
-    /// At least one byte; 0 at the end.
+    /// Reads at least one byte and returns the number of bytes; 0 at the end.
     virtual std::size_t read(std::span<std::byte> into) = 0;
 };
 
-/// A layer as a repository offers it.
+/// A layer that a repository offers to an exporter.
 struct offered_layer
 {
     diff_id diff;
-    std::uint64_t size;                                   ///< of the tar, in bytes
+    std::uint64_t size;                                   ///< size of the tar in bytes
     std::function<std::unique_ptr<layer_reader>()> open; ///< its bytes from the beginning; called on a worker
 };
 
-/// A blob as it came.
+/// A blob that was kept byte for byte when its layer was imported.
 struct kept_blob
 {
     digest id;
@@ -52,7 +52,7 @@ struct kept_blob
     std::function<std::unique_ptr<layer_reader>()> open; ///< its bytes from the beginning; called on a worker
 };
 
-/// The manifest of an image as it came, and its layers' blobs.
+/// The original manifest of an image, and the kept blobs of its layers.
 struct kept_manifest
 {
     std::string bytes;
@@ -60,27 +60,27 @@ struct kept_manifest
     std::vector<kept_blob> blobs; ///< lowest first, one for each diff ID of the config
 };
 
-/// A name that an image is to have where it goes.
+/// A name for an image in the target.
 struct offered_name
 {
-    std::string ref_name;   ///< of OCI's annotation: any text, mostly a tag such as `1.36`
-    std::string image_name; ///< in full, such as `docker.io/library/busybox:1.36`; empty where it has none
+    std::string ref_name;   ///< value of OCI's annotation: any text, usually a tag such as `1.36`
+    std::string image_name; ///< full name, such as `docker.io/library/busybox:1.36`; may be empty
 };
 
-/// An image as a repository offers it.
+/// An image that a repository offers to an exporter.
 struct offered_image
 {
     image_config config;
     std::vector<offered_layer> layers; ///< lowest first, one for each diff ID of the config
     std::vector<offered_name> names = {};
-    std::optional<kept_manifest> kept = {}; ///< what an exporter may write instead of the layers, byte for byte
+    std::optional<kept_manifest> kept = {}; ///< an exporter may write this instead of the layers, byte for byte
 };
 
-/// What an exporter works with.
+/// The worker pool and settings that an exporter works with.
 class export_context
 {
 public:
-    /// \param scratch a directory for unnamed files, where the exporter has no better one
+    /// \param scratch a directory for unnamed files, for exporters without a directory of their own
     export_context(worker_pool pool, const layer_encoding& encoding, durability sync,
                    std::shared_ptr<const unique_fd> scratch)
         : pool_(std::move(pool)), encoding_(encoding), sync_(sync), scratch_(std::move(scratch))
@@ -98,11 +98,11 @@ private:
     std::shared_ptr<const unique_fd> scratch_;
 };
 
-/// Writes images to some place. A model is a copyable value, and no aggregate (see `importer`).
+/// Writes images to some target. A model is a copyable value and not an aggregate (see `importer`).
 ///
-/// Guarantees: configs arrive byte for byte, layers with their diff IDs, which are checked against the bytes as they
-/// are read; a diff that several images share arrives once. The same images give the same bytes. What fails or is
-/// cancelled leaves nothing new where it would have gone; bytes that went down a stream are the exception.
+/// Guarantees: configs are written byte for byte. Layers keep their diff IDs, which are verified while the bytes are read; a
+/// diff that several images share is written once. The same images give the same bytes. An export that fails or is cancelled
+/// leaves nothing new in the target, except for bytes already written to a stream.
 template <class Exporter>
 concept exporter =
     std::copyable<Exporter> && !std::is_aggregate_v<Exporter> &&
@@ -110,6 +110,6 @@ concept exporter =
         { target.write(std::move(images), std::move(context)) } -> std::same_as<boost::asio::awaitable<void>>;
     };
 
-} // namespace overmount::inline OVERMOUNT_ABI
+} // namespace overmount::OVERMOUNT_ABI
 
 #endif

@@ -13,10 +13,10 @@
 #include <string>
 #include <vector>
 
-namespace overmount::inline OVERMOUNT_ABI::detail {
+namespace overmount::OVERMOUNT_ABI::detail {
 
-// Does `work`; of its errors, those of the output name it.
-OVERMOUNT_LAZY inline asio::awaitable<void> for_output(std::string name, asio::awaitable<void> work)
+// Awaits `work`; errors of writing the output get stage target and the name of the output.
+OVERMOUNT_LAZY inline asio::awaitable<void> with_output_in_errors(std::string name, asio::awaitable<void> work)
 {
     try {
         co_await std::move(work);
@@ -29,7 +29,7 @@ OVERMOUNT_LAZY inline asio::awaitable<void> for_output(std::string name, asio::a
     }
 }
 
-// Gives the bytes of an offered layer, or of a blob; when they end, they have its size and digest.
+// Reads a layer or blob and verifies its size and digest; throws at the latest at the end if they differ.
 class verified_layer final : public layer_reader
 {
 public:
@@ -46,14 +46,14 @@ public:
             sum_.update(into.first(count));
             done_ += count;
             if (done_ > size_)
-                throw damaged("there are more bytes than its record says");
+                throw damaged("it has more bytes than its record says");
         } else if (!ended_) {
             ended_ = true;
             const digest found = sum_.finish();
             if (found != id_)
-                throw damaged("its bytes have " + found.string());
+                throw damaged("the digest of its bytes is " + found.string());
             if (done_ != size_)
-                throw damaged("there are fewer bytes than its record says");
+                throw damaged("it has fewer bytes than its record says");
         }
         return count;
     }
@@ -74,8 +74,8 @@ private:
     bool ended_ = false;
 };
 
-// Writes a layer, compressed or not, to a new file, or behind others in one that has no name. Shared by the coroutine and the
-// workers.
+// Writes a layer, compressed or not, to a new file, or appends it to an unnamed file of several layers. Shared by the coroutine
+// and the worker threads.
 class layer_encode
 {
 public:
@@ -84,20 +84,20 @@ public:
     enum class file
     {
         draft,
-        unnamed, // from the beginning: nothing of it stays, whatever happens
+        unnamed, // has no name from the start: nothing remains of it, whatever happens
     };
 
-    // \param behind the unnamed file of the layers before, where there are any
+    // \param append_to the unnamed file with the previous layers, if there are any
     layer_encode(const offered_layer& layer, const layer_encoding& how, std::shared_ptr<const unique_fd> directory,
-                 file what, std::shared_ptr<draft_file> behind = nullptr)
+                 file what, std::shared_ptr<draft_file> append_to = nullptr)
         : layer_(layer), how_(how), what_(what), encoder_(how), directory_(std::move(directory)),
-          sum_(digest_algorithm::sha256), draft_(std::move(behind))
+          sum_(digest_algorithm::sha256), draft_(std::move(append_to))
     {
     }
 
     OVERMOUNT_LAZY static asio::awaitable<void> run(pointer self, worker_pool pool)
     {
-        self->most_ = pool.workers();
+        self->max_blocks_ = pool.workers();
         auto begin = [self](const stop_flag& stop) { self->begin(stop); };
         co_await run_on(pool, std::move(begin));
         while (!self->blocks_.empty()) {
@@ -105,14 +105,14 @@ public:
             for (std::size_t i = 0; i < self->blocks_.size(); ++i)
                 group->add(encode_one(self, pool, i));
             co_await task_group::join(std::move(group));
-            auto next = [self](const stop_flag& stop) { self->take(stop); };
+            auto next = [self](const stop_flag& stop) { self->write_blocks(stop); };
             co_await run_on(pool, std::move(next));
         }
         auto end = [self](const stop_flag&) { self->end(); };
         co_await run_on(pool, std::move(end));
     }
 
-    // When it has run.
+    // Valid after `run` has completed.
     [[nodiscard]] const digest& id() const { return *id_; }
     [[nodiscard]] std::uint64_t size() const noexcept { return size_; }
     [[nodiscard]] const std::shared_ptr<draft_file>& draft() const noexcept { return draft_; }
@@ -162,7 +162,7 @@ private:
     OVERMOUNT_LAZY void fill(const stop_flag& stop)
     {
         blocks_.clear();
-        for (bool more = true; more && blocks_.size() < most_;) {
+        for (bool more = true; more && blocks_.size() < max_blocks_;) {
             std::string plain(encoder_.block_size(), '\0');
             std::size_t filled = 0;
             while (filled < plain.size()) {
@@ -179,7 +179,7 @@ private:
         }
     }
 
-    OVERMOUNT_LAZY void take(const stop_flag& stop)
+    OVERMOUNT_LAZY void write_blocks(const stop_flag& stop)
     {
         for (const block& one : blocks_) {
             encoder_.note(one.encoded);
@@ -212,11 +212,11 @@ private:
     std::shared_ptr<draft_file> draft_;
     std::unique_ptr<layer_reader> reader_;
     std::vector<block> blocks_;
-    std::size_t most_ = 1;
+    std::size_t max_blocks_ = 1;
     std::optional<digest> id_;
     std::uint64_t size_ = 0;
 };
 
-} // namespace overmount::inline OVERMOUNT_ABI::detail
+} // namespace overmount::OVERMOUNT_ABI::detail
 
 #endif

@@ -1,4 +1,3 @@
-// An importer of any type, so that what imports is compiled once.
 #ifndef OVERMOUNT_IMPORTER_ANY_IMPORTER_HPP
 #define OVERMOUNT_IMPORTER_ANY_IMPORTER_HPP
 
@@ -10,17 +9,20 @@
 #include <utility>
 #include <vector>
 
-namespace overmount::inline OVERMOUNT_ABI::detail {
+namespace overmount::OVERMOUNT_ABI {
 
+/// An importer of any type, to be chosen while the program runs; what uses it is compiled once. Copies share the importer.
+///
+/// *Concurrency*: as the importer that it holds.
 class any_importer
 {
 public:
     template <class Importer>
         requires(!std::same_as<Importer, any_importer>) && importer<Importer>
-    explicit any_importer(Importer source) : source_(new_shared<model<Importer>>(std::move(source)))
+    explicit any_importer(Importer source) : source_(detail::new_shared<model<Importer>>(std::move(source)))
     {}
 
-    // Whoever awaits it keeps this.
+    /// Calls `discover` of the wrapped object. This object must outlive the operation.
     OVERMOUNT_LAZY [[nodiscard]] boost::asio::awaitable<std::vector<found_image>> discover(import_context context) const
     {
         return source_->discover(std::move(context));
@@ -45,6 +47,6 @@ private:
     std::shared_ptr<const any> source_;
 };
 
-} // namespace overmount::inline OVERMOUNT_ABI::detail
+} // namespace overmount::OVERMOUNT_ABI
 
 #endif

@@ -6,16 +6,16 @@
 #include <string>
 #include <utility>
 
-namespace overmount::inline OVERMOUNT_ABI {
+namespace overmount::OVERMOUNT_ABI {
 
-/// Images of an archive that comes as a stream: of docker's form or an OCI layout, its members in any order,
-/// compressed as a whole by gzip, zstd, xz or bzip2, or not. It is read once, in bounded memory; what may be
-/// a layer is unpacked as it comes.
+/// The images of an archive that arrives as a stream: a docker archive or an OCI layout, with its members in any order,
+/// uncompressed or compressed as a whole with gzip, zstd, xz or bzip2. The archive is read once, in bounded memory; members
+/// that may be layers are unpacked as they arrive.
 class archive_stream
 {
 public:
-    /// \param bytes read to its end
-    /// \param name  a tag, or a reference name; all images when empty
+    /// \param bytes the archive; read to its end
+    /// \param name  tag or reference name of the image to import; empty for all images
     explicit archive_stream(byte_stream bytes, std::string name = {})
         : bytes_(std::move(bytes)), name_(std::move(name))
     {}
@@ -27,8 +27,8 @@ private:
     std::string name_;
 };
 
-/// The same from a file: for archives that are compressed as a whole. One that is not is better read in
-/// place, as `docker_archive` and `oci_layout` do: side by side, and only what is not there yet.
+/// The same from a file, for archives that are compressed as a whole. For an uncompressed archive use `docker_archive` or
+/// `oci_layout`: they read it in place, several layers in parallel, and only layers that the repository lacks.
 class archive_file
 {
 public:
@@ -42,10 +42,10 @@ private:
     std::string path_, name_;
 };
 
-/// Whether a file is compressed as a whole, so that it takes an `archive_file`. *Errors*: errno values of stage source.
+/// Whether a file is compressed as a whole and must be read as `archive_file`. *Errors*: errno values, stage source.
 OVERMOUNT_LAZY [[nodiscard]] bool is_compressed(const std::string& path);
 
-} // namespace overmount::inline OVERMOUNT_ABI
+} // namespace overmount::OVERMOUNT_ABI
 
 #ifndef OVERMOUNT_SEPARATE_COMPILATION
 #include <overmount/importer/impl/archive.ipp>

@@ -12,9 +12,9 @@
 #include <span>
 #include <utility>
 
-namespace overmount::inline OVERMOUNT_ABI::detail {
+namespace overmount::OVERMOUNT_ABI::detail {
 
-// The bytes of an archive that is read once from its beginning to its end, for a step.
+// The bytes of an archive, read once from beginning to end by a step. Never blocks for input.
 class archive_bytes
 {
 public:
@@ -22,10 +22,10 @@ public:
     archive_bytes(const archive_bytes&) = delete;
     archive_bytes& operator=(const archive_bytes&) = delete;
 
-    // The bytes at hand, none at the end; nothing where they have to be waited for.
+    // The bytes available now, empty at the end; nullopt if the step has to wait for more.
     [[nodiscard]] virtual std::optional<std::span<const std::byte>> front() = 0;
     virtual void consume(std::size_t count) = 0;
-    // Whom to notify when there is more. For sources that lack bytes at times.
+    // Sets the step to notify when more bytes arrive. Only needed by archives that can lack bytes.
     virtual void set_reader(const std::weak_ptr<step>&) {}
 
 protected:
@@ -56,7 +56,7 @@ private:
     std::span<const std::byte> front_;
 };
 
-// One that a coroutine reads from a stream.
+// An archive that a coroutine reads from a stream into a feed.
 class stream_source final : public archive_bytes
 {
 public:
@@ -69,6 +69,6 @@ private:
     std::shared_ptr<stream_feed> feed_;
 };
 
-} // namespace overmount::inline OVERMOUNT_ABI::detail
+} // namespace overmount::OVERMOUNT_ABI::detail
 
 #endif

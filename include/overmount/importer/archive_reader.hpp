@@ -10,19 +10,19 @@
 #include <optional>
 #include <vector>
 
-namespace overmount::inline OVERMOUNT_ABI::detail {
+namespace overmount::OVERMOUNT_ABI::detail {
 
-// Reads an image archive that comes in pieces, compressed as a whole or not, member by member. For steps:
-// what it lacks at the moment it says, and never waits.
+// Reads an image archive, uncompressed or compressed as a whole, member by member as its bytes arrive. For use in steps: it never
+// blocks, but reports that it needs more input.
 class archive_reader
 {
 public:
     enum class found
     {
-        again, // call once more: a long way is cut in pieces
-        wait,  // for the source
+        again, // call `next` again: skipping a long member is done in pieces
+        wait,  // for more bytes of the archive
         member,
-        end, // of the whole source
+        end, // of the archive
     };
 
     archive_reader(std::unique_ptr<archive_bytes> source, const limits& bounds)
@@ -31,27 +31,27 @@ public:
 
     [[nodiscard]] archive_bytes& source() noexcept { return *source_; }
 
-    // Goes to the next member; the rest of this one is left out.
+    // Advances to the next member, skipping what was not read of the current one.
     OVERMOUNT_LAZY [[nodiscard]] found next();
     [[nodiscard]] const tar::entry& entry() const noexcept { return frames_.entry(); }
 
-    // The member's first 512 bytes, or all it has; `read` gives them again.
+    // The first 512 bytes of the member, or all if it is shorter; nullopt: wait for more. `read` returns them again.
     OVERMOUNT_LAZY [[nodiscard]] std::optional<std::span<const std::byte>> head();
 
-    // The member's data, piece by piece: 0 at its end, nothing where it has to be waited for.
+    // Reads the data of the member: the number of bytes, 0 at its end; nullopt: wait for more.
     OVERMOUNT_LAZY [[nodiscard]] std::optional<std::size_t> read(std::span<std::byte> into);
 
 private:
-    // An archive is as large as its layers, which have limits of their own.
+    // The size of an archive is not limited: it holds many layers, each with its own limit.
     static limits unbounded(limits bounds)
     {
         bounds.layer_bytes = bounds.stream_bytes = ~std::uint64_t{0} >> 1;
         return bounds;
     }
 
-    OVERMOUNT_LAZY std::optional<std::size_t> take(std::span<std::byte> into);
+    OVERMOUNT_LAZY std::optional<std::size_t> read_data(std::span<std::byte> into);
 
-    // Gets bytes of the archive into `rest_`: `member` when there are some.
+    // Makes more decoded bytes of the archive available in `unframed_`; returns `member` if there are any.
     OVERMOUNT_LAZY found fill();
 
     static constexpr std::size_t decoded_size = 256 << 10;
@@ -61,16 +61,16 @@ private:
     tar::framing frames_;
     std::optional<decoder> decoder_;
     std::unique_ptr<std::byte[]> decoded_;
-    bool more_ = false;               // the decoder may have more without any input
-    std::size_t lent_ = 0;            // bytes of the source's front that `rest_` began with
-    std::span<const std::byte> rest_; // of the archive, not yet framed
-    std::span<const std::byte> data_; // of the member, not yet read
+    bool decoder_has_more_ = false;       // the decoder may have more output without further input
+    std::size_t lent_ = 0;                // bytes of the source that `unframed_` points into; not yet consumed there
+    std::span<const std::byte> unframed_; // bytes of the archive that `frames_` has not parsed yet
+    std::span<const std::byte> data_;     // data of the member that was parsed but not read yet
     std::vector<std::byte> head_;
     std::size_t head_given_ = 0;
-    bool over_ = false; // the member
+    bool member_ended_ = false;
 };
 
-} // namespace overmount::inline OVERMOUNT_ABI::detail
+} // namespace overmount::OVERMOUNT_ABI::detail
 
 #ifndef OVERMOUNT_SEPARATE_COMPILATION
 #include <overmount/importer/impl/archive_reader.ipp>

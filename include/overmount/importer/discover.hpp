@@ -8,10 +8,10 @@
 #include <string>
 #include <vector>
 
-namespace overmount::inline OVERMOUNT_ABI::detail {
+namespace overmount::OVERMOUNT_ABI::detail {
 
-// The images that documents describe. `source` names the archive for people, `wanted` the image, all when it
-// is empty.
+// The images that the documents of an archive or layout describe. `source` is the name of the archive for messages; `wanted` is the
+// name of the image, empty for all.
 OVERMOUNT_LAZY [[nodiscard]] std::vector<found_image> discover_docker_archive(image_files& files, const std::string& source,
                                                                               const std::string& wanted,
                                                                               const import_context& context,
@@ -20,7 +20,7 @@ OVERMOUNT_LAZY [[nodiscard]] std::vector<found_image> discover_layout(image_file
                                                                       const std::string& wanted,
                                                                       const import_context& context, const stop_flag& stop);
 
-// Of either form. What current docker saves is both: its `manifest.json` has the tags.
+// The same for either format. Archives of current docker have both; `manifest.json` takes precedence, since it has the tags.
 OVERMOUNT_LAZY [[nodiscard]] inline std::vector<found_image> discover_images(image_files& files, const std::string& source,
                                                                              const std::string& wanted,
                                                                              const import_context& context,
@@ -33,10 +33,10 @@ OVERMOUNT_LAZY [[nodiscard]] inline std::vector<found_image> discover_images(ima
     throw error(errc::unknown_archive_format)
         .at(stage::source)
         .subject(source)
-        .detail("it has neither a manifest.json nor an index.json");
+        .detail("it has neither manifest.json nor index.json");
 }
 
-} // namespace overmount::inline OVERMOUNT_ABI::detail
+} // namespace overmount::OVERMOUNT_ABI::detail
 
 #ifndef OVERMOUNT_SEPARATE_COMPILATION
 #include <overmount/importer/impl/docker_archive.ipp>

@@ -5,30 +5,32 @@
 
 #include <string>
 
-namespace overmount::inline OVERMOUNT_ABI {
+namespace overmount::OVERMOUNT_ABI {
 
-/// Images of an archive that `docker save` or skopeo wrote: the old form (`<id>/layer.tar`, links included)
-/// and the new one, which is an OCI layout as well: its manifests are kept. See moby, image/spec/v1.2.md,
+/// The images of an archive written by `docker save` or skopeo: the old format (`<id>/layer.tar`, where layers may be links)
+/// and the new one, which is an OCI layout as well, and whose manifests are kept. See moby, image/spec/v1.2.md,
 /// "Combined Image JSON + Filesystem Changeset Format".
 class docker_archive
 {
 public:
-    /// \param path an uncompressed tar with `manifest.json`, or a directory of what was in it
-    /// \param name one of its tags; all images when empty
+    /// \param path an uncompressed tar with `manifest.json`, or a directory with its contents
+    /// \param name a tag in the archive; empty for all images
     explicit docker_archive(std::string path, std::string name = {})
         : path_(std::move(path)), name_(std::move(name))
     {}
 
-    /// *Errors*: errno values of stage source; `unknown_archive_format`, `missing_blob`, `missing_image`,
+    /// Finds the images.
+    ///
+    /// *Errors*: errno values, stage source; `unknown_archive_format`, `missing_blob`, `missing_image`,
     /// `digest_mismatch`, `size_mismatch`, and those of `image_config`, `manifest` and `index`.
-    /// *Cancellation*: any; takes effect between images.
+    /// *Cancellation*: any type; takes effect between images.
     OVERMOUNT_LAZY [[nodiscard]] boost::asio::awaitable<std::vector<found_image>> discover(import_context context) const;
 
 private:
     std::string path_, name_;
 };
 
-} // namespace overmount::inline OVERMOUNT_ABI
+} // namespace overmount::OVERMOUNT_ABI
 
 #ifndef OVERMOUNT_SEPARATE_COMPILATION
 #include <overmount/importer/impl/docker_archive.ipp>

@@ -15,9 +15,9 @@
 #include <utility>
 #include <vector>
 
-namespace overmount::inline OVERMOUNT_ABI {
+namespace overmount::OVERMOUNT_ABI {
 
-/// What an importer works with.
+/// The worker pool, limits and wanted platform that an importer works with.
 class import_context
 {
 public:
@@ -35,30 +35,32 @@ private:
     overmount::platform wanted_;
 };
 
-/// A layer as its source offers it.
+/// A layer that an importer found.
 struct found_layer
 {
     diff_id diff;
     layer_source bytes;
-    std::optional<digest> blob;          ///< of `bytes`, where the source tells
-    std::optional<compression> promised; ///< by the media type, where it promises one
+    std::optional<digest> blob;          ///< digest of `bytes`, if the source states it
+    std::optional<compression> promised; ///< compression that the media type promises, if any
 };
 
-/// An image as its source offers it. Documents were checked against their digests.
+/// An image that an importer found. Its documents are already verified against their digests.
 struct found_image
 {
     image_config config;
     std::vector<found_layer> layers; ///< lowest first, one for each diff ID of the config
-    std::optional<std::string> manifest = {}; ///< verbatim, where the source has one
-    std::optional<std::string> index = {};    ///< the outermost one that leads to the manifest, verbatim
+    std::optional<std::string> manifest = {}; ///< verbatim, if the source has one
+    std::optional<std::string> index = {};    ///< the outermost index that leads to the manifest, verbatim
     std::vector<std::string> tags = {};       ///< full names
-    std::string source = {};                  ///< for people
+    std::string source = {};                  ///< where the image comes from, for humans
 };
 
-/// Finds images in some source. A model is a copyable value, and no aggregate: GCC 12 destroys temporaries of such
+/// Finds images in some source. A model is a copyable value and not an aggregate: GCC 12 destroys aggregate temporaries
 /// twice in a co_await expression.
 ///
-/// Guarantees: reads only documents; layers are read by the repository from their `layer_source`, and only those it lacks.
+/// Guarantees: `discover` reads only documents. The repository reads the layers through their `layer_source`, and only those
+/// that it lacks. The importer lives until `discover` has completed, so `discover` may be a coroutine that uses its members; a
+/// `layer_source` must own whatever it needs.
 template <class Importer>
 concept importer =
     std::copyable<Importer> && !std::is_aggregate_v<Importer> &&
@@ -66,6 +68,6 @@ concept importer =
         { source.discover(std::move(context)) } -> std::same_as<boost::asio::awaitable<std::vector<found_image>>>;
     };
 
-} // namespace overmount::inline OVERMOUNT_ABI
+} // namespace overmount::OVERMOUNT_ABI
 
 #endif

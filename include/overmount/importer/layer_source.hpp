@@ -13,30 +13,32 @@
 #include <optional>
 #include <utility>
 
-namespace overmount::inline OVERMOUNT_ABI {
+namespace overmount::OVERMOUNT_ABI {
 
-/// Where the bytes of a layer's blob come from. Cheap to copy; copies share what it holds.
+/// Where the bytes of a layer's blob come from. Cheap to copy; copies share the file or function.
 ///
-/// | form | for | read |
+/// | form | for | how it is read |
 /// |---|---|---|
-/// | a range of a local file | archives, layouts | by workers, by offset, without a coroutine: the fastest |
-/// | a function that opens a stream | registries, stores, sockets | as the bytes come; nobody waits for them but this layer |
-/// | gone by | a member of an archive that is read once | when it came by: the repository unpacked it then |
+/// | a range of a local file | archives, layouts | by worker threads, by offset, without a coroutine: the fastest form |
+/// | a function that opens a stream | registries, stores, sockets | as the bytes arrive; only this layer waits for them |
+/// | gone by | members of an archive that is read once | not at all: the bytes have already passed, and were unpacked then |
 class layer_source
 {
 public:
-    /// Gives the bytes from their start. Called at most once for each time that the layer is to be read, on the executor of the
-    /// operation, with its cancellation, when the layer was claimed and a place for it is free; never on a worker.
+    /// Opens a stream of the bytes, from their start. Called at most once for each time that the layer is read, after the layer was
+    /// claimed and a permit for it is free; on the executor of the operation, never on a worker thread, and with the cancellation
+    /// of the operation.
     using opener = std::function<boost::asio::awaitable<byte_stream>()>;
 
-    layer_source(file_range bytes) : size_(bytes.size()), file_(std::move(bytes)) {} // NOLINT: this is what it is
+    layer_source(file_range bytes) : size_(bytes.size()), file_(std::move(bytes)) {} // NOLINT: implicit on purpose
 
-    /// \param open lives until the stream that it gave is destroyed, and as long as this
-    /// \param size of all of them, in bytes, where it is known: other than that many are `truncated_stream` or `size_mismatch`
+    /// \param open kept alive by this object, and at least until the stream that it returned is destroyed
+    /// \param size of the blob in bytes, if it is known: with fewer or more the import fails with `truncated_stream` or `size_mismatch`
     explicit layer_source(opener open, std::optional<std::uint64_t> size = std::nullopt)
         : size_(size), open_(detail::new_shared<const opener>(std::move(open)))
     {}
 
+    /// The third form: the blob was a member of an archive that is read once, and can no longer be read.
     /// \param size of the member, in bytes
     [[nodiscard]] static layer_source gone_by(std::uint64_t size)
     {
@@ -45,12 +47,12 @@ public:
         return out;
     }
 
-    /// In bytes, where it is known before all of them are read.
+    /// Size of the blob in bytes, if it is known in advance.
     [[nodiscard]] std::optional<std::uint64_t> size() const noexcept { return size_; }
     [[nodiscard]] bool is_gone_by() const noexcept { return !file_ && !open_; }
-    /// Nothing where it is no range of a file.
+    /// The range of a file, or null if this is another form.
     [[nodiscard]] const file_range* file() const noexcept { return file_ ? &*file_ : nullptr; }
-    /// Of the second form alone.
+    /// Opens the stream. \pre this is a function that opens a stream
     [[nodiscard]] boost::asio::awaitable<byte_stream> open() const { return (*open_)(); }
 
 private:
@@ -61,6 +63,6 @@ private:
     std::shared_ptr<const opener> open_;
 };
 
-} // namespace overmount::inline OVERMOUNT_ABI
+} // namespace overmount::OVERMOUNT_ABI
 
 #endif

@@ -8,10 +8,10 @@
 #include <cstddef>
 #include <span>
 
-namespace overmount::inline OVERMOUNT_ABI::detail {
+namespace overmount::OVERMOUNT_ABI::detail {
 
-// What a member of an image archive may be, told by its first bytes: in a stream it has to be used before the
-// documents that name it are read.
+// What a member of an image archive may be, judged by its first bytes. In a stream it must be processed before the documents
+// that refer to it are read.
 enum class member_kind : unsigned char
 {
     document, // JSON
@@ -19,12 +19,12 @@ enum class member_kind : unsigned char
     other,
 };
 
-// `head`: the first 512 bytes, or all there are.
+// `head` is the first 512 bytes of the member, or all if it is shorter.
 [[nodiscard]] inline member_kind classify_member(std::span<const std::byte> head)
 {
     if (detect_compression(head) != compression::none)
         return member_kind::layer;
-    // The shortest tar is empty, or an end marker.
+    // The shortest tar has no bytes, or only an end marker.
     if (head.empty())
         return member_kind::layer;
     if (head.size() == tar::block_size) {
@@ -41,6 +41,6 @@ enum class member_kind : unsigned char
     return member_kind::other;
 }
 
-} // namespace overmount::inline OVERMOUNT_ABI::detail
+} // namespace overmount::OVERMOUNT_ABI::detail
 
 #endif

@@ -18,9 +18,9 @@
 #include <span>
 #include <utility>
 
-namespace overmount::inline OVERMOUNT_ABI {
+namespace overmount::OVERMOUNT_ABI {
 
-/// Boost.Asio's AsyncWriteStream: a pipe, a socket, a TLS stream.
+/// An AsyncWriteStream of Boost.Asio: a pipe, a socket, a TLS stream.
 template <class Stream>
 concept async_write_stream =
     std::movable<Stream> && requires(Stream& stream, boost::asio::const_buffer buffer,
@@ -29,21 +29,21 @@ concept async_write_stream =
         stream.async_write_some(buffer, done);
     };
 
-/// Takes bytes, whatever they go to; what writes them is compiled once. Copies share it.
+/// A type-erased destination of bytes: code that writes to it is compiled once. Copies share the destination.
 class byte_sink
 {
 public:
-    /// \param stream is written on its own executor by one operation at a time. A pipe that nobody reads is EPIPE where
-    ///        the program ignores SIGPIPE.
+    /// \param stream is written on its own executor, by one operation at a time. Writing to a pipe without a reader fails with EPIPE
+    ///        only if the program ignores SIGPIPE.
     template <class Stream>
         requires(!std::same_as<Stream, byte_sink>) && async_write_stream<Stream>
     explicit byte_sink(Stream stream) : target_(detail::new_shared<model<Stream>>(std::move(stream)))
     {
     }
-    /// \param file a descriptor that is written on workers: of a file, or of a device that never makes one wait long
+    /// \param file is written on worker threads: a descriptor of a regular file, or of a device that does not block for long
     OVERMOUNT_LAZY explicit byte_sink(unique_fd file);
 
-    /// Writes all. *Errors*: those of the stream, errno values; stage target. *Cancellation*: what the stream supports.
+    /// Writes all bytes. *Errors*: those of the stream, errno values; stage target. *Cancellation*: the types that the stream supports.
     OVERMOUNT_LAZY [[nodiscard]] boost::asio::awaitable<void> write(worker_pool pool, std::span<const std::byte> bytes) const
     {
         return target_->write(target_, std::move(pool), boost::asio::buffer(bytes.data(), bytes.size()));
@@ -80,7 +80,7 @@ private:
     std::shared_ptr<target> target_;
 };
 
-} // namespace overmount::inline OVERMOUNT_ABI
+} // namespace overmount::OVERMOUNT_ABI
 
 #ifndef OVERMOUNT_SEPARATE_COMPILATION
 #include <overmount/io/impl/byte_sink.ipp>

@@ -2,6 +2,7 @@
 #define OVERMOUNT_IO_BYTE_STREAM_HPP
 
 #include <overmount/core/error.hpp>
+#include <overmount/core/handle.hpp>
 #include <overmount/runtime/new_shared.hpp>
 
 #include <boost/asio/awaitable.hpp>
@@ -16,9 +17,9 @@
 #include <span>
 #include <utility>
 
-namespace overmount::inline OVERMOUNT_ABI {
+namespace overmount::OVERMOUNT_ABI {
 
-/// Boost.Asio's AsyncReadStream: a pipe, a socket, a TLS stream.
+/// An AsyncReadStream of Boost.Asio: a pipe, a socket, a TLS stream.
 template <class Stream>
 concept async_read_stream =
     std::movable<Stream> && requires(Stream& stream, boost::asio::mutable_buffer buffer,
@@ -27,34 +28,40 @@ concept async_read_stream =
         stream.async_read_some(buffer, done);
     };
 
-/// A source that reads by a coroutine: `read_some` gives the number of bytes that it put into `into`, at least one, or 0 at the
-/// end. It is called by one operation at a time, and lives until the awaitable that it gave has ended.
+/// A source of bytes with a coroutine `read_some`. It writes at least one byte into `into` and returns the number of bytes, or
+/// returns 0 at the end. One operation at a time calls it. The source stays alive until the returned awaitable has ended.
 template <class Source>
 concept awaitable_source = std::movable<Source> && requires(Source& source, std::span<std::byte> into) {
     { source.read_some(into) } -> std::same_as<boost::asio::awaitable<std::size_t>>;
 };
 
-/// A stream of bytes of any type; what reads it is compiled once. Copies share the stream.
+/// A type-erased stream of bytes: code that reads from it is compiled once. Copies share the stream.
 class byte_stream
 {
 public:
-    /// \param from is read on the executor of the operation that reads, to its end
+    /// Constructs an empty stream, whose `read_some` throws `invalid_handle` when it is called. A moved-from stream is empty as well.
+    byte_stream() = default;
+    [[nodiscard]] explicit operator bool() const noexcept { return source_ != nullptr; }
+
+    /// \param from is read to its end, on the executor of the reading operation
     template <class Source>
         requires(!std::same_as<Source, byte_stream>) && awaitable_source<Source>
     explicit byte_stream(Source from) : source_(detail::new_shared<awaitable_model<Source>>(std::move(from)))
     {}
 
-    /// \param stream is read on its own executor by one operation at a time, to its end
+    /// \param stream is read to its end, on its own executor, by one operation at a time
     template <class Stream>
         requires(!std::same_as<Stream, byte_stream>) && async_read_stream<Stream> && (!awaitable_source<Stream>)
     explicit byte_stream(Stream stream) : source_(detail::new_shared<model<Stream>>(std::move(stream)))
     {}
 
+    /// Reads at least one byte.
+    ///
     /// *Returns*: the number of bytes read, at least one; 0 at the end. *Errors*: those of the stream, stage
-    /// source. *Cancellation*: what the stream supports.
+    /// source. *Cancellation*: the types that the stream supports.
     OVERMOUNT_LAZY [[nodiscard]] boost::asio::awaitable<std::size_t> read_some(std::span<std::byte> into) const
     {
-        return source_->read_some(source_, boost::asio::buffer(into.data(), into.size()));
+        return detail::valid(source_)->read_some(source_, boost::asio::buffer(into.data(), into.size()));
     }
 
 private:
@@ -113,6 +120,6 @@ private:
     std::shared_ptr<source> source_;
 };
 
-} // namespace overmount::inline OVERMOUNT_ABI
+} // namespace overmount::OVERMOUNT_ABI
 
 #endif

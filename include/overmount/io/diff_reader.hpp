@@ -8,18 +8,18 @@
 #include <cstdint>
 #include <span>
 
-namespace overmount::inline OVERMOUNT_ABI {
+namespace overmount::OVERMOUNT_ABI {
 
-/// Gives the bytes of one diff's tar, in pieces of any size; blocks on nothing but the disk.
+/// Reads the tar of one diff, in pieces of any size. It blocks only on the disk.
 ///
-/// Guarantees: `read` gives at least one byte, or 0 at the end and from then on. Used by one thread at a time. When
-/// the diff is erased meanwhile, it goes on to the end or throws `invalid_asset` or `diff_changed`; it never gives other
-/// bytes.
+/// Guarantees: `read` returns the number of bytes read, at least one, or 0 at the end and in all later calls. One thread at a time
+/// uses the reader. If the diff is erased meanwhile, the reader continues to the end or throws `invalid_asset` or `diff_changed`;
+/// it never returns wrong bytes.
 template <class Reader>
 concept diff_reader = std::movable<Reader> && requires(Reader& reader, std::span<std::byte> into) {
     { reader.read(into) } -> std::same_as<std::size_t>;
 };
 
-} // namespace overmount::inline OVERMOUNT_ABI
+} // namespace overmount::OVERMOUNT_ABI
 
 #endif

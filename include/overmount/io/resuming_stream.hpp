@@ -10,28 +10,28 @@
 #include <functional>
 #include <utility>
 
-namespace overmount::inline OVERMOUNT_ABI {
+namespace overmount::OVERMOUNT_ABI {
 
-/// When a `resuming_stream` carries on after a failure.
+/// Decides when a `resuming_stream` retries after a failure.
 class resume_policy
 {
 public:
-    /// How often it opens the source again without a byte in between; 5 by default.
+    /// The number of times that it reopens the source in a row without receiving a byte; 5 by default.
     resume_policy& attempts(unsigned count) { return set(attempts_, count); }
-    /// How long it waits before it opens the source again: `first`, and twice as long each time that it fails once more, up to
-    /// `longest`. Half a second and 30 seconds by default.
+    /// The delay before it reopens the source: `first`, doubled after each further failure, up to `longest`. By default half a
+    /// second and 30 seconds.
     resume_policy& delays(std::chrono::milliseconds first, std::chrono::milliseconds longest)
     {
         first_ = first;
         return set(longest_, longest);
     }
-    /// Whether to carry on after this failure; by default after each.
-    resume_policy& only_after(std::function<bool(const error&)> decides) { return set(decides_, std::move(decides)); }
+    /// Sets a predicate that decides whether to retry after a failure. By default it retries after every failure.
+    resume_policy& only_after(std::function<bool(const error&)> predicate) { return set(predicate_, std::move(predicate)); }
 
     [[nodiscard]] unsigned attempts() const noexcept { return attempts_; }
     [[nodiscard]] std::chrono::milliseconds first_delay() const noexcept { return first_; }
     [[nodiscard]] std::chrono::milliseconds longest_delay() const noexcept { return longest_; }
-    [[nodiscard]] bool carries_on_after(const error& failure) const { return !decides_ || decides_(failure); }
+    [[nodiscard]] bool retries_after(const error& failure) const { return !predicate_ || predicate_(failure); }
 
 private:
     template <class Field, class Value>
@@ -42,21 +42,23 @@ private:
     }
     unsigned attempts_ = 5;
     std::chrono::milliseconds first_ = std::chrono::milliseconds(500), longest_ = std::chrono::seconds(30);
-    std::function<bool(const error&)> decides_;
+    std::function<bool(const error&)> predicate_;
 };
 
-/// A stream of `size` bytes that carries on at an offset where its source failed or ended early.
+/// Creates a stream of `size` bytes that reopens its source at the current offset when the source fails or ends early.
 ///
-/// \param open_at gives the bytes from an offset on, in bytes: called on the executor of who reads, also for offset 0, one call at
-///                a time; its failures count as those of a stream. It lives as long as the stream.
-/// \param size    of all of it, in bytes
-/// *Errors* of the stream: the last failure, when the policy gives up; `truncated_stream` where the source ended early and
-/// gave no reason. *Cancellation*: what the streams support, and while it waits. Who reads compares the bytes with a digest:
-/// nothing here says that the source gives the same ones twice.
+/// The stream does not check that a reopened source delivers the same content: the caller must compare the bytes with a digest.
+///
+/// \param open_at opens the source at an offset in bytes, also at offset 0. It is called on the executor of the reading operation,
+///                one call at a time. A failure of it counts like a failure of the stream.
+/// \param size    of the whole content, in bytes
+/// *Errors* of the stream: the last failure, when the policy gives up; `truncated_stream` if the source ended early without an
+/// error. *Cancellation*: the types that the source supports; it also ends a delay. *Lifetimes*: `open_at` lives as long as the
+/// stream.
 OVERMOUNT_LAZY [[nodiscard]] byte_stream resuming_stream(std::function<boost::asio::awaitable<byte_stream>(std::uint64_t)> open_at,
                                                          std::uint64_t size, resume_policy policy = resume_policy());
 
-} // namespace overmount::inline OVERMOUNT_ABI
+} // namespace overmount::OVERMOUNT_ABI
 
 #ifndef OVERMOUNT_SEPARATE_COMPILATION
 #include <overmount/io/impl/resuming_stream.ipp>

@@ -9,26 +9,26 @@
 #include <optional>
 #include <string>
 
-namespace overmount::inline OVERMOUNT_ABI {
+namespace overmount::OVERMOUNT_ABI {
 
 /// The system calls of mounting, as a stateless type with static functions.
 ///
 /// Guarantees:
-/// - `create(spec)` gives a detached mount that vanishes when the last descriptor of it is closed.
-/// - `mount(spec, target)` makes the mount visible at `target`, a directory, and tells its identity, or leaves no mount
-///   behind. It may work where `create` does not.
-/// - `identify(target)` tells the identity of the topmost mount whose root is at `target`, whoever made it; nullopt where
-///   nothing is mounted there.
-/// - `unmount(identity, target, detach)` touches that mount alone, wherever it is by now. Without `detach` it returns
-///   when the mount is gone and written back; where it is in use it stays, and the error is `condition::conflict`. With
-///   `detach` it is taken out of sight at once, in use or not. Where this process does not see it the error is
-///   `errc::mount_not_found`, where something else lies on top `errc::mount_covered`. `target` is where it was mounted:
-///   a hint, for kernels that tell bind mounts apart by their place only.
-/// - `alive(identity, probe)` is false only where it is certain that the mount's superblock is gone, in whatever
-///   namespace, and that no overlay uses the upper. What cannot be seen is alive. `probe` has the upper that the mount was
-///   given, if any, and as work an empty directory on the same file system, for this call alone; the upper stays as it is.
-/// - All throw `overmount::error`; lack of privilege is `condition::permission_denied`.
-/// - All may block, may be called from any thread, and keep neither a spec nor its descriptors.
+/// - `create(spec)` returns a detached mount, which disappears when its last descriptor is closed.
+/// - `mount(spec, target)` mounts at the directory `target` and returns the identity of the mount; if it fails, it leaves no
+///   mount behind. It may work on kernels where `create` does not.
+/// - `identify(target)` returns the identity of the topmost mount whose root is at `target`, even if another program mounted
+///   it; nullopt if `target` is not a mount point.
+/// - `unmount(identity, target, detach)` unmounts only the mount with that identity, even after it was moved. Without `detach` it
+///   returns when the mount is gone and its data is written back; a mount that is in use stays, and the error is
+///   `condition::conflict`. With `detach` it is detached immediately, even if it is in use. The error is `errc::mount_not_found`
+///   if this process does not see the mount, and `errc::mount_covered` if another mount is on top of it. `target` is the
+///   original mount point: a hint for kernels on which bind mounts differ only by their mount points.
+/// - `alive(identity, probe)` is false only if it is certain that the mount's superblock is gone in every namespace and that
+///   no overlay uses the upper directory. A mount that cannot be seen counts as alive. `probe` has the mount's upper directory, if
+///   any, and as work directory an empty directory on the same file system, for this call only. The upper is not changed.
+/// - All functions throw `overmount::error`; lack of privilege is `condition::permission_denied`.
+/// - All functions may block, may be called from any thread, and keep neither a spec nor its descriptors.
 template <class Mount>
 concept mount_policy = requires(const mount_spec& spec, const mount_identity& identity, const std::string& target, bool detach) {
     { Mount::create(spec) } -> std::same_as<unique_fd>;
@@ -38,6 +38,6 @@ concept mount_policy = requires(const mount_spec& spec, const mount_identity& id
     { Mount::alive(identity, spec) } -> std::same_as<bool>;
 };
 
-} // namespace overmount::inline OVERMOUNT_ABI
+} // namespace overmount::OVERMOUNT_ABI
 
 #endif

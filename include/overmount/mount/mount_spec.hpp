@@ -12,19 +12,18 @@
 #include <string>
 #include <vector>
 
-namespace overmount::inline OVERMOUNT_ABI {
+namespace overmount::OVERMOUNT_ABI {
 
-/// A directory to be mounted: a descriptor, or a path, or both; or a path and how to open it. Copies share an owned
+/// A directory for a mount: a descriptor, a path, or both; or a path and a function that opens it. Copies share an owned
 /// descriptor.
 ///
-/// The descriptor may be of O_PATH, of a detached mount, or of an idmapped one, and is preferred. A path that
-/// is given beside it must name the same directory: older kernels are handed the path, and mountinfo shows
-/// it.
+/// The descriptor is preferred; it may be opened with O_PATH, or belong to a detached or an idmapped mount. If there is a path
+/// as well, it must name the same directory: older kernels are given the path, and mountinfo shows it.
 class mount_directory
 {
 public:
     explicit mount_directory(std::string path) : path_(std::move(path)) {}
-    /// Owns `fd`. One that is not open counts as none.
+    /// Owns `fd`. An empty `fd` is the same as none.
     explicit mount_directory(unique_fd fd, std::string path = {})
         : owned_(detail::new_shared<const unique_fd>(std::move(fd))), path_(std::move(path))
     {}
@@ -32,12 +31,12 @@ public:
     explicit mount_directory(std::shared_ptr<const unique_fd> fd, std::string path = {})
         : owned_(std::move(fd)), path_(std::move(path))
     {}
-    /// Is opened when it is mounted, and closed when the kernel has it: so the descriptors of a mount do not grow with its
-    /// lower directories. `path` names the same directory.
+    /// Opens the directory only while it is given to the kernel, so that the number of open descriptors does not grow with the
+    /// number of lower directories. `path` names the same directory.
     explicit mount_directory(std::function<std::shared_ptr<const unique_fd>()> open, std::string path)
         : open_(std::move(open)), path_(std::move(path))
     {}
-    /// Uses `fd`, which must stay open for as long as this object or a copy of it is mounted from.
+    /// Uses `fd` without owning it. It must stay open as long as this object or a copy of it is used to mount.
     [[nodiscard]] static mount_directory borrowed(int fd, std::string path = {})
     {
         mount_directory out(std::move(path));
@@ -45,13 +44,13 @@ public:
         return out;
     }
 
-    /// The same directory with a descriptor, where it is one that is opened late.
+    /// The same directory; opens it if it has a function for that.
     [[nodiscard]] mount_directory opened() const { return open_ ? mount_directory(open_(), path_) : *this; }
     /// The descriptor, or -1.
     [[nodiscard]] int fd() const noexcept { return owned_ ? owned_->get() : borrowed_; }
     [[nodiscard]] const std::string& path() const noexcept { return path_; }
-    /// What a system call of this process finds it by: the path, or `/proc/self/fd/N` where there is none.
-    OVERMOUNT_LAZY [[nodiscard]] std::string name() const;
+    /// A path that system calls of this process can use: the path, or `/proc/self/fd/N` if there is none.
+    [[nodiscard]] std::string name() const;
 
 private:
     std::function<std::shared_ptr<const unique_fd>()> open_;
@@ -60,31 +59,31 @@ private:
     std::string path_;
 };
 
-/// One of the directories that overlayfs only reads.
+/// A lower directory, which overlayfs only reads.
 using lower = mount_directory;
 
-/// What to mount: directories and options, nothing that needs a system call.
+/// Describes a mount: its directories and options. Makes no system calls.
 ///
-/// The mount is private: what is mounted inside it later does not spread to other namespaces.
+/// The mount is private: later mounts inside it do not propagate to other namespaces.
 class mount_spec
 {
 public:
-    /// As many lower directories as overlayfs can stack.
+    /// The largest number of lower directories that overlayfs accepts.
     static constexpr std::size_t max_lowers = 500;
 
-    /// Puts a directory beneath those that are there: the first one added is topmost.
+    /// Adds a directory below those added before: the first one is topmost.
     mount_spec& add_lower(lower directory)
     {
         lowers_.push_back(std::move(directory));
         return *this;
     }
-    /// Topmost first.
+    /// Sets all lower directories, topmost first.
     mount_spec& lowers(std::vector<lower> directories)
     {
         lowers_ = std::move(directories);
         return *this;
     }
-    /// The directory that takes the changes. It needs a work directory on the same file system.
+    /// The directory that changes are written to. It needs a work directory on the same file system.
     mount_spec& upper(mount_directory directory)
     {
         upper_ = std::move(directory);
@@ -96,7 +95,7 @@ public:
         work_ = std::move(directory);
         return *this;
     }
-    /// What mountinfo shows as the source: at most 255 bytes.
+    /// The mount source that mountinfo shows: at most 255 bytes.
     mount_spec& source(std::string text)
     {
         source_ = std::move(text);
@@ -106,10 +105,10 @@ public:
     mount_spec& nosuid(bool on) { return set(nosuid_, on); }
     mount_spec& nodev(bool on) { return set(nodev_, on); }
     mount_spec& noexec(bool on) { return set(noexec_, on); }
-    /// Marks are read and written as `user.overlay.*`, not `trusted.overlay.*`: for user namespaces.
+    /// overlayfs uses the xattrs `user.overlay.*` instead of `trusted.overlay.*`: for user namespaces.
     mount_spec& userxattr(bool on) { return set(userxattr_, on); }
-    /// Syncs nothing: after a crash the upper is lost. The kernel refuses to use its work directory again
-    /// until `work/incompat/volatile` in it is removed. Without an upper it means nothing.
+    /// overlayfs syncs nothing: the upper directory is lost after a crash. The kernel refuses to use the work directory again
+    /// until `work/incompat/volatile` in it is removed. Has no effect without an upper directory.
     mount_spec& volatile_(bool on) { return set(is_volatile_, on); }
 
     [[nodiscard]] const std::vector<lower>& lowers() const noexcept { return lowers_; }
@@ -123,12 +122,12 @@ public:
     [[nodiscard]] bool userxattr() const noexcept { return userxattr_; }
     [[nodiscard]] bool volatile_() const noexcept { return is_volatile_; }
 
-    /// Checks what overlayfs would refuse without saying why.
+    /// Checks for mistakes that overlayfs would refuse without giving a reason.
     ///
-    /// *Errors*: `errc::too_many_layers` for more than `max_lowers`; `errc::mount_cannot_proceed` for no
-    /// lower, for an upper without a work directory or the reverse, for one lower without an upper (add an
-    /// empty directory at the bottom), and for names that are empty, too long or hold a NUL.
-    OVERMOUNT_LAZY void validate() const;
+    /// *Errors*: `errc::too_many_layers` for more than `max_lowers` directories; `errc::mount_not_possible` for no
+    /// lower directory, for an upper without a work directory or the reverse, for a single lower without an upper (add an
+    /// empty directory at the bottom), and for names that are empty, too long or contain a NUL.
+    void validate() const;
 
 private:
     mount_spec& set(bool& option, bool on) noexcept
@@ -144,7 +143,7 @@ private:
     bool userxattr_ = false, is_volatile_ = false;
 };
 
-/// One option of a mount; flags have no value.
+/// One mount option; flags have no value.
 struct mount_option
 {
     std::string key;
@@ -152,18 +151,17 @@ struct mount_option
     friend bool operator==(const mount_option&, const mount_option&) = default;
 };
 
-/// The options in the order in which fsconfig is given them: the source, lower directories topmost first,
-/// upper, work, features. What overlayfs takes from module defaults elsewhere is always given, so that a
-/// mount means the same on every machine.
-OVERMOUNT_LAZY [[nodiscard]] std::vector<mount_option> option_list(const mount_spec& spec);
+/// The options in the order in which they are passed to fsconfig: the source, lower directories topmost first, upper, work,
+/// features. Features that default to module parameters are always given, so that a mount behaves the same on every machine.
+[[nodiscard]] std::vector<mount_option> option_list(const mount_spec& spec);
 
-/// The options as one string for mount(2), which takes the source and the flags by themselves.
+/// The options as one string for mount(2), without the source and the flags, which are arguments of their own.
 ///
-/// *Errors*: `errc::mount_cannot_proceed` where they are longer than the 4095 bytes that the kernel reads: it
-/// would cut the string without a word and mount something else.
-OVERMOUNT_LAZY [[nodiscard]] std::string legacy_options(const mount_spec& spec);
+/// *Errors*: `errc::mount_not_possible` for more than the 4095 bytes that the kernel reads: it would truncate the string
+/// silently and mount something else.
+[[nodiscard]] std::string legacy_options(const mount_spec& spec);
 
-} // namespace overmount::inline OVERMOUNT_ABI
+} // namespace overmount::OVERMOUNT_ABI
 
 #ifndef OVERMOUNT_SEPARATE_COMPILATION
 #include <overmount/mount/impl/mount_spec.ipp>

@@ -3,17 +3,17 @@
 
 #include <overmount/mount/mount_policy.hpp>
 
-namespace overmount::inline OVERMOUNT_ABI {
+namespace overmount::OVERMOUNT_ABI {
 
-/// The mount policy of repositories that never mount. It is no model of `mount_policy`, so that to ask such a
-/// repository for a mount is an error of the compiler.
+/// The mount policy of repositories that never mount. It does not model `mount_policy`, so that mounting with such a
+/// repository is a compile error.
 struct no_mount
 {};
 
-/// What a repository takes: a mount policy, or none.
+/// What a repository accepts: a mount policy or `no_mount`.
 template <class Mount>
 concept optional_mount_policy = mount_policy<Mount> || std::same_as<Mount, no_mount>;
 
-} // namespace overmount::inline OVERMOUNT_ABI
+} // namespace overmount::OVERMOUNT_ABI
 
 #endif

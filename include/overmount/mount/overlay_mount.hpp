@@ -9,88 +9,87 @@
 #include <string>
 #include <string_view>
 
-namespace overmount::inline OVERMOUNT_ABI {
+namespace overmount::OVERMOUNT_ABI {
 
 /// Mounts with overlayfs: system calls only.
 ///
-/// *Errors* of all functions, besides those of `mount_spec::validate`: EPERM and EACCES stay errors of the
-/// system, so that `condition::permission_denied` matches. Every other refusal to mount is
-/// `errc::mount_failed`; its text names the step and the errno, then the likely reason (the kernel seldom
-/// gives one), then what the kernel said.
+/// *Errors* of all functions, besides those of `mount_spec::validate`: EPERM and EACCES stay system errors, so that
+/// `condition::permission_denied` matches. Every other failure to mount is `errc::mount_failed`; its text has the step and the
+/// errno, then the likely reason (the kernel seldom gives one), then the kernel's messages.
 struct overlay_mount
 {
-    /// A detached mount, by fsopen. Close the descriptor and it is gone.
+    /// Creates a detached mount with fsopen(2). It disappears when the descriptor is closed.
     ///
-    /// Directories are given by descriptor (Linux 6.13), or else by name (6.7).
-    /// *Errors*: ENOSYS, as an error of the system, where the kernel is older: `mount_at` is left.
-    OVERMOUNT_LAZY [[nodiscard]] static unique_fd create(const mount_spec& spec);
+    /// Passes directories by descriptor (Linux 6.13), or else by path (6.7).
+    /// *Errors*: ENOSYS, as a system error, on older kernels: use `mount_at`.
+    [[nodiscard]] static unique_fd create(const mount_spec& spec);
 
-    /// Shows a detached mount at a directory, and makes it private. The path's last part is no symbolic link.
-    /// As long as `mount_fd` is open the mount is in use: close it before `unmount`.
-    OVERMOUNT_LAZY static void attach(int mount_fd, const std::string& target);
-    OVERMOUNT_LAZY static void attach(int mount_fd, int target_fd);
+    /// Attaches a detached mount at a directory, and makes it private. The last component of the path must not be a symbolic
+    /// link. The mount is in use as long as `mount_fd` is open: close it before `unmount`.
+    static void attach(int mount_fd, const std::string& target);
+    static void attach(int mount_fd, int target_fd);
 
-    /// The same as create and attach, by mount(2): for kernels before 6.7. All directories need short paths.
-    OVERMOUNT_LAZY static mount_identity mount_at(const mount_spec& spec, const std::string& target);
+    /// Does the same as `create` and `attach` with mount(2), for kernels before 6.7. All directories need short paths.
+    static mount_identity mount_at(const mount_spec& spec, const std::string& target);
 
-    /// `create` and `attach`, or else `mount_at`.
-    OVERMOUNT_LAZY static mount_identity mount(const mount_spec& spec, const std::string& target);
+    /// Mounts with `create` and `attach`, or with `mount_at` on older kernels.
+    static mount_identity mount(const mount_spec& spec, const std::string& target);
 
-    /// The topmost mount whose root is at a directory; nullopt where nothing is mounted there.
-    OVERMOUNT_LAZY [[nodiscard]] static std::optional<mount_identity> identify(const std::string& target);
+    /// The identity of the topmost mount whose root is at a directory; nullopt if the directory is not a mount point.
+    [[nodiscard]] static std::optional<mount_identity> identify(const std::string& target);
 
-    /// Unmounts one mount, wherever it was moved, and nothing else. The kernel takes a path only: what is there is compared
-    /// right before the call, and the result after it. In between somebody else may mount on top; that is then gone, and
-    /// the error is `errc::unmount_failed`.
+    /// Unmounts one mount, even after it was moved, and no other. umount(2) takes only a path, so the mount at that path is
+    /// compared immediately before the call, and the result is checked after it. If another program mounts on top in between,
+    /// its mount is unmounted instead, and the error is `errc::unmount_failed`.
     ///
-    /// \param target where it was mounted
-    /// \param detach take the mount out of sight at once, even if it is in use
+    /// \param target the original mount point
+    /// \param detach detach the mount immediately, even if it is in use
     ///
-    /// *Errors*: EBUSY, as an error of the system (`condition::conflict`), where it is in use;
-    /// `errc::mount_not_found` where this process does not see it; `errc::mount_covered`, with what lies on top;
+    /// *Errors*: EBUSY, as a system error (`condition::conflict`), if the mount is in use;
+    /// `errc::mount_not_found` if this process does not see it; `errc::mount_covered`, with the mount on top of it;
     /// `errc::unmount_failed`.
-    OVERMOUNT_LAZY static void unmount(const mount_identity& identity, const std::string& target, bool detach);
+    static void unmount(const mount_identity& identity, const std::string& target, bool detach);
 
-    /// Whether the mount may exist anywhere: see `mount_policy`. Asks ustat(2) for the superblock, and overlayfs for the
-    /// upper, which it does not change.
-    OVERMOUNT_LAZY [[nodiscard]] static bool alive(const mount_identity& identity, const mount_spec& probe);
+    /// True if the mount may still exist in any namespace: see `mount_policy`. Asks ustat(2) about the superblock and overlayfs
+    /// about the upper directory, without changing it.
+    [[nodiscard]] static bool alive(const mount_identity& identity, const mount_spec& probe);
 };
 
 namespace detail {
 
-// How directories are handed to fsconfig.
+// How directories are passed to fsconfig.
 enum class directory_form
 {
     descriptor,
     text,
 };
 
-OVERMOUNT_LAZY [[nodiscard]] unique_fd create_overlay(const mount_spec& spec, directory_form form);
+[[nodiscard]] unique_fd create_overlay(const mount_spec& spec, directory_form form);
 
-// What a refused descriptor means.
+// Why fsconfig refused a descriptor.
 enum class descriptor_refusal
 {
-    final,       // the directory is bad
-    no_fd,       // Linux 6.7 to 6.12: give it as text
-    no_lowerdir, // before 6.7
+    final,       // the directory cannot be used
+    no_fd,       // Linux 6.7 to 6.12: pass the directory as text
+    no_lowerdir, // before 6.7: the option lowerdir+ is unknown
 };
 
-// Whether an overlay uses the upper of `probe`, which gives an empty work directory beside it.
+// Whether an overlay uses the upper directory of `probe`. `probe` also has an empty work directory on the same file system.
 enum class upper_use
 {
     free,
     busy,
     unknown,
 };
-OVERMOUNT_LAZY [[nodiscard]] upper_use probe_upper(const mount_spec& probe);
+[[nodiscard]] upper_use probe_upper(const mount_spec& probe);
 
-OVERMOUNT_LAZY [[nodiscard]] descriptor_refusal read_refusal(int number, std::string_view log) noexcept;
+[[nodiscard]] descriptor_refusal read_refusal(int number, std::string_view log) noexcept;
 
 } // namespace detail
 
 static_assert(mount_policy<overlay_mount>);
 
-} // namespace overmount::inline OVERMOUNT_ABI
+} // namespace overmount::OVERMOUNT_ABI
 
 #ifndef OVERMOUNT_SEPARATE_COMPILATION
 #include <overmount/mount/impl/overlay_mount.ipp>

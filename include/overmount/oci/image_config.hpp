@@ -11,17 +11,17 @@
 #include <utility>
 #include <vector>
 
-namespace overmount::inline OVERMOUNT_ABI {
+namespace overmount::OVERMOUNT_ABI {
 
 /// One step of an image's history.
 struct history_entry
 {
     std::string created, created_by, comment;
-    bool empty_layer = false; ///< it made no layer
+    bool empty_layer = false; ///< the step created no layer
     std::string author = {};
 };
 
-/// The config of an image, kept byte for byte: what this class has no name for lives on in `bytes()`.
+/// The config of an image. It is kept byte for byte: `bytes()` also has the members that this class does not know.
 /// See OCI image spec, config.md.
 class image_config
 {
@@ -41,7 +41,7 @@ public:
     [[nodiscard]] const std::string& working_directory() const noexcept { return working_directory_; }
     [[nodiscard]] const std::string& user() const noexcept { return user_; }
     [[nodiscard]] const std::string& author() const noexcept { return author_; }
-    [[nodiscard]] const std::string& stop_signal() const noexcept { return stop_signal_; } ///< `SIGTERM`, or empty
+    [[nodiscard]] const std::string& stop_signal() const noexcept { return stop_signal_; } ///< such as `SIGTERM`, or empty
     [[nodiscard]] const std::map<std::string, std::string>& labels() const noexcept { return labels_; }
     /// Such as `80`, `80/tcp`, `53/udp`.
     [[nodiscard]] const std::set<std::string>& exposed_ports() const noexcept { return exposed_ports_; }
@@ -62,7 +62,7 @@ private:
     std::vector<history_entry> history_;
 };
 
-} // namespace overmount::inline OVERMOUNT_ABI
+} // namespace overmount::OVERMOUNT_ABI
 
 #ifndef OVERMOUNT_SEPARATE_COMPILATION
 #include <overmount/oci/impl/image_config.ipp>

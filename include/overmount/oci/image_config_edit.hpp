@@ -11,34 +11,34 @@
 #include <utility>
 #include <vector>
 
-namespace overmount::inline OVERMOUNT_ABI {
+namespace overmount::OVERMOUNT_ABI {
 
-/// A config in the making: an image's config and what is to be different, or a new one.
+/// Builds a config: an edited copy of an existing one, or a new one.
 ///
-/// What nobody set stays with its value and at its place, the members that only docker has as well; numbers beyond 64
-/// bits are rounded. A value that is set empty is left out. Setters return `*this`:
+/// Members that are not set keep their value and position, including those that only docker knows; numbers beyond 64
+/// bits are rounded. Setting an empty value removes the member. Setters return `*this`:
 /// `image_config_edit(image.config()).set_environment("LANG", "C").command({"/bin/sh"}).build(limits())`.
 ///
-/// **History.** It is optional, but where there is one, tools demand that its steps that made a layer are as many as
-/// the layers. An edit that concerns layers or history therefore first gives each layer that has no step one that
-/// says so, after the steps that are there; a history with more such steps than layers is an error of `build`.
+/// **History.** It is optional, but if there is one, tools require as many steps that created a layer as there are
+/// layers. An edit of layers or history therefore first appends, for each layer without a step, a step which says that its
+/// origin is not recorded. If there are more such steps than layers, `build` fails.
 class image_config_edit
 {
 public:
     OVERMOUNT_LAZY explicit image_config_edit(const image_config& from);
-    /// A new one, without layers.
+    /// A new config, without layers.
     explicit image_config_edit(overmount::platform on) : platform_(std::move(on)) {}
 
     image_config_edit& platform(overmount::platform on) { return set(platform_, std::move(on)); }
-    /// \param time is of RFC 3339, such as `2024-01-02T03:04:05Z`
+    /// \param time in the format of RFC 3339, such as `2024-01-02T03:04:05Z`
     image_config_edit& created(std::string time) { return set(created_, std::move(time)); }
     image_config_edit& author(std::string name) { return set(author_, std::move(name)); }
 
-    /// All of it; `NAME=value` each.
+    /// Replaces the whole environment; each element is `NAME=value`.
     image_config_edit& environment(std::vector<std::string> all) { return set(environment_, std::move(all)); }
-    /// One variable, in the place of what has its name.
+    /// Sets one variable; replaces any of the same name.
     ///
-    /// *Errors*: `invalid_config` for a name that is empty or has a `=`.
+    /// *Errors*: `invalid_config` if the name is empty or contains `=`.
     OVERMOUNT_LAZY image_config_edit& set_environment(std::string_view name, std::string_view value);
     image_config_edit& entrypoint(std::vector<std::string> words) { return set(entrypoint_, std::move(words)); }
     image_config_edit& command(std::vector<std::string> words) { return set(command_, std::move(words)); }
@@ -47,23 +47,24 @@ public:
     image_config_edit& stop_signal(std::string name) { return set(stop_signal_, std::move(name)); }
     OVERMOUNT_LAZY image_config_edit& label(std::string name, std::string value);
     OVERMOUNT_LAZY image_config_edit& remove_label(std::string name);
-    /// One more, such as `80/tcp`.
+    /// Adds one exposed port, such as `80/tcp`.
     OVERMOUNT_LAZY image_config_edit& expose(std::string port);
     image_config_edit& exposed_ports(std::set<std::string> all) { return set(ports_, std::move(all)); }
     image_config_edit& volumes(std::set<std::string> paths) { return set(volumes_, std::move(paths)); }
 
-    /// A layer on top, and the step that made it.
+    /// Adds a layer on top, and the history step that created it.
     OVERMOUNT_LAZY image_config_edit& append_layer(const diff_id& diff, history_entry step);
-    /// A step that made no layer.
+    /// Adds a history step that created no layer.
     OVERMOUNT_LAZY image_config_edit& append_empty(history_entry step);
-    /// Other layers, lowest first, for the steps that are there.
+    /// Replaces the layers, lowest first, and keeps the history.
     OVERMOUNT_LAZY image_config_edit& replace_layers(std::vector<diff_id> layers);
-    /// Other layers and steps; no steps at all, or one for each layer and any that made none.
+    /// Replaces layers and history. The history is empty, or has one step for each layer plus any number of steps that
+    /// created none.
     OVERMOUNT_LAZY image_config_edit& replace_layers(std::vector<diff_id> layers, std::vector<history_entry> history);
 
-    /// The config, as compact JSON: the same edits of the same bytes give the same ID.
+    /// Builds the config as compact JSON: the same edits of the same bytes give the same ID.
     ///
-    /// *Errors*: `invalid_config` for a time that is none, text that is not UTF-8, and steps that do not fit the
+    /// *Errors*: `invalid_config` for a malformed time, text that is not UTF-8, or a history that does not match the
     /// layers; those of `image_config::parse`.
     OVERMOUNT_LAZY [[nodiscard]] image_config build(const limits& bounds) const;
 
@@ -77,23 +78,23 @@ private:
         return *this;
     }
 
-    std::string base_; // empty: a new one
+    std::string base_; // bytes of the edited config; empty for a new one
     std::vector<std::string> old_environment_;
     std::map<std::string, std::string> old_labels_;
     std::set<std::string> old_ports_;
     std::vector<diff_id> layers_;
 
-    // What differs.
+    // The edits.
     std::optional<overmount::platform> platform_;
     std::optional<std::string> created_, author_, working_directory_, user_, stop_signal_;
     std::optional<std::vector<std::string>> environment_, entrypoint_, command_;
     std::optional<std::map<std::string, std::string>> labels_;
     std::optional<std::set<std::string>> ports_, volumes_;
-    bool touches_layers_ = false, replaces_history_ = false;
-    std::vector<history_entry> steps_; // behind the old ones
+    bool edits_layers_ = false, replaces_history_ = false;
+    std::vector<history_entry> steps_; // appended to the history
 };
 
-} // namespace overmount::inline OVERMOUNT_ABI
+} // namespace overmount::OVERMOUNT_ABI
 
 #ifndef OVERMOUNT_SEPARATE_COMPILATION
 #include <overmount/oci/impl/image_config_edit.ipp>

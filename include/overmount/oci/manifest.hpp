@@ -13,9 +13,9 @@
 #include <utility>
 #include <vector>
 
-namespace overmount::inline OVERMOUNT_ABI {
+namespace overmount::OVERMOUNT_ABI {
 
-/// Points to a blob. See OCI image spec, descriptor.md.
+/// Refers to a blob by its digest and size. See OCI image spec, descriptor.md.
 class descriptor
 {
 public:
@@ -27,9 +27,9 @@ public:
     [[nodiscard]] const overmount::digest& digest() const noexcept { return digest_; }
     [[nodiscard]] std::uint64_t size() const noexcept { return size_; } ///< bytes
     [[nodiscard]] const std::optional<overmount::platform>& platform() const noexcept { return platform_; }
-    /// The annotation `org.opencontainers.image.ref.name`; empty without one.
+    /// The annotation `org.opencontainers.image.ref.name`, or empty.
     [[nodiscard]] const std::string& ref_name() const noexcept { return ref_name_; }
-    /// The annotation `io.containerd.image.name`: a full name; empty without one.
+    /// The annotation `io.containerd.image.name`, a full name, or empty.
     [[nodiscard]] const std::string& image_name() const noexcept { return image_name_; }
 
     void set_platform(overmount::platform value) { platform_ = std::move(value); }
@@ -47,22 +47,22 @@ private:
     std::string ref_name_, image_name_;
 };
 
-/// A layer of a manifest: its blob, and the compression that the media type promises (nothing for docker's
-/// generic types, which promise none).
+/// A layer of a manifest: its blob, and the compression that the media type promises (nullopt for docker's types, which
+/// tools use for any compression).
 struct layer_descriptor
 {
     descriptor blob;
     std::optional<compression> promised;
 };
 
-/// An image of one platform: OCI image manifest, or docker's schema 2. See OCI image spec, manifest.md.
+/// The manifest of an image for one platform: an OCI image manifest, or docker's schema 2. See OCI image spec, manifest.md.
 class manifest
 {
 public:
     /// Throws `invalid_manifest`, `unsupported_media_type`, `malformed_json`, `json_limit_exceeded`.
     OVERMOUNT_LAZY [[nodiscard]] static manifest parse(std::string bytes, const limits& bounds);
 
-    /// Of the manifest itself; where it does not say, that which its config has.
+    /// The media type of the manifest itself. If it does not state one: docker's or OCI's, whichever its config has.
     [[nodiscard]] const std::string& media_type() const noexcept { return media_type_; }
     [[nodiscard]] const descriptor& config() const noexcept { return config_; }
     [[nodiscard]] const std::vector<layer_descriptor>& layers() const noexcept { return layers_; }
@@ -85,8 +85,8 @@ public:
     [[nodiscard]] const std::vector<descriptor>& entries() const noexcept { return entries_; }
     [[nodiscard]] const std::string& bytes() const noexcept { return bytes_; } ///< verbatim
 
-    /// The entry that fits `wanted` best; entries without a platform fit when there is no better one. Throws
-    /// `no_matching_platform`, with a list of what there is.
+    /// The entry that fits `wanted` best; an entry without a platform is chosen only if no other fits. Throws
+    /// `no_matching_platform`, which lists the platforms of the entries.
     [[nodiscard]] const descriptor& select(const platform& wanted) const { return select_from(entries_, wanted); }
     OVERMOUNT_LAZY
     [[nodiscard]] static const descriptor& select_from(const std::vector<descriptor>& entries, const platform& wanted);
@@ -98,10 +98,10 @@ private:
 
 /// Whether a blob of this media type is an index (or a manifest list).
 OVERMOUNT_LAZY [[nodiscard]] bool is_index_media_type(std::string_view type) noexcept;
-/// Whether a blob of this media type is an image's manifest.
+/// Whether a blob of this media type is the manifest of an image.
 OVERMOUNT_LAZY [[nodiscard]] bool is_manifest_media_type(std::string_view type) noexcept;
 
-/// One image of a docker archive's `manifest.json`.
+/// One image in the `manifest.json` of a docker archive.
 struct docker_archive_image
 {
     std::string config;              ///< path of the config in the archive
@@ -111,7 +111,7 @@ struct docker_archive_image
 OVERMOUNT_LAZY [[nodiscard]] std::vector<docker_archive_image> parse_docker_archive_manifest(std::string_view bytes,
                                                                                              const limits& bounds);
 
-} // namespace overmount::inline OVERMOUNT_ABI
+} // namespace overmount::OVERMOUNT_ABI
 
 #ifndef OVERMOUNT_SEPARATE_COMPILATION
 #include <overmount/oci/impl/manifest.ipp>

@@ -10,16 +10,16 @@
 #include <memory>
 #include <string>
 
-namespace overmount::inline OVERMOUNT_ABI::detail {
+namespace overmount::OVERMOUNT_ABI::detail {
 
-// A file that is being written in the directory where it will be, under another name; gone when it is destroyed
-// before it has its own.
+// A file that is written under a temporary name in its final directory. The destructor removes it unless `place` gave it its final
+// name.
 class draft_file
 {
 public:
-    OVERMOUNT_LAZY explicit draft_file(std::shared_ptr<const unique_fd> directory)
+    explicit draft_file(std::shared_ptr<const unique_fd> directory)
         : directory_(std::move(directory)), name_(".overmount-" + random_id()),
-          fd_(new_shared<unique_fd>(check(::openat(directory_->get(), name_.c_str(),
+          fd_(new_shared<unique_fd>(checked(::openat(directory_->get(), name_.c_str(),
                                                    O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW,
                                                    by_umask_of_process(0666)),
                                           "create", name_)))
@@ -33,18 +33,18 @@ public:
     void write(std::span<const std::byte> bytes) const { write_all(fd_->get(), bytes); }
     void write(const std::string& text) const { write(std::as_bytes(std::span(text))); }
 
-    // Has no name any more: it goes with the last descriptor.
+    // Unlinks the temporary name. The kernel frees the file when the last descriptor is closed.
     void drop_name() noexcept
     {
         if (!name_.empty())
             ::unlinkat(directory_->get(), name_.c_str(), 0);
         name_.clear();
     }
-    // Gives it its name, instead of what has it now.
-    OVERMOUNT_LAZY void place(const std::string& name, durability sync)
+    // Renames the file to `name` and replaces an existing file of that name. With `sync`, the file and its name are durable afterwards.
+    void place(const std::string& name, durability sync)
     {
         if (sync != durability::none)
-            check(::fsync(fd_->get()), "fsync", name);
+            checked(::fsync(fd_->get()), "fsync", name);
         rename_over(directory_->get(), name_, directory_->get(), name);
         name_.clear();
         if (sync != durability::none)
@@ -57,6 +57,6 @@ private:
     std::shared_ptr<const unique_fd> fd_;
 };
 
-} // namespace overmount::inline OVERMOUNT_ABI::detail
+} // namespace overmount::OVERMOUNT_ABI::detail
 
 #endif

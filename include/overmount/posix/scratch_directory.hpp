@@ -9,9 +9,9 @@
 #include <mutex>
 #include <string>
 
-namespace overmount::inline OVERMOUNT_ABI::detail {
+namespace overmount::OVERMOUNT_ABI::detail {
 
-// A directory below $TMPDIR, or /tmp, that is made when it is first asked for and removed with all that is in it.
+// A temporary directory below $TMPDIR or /tmp. It is created on first use and removed recursively by the destructor.
 class scratch_directory
 {
 public:
@@ -25,12 +25,12 @@ public:
         try {
             remove_tree(parent_.get(), name_, parent_.get());
         } catch (const std::exception&) {
-            // A destructor has nobody to tell; it is a temporary directory.
+            // A destructor cannot report the failure, and the directory is only temporary.
         }
     }
 
-    // From any thread.
-    OVERMOUNT_LAZY [[nodiscard]] int directory()
+    // Callable from any thread.
+    [[nodiscard]] int directory()
     {
         const std::lock_guard guard(mutex_);
         if (!fd_) {
@@ -49,6 +49,6 @@ private:
     std::string name_;
 };
 
-} // namespace overmount::inline OVERMOUNT_ABI::detail
+} // namespace overmount::OVERMOUNT_ABI::detail
 
 #endif

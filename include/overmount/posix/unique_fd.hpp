@@ -7,11 +7,11 @@
 
 #include <utility>
 
-namespace overmount::inline OVERMOUNT_ABI {
+namespace overmount::OVERMOUNT_ABI {
 
-/// Owns one file descriptor. Closing it reports nothing: who needs to know of a failed write-back syncs first.
+/// Owns one file descriptor. Errors of close(2) are ignored: call fsync first to learn of a failed write-back.
 ///
-/// *Concurrency*: one object is not for two threads at once.
+/// *Concurrency*: not thread-safe.
 class unique_fd
 {
 public:
@@ -39,6 +39,6 @@ private:
     int fd_ = -1;
 };
 
-} // namespace overmount::inline OVERMOUNT_ABI::detail
+} // namespace overmount::OVERMOUNT_ABI::detail
 
 #endif

@@ -1,4 +1,4 @@
-// What the handles on a repository are made of, declared only: a program with separate compilation sees no more of it.
+// Forward declarations for the handles on a repository. With separate compilation a program sees no more of the implementation.
 #ifndef OVERMOUNT_REPOSITORY_FWD_HPP
 #define OVERMOUNT_REPOSITORY_FWD_HPP
 
@@ -14,7 +14,7 @@
 #include <type_traits>
 #include <vector>
 
-namespace overmount::inline OVERMOUNT_ABI {
+namespace overmount::OVERMOUNT_ABI {
 
 template <storage_policy Storage, optional_mount_policy Mount>
 class basic_repository;
@@ -34,10 +34,11 @@ struct overlay_mount;
 namespace detail {
 
 #ifdef OVERMOUNT_SEPARATE_COMPILATION
-// Complete where own_policies.hpp was included.
+// Defined only by own_policies.hpp.
 template <storage_policy Storage>
 struct own_policies;
-// Whether the bodies for these policies are compiled: once for a program, see repository/instances.hpp, or here.
+// Whether the bodies for these policies are instantiated: once for the whole program by repository/instances.hpp, or in this
+// translation unit.
 template <class Storage, class Mount>
 inline constexpr bool has_bodies = (std::is_same_v<Storage, on_disk_storage> && std::is_same_v<Mount, overlay_mount>) ||
                                    (std::is_same_v<Storage, virtual_storage> && std::is_same_v<Mount, no_mount>) ||
@@ -46,8 +47,6 @@ inline constexpr bool has_bodies = (std::is_same_v<Storage, on_disk_storage> && 
 
 template <storage_policy Storage>
 struct repository_state;
-template <storage_policy Storage>
-class create_run;
 
 template <packable_storage Storage>
 asio::awaitable<void> export_all(std::shared_ptr<repository_state<Storage>> owner,
@@ -55,6 +54,6 @@ asio::awaitable<void> export_all(std::shared_ptr<repository_state<Storage>> owne
                                  export_options options);
 
 } // namespace detail
-} // namespace overmount::inline OVERMOUNT_ABI
+} // namespace overmount::OVERMOUNT_ABI
 
 #endif

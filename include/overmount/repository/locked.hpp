@@ -1,5 +1,5 @@
-// Work under the repository's lock. Nobody waits for the lock in a system call: it is tried by the worker that is to do the work,
-// and tried again on a timer.
+// Runs work under the repository's lock. No thread blocks in a system call for the lock: the worker thread that is to do the work
+// tries to take it, and a timer starts the next attempt.
 #ifndef OVERMOUNT_REPOSITORY_LOCKED_HPP
 #define OVERMOUNT_REPOSITORY_LOCKED_HPP
 
@@ -17,9 +17,9 @@
 #include <type_traits>
 #include <utility>
 
-namespace overmount::inline OVERMOUNT_ABI::detail {
+namespace overmount::OVERMOUNT_ABI::detail {
 
-// How often, and for how long, something that others hold is tried again.
+// The pauses between attempts to take something that another operation or process holds, and the time limit for all attempts.
 class patience
 {
 public:
@@ -40,7 +40,7 @@ private:
     std::chrono::steady_clock::duration pause_ = std::chrono::milliseconds(1);
 };
 
-// Calls `attempt(const stop_flag&)` on a worker until it gives true. Throws `repository_busy` when `limit` is over.
+// Calls `attempt(const stop_flag&)` on a worker thread until it returns true. Throws `repository_busy` after `limit`.
 OVERMOUNT_LAZY [[nodiscard]] inline asio::awaitable<void> try_until(worker_pool pool, std::function<bool(const stop_flag&)> attempt,
                                                                     std::chrono::steady_clock::duration limit, std::string subject,
                                                                     when_cancelled what = when_cancelled::stop)
@@ -52,15 +52,15 @@ OVERMOUNT_LAZY [[nodiscard]] inline asio::awaitable<void> try_until(worker_pool 
             co_return;
         if (mine.is_over())
             throw error(errc::repository_busy).at(stage::repository).subject(subject);
-        // Asio would throw an error of its own at the next co_await.
-        const auto state = co_await asio::this_coro::cancellation_state; // named: GCC 12 cannot tell its type in a template
+        // Otherwise Asio would throw its own error type at the next co_await.
+        const auto state = co_await asio::this_coro::cancellation_state; // named: GCC 12 cannot deduce its type in a template
         if (state.cancelled() != asio::cancellation_type::none)
             throw error(asio::error::operation_aborted);
         co_await pause(mine.next());
     }
 }
 
-// Calls `attempt(const stop_flag&)` on a worker until it gives something.
+// Calls `attempt(const stop_flag&)` on a worker thread until it returns a value. Throws as `try_until`.
 template <class Result>
 asio::awaitable<Result> retry_until(worker_pool pool, std::function<std::optional<Result>(const stop_flag&)> attempt,
                                     std::chrono::steady_clock::duration limit, std::string subject,
@@ -75,10 +75,10 @@ asio::awaitable<Result> retry_until(worker_pool pool, std::function<std::optiona
     co_return std::move(**value);
 }
 
-// Calls `work(const stop_flag&)` on a worker that holds the repository's lock meanwhile, and not longer; gives its result.
+// Calls `work(const stop_flag&)` on a worker thread that holds the repository's lock during the call; returns its result.
 //
-// Throws `repository_busy` where others do not let go of it in time, and what `store::lock` and `work` throw. Work is short: it
-// looks something up and leases it, or shows what is finished.
+// Throws `repository_busy` if the lock is not free in time, and what `store::lock` and `work` throw. `work` must be short: it looks
+// something up and leases it, or publishes what is finished.
 template <class State, class Function>
 asio::awaitable<std::invoke_result_t<Function&, const stop_flag&>> run_locked(std::shared_ptr<State> owner, lock_kind kind,
                                                                               Function work)
@@ -100,7 +100,7 @@ asio::awaitable<std::invoke_result_t<Function&, const stop_flag&>> run_locked(st
             return false;
         try {
             if (kind == lock_kind::roots)
-                all->owner->records->imports.apply_all(durability::batch); // of those who died
+                all->owner->records->imports.apply_all(durability::batch); // imports that dead processes committed
             if constexpr (std::is_void_v<result>)
                 all->work(stop);
             else
@@ -117,6 +117,6 @@ asio::awaitable<std::invoke_result_t<Function&, const stop_flag&>> run_locked(st
         co_return std::move(*all->value);
 }
 
-} // namespace overmount::inline OVERMOUNT_ABI::detail
+} // namespace overmount::OVERMOUNT_ABI::detail
 
 #endif

@@ -2,9 +2,11 @@
 #define OVERMOUNT_REPOSITORY_SPACE_HPP
 
 #include <overmount/collect.hpp>
+#include <overmount/core/handle.hpp>
 #include <overmount/lease.hpp>
 #include <overmount/repository/fwd.hpp>
 #include <overmount/runtime/asio.hpp>
+#include <overmount/runtime/operation.hpp>
 
 #include <chrono>
 #include <memory>
@@ -12,74 +14,79 @@
 #include <utility>
 #include <vector>
 
-namespace overmount::inline OVERMOUNT_ABI {
+namespace overmount::OVERMOUNT_ABI {
 
-/// What a repository keeps for whom, and how its space comes back. A part of `basic_repository`.
+/// The part of `basic_repository` that leases images and layers, and removes what nothing needs.
 ///
 /// Images and tags stay until they are removed. Layers, diffs, manifests and blobs stay as long as an image, a tag, a mount or a
-/// lease needs them, and then until they are collected. See docs/design/collection.md.
+/// lease needs them, and after that until they are collected. See docs/design/collection.md.
 template <storage_policy Storage, optional_mount_policy Mount>
 class basic_space
 {
     using state = detail::repository_state<Storage>;
 
 public:
-    /// Removes what nothing needs, whatever other operations and processes do meanwhile: none of them is stopped, and what they
-    /// rely on stays. So goes what dead processes left, and leases that are over.
+    /// Whether the handle has an opened repository, and is not empty.
+    [[nodiscard]] explicit operator bool() const noexcept { return state_ != nullptr; }
+
+    /// Removes what nothing needs, also leftovers of dead processes and expired leases. Other operations and processes may run at
+    /// the same time: none of them is stopped, and what they rely on stays.
     ///
-    /// *Returns*: what went, and what could not. *Errors*: `corrupt_repository` where the record of an image, a tag, an import, a
-    /// mount or a lease cannot be read: nothing it may need is removed; `unsupported_repository` where the repository can only be
-    /// read, unless it is a dry run; `repository_busy`; errno values. *Cancellation*: any; what was taken by then is removed before
-    /// the operation completes, and the repository is whole.
+    /// *Returns*: what was removed, and what could not be. *Errors*: `corrupt_repository` if the record of an image, a tag, an
+    /// import, a mount or a lease cannot be read: nothing that it may need is removed; `unsupported_repository` if the repository is
+    /// read-only, except for a dry run; `repository_busy`; errno values. *Cancellation*: any; objects that were already taken out of
+    /// the repository are deleted before the operation completes, and the repository is consistent.
     [[nodiscard]] asio::awaitable<collect_report> collect(collect_options options = collect_options()) const
     {
-        return collect_all(state_, std::move(options));
+        return detail::operation(collect_all(opened(), std::move(options)));
     }
 
-    /// Removes one layer; its diff, and the layers below, stay until they are collected.
+    /// Removes one layer; its diff and the layers below stay until they are collected.
     ///
-    /// *Errors*: `layer_in_use` where an image, another layer, a mount or a lease needs it; `layer_not_found`; those of `collect`.
-    /// *Cancellation*: any, until it has begun to remove.
-    [[nodiscard]] asio::awaitable<void> remove_layer(chain_id chain) const { return remove_one_layer(state_, std::move(chain)); }
+    /// *Errors*: `layer_in_use` if an image, another layer, a mount or a lease needs it; `layer_not_found`; those of `collect`.
+    /// *Cancellation*: any, until the removal has begun.
+    [[nodiscard]] asio::awaitable<void> remove_layer(chain_id chain) const { return detail::operation(remove_one_layer(opened(), std::move(chain))); }
 
-    /// Removes the images without a tag, a mount and a lease, as they are at that moment.
+    /// Removes all images that have no tag, no mount and no lease at the time of the call.
     ///
     /// *Returns*: their IDs. *Errors*: those of `collect`. *Cancellation*: any; some may have been removed.
-    [[nodiscard]] asio::awaitable<std::vector<digest>> remove_unused_images() const { return remove_unused(state_); }
+    [[nodiscard]] asio::awaitable<std::vector<digest>> remove_unused_images() const { return detail::operation(remove_unused(opened())); }
 
-    /// Measures what the repository keeps. Takes no lock: what changes meanwhile is counted or not.
+    /// Measures the repository's content. Takes no lock: a concurrent change may or may not be counted.
     ///
-    /// *Errors*: as with a dry run of `collect`. *Cancellation*: any.
-    [[nodiscard]] asio::awaitable<usage_report> usage() const { return measure(state_); }
+    /// *Errors*: those of a dry run of `collect`. *Cancellation*: any.
+    [[nodiscard]] asio::awaitable<usage_report> usage() const { return detail::operation(measure(opened())); }
 
-    /// Keeps images and layers from being collected as long as the object lives, and its process.
+    /// Keeps images and layers from being collected as long as the returned object and its process live.
     ///
-    /// *Errors*: `image_not_found`, `layer_not_found`, `repository_busy`. *Cancellation*: any; nothing is kept then.
+    /// *Errors*: `image_not_found`, `layer_not_found`, `repository_busy`. *Cancellation*: any; nothing is leased then.
     [[nodiscard]] asio::awaitable<overmount::lease> lease(lease_request what) const
     {
-        return lease_now(state_, std::move(what));
+        return detail::operation(lease_now(opened(), std::move(what)));
     }
-    /// Keeps them for a time, whatever becomes of the process. One of the same name is replaced, and so renewed. In the boot in
-    /// which it was made, the time is that since the boot; in a later one the wall clock counts: one that was set forward ends
-    /// the lease early, one that was set back makes it last.
+    /// Keeps images and layers for a time, also after the process has ended. A lease of the same name is replaced, and so renewed.
+    /// The time is measured by the boot clock until a reboot, and by the wall clock afterwards: setting that clock forward ends the
+    /// lease early, setting it back prolongs it.
     ///
-    /// \param name any text, of who or what needs them
-    /// *Errors*: those of `lease`. *Cancellation*: any; a lease of that name is then the old one or the new one.
+    /// \param name any text, such as the program that needs them
+    /// *Errors*: those of `lease`. *Cancellation*: any; a lease of that name is then either the old or the new one.
     [[nodiscard]] asio::awaitable<void> lease_for(std::string name, std::chrono::seconds time, lease_request what) const
     {
-        return lease_by_name(state_, std::move(name), time, std::move(what));
+        return detail::operation(lease_by_name(opened(), std::move(name), time, std::move(what)));
     }
-    /// Ends a lease before its time. *Errors*: `lease_not_found`, `repository_busy`. *Cancellation*: any.
-    [[nodiscard]] asio::awaitable<void> end_lease(std::string name) const { return end_by_name(state_, std::move(name)); }
-    /// The leases that have a name, by that. *Errors*: `corrupt_repository`.
+    /// Ends a named lease before it expires. *Errors*: `lease_not_found`, `repository_busy`. *Cancellation*: any.
+    [[nodiscard]] asio::awaitable<void> end_lease(std::string name) const { return detail::operation(end_by_name(opened(), std::move(name))); }
+    /// The leases that have a name, sorted by name. *Errors*: `corrupt_repository`.
     [[nodiscard]] std::vector<timed_lease> leases() const;
 
 protected:
-    explicit basic_space(std::shared_ptr<state> opened) : state_(std::move(opened)) {}
+    basic_space() = default;
+    explicit basic_space(std::shared_ptr<state> owner) : state_(std::move(owner)) {}
+
+    // Throws `invalid_handle`.
+    [[nodiscard]] const std::shared_ptr<state>& opened() const { return detail::valid(state_); }
 
     static asio::awaitable<void> sweep(std::shared_ptr<state> owner);
-
-    std::shared_ptr<state> state_;
 
 private:
     template <storage_policy, optional_mount_policy>
@@ -93,9 +100,11 @@ private:
     static asio::awaitable<void> lease_by_name(std::shared_ptr<state> owner, std::string name, std::chrono::seconds time,
                                                lease_request what);
     static asio::awaitable<void> end_by_name(std::shared_ptr<state> owner, std::string name);
+
+    std::shared_ptr<state> state_;
 };
 
-} // namespace overmount::inline OVERMOUNT_ABI
+} // namespace overmount::OVERMOUNT_ABI
 
 #ifndef OVERMOUNT_SEPARATE_COMPILATION
 #include <overmount/repository/impl/space.ipp>

@@ -2,7 +2,7 @@
 #define OVERMOUNT_REPOSITORY_STATE_HPP
 
 #include <overmount/options.hpp>
-#include <overmount/posix/descriptor_turn.hpp>
+#include <overmount/posix/descriptor_budget.hpp>
 #include <overmount/repository/records/mount_table.hpp>
 #include <overmount/repository/records/store.hpp>
 #include <overmount/runtime/new_shared.hpp>
@@ -17,17 +17,17 @@
 #include <set>
 #include <vector>
 
-namespace overmount::inline OVERMOUNT_ABI::detail {
+namespace overmount::OVERMOUNT_ABI::detail {
 
-// Of diffs that were written just now.
+// The records of diffs that this operation has just written: they need not be read back.
 using known_records = std::map<diff_id, diff_record>;
 
-// What a mount of layers needs, and what it was found from.
+// The correction that a mount of a stack needs, with the stack that it was computed from.
 struct found_correction
 {
     OVERMOUNT_LAZY explicit found_correction(std::vector<stacked_layer> layers) : stack(std::move(layers)), wanted(stack)
     {
-        for (stacked_layer& layer : stack) // an import has many of these: layers are opened again to be copied from
+        for (stacked_layer& layer : stack) // an import keeps many of these: layers are opened again when they are copied from
             layer.close();
     }
     found_correction(const found_correction&) = delete;
@@ -36,7 +36,7 @@ struct found_correction
     correction wanted;
 };
 
-// What all handles on one opened repository share.
+// The opened repository: shared by all handles on it.
 template <storage_policy Storage>
 struct repository_state
 {
@@ -44,11 +44,11 @@ struct repository_state
         : records(std::move(opened)),
           storage(storage_place(records->diffs(), records->staging.fd(), options.sync())),
           pool(std::move(threads)), bounds(options.bounds()), sync(options.sync()), lock_limit(options.lock_limit()),
-          slots(places(pool.workers())), streams(options.streams())
+          slots(unpack_slots(pool.workers())), streams(options.streams())
     {}
 
-    // The layers that a mount of `top` stacks, topmost first: each diff once, at its topmost place, down to
-    // an opaque root. Of many layers only some stay open.
+    // The layers that a mount of `top` stacks, topmost first: each diff once, at its topmost position, down to an opaque root. Of a
+    // long chain only some layers stay open.
     [[nodiscard]] std::vector<stacked_layer> stack_of(const chain_id& top) const
         requires mountable_storage<Storage>
     {
@@ -57,21 +57,21 @@ struct repository_state
             diffs.push_back(std::move(layer.diff));
         return stack_of(diffs, {});
     }
-    // The same of a chain's diffs, topmost first, where the records of some need not be read.
+    // The same for a chain's diffs, topmost first; `known` has records that need not be read.
     [[nodiscard]] std::vector<stacked_layer> stack_of(const std::vector<diff_id>& diffs, const known_records& known) const
         requires mountable_storage<Storage>
     {
-        constexpr std::size_t few = 16;
+        constexpr std::size_t open_without_budget = 16;
         std::vector<stacked_layer> out;
         std::set<diff_id> seen;
-        const auto turn = diffs.size() > few ? new_shared<descriptor_turn>() : nullptr;
-        const std::size_t most_open = turn && turn->take() ? descriptor_turn::descriptors : few;
+        const auto budget = diffs.size() > open_without_budget ? new_shared<descriptor_budget>() : nullptr;
+        const std::size_t most_open = budget && budget->take() ? descriptor_budget::descriptors : open_without_budget;
         for (const diff_id& diff : diffs) {
             if (!seen.insert(diff).second)
                 continue;
-            const auto at_hand = known.find(diff);
-            auto record = at_hand != known.end() ? at_hand->second : storage.record(diff);
-            out.push_back({storage.lower(diff), std::move(record), [this, diff] { return storage.lower(diff); }, turn});
+            const auto found = known.find(diff);
+            auto record = found != known.end() ? found->second : storage.record(diff);
+            out.push_back({storage.lower(diff), std::move(record), [this, diff] { return storage.lower(diff); }, budget});
             if (out.size() > most_open)
                 out.back().close();
             if (out.back().record.opaque_root)
@@ -80,7 +80,7 @@ struct repository_state
         return out;
     }
 
-    // Of what is mounted, lowest first. Throws `image_not_found`, `digest_mismatch`, `layer_not_found`,
+    // The diffs of a mounted image or chain, lowest first. Throws `image_not_found`, `digest_mismatch`, `layer_not_found`,
     // `corrupt_repository`.
     [[nodiscard]] std::vector<diff_id> diffs_of(const mount_subject& what) const
     {
@@ -96,7 +96,7 @@ struct repository_state
         }
         return diffs_of(std::optional(std::get<chain_id>(what)));
     }
-    // Of a chain, lowest first.
+    // The diffs of a chain, lowest first.
     [[nodiscard]] std::vector<diff_id> diffs_of(const std::optional<chain_id>& top) const
     {
         std::vector<diff_id> out;
@@ -115,7 +115,7 @@ struct repository_state
         else
             return false;
     }
-    // The same, and whether there is one that nobody found damaged yet. Throws `corrupt_repository` where its record is.
+    // Whether the diff is stored, damaged or not. Throws `corrupt_repository` if its record is corrupt.
     [[nodiscard]] bool is_there(const diff_id& id) const
     {
         if (is_damaged(id))
@@ -129,7 +129,7 @@ struct repository_state
             return false;
         }
     }
-    // Throws `diff_damaged` where a check found it so.
+    // Throws `diff_damaged` if a check found the diff damaged.
     void require_undamaged(const diff_id& id) const
     {
         if (is_damaged(id))
@@ -140,7 +140,7 @@ struct repository_state
         for (const diff_id& id : all)
             require_undamaged(id);
     }
-    // The same, and `layer_not_found` where it is not there, or `corrupt_repository`.
+    // The same, and throws `layer_not_found` if the diff is missing, or `corrupt_repository`.
     void require_believed(const diff_id& id) const
     {
         require_undamaged(id);
@@ -148,15 +148,15 @@ struct repository_state
             throw error(errc::layer_not_found).at(stage::storage).layer(id.string());
     }
 
-    // What became of a diff that was to be shown.
+    // The result of publishing a diff.
     enum class published
     {
-        ours,
-        there, // another one's
-        later, // one is there that is not believed: it is to be replaced, or another process is at it at the moment
+        ours,  // this diff was published
+        there, // another operation or process had published it
+        later, // the published one is not trusted, and has to be replaced; or another process is replacing it at the moment
     };
 
-    // Shows a finished diff.
+    // Publishes a finished diff.
     [[nodiscard]] published publish(typename Storage::writer& writer, const diff_id& id) const
     {
         if (writer.publish(id))
@@ -164,11 +164,11 @@ struct repository_state
         return storage.contains(id) ? published::there : published::later;
     }
 
-    // The same where one is there that is not believed, since it was never synced and the machine went down, or since it was
-    // found damaged: it gives way; not so the one with which another process has replaced it at this moment. The corrections that
-    // were made of it are to be forgotten before and afterwards.
+    // Publishes a finished diff in place of one that is not trusted: one that was not synced before the machine went down, or that
+    // was found damaged. If another process has replaced it in the meantime, that diff stays. The caller calls `forget_corrections`
+    // before and afterwards, since corrections were made from the old diff.
     //
-    // \param staging a directory for what it makes
+    // \param staging the staging directory to work in
     [[nodiscard]] published replace(typename Storage::writer& writer, const diff_id& id, int staging)
     {
         const auto guard = file_lock::try_exclusive(records->base_fd(), "replace.lock");
@@ -177,9 +177,9 @@ struct repository_state
         if (storage.contains(id))
             return published::there;
         if constexpr (replacing_writer<typename Storage::writer>) {
-            const bool lasts = sync == durability::none && may_be_relied_on(id);
+            const bool must_be_durable = sync == durability::none && may_be_relied_on(id);
             writer.replace(id);
-            if (lasts)
+            if (must_be_durable)
                 storage.make_durable(id, staging, [] {});
             return published::ours;
         } else {
@@ -188,7 +188,7 @@ struct repository_state
         }
     }
 
-    // Those of all chains with one of these diffs.
+    // Removes the corrections of all chains with one of these diffs.
     void forget_corrections(const std::set<diff_id>& diffs) const
     {
         if constexpr (mountable_storage<Storage>)
@@ -196,15 +196,16 @@ struct repository_state
                 mount_table(records).forget_corrections(diffs);
     }
 
-    // Before anything is shown that relies on published diffs: their renames are made to last, whoever made them.
+    // Makes the renames of published diffs durable, by whichever process they were made. Call this before publishing anything that
+    // relies on published diffs.
     void sync_published() const
     {
         if (sync != durability::none)
             records->sync_diffs();
     }
 
-    // What a mount of the chain needs on top of its layers is made when the chain is. `diffs` are the chain's, topmost first.
-    // Nothing where it was made before, or where nothing can be mounted.
+    // The correction that a mount of the chain needs on top of its layers; it is written when the chain is made. `diffs` are the
+    // chain's, topmost first. nullptr if the correction was made before, or if the chain cannot be mounted.
     [[nodiscard]] std::unique_ptr<found_correction>
     find_correction(const chain_id& top, const std::vector<diff_id>& diffs, const known_records& known) const
     {
@@ -216,17 +217,17 @@ struct repository_state
         }
         return nullptr;
     }
-    // \param staging a directory to make it in
+    // \param staging the staging directory to work in
     void write_correction(const chain_id& top, found_correction& found, int staging) const
     {
         mount_table(records).write_correction(top, found.wanted, staging);
     }
 
-    // How many layers are unpacked at a time: one more than workers, where there are descriptors for them.
-    [[nodiscard]] static unsigned places(unsigned workers)
+    // How many layers are unpacked at a time: one more than there are worker threads, if enough descriptors are free.
+    [[nodiscard]] static unsigned unpack_slots(unsigned workers)
     {
-        constexpr std::size_t of_one = 16;
-        return static_cast<unsigned>(std::clamp<std::size_t>(free_descriptors() / of_one, 1, workers + 1));
+        constexpr std::size_t descriptors_per_layer = 16;
+        return static_cast<unsigned>(std::clamp<std::size_t>(free_descriptors() / descriptors_per_layer, 1, workers + 1));
     }
 
     std::shared_ptr<store> records;
@@ -235,11 +236,11 @@ struct repository_state
     limits bounds;
     durability sync;
     std::chrono::steady_clock::duration lock_limit;
-    semaphore slots;   // layers that workers unpack
-    semaphore streams; // layers whose bytes come from elsewhere
+    semaphore slots;   // for layers that worker threads read from local files
+    semaphore streams; // for layers that are read from streams
 
 private:
-    // By an image that is known to last: nobody knows, where the record of what gives way cannot be read.
+    // Whether a durable image may rely on the diff that is replaced. If its record cannot be read, assume that one does.
     [[nodiscard]] bool may_be_relied_on(const diff_id& id) const
     {
         try {
@@ -252,8 +253,8 @@ private:
     }
 };
 
-// Runs `work`, then `clean` on a worker, also when the work failed or was cancelled; the first failure counts. The
-// caller's cancellation state stays as it is: who asks for a cancellation during the cleanup is heard behind it.
+// Runs `work`, then `clean` on a worker thread, also if the work failed or was cancelled. Throws the first failure. The caller's
+// cancellation state stays as it is: a cancellation that is requested during the cleanup takes effect after it.
 template <class Function>
 asio::awaitable<void> run_then_clean(worker_pool pool, asio::awaitable<void> work, Function clean)
 {
@@ -262,7 +263,7 @@ asio::awaitable<void> run_then_clean(worker_pool pool, asio::awaitable<void> wor
         co_await std::move(work);
     } catch (const error&) {
         failure = std::current_exception();
-    } catch (const boost::system::system_error& cancelled) { // Asio's own, between two waits
+    } catch (const boost::system::system_error& cancelled) { // thrown by Asio at a co_await
         failure = std::make_exception_ptr(error(cancelled.code()));
     } catch (...) {
         failure = std::current_exception();
@@ -280,6 +281,6 @@ asio::awaitable<void> run_then_clean(worker_pool pool, asio::awaitable<void> wor
         std::rethrow_exception(failure);
 }
 
-} // namespace overmount::inline OVERMOUNT_ABI::detail
+} // namespace overmount::OVERMOUNT_ABI::detail
 
 #endif

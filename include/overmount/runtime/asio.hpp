@@ -1,4 +1,4 @@
-// What every operation is made of.
+// Boost.Asio as `overmount::asio`, and its coroutine type.
 #ifndef OVERMOUNT_RUNTIME_ASIO_HPP
 #define OVERMOUNT_RUNTIME_ASIO_HPP
 
@@ -6,10 +6,10 @@
 
 #include <boost/asio/awaitable.hpp>
 
-namespace overmount::inline OVERMOUNT_ABI {
+namespace overmount::OVERMOUNT_ABI {
 
 namespace asio = boost::asio;
 
-} // namespace overmount::inline OVERMOUNT_ABI
+} // namespace overmount::OVERMOUNT_ABI
 
 #endif

@@ -16,16 +16,16 @@
 #include <mutex>
 #include <utility>
 
-namespace overmount::inline OVERMOUNT_ABI {
+namespace overmount::OVERMOUNT_ABI {
 
 namespace detail {
 
-// One coroutine that is suspended until something outside of its executor is done. The one primitive that
-// run_on, the semaphore, the task group and run_steps are built on.
+// Suspends one coroutine until work outside of its executor is complete. run_on, the semaphore, the task group and run_steps
+// are built on it.
 //
-// The coroutine goes on once, on its own executor. When its execution context shuts down before, `abandon` makes
-// the work end, and the coroutine is destroyed uninvoked by the thread that destroys the context. A job keeps
-// itself alive from `wait_for` until it is complete.
+// The coroutine resumes exactly once, on its own executor. If its execution context shuts down first, `abandon` ends the work,
+// and the thread that destroys the context destroys the coroutine without resuming it. A job keeps itself alive from `wait_for`
+// until it is complete.
 class async_job : public std::enable_shared_from_this<async_job>
 {
 public:
@@ -38,20 +38,20 @@ public:
     // Suspends the calling coroutine and starts the work.
     OVERMOUNT_LAZY static asio::awaitable<void> wait_for(std::shared_ptr<async_job> job);
 
-    // Ends all jobs whose coroutines belong to this context, before their workers are joined.
+    // Holds the jobs of one execution context and ends them before the context's workers are joined.
     class registry;
 
 protected:
     async_job() = default;
 
-    // The coroutine is suspended: begin. An exception completes the job.
+    // Starts the work. The coroutine is suspended by now. An exception completes the job.
     virtual void start() = 0;
-    // From the coroutine's cancellation slot, on its executor; any number of times, also after completion.
+    // Called by the coroutine's cancellation slot, on its executor, any number of times, possibly after completion.
     virtual void cancel() noexcept = 0;
-    // The context shuts down: whoever works for this job must call `complete` soon, without help of the context.
+    // Called when the context shuts down. The work must call `complete` soon, without using the context.
     virtual void abandon() noexcept { cancel(); }
 
-    // From any thread; the first call counts. No other thread may use what the coroutine owns afterwards.
+    // Completes the job, from any thread; only the first call counts. After it, other threads must not use what the coroutine owns.
     OVERMOUNT_LAZY void complete(std::exception_ptr failure = {}) noexcept;
 
 private:
@@ -64,13 +64,13 @@ private:
         static asio::use_awaitable_t<> value;
         return value;
     }
-    // What is suspended. On the heap, so that it can be handed over: its parts cannot be assigned.
+    // The suspended coroutine. It is on the heap so that its owner can change: its members are not assignable.
     struct suspended
     {
         asio::executor_work_guard<asio::any_io_executor> work;
         handler resume;
     };
-    // Shared by the registry and its jobs: a worker may come here when the context is gone.
+    // State shared by the registry and its jobs: a worker may use it after the context is destroyed.
     struct shared
     {
         using list = std::list<std::shared_ptr<async_job>>;
@@ -84,7 +84,7 @@ private:
     OVERMOUNT_LAZY void begin(handler resume);
 
     std::shared_ptr<shared> shared_;
-    // Guarded by its mutex, once the job is in a list:
+    // Guarded by `shared_->mutex` once the job is in a list:
     shared::list* list_ = nullptr;
     shared::list::iterator place_;
     std::unique_ptr<suspended> suspended_;
@@ -99,7 +99,7 @@ public:
     inline static asio::execution_context::id id;
 
     explicit registry(asio::execution_context& context) : asio::execution_context::service(context) {}
-    // Also called by the service of the worker pool: the order in which services shut down is that of first use.
+    // The worker pool's service calls it as well, because the order in which services shut down depends on their first use.
     void shutdown() noexcept override { shared_->shut_down(); }
 
 private:
@@ -108,7 +108,7 @@ private:
 };
 
 } // namespace detail
-} // namespace overmount::inline OVERMOUNT_ABI
+} // namespace overmount::OVERMOUNT_ABI
 
 #ifndef OVERMOUNT_SEPARATE_COMPILATION
 #include <overmount/runtime/impl/job.ipp>

@@ -6,15 +6,15 @@
 #include <memory>
 #include <utility>
 
-namespace overmount::inline OVERMOUNT_ABI::detail {
+namespace overmount::OVERMOUNT_ABI::detail {
 
-// As std::make_shared, with one allocation more, and for each type thirty functions less that a compiler makes.
+// Like std::make_shared, with one more allocation, but thirty fewer functions to compile for each type.
 template <class T, class... Arguments>
 [[nodiscard]] std::shared_ptr<T> new_shared(Arguments&&... arguments)
 {
     return std::shared_ptr<T>(new T(std::forward<Arguments>(arguments)...));
 }
 
-} // namespace overmount::inline OVERMOUNT_ABI::detail
+} // namespace overmount::OVERMOUNT_ABI::detail
 
 #endif

@@ -12,20 +12,20 @@
 
 #include <chrono>
 
-namespace overmount::inline OVERMOUNT_ABI::detail {
+namespace overmount::OVERMOUNT_ABI::detail {
 
-// Waits on a timer; cancelled, it throws `operation_aborted` as every operation does.
+// Waits for the given time. Throws `operation_aborted` when cancelled, like every operation.
 OVERMOUNT_LAZY [[nodiscard]] inline asio::awaitable<void> pause(std::chrono::steady_clock::duration time)
 {
     asio::steady_timer timer(co_await asio::this_coro::executor, time);
     const auto state = co_await asio::this_coro::cancellation_state;
     boost::system::error_code failure;
-    if (state.cancelled() == asio::cancellation_type::none) // also where throw_if_cancelled is off
+    if (state.cancelled() == asio::cancellation_type::none) // needed if throw_if_cancelled is disabled
         co_await timer.async_wait(asio::redirect_error(asio::use_awaitable, failure));
     if (failure || state.cancelled() != asio::cancellation_type::none)
         throw error(asio::error::operation_aborted);
 }
 
-} // namespace overmount::inline OVERMOUNT_ABI::detail
+} // namespace overmount::OVERMOUNT_ABI::detail
 
 #endif

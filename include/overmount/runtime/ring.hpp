@@ -14,11 +14,11 @@
 #include <vector>
 
 
-namespace overmount::inline OVERMOUNT_ABI::detail {
+namespace overmount::OVERMOUNT_ABI::detail {
 
-// A few fixed buffers from one producer to its readers, each of which may be a thread of its own. The readers stand in
-// line: each gets a buffer when the one before it has given it on, and the last one gives it back to the producer. The
-// ring wakes nobody: who pushes or pops notifies the next in line.
+// A ring of fixed buffers between one producer and a chain of readers, each of which may run on its own thread. Each reader gets
+// a buffer after the previous reader has popped it; when the last reader pops it, the producer can fill it again. The ring
+// notifies nobody: the caller of `push` or `pop` must notify the next in the chain.
 class ring
 {
 public:
@@ -31,7 +31,7 @@ public:
     ring(const ring&) = delete;
     ring& operator=(const ring&) = delete;
 
-    // Producer: the next buffer to fill; empty while the ring is full.
+    // Producer: returns the next buffer to fill; empty while the ring is full.
     [[nodiscard]] std::span<std::byte> back() noexcept
     {
         const auto pushed = passed_[0].load(std::memory_order_relaxed);
@@ -39,21 +39,21 @@ public:
             return {};
         return {slot(pushed), size_};
     }
-    // Producer: hands over the first `size` bytes of `back()`, at least one.
+    // Producer: passes the first `size` bytes of `back()` to the first reader. `size` is at least 1.
     void push(std::size_t size) noexcept
     {
         const auto pushed = passed_[0].load(std::memory_order_relaxed);
         fill_[pushed % fill_.size()] = size;
         passed_[0].store(pushed + 1, std::memory_order_release);
     }
-    // Producer, once: there will be no more; a reader gets `failure` after what was pushed.
+    // Producer: ends the data; call it once. A reader gets `failure` after all pushed buffers.
     void close(std::exception_ptr failure = {}) noexcept
     {
         failure_ = std::move(failure);
         closed_.store(true, std::memory_order_release);
     }
 
-    // Reader, the first one is 1: the oldest buffer that has come to it; empty while there is none.
+    // Reader (numbered from 1): returns the oldest buffer that is available to it; empty while there is none.
     [[nodiscard]] std::span<const std::byte> front(std::size_t reader = 1) const noexcept
     {
         const auto passed = passed_[reader].load(std::memory_order_relaxed);
@@ -61,25 +61,25 @@ public:
             return {};
         return {slot(passed), fill_[passed % fill_.size()]};
     }
-    // Reader: gives the buffer of `front()` on.
+    // Reader: passes the buffer of `front()` to the next reader, or from the last reader back to the producer.
     void pop(std::size_t reader = 1) noexcept
     {
         passed_[reader].store(passed_[reader].load(std::memory_order_relaxed) + 1, std::memory_order_release);
     }
-    // Whether half of it or more is free: that is when a producer who found it full is woken, to fill more than one buffer.
+    // Whether at least half of the buffers are free. Notify a producer that found the ring full only then, so that it fills several.
     [[nodiscard]] bool has_room() const noexcept
     {
         const auto pushed = passed_[0].load(std::memory_order_acquire);
         return pushed - passed_[last_].load(std::memory_order_relaxed) <= fill_.size() / 2;
     }
-    // Reader: whether all has passed it and no more comes.
+    // Reader: whether the ring is closed and this reader has popped all buffers.
     [[nodiscard]] bool at_end(std::size_t reader = 1) const noexcept
     {
-        // In this order: what was pushed before closing is seen.
+        // Load `closed_` first: then all buffers that were pushed before closing are visible.
         return closed_.load(std::memory_order_acquire) && passed_[reader].load(std::memory_order_relaxed) ==
                                                               passed_[0].load(std::memory_order_relaxed);
     }
-    // As `at_end`; throws what the producer closed with.
+    // Like `at_end`, but throws the failure that the producer passed to `close`.
     [[nodiscard]] bool finished(std::size_t reader = 1) const
     {
         if (!at_end(reader))
@@ -93,7 +93,7 @@ private:
     static std::size_t checked(std::size_t buffers, std::size_t size)
     {
         if (buffers == 0 || size == 0 || size > static_cast<std::size_t>(-1) / buffers)
-            throw std::length_error("overmount: a ring of no or too much memory");
+            throw std::length_error("overmount: the size of a ring must be positive and fit into memory");
         return buffers * size;
     }
     [[nodiscard]] std::byte* slot(std::size_t index) const noexcept
@@ -104,11 +104,11 @@ private:
     std::size_t last_, size_;
     std::vector<std::size_t> fill_;
     std::unique_ptr<std::byte[]> bytes_;
-    std::array<std::atomic<std::size_t>, most_readers + 1> passed_{}; // the producer, and the readers
+    std::array<std::atomic<std::size_t>, most_readers + 1> passed_{}; // number of buffers passed on: [0] by the producer, [i] by reader i
     std::exception_ptr failure_;
     std::atomic<bool> closed_ = false;
 };
 
-} // namespace overmount::inline OVERMOUNT_ABI::detail
+} // namespace overmount::OVERMOUNT_ABI::detail
 
 #endif

@@ -14,9 +14,9 @@
 #include <optional>
 #include <type_traits>
 
-namespace overmount::inline OVERMOUNT_ABI::detail {
+namespace overmount::OVERMOUNT_ABI::detail {
 
-// Raised when nobody wants the result any more. Work polls it between chunks.
+// Tells work on a worker thread to stop because its result is no longer wanted. Work polls it between chunks.
 class stop_flag
 {
 public:
@@ -32,14 +32,14 @@ private:
     std::atomic<bool> raised_ = false;
 };
 
-// What a cancellation means to a function that runs on a worker.
+// How a function on a worker reacts to a cancellation.
 enum class when_cancelled
 {
     stop,
-    go_on, // it is a cleanup: the function is called and comes to its end; the caller's next co_await notices
+    go_on, // for cleanups: the function still runs to its end; the caller's next co_await reports the cancellation
 };
 
-// Of a function of any type, as is the coroutine that waits for it: compilers take a while for each of both.
+// Type-erased, like the coroutine that waits for it: one instantiation per result type, not per callable.
 template <class Result>
 class blocking_job final : public async_job
 {
@@ -55,7 +55,7 @@ public:
         if constexpr (!std::is_void_v<Result>)
             return std::move(*value_);
     }
-    // For the coroutine, when it ends in whatever way: a result is never left to the worker.
+    // Destroys the result. The coroutine calls it however it ends, so that a worker never destroys a result.
     void drop() noexcept { value_.reset(); }
 
 private:
@@ -77,7 +77,7 @@ private:
         } catch (...) {
             failure = std::current_exception();
         }
-        // What the function owned is gone before the coroutine goes on.
+        // Release what the function owns before the coroutine resumes.
         function_ = nullptr;
         complete(std::move(failure));
     }
@@ -91,7 +91,7 @@ private:
     {
         stop_.raise();
         if (claimed_.exchange(true))
-            return; // the worker that is inside completes, or has completed
+            return; // the worker that runs the function completes the job, or has completed it
         function_ = nullptr;
         complete(std::make_exception_ptr(error(boost::asio::error::operation_aborted)));
     }
@@ -99,9 +99,9 @@ private:
     struct nothing
     {
     };
-    const worker_pool* pool_; // lives in the coroutine, so that a worker never holds the last handle; for start() only
+    const worker_pool* pool_; // owned by the coroutine, so that a worker never holds the last handle; only start() uses it
     when_cancelled when_cancelled_;
-    std::atomic<bool> claimed_ = false; // by the worker that calls the function, or by who cancels before
+    std::atomic<bool> claimed_ = false; // set by the worker that calls the function, or by an earlier cancellation
     function function_;
     std::optional<std::conditional_t<std::is_void_v<Result>, nothing, Result>> value_;
     stop_flag stop_;
@@ -119,7 +119,7 @@ asio::awaitable<Result> run_job(worker_pool pool, std::function<Result(const sto
         std::shared_ptr<blocking_job<Result>> job;
     };
     const auto state = co_await asio::this_coro::cancellation_state;
-    if (what == when_cancelled::stop && // where throw_if_cancelled is off
+    if (what == when_cancelled::stop && // needed if throw_if_cancelled is disabled
         state.cancelled() != asio::cancellation_type::none)
         throw error(asio::error::operation_aborted);
     const dropper owner(new_shared<blocking_job<Result>>(pool, std::move(function), what));
@@ -128,9 +128,9 @@ asio::awaitable<Result> run_job(worker_pool pool, std::function<Result(const sto
     co_return owner.job->take();
 }
 
-// Calls `function(const stop_flag&)` on a worker, and goes on with its result on the caller's executor. Any
-// cancellation raises the flag; the operation completes when the function has returned, with its result where it
-// returned one. A function that is still waiting for a worker is then not called, and the operation ends at once.
+// Calls `function(const stop_flag&)` on a worker and returns its result on the caller's executor. Any cancellation raises the
+// flag; the operation still completes only when the function has returned, with its result or exception. If no worker has
+// called the function yet, a cancellation ends the operation at once and the function is never called.
 template <class Function>
 asio::awaitable<std::invoke_result_t<Function&, const stop_flag&>>
 run_on(worker_pool pool, Function function, when_cancelled what = when_cancelled::stop)
@@ -139,6 +139,6 @@ run_on(worker_pool pool, Function function, when_cancelled what = when_cancelled
     return run_job<result>(std::move(pool), std::move(function), what);
 }
 
-} // namespace overmount::inline OVERMOUNT_ABI::detail
+} // namespace overmount::OVERMOUNT_ABI::detail
 
 #endif

@@ -7,15 +7,15 @@
 
 #include <deque>
 
-namespace overmount::inline OVERMOUNT_ABI::detail {
+namespace overmount::OVERMOUNT_ABI::detail {
 
-// Counts places; coroutines of any executor wait for one, first come, first served.
+// An asynchronous counting semaphore. Coroutines of any executor wait for a permit, in the order of their requests.
 class semaphore
 {
     class waiter;
     struct state
     {
-        explicit state(unsigned places) : free(places) {}
+        explicit state(unsigned permits) : free(permits) {}
         std::mutex mutex;
         unsigned free;
         std::deque<std::shared_ptr<waiter>> waiting;
@@ -23,9 +23,9 @@ class semaphore
     };
 
 public:
-    explicit semaphore(unsigned places) : state_(new_shared<state>(places)) {}
+    explicit semaphore(unsigned permits) : state_(new_shared<state>(permits)) {}
 
-    // A place that is taken as long as this lives.
+    // Holds one permit; the destructor releases it.
     class permit
     {
     public:
@@ -55,7 +55,7 @@ private:
     std::shared_ptr<state> state_;
 };
 
-} // namespace overmount::inline OVERMOUNT_ABI::detail
+} // namespace overmount::OVERMOUNT_ABI::detail
 
 #ifndef OVERMOUNT_SEPARATE_COMPILATION
 #include <overmount/runtime/impl/semaphore.ipp>

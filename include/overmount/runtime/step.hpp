@@ -7,19 +7,19 @@
 #include <atomic>
 #include <vector>
 
-namespace overmount::inline OVERMOUNT_ABI::detail {
+namespace overmount::OVERMOUNT_ABI::detail {
 
 enum class step_state
 {
-    again, // there is more to do; others get their turn first
-    wait,  // nothing to do until somebody notifies
+    again, // has more to do: resume it again, after other waiting jobs of the pool
+    wait,  // has nothing to do until `notify` is called
     done,
 };
 
 class step_group;
 
-// A unit of work that never waits: it does what it can and returns. No two workers are in one step at once.
-// Steps know each other by plain pointers or weak ones: the group owns them until all are done.
+// A unit of work that never waits: it does what it can and returns. At most one worker runs a step at a time. Steps refer to each
+// other by plain or weak pointers, since the group owns all of them until all are done.
 class step
 {
 public:
@@ -27,51 +27,51 @@ public:
     step(const step&) = delete;
     step& operator=(const step&) = delete;
 
-    // Has the step run, once more if it is running now; from any thread. Nothing before run_steps and when
-    // done.
+    // Schedules the step to run, or to run once more if it is running now. Callable from any thread. Does nothing before run_steps
+    // and when the step is done.
     OVERMOUNT_LAZY void notify() noexcept;
 
 protected:
     step() = default;
 
-    // Whether another worker would take more work now. Not where steps run on one thread in turn.
-    OVERMOUNT_LAZY [[nodiscard]] bool has_help() const noexcept;
+    // Whether another worker is idle and could take work now. Always false in `run_here`.
+    OVERMOUNT_LAZY [[nodiscard]] bool has_idle_worker() const noexcept;
 
 private:
     friend class step_group;
-    // On a worker. When the flag is raised, the step has this one run to leave things in order.
+    // Runs on a worker. If the flag is raised, this is the step's last run, to clean up.
     virtual step_state resume(const stop_flag& stop) = 0;
 
     OVERMOUNT_LAZY void run() noexcept;
 
-    enum class place
+    enum class status
     {
-        outside,
+        inactive,
         idle,
         queued,
         running,
         notified
     };
-    std::atomic<place> place_ = place::outside;
-    step_group* group_ = nullptr; // owns this step, and lives, until all steps are done
+    std::atomic<status> status_ = status::inactive;
+    step_group* group_ = nullptr; // owns this step; valid until all steps are done
 };
 
-// Runs all steps on the pool until they are done; one worker is enough. The first failure, or a cancellation,
-// raises the flag: every other step then runs at most once more. Completes when no worker is in a step, with
-// the first failure; the group has given up its steps by then.
+// Runs all steps on the pool until they are done; one worker is enough. The first failure or a cancellation raises the flag;
+// every other step then runs at most once more. Completes with the first failure when no worker runs a step any more. The group
+// has released its steps by then.
 OVERMOUNT_LAZY asio::awaitable<void> run_steps(worker_pool pool, std::shared_ptr<step_group> group);
 
-// Steps that feed each other and end together.
+// Steps that pass work to each other and end together.
 class step_group final : public async_job
 {
 public:
-    // Before run_steps only.
+    // Call it only before run_steps.
     void add(std::shared_ptr<step> one) { steps_.push_back(std::move(one)); }
 
     OVERMOUNT_LAZY_BODY friend asio::awaitable<void> run_steps(worker_pool pool, std::shared_ptr<step_group> group);
 
-    // Runs the steps on this thread, in turn, until all are done: for so little work that waking workers for it costs more.
-    // Throws what the first one throws, or where the flag is raised. No step may wait for anything but another one.
+    // Runs the steps on the calling thread, round-robin, until all are done. For work that is too small to pay for notifying workers.
+    // Rethrows the first exception of a step; a step throws when the flag is raised. Steps may only wait for each other.
     void run_here(const stop_flag& stop)
     {
         for (auto left = steps_; !left.empty();)
@@ -83,52 +83,52 @@ private:
     friend class step;
     void start() override
     {
-        left_ = steps_.size() + 1;
+        remaining_ = steps_.size() + 1;
         for (const auto& one : steps_) {
             one->group_ = this;
-            one->place_ = step::place::idle;
+            one->status_ = step::status::idle;
         }
         for (const auto& one : steps_)
             one->notify();
-        one_ended();
+        step_ended();
     }
     void cancel() noexcept override { stop({}); }
 
-    // The worker holds no reference: a step that is queued or runs is not done, so that its group owns it.
+    // The job holds a plain pointer: a queued or running step is not done, so its group still owns it.
     void post(step* one) noexcept
     {
         pool_->post([one] { one->run(); });
     }
-    // Raises the flag and wakes whoever waits; the first failure is the group's.
+    // Raises the flag and notifies all steps. The first failure becomes the result of the group.
     OVERMOUNT_LAZY void stop(std::exception_ptr failure) noexcept
     {
         {
             const std::lock_guard guard(mutex_);
             if (failure && !failure_)
                 failure_ = std::move(failure);
-            if (stop_.stopped() || left_ == 0)
+            if (stop_.stopped() || remaining_ == 0)
                 return;
             stop_.raise();
-            ++left_; // keeps the steps until all are notified
+            ++remaining_; // keeps the steps alive until all are notified
         }
         for (const auto& one : steps_)
             one->notify();
-        one_ended();
+        step_ended();
     }
-    // A step that was stopped before it was done.
-    void cut_short() noexcept
+    // Records that a step was stopped before it was done.
+    void record_abort() noexcept
     {
         const std::lock_guard guard(mutex_);
         if (!failure_)
             failure_ = std::make_exception_ptr(error(asio::error::operation_aborted));
     }
-    OVERMOUNT_LAZY void one_ended() noexcept
+    OVERMOUNT_LAZY void step_ended() noexcept
     {
         std::exception_ptr failure;
-        std::vector<std::shared_ptr<step>> all; // freed before the coroutine goes on
+        std::vector<std::shared_ptr<step>> all; // destroyed before the coroutine resumes
         {
             const std::lock_guard guard(mutex_);
-            if (--left_ != 0)
+            if (--remaining_ != 0)
                 return;
             failure = std::move(failure_);
             all = std::move(steps_);
@@ -137,15 +137,15 @@ private:
         complete(std::move(failure));
     }
 
-    const worker_pool* pool_ = nullptr; // lives in the coroutine until all steps are done
+    const worker_pool* pool_ = nullptr; // owned by the coroutine; valid until all steps are done
     stop_flag stop_;
     std::mutex mutex_;
     std::vector<std::shared_ptr<step>> steps_;
-    std::size_t left_ = 0;
+    std::size_t remaining_ = 0;
     std::exception_ptr failure_;
 };
 
-} // namespace overmount::inline OVERMOUNT_ABI::detail
+} // namespace overmount::OVERMOUNT_ABI::detail
 
 #ifndef OVERMOUNT_SEPARATE_COMPILATION
 #include <overmount/runtime/impl/step.ipp>

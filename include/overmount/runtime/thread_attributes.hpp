@@ -1,4 +1,4 @@
-// What a thread of the process has for itself, and what all of them share.
+// Attributes of worker threads: the file descriptor table, which all threads share, and each thread's own umask.
 #ifndef OVERMOUNT_RUNTIME_THREAD_ATTRIBUTES_HPP
 #define OVERMOUNT_RUNTIME_THREAD_ATTRIBUTES_HPP
 
@@ -6,18 +6,18 @@
 
 #include <sys/types.h>
 
-namespace overmount::inline OVERMOUNT_ABI::detail {
+namespace overmount::OVERMOUNT_ABI::detail {
 
-// Makes the kernel's table of this process's open files large enough for `count`, best before there are threads: where there
-// are, each time that the table grows, whoever opens a file waits for all processors (RCU), for ten milliseconds or more.
+// Grows the kernel's file descriptor table of this process to `count` entries. Call it before threads start: in a process with
+// threads, each growth of the table blocks the thread that opens a file for ten milliseconds or more (RCU synchronization).
 void reserve_descriptors(int count) noexcept;
 
-// Gives the calling thread a working directory, a root and a umask of its own, unshare(2), CLONE_FS; does nothing where
-// the kernel or a filter forbids it.
+// Gives the calling thread its own working directory, root and umask; see unshare(2), CLONE_FS. Does nothing if the kernel or a
+// seccomp filter forbids it.
 void own_fs_attributes() noexcept;
 
-// As long as it lives, a file that this thread creates has the very mode that open(2) is given, where `now` says so: the
-// umask is the thread's own, and 0. Elsewhere it changes nothing, since the umask is that of the whole process.
+// While an object exists, files that this thread creates have exactly the mode that is passed to open(2), because the thread's own
+// umask is 0. `now` returns whether this is in effect. Threads that share the process's umask are not affected.
 class exact_modes
 {
 public:
@@ -26,16 +26,16 @@ public:
     exact_modes& operator=(const exact_modes&) = delete;
     ~exact_modes();
 
-    [[nodiscard]] static bool now() noexcept { return on_; }
+    [[nodiscard]] static bool now() noexcept { return active_; }
 
 private:
     friend void own_fs_attributes() noexcept;
-    inline static thread_local bool own_ = false, on_ = false;
+    inline static thread_local bool has_own_umask_ = false, active_ = false;
     bool outermost_ = false;
-    mode_t before_ = 0;
+    mode_t saved_umask_ = 0;
 };
 
-} // namespace overmount::inline OVERMOUNT_ABI::detail
+} // namespace overmount::OVERMOUNT_ABI::detail
 
 #ifndef OVERMOUNT_SEPARATE_COMPILATION
 #include <overmount/runtime/impl/thread_attributes.ipp>

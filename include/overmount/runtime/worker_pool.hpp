@@ -9,36 +9,36 @@
 #include <memory>
 #include <utility>
 
-namespace overmount::inline OVERMOUNT_ABI {
+namespace overmount::OVERMOUNT_ABI {
 
 namespace detail {
 class step;
 } // namespace detail
 
-/// Threads that do what blocks: reading, decoding, hashing, writing. A copyable handle; the threads end, after
-/// the work at hand, with the last handle.
+/// Worker threads for blocking work: reading, decoding, hashing, writing. The class is a copyable handle. When the last handle is
+/// destroyed, the threads finish all posted jobs and end.
 ///
-/// A thread has its working directory, root and umask for itself, as they were when it started (unshare(2), CLONE_FS),
-/// where the kernel allows that: files are then made with their modes, whatever the umask of the process. Relative paths
-/// that operations are given count from the working directory of the process all the same. It blocks all signals but those
-/// of its own faults.
+/// Where the kernel allows it, each thread has its own working directory, root and umask, copied when it starts (unshare(2),
+/// CLONE_FS), so that files get their exact modes regardless of the umask of the process. Relative paths that are passed to
+/// operations are still resolved against the working directory of the process. The threads block all signals except those for
+/// their own faults.
 class worker_pool
 {
 public:
-    /// \param workers number of threads, at least one
+    /// \param workers number of threads; 0 counts as 1
     OVERMOUNT_LAZY explicit worker_pool(unsigned workers);
 
-    /// The pool of an execution context, one thread a processor; made on first use, it ends with the context.
+    /// Returns the pool of an execution context, with one thread for each processor. It is created on first use and ends with the context.
     OVERMOUNT_LAZY [[nodiscard]] static worker_pool of(boost::asio::execution_context& context);
 
     OVERMOUNT_LAZY [[nodiscard]] unsigned workers() const noexcept;
 
-    /// Has a worker call `job`, which must not throw.
+    /// Queues `job` for a worker. It must not throw.
     OVERMOUNT_LAZY void post(std::function<void()> job) const;
 
 private:
     friend class detail::step;
-    // Whether jobs wait for a worker, or a worker for jobs. Hints: it may be otherwise by now.
+    // Whether jobs wait for a worker, and whether workers wait for jobs. Hints only: the answer may be outdated.
     OVERMOUNT_LAZY [[nodiscard]] bool has_jobs() const noexcept;
     OVERMOUNT_LAZY [[nodiscard]] bool has_idle() const noexcept;
 
@@ -51,7 +51,7 @@ private:
     std::shared_ptr<state> state_;
 };
 
-} // namespace overmount::inline OVERMOUNT_ABI
+} // namespace overmount::OVERMOUNT_ABI
 
 #ifndef OVERMOUNT_SEPARATE_COMPILATION
 #include <overmount/runtime/impl/worker_pool.ipp>

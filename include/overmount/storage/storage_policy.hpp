@@ -19,10 +19,10 @@
 #include <utility>
 #include <vector>
 
-namespace overmount::inline OVERMOUNT_ABI {
+namespace overmount::OVERMOUNT_ABI {
 
-/// The place that a repository gives its storage: a directory for the diffs and one for what is being made, both
-/// on one file system. Descriptors are the repository's; they outlive the storage.
+/// The directories that a repository gives to its storage: one for published diffs and one for staging, both on the same
+/// file system. The repository owns the descriptors; they outlive the storage.
 class storage_place
 {
 public:
@@ -38,12 +38,13 @@ private:
     durability sync_;
 };
 
-/// What one diff is written with.
+/// The parameters of writing one diff.
 class write_context
 {
 public:
-    /// \param staging a directory of the import's own below the place's staging
-    /// \param name    a name in it that nobody else uses
+    /// \param staging the operation's own staging directory, below `storage_place::staging`
+    /// \param name    a unique name in it
+    /// \param bounds  the limits for the layer
     write_context(int staging, std::string name, const limits& bounds)
         : staging_(staging), name_(std::move(name)), bounds_(bounds)
     {
@@ -58,76 +59,76 @@ private:
     limits bounds_;
 };
 
-/// One directory that a mount stacks.
+/// The directory of one diff, for the lower layers of an overlayfs mount.
 struct lower_directory
 {
     std::shared_ptr<const unique_fd> fd;
-    std::string path; ///< where it is below the place's `diffs()`
+    std::string path; ///< relative to `storage_place::diffs`
 };
 
-/// Eats the bytes of one uncompressed layer tar, in pieces of any size.
+/// Takes the bytes of one uncompressed layer tar, in pieces of any size, and stores the diff.
 ///
 /// Guarantees:
-/// - Called by one worker at a time; never blocks on anything but the disk. How the bytes are cut into pieces makes
-///   no difference.
-/// - What is no whole tar, or breaks the bounds, is refused by `write` or `finish` with `overmount::error`; the
-///   writer is then only destroyed.
-/// - Nothing is visible to `contains` before `publish`. A writer that is destroyed without leaves nothing behind but
-///   below its staging directory.
-/// - Of several writers that publish one ID, also in several processes, one gets true, and its diff stays. Another
-///   may publish once more when that diff is erased.
+/// - It is called by one worker thread at a time and blocks only on the disk. The size of the pieces makes no difference.
+/// - `write` or `finish` throws `overmount::error` if the bytes are not a complete tar or exceed the limits. After an
+///   error the writer can only be destroyed.
+/// - `contains` does not see the diff before `publish`. A writer that is destroyed before `publish` leaves files only in
+///   its staging directory.
+/// - If several writers publish the same ID, even in several processes, exactly one gets true, and its diff is kept.
+///   Another writer may publish the ID again after that diff was erased.
 template <class Writer>
 concept diff_writer = std::movable<Writer> && requires(Writer& writer, std::span<const std::byte> bytes,
                                                        const diff_id& id) {
     writer.write(bytes);
     { writer.finish() } -> std::same_as<diff_record>;      // the end of the tar
-    { writer.publish(id) } -> std::same_as<bool>;          // one rename; false when the diff was there already
+    { writer.publish(id) } -> std::same_as<bool>;          // one rename; false if the diff exists already
 };
 
-/// A writer that leaves to another worker what can be done beside its own work.
+/// A writer that can defer part of its work to another worker thread.
 ///
 /// Guarantees:
-/// - `write_part` takes bytes from the front of `bytes`, and puts into the rest, which was empty, what is left to do for
-///   them; false where it is to be called again with what is left of them. The rest points into these bytes. `write` is
-///   the same with each rest run at once.
-/// - `run` may be called by another worker, while the writer goes on. The rests of a writer are run one after the other, in
-///   the order in which they were made, while the writer lives; all are run before `finish`, and before the next `write`.
-///   It throws what the writer would have thrown, and leaves the rest empty. After that, or when one is dropped, none of
-///   the later ones is run, and the writer is only destroyed.
+/// - `write_part` consumes bytes from the front of `bytes` and stores the deferred work for them in `work`, which must be
+///   empty. It returns false if it has to be called again with the remaining bytes. The deferred work points into these
+///   bytes. `write` does the same and runs all deferred work immediately.
+/// - `run` may be called on another thread while the writer goes on. The caller runs the deferred work of one writer in the
+///   order in which it was made, one piece at a time, while the writer exists, and all of it before `finish` and before the
+///   next `write`. `run` throws what `write` would have thrown, and leaves the object empty. After an error, or if a piece is
+///   dropped, the caller runs none of the later pieces and destroys the writer.
 template <class Writer>
 concept spreading_writer =
-    diff_writer<Writer> && std::default_initializable<typename Writer::rest> &&
-    requires(Writer& writer, std::span<const std::byte>& bytes, typename Writer::rest& rest) {
-        { writer.write_part(bytes, rest) } -> std::same_as<bool>;
-        rest.run();
+    diff_writer<Writer> && std::default_initializable<typename Writer::deferred> &&
+    requires(Writer& writer, std::span<const std::byte>& bytes, typename Writer::deferred& work) {
+        { writer.write_part(bytes, work) } -> std::same_as<bool>;
+        work.run();
     };
 
-/// A writer whose diff can take the place of one that is there and not believed any more.
+/// A writer whose diff can replace an existing one that is not trusted any more.
 ///
-/// Guarantees: `replace` is one change, after which all that is asked of the ID is asked of the new diff; when the process is
-/// killed before it, the old one is there. Who reads the old one, or mounts it, goes on doing so: nothing of it is changed or
-/// removed. Where none is there by then it does what `publish` does. It lasts as what `publish` shows.
+/// Guarantees: `replace` is atomic. After it, every call with the ID uses the new diff; if the process is killed before, the old
+/// diff is still in place. Readers and mounts of the old diff are not disturbed: `replace` neither changes nor removes its files.
+/// If there is no old diff, `replace` does the same as `publish`. The result is as durable as that of `publish`.
 template <class Writer>
 concept replacing_writer = diff_writer<Writer> && requires(Writer& writer, const diff_id& id) {
     { writer.replace(id) } -> std::same_as<void>;
 };
 
-/// What is kept of a diff, and how it is written and found again.
+/// Stores diffs in some form and finds them by their ID.
 ///
 /// Guarantees:
-/// - What is published is there for every storage at the same place, also of other processes, until it is erased.
-/// - `record` gives what the writer's `finish` gave.
-/// - With `durability::batch`, the repository syncs the file system before it publishes and then, once for all that it
-///   published, `diffs()` and the directories in it: `publish` need only rename. What a storage keeps deeper or elsewhere
-///   it syncs itself. With `durability::full` all that is published lasts when `publish` returns.
-/// - A diff that a power cut may have damaged is not contained, though `publish` may find it there. It is then replaced, by
-///   a `replacing_writer`, else by `erase` and `publish`.
+/// - A published diff is visible to every storage on the same directories, including those of other processes, until it is
+///   erased.
+/// - `record` returns what the writer's `finish` returned.
+/// - With `durability::batch`, the repository syncs the file system before it publishes, and after publishing all diffs of the
+///   operation syncs `diffs()` and the directories in it: `publish` need only rename. A storage that renames at deeper levels or
+///   elsewhere syncs those directories itself. With `durability::full` the diff is durable when `publish` returns.
+/// - `contains` is false for a diff that a power cut may have damaged, although `publish` may find it in place. The repository
+///   then replaces it: with a `replacing_writer`, or else by `erase` and `publish`.
 /// - `contains`, `record` and `create` may be called from any thread at the same time.
-/// - `make_durable` makes a diff last that was published without being synced: its bytes first, then the note in its record
-///   that they are, then its name; of one that is noted, the name alone. Each is checked. `staging` is a directory for what it
-///   makes; `poll` is called between files, and what it throws ends the work.
-/// - `erase` of a diff that is not there does nothing; an erased diff is gone at once.
-/// - `form()` is always the same, and is the `form` of all records.
+/// - `make_durable` makes a diff durable that was published without sync: first its content, then the note of it in its record,
+///   then its name. If the record has the note already, only the name is synced. Each sync is checked for errors. `staging` is a
+///   directory for temporary files; `poll` is called between files, and an exception from it ends the work.
+/// - `erase` does nothing if the diff does not exist; an erased diff is invisible immediately.
+/// - `form()` is a constant, and the `form` of all records.
 template <class Storage>
 concept storage_policy =
     std::constructible_from<Storage, storage_place> && diff_writer<typename Storage::writer> &&
@@ -138,73 +139,74 @@ concept storage_policy =
         { constant.record(id) } -> std::same_as<diff_record>; // throws errc::layer_not_found unless `contains`
         storage.erase(id);
         storage.make_durable(id, staging, poll); // throws errc::layer_not_found unless `contains`
-        { Storage::form() } -> std::convertible_to<std::string_view>; // noted in repository.json
+        { Storage::form() } -> std::convertible_to<std::string_view>; // recorded in repository.json
     };
 
-/// A storage that erases a diff in two steps, so that a collection need not hold the repository's lock while files are removed.
+/// A storage that erases a diff in two steps, so that garbage collection need not hold the repository's lock while it removes
+/// files.
 ///
-/// Guarantees: `set_aside` takes all that is kept of the diff out of sight by one rename, to `name` in the directory `into`, which
-/// is on the same file system; whoever called it removes that. False where the diff is not there. A diff that is not believed
-/// is set aside like any other.
+/// Guarantees: `set_aside` hides the diff by renaming all of it to `name` in the directory `into`, which is on the same file
+/// system; the caller removes it from there. It returns false if the diff does not exist. It also works for a diff that is not
+/// trusted any more.
 template <class Storage>
 concept detaching_storage =
     storage_policy<Storage> && requires(Storage& storage, const diff_id& id, int into, const std::string& name) {
         { storage.set_aside(id, into, name) } -> std::same_as<bool>;
     };
 
-/// What was kept of a diff at one time: another one may take its place.
+/// Identifies the copy of a diff that was in place at one moment; it may be replaced later.
 struct diff_version
 {
     std::shared_ptr<const unique_fd> directory;
 };
 
-/// A storage that notes of a diff that it was found damaged.
+/// A storage that can mark a diff as damaged.
 ///
 /// Guarantees:
-/// - A diff that is marked is not contained, so that the next who has it unpacks it again, and replaces it. All else goes on:
-///   `record`, `lower` and `pack` give what is there. In the diff that replaces it there is no mark.
-/// - `mark_damaged` marks what was there when the version was taken, also where another one has taken its place: that one is
-///   not marked then. A mark lasts when it is made; `unmark_damaged` likewise.
-/// - All may be called from any thread, with the others.
+/// - `contains` is false for a marked diff, so that the next import of it unpacks it again and replaces it. `record`, `lower`
+///   and `pack` still work on the marked diff. The diff that replaces it has no mark.
+/// - `mark_damaged` marks the copy that `version` identifies. If that copy was replaced meanwhile, the new one is not marked.
+///   The mark is durable when the call returns, and so is its removal by `unmark_damaged`.
+/// - All functions may be called from any thread at the same time.
 template <class Storage>
 concept markable_storage =
     storage_policy<Storage> && replacing_writer<typename Storage::writer> &&
     requires(const Storage& storage, const diff_id& id, const diff_version& version, int staging) {
-        { storage.is_damaged(id) } -> std::same_as<bool>; // false where there is none
+        { storage.is_damaged(id) } -> std::same_as<bool>; // false if there is no such diff
         { storage.version(id) } -> std::same_as<diff_version>; // throws errc::layer_not_found
         { storage.is_current(id, version) } -> std::same_as<bool>;
-        storage.mark_damaged(version, staging); // a directory for what it makes
+        storage.mark_damaged(version, staging); // `staging` is a directory for temporary files
         storage.unmark_damaged(version);
     };
 
-/// A storage whose diffs can be shown before they last, so that whoever waits for one has it early.
+/// A storage whose diffs can be published before they are durable, so that another importer waiting for one gets it early.
 ///
 /// Guarantees:
-/// - `rewrite`, of a writer that has finished, makes `record` what the diff's record says; it need not last.
-/// - `identity` tells what is kept of a diff now from what takes its place.
-/// - `mark_durable` notes in the record of a published diff that it lasts; the caller has made its bytes last. False where it is
-///   not the one of that identity, and nothing was noted. The note lasts when it is made.
+/// - `rewrite` replaces the diff's record; it is called after `finish` and before `publish`. It need not be durable.
+/// - `identity` differs between a diff and the diff that replaces it.
+/// - `mark_durable` records that a published diff is durable; the caller has already synced its content. It returns false, and
+///   changes nothing, if the diff in place has another identity. The changed record is durable when the call returns.
 template <class Storage>
 concept early_storage =
     storage_policy<Storage> && requires(const Storage& storage, typename Storage::writer& writer, const diff_record& record,
                                         const diff_id& id, std::uint64_t identity, int staging) {
         writer.rewrite(record);
-        { storage.identity(id) } -> std::same_as<std::uint64_t>; // 0 where there is none
+        { storage.identity(id) } -> std::same_as<std::uint64_t>; // 0 if there is no such diff
         { storage.mark_durable(id, identity, staging) } -> std::same_as<bool>;
     };
 
-/// A storage whose diffs overlayfs can stack.
+/// A storage whose diffs overlayfs can use as lower directories.
 ///
-/// Guarantees: `lower` may be called from any thread, with the others; its directory stays open when the diff is
-/// erased.
+/// Guarantees: `lower` may be called from any thread, at the same time as all other functions. The directory that it returns
+/// stays open when the diff is erased.
 template <class Storage>
 concept mountable_storage = storage_policy<Storage> && requires(const Storage& storage, const diff_id& id) {
     { storage.lower(id) } -> std::same_as<lower_directory>; // throws errc::layer_not_found
 };
 
-/// A storage that gives the tar of a diff back, byte for byte.
+/// A storage that can reproduce the tar of a diff, byte for byte.
 ///
-/// Guarantees: `pack` may be called from any thread, with the others.
+/// Guarantees: `pack` may be called from any thread, at the same time as all other functions.
 template <class Storage>
 concept packable_storage =
     storage_policy<Storage> && diff_reader<typename Storage::reader> &&
@@ -212,15 +214,15 @@ concept packable_storage =
         { storage.pack(id) } -> std::same_as<typename Storage::reader>; // throws errc::layer_not_found
     };
 
-/// What a diff is verified with.
+/// The parameters of verifying one diff.
 class verify_context
 {
 public:
     using listener = std::function<void(std::string_view path, std::string_view how)>;
 
-    /// \param scratch where something may be made for the time being
-    /// \param changed hears of each damage: where it is in the layer, empty for the whole, and what it is
-    /// \param poll    is called between pieces; what it throws ends the work
+    /// \param scratch a place for temporary files
+    /// \param changed called for each damage with its path in the layer (empty for the whole layer) and a description
+    /// \param poll    called between pieces; an exception from it ends the work
     verify_context(write_context scratch, listener changed, std::function<void()> poll)
         : scratch_(std::move(scratch)), changed_(std::move(changed)), poll_(std::move(poll))
     {
@@ -235,28 +237,28 @@ private:
     std::function<void()> poll_;
 };
 
-/// A packable storage that keeps more of a diff than the bytes of its tar, and compares that as well.
+/// A packable storage that can compare everything that it keeps of a diff, not only the bytes of its tar.
 ///
-/// Guarantees: `verify` reads all that is kept of the diff and tells each place that is not as it was written. Throws
-/// as `pack` and reading do where it cannot be compared. It may be called from any thread, with the others. What it
-/// makes in the scratch it removes again, unless it throws.
+/// Guarantees: `verify` reads all stored data of the diff and reports each difference from what was written. If it cannot
+/// compare, it throws the errors of `pack` and of reading. It may be called from any thread, at the same time as all other
+/// functions. It removes its temporary files from the scratch place, unless it throws.
 template <class Storage>
 concept verifiable_storage =
     packable_storage<Storage> && requires(const Storage& storage, const diff_id& id, const verify_context& context) {
         { storage.verify(id, context) } -> std::same_as<void>;
     };
 
-/// Gives the entries of one diff in the tar's order, each with its place; false behind the last one. Of a sparse
-/// file it may leave out the segments.
+/// Lists the entries of one diff in the order of the tar, each with its offset. `next` returns false after the last one.
+/// The segments of a sparse file may be left out.
 template <class Reader>
 concept entry_reader = std::movable<Reader> && requires(Reader& reader, tar::located_entry& into) {
     { reader.next(into) } -> std::same_as<bool>;
 };
 
-/// A packable storage that lists entries and gets at one of them without reading the whole tar.
+/// A packable storage that can list the entries and read one of them without reading the whole tar.
 ///
-/// Guarantees: `entries` may be called from any thread, with the others. A reader that has sought a place gives the
-/// bytes from there on.
+/// Guarantees: `entries` may be called from any thread, at the same time as all other functions. After `seek` a reader
+/// returns the bytes from that offset on.
 template <class Storage>
 concept indexed_storage =
     packable_storage<Storage> && entry_reader<typename Storage::entry_reader> &&
@@ -265,6 +267,6 @@ concept indexed_storage =
         reader.seek(offset);
     };
 
-} // namespace overmount::inline OVERMOUNT_ABI
+} // namespace overmount::OVERMOUNT_ABI
 
 #endif

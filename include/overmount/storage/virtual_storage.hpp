@@ -11,15 +11,15 @@
 #include <string_view>
 #include <utility>
 
-namespace overmount::inline OVERMOUNT_ABI {
+namespace overmount::OVERMOUNT_ABI {
 
 /// Keeps each diff as its tar, byte for byte, and never unpacks it: for caches and mirrors, for conversion, and to
-/// list and read files. What it keeps cannot be mounted.
+/// list and read files. Its diffs cannot be mounted.
 ///
-/// *On disk*: `diffs/<algorithm>/<hex>/layer.tar`, `diff.json`, and `index`, which is a cache of the tar: without it,
-/// or with a damaged one, the tar is read. A tar is taken when an unpacking storage would take each of its entries by
-/// itself; whether they fit each other shows when it is unpacked. *Concurrency*: as `storage_policy` says; writers are
-/// independent of each other.
+/// *On disk*: `diffs/<algorithm>/<hex>/layer.tar`, `diff.json`, and `index`, a list of the tar's entries that is only a
+/// cache: if it is missing or damaged, the tar itself is read. A tar is accepted if an unpacking storage would accept each of
+/// its entries by itself; conflicts between entries are found only when it is unpacked. *Concurrency*: see
+/// `storage_policy`; writers are independent of each other.
 class virtual_storage
 {
 public:
@@ -31,9 +31,9 @@ public:
 
     [[nodiscard]] static constexpr std::string_view form() noexcept { return "tar"; }
 
-    OVERMOUNT_LAZY [[nodiscard]] writer create(const write_context& context);
-    /// A diff of an earlier boot that was never synced does not count: a power cut may have emptied its files. Nor does one that
-    /// was found damaged.
+    [[nodiscard]] writer create(const write_context& context);
+    /// False for a diff of an earlier boot that was never synced, because a power cut may have emptied its files, and for a diff
+    /// that is marked as damaged.
     [[nodiscard]] bool contains(const diff_id& id) const { return diffs_.contains(id); }
     [[nodiscard]] diff_record record(const diff_id& id) const { return diffs_.record(id); }
     void erase(const diff_id& id) { diffs_.erase(id); }
@@ -46,14 +46,14 @@ public:
     [[nodiscard]] bool is_current(const diff_id& id, const diff_version& one) const { return diffs_.is_current(id, one); }
     void mark_damaged(const diff_version& one, int staging) const { diffs_.mark_damaged(one, staging); }
     void unmark_damaged(const diff_version& one) const { diffs_.unmark_damaged(one); }
-    OVERMOUNT_LAZY [[nodiscard]] reader pack(const diff_id& id) const;
-    OVERMOUNT_LAZY [[nodiscard]] entry_reader entries(const diff_id& id) const;
+    [[nodiscard]] reader pack(const diff_id& id) const;
+    [[nodiscard]] entry_reader entries(const diff_id& id) const;
 
 private:
     detail::diff_directory diffs_;
 };
 
-/// Keeps one diff. See `diff_writer`.
+/// Stores one diff. See `diff_writer`.
 class virtual_storage::writer
 {
 public:
@@ -61,24 +61,24 @@ public:
     writer& operator=(writer&&) noexcept;
     ~writer();
 
-    OVERMOUNT_LAZY void write(std::span<const std::byte> bytes);
-    OVERMOUNT_LAZY [[nodiscard]] diff_record finish();
-    OVERMOUNT_LAZY void rewrite(const diff_record& record);
-    OVERMOUNT_LAZY bool publish(const diff_id& id);
-    OVERMOUNT_LAZY void replace(const diff_id& id);
+    void write(std::span<const std::byte> bytes);
+    [[nodiscard]] diff_record finish();
+    void rewrite(const diff_record& record);
+    bool publish(const diff_id& id);
+    void replace(const diff_id& id);
 
 private:
     friend class virtual_storage;
     struct state;
-    OVERMOUNT_LAZY explicit writer(std::unique_ptr<state> implementation) noexcept;
+    explicit writer(std::unique_ptr<state> implementation) noexcept;
     std::unique_ptr<state> state_;
 };
 
-/// Reads a tar from any place on. See `diff_reader`.
+/// Reads a tar, from any offset. See `diff_reader`.
 class virtual_storage::reader
 {
 public:
-    OVERMOUNT_LAZY [[nodiscard]] std::size_t read(std::span<std::byte> into)
+    [[nodiscard]] std::size_t read(std::span<std::byte> into)
     {
         const std::size_t count = bytes_.read(position_, into);
         position_ += count;
@@ -93,7 +93,7 @@ private:
     std::uint64_t position_ = 0;
 };
 
-/// Lists the entries, by the index where that is whole.
+/// Lists the entries: from the index if it is intact, else from the tar.
 class virtual_storage::entry_reader
 {
 public:
@@ -101,16 +101,16 @@ public:
     entry_reader& operator=(entry_reader&&) noexcept;
     ~entry_reader();
 
-    OVERMOUNT_LAZY [[nodiscard]] bool next(tar::located_entry& into);
+    [[nodiscard]] bool next(tar::located_entry& into);
 
 private:
     friend class virtual_storage;
     struct state;
-    OVERMOUNT_LAZY explicit entry_reader(std::unique_ptr<state> implementation) noexcept;
+    explicit entry_reader(std::unique_ptr<state> implementation) noexcept;
     std::unique_ptr<state> state_;
 };
 
-} // namespace overmount::inline OVERMOUNT_ABI
+} // namespace overmount::OVERMOUNT_ABI
 
 #ifndef OVERMOUNT_SEPARATE_COMPILATION
 #include <overmount/storage/impl/virtual_storage.ipp>

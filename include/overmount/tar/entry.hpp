@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-namespace overmount::inline OVERMOUNT_ABI::tar {
+namespace overmount::OVERMOUNT_ABI::tar {
 
 enum class entry_type : unsigned char
 {
@@ -20,7 +20,7 @@ enum class entry_type : unsigned char
     fifo,
 };
 
-/// Seconds since 1970, negative before it, and nanoseconds from 0 to 999,999,999 on top of them.
+/// Seconds since 1970 (negative before it), plus nanoseconds from 0 to 999,999,999.
 struct timestamp
 {
     std::int64_t seconds = 0;
@@ -36,7 +36,7 @@ struct xattr
     friend bool operator==(const xattr&, const xattr&) = default;
 };
 
-/// A piece of a sparse file that holds data; what lies between the pieces reads as zeros. Bytes.
+/// A segment of a sparse file that holds data, in bytes; the gaps between segments read as zeros.
 struct segment
 {
     std::uint64_t offset = 0;
@@ -44,32 +44,32 @@ struct segment
     friend bool operator==(const segment&, const segment&) = default;
 };
 
-/// One entry as its headers give it. Paths are bytes, as they came: neither checked nor normalised.
+/// One entry as its headers describe it. Paths are the bytes of the archive, neither checked nor normalised.
 struct entry
 {
     std::string path;
-    std::string link_target; ///< of hard and symbolic links
+    std::string link_target; ///< only of hard and symbolic links
     entry_type type = entry_type::regular;
     std::uint32_t mode = 0; ///< permission bits, 07777
     std::uint32_t uid = 0;
     std::uint32_t gid = 0;
-    std::uint64_t size = 0;        ///< of the file, holes included
-    std::uint64_t stored_size = 0; ///< of its data in the archive, without padding and sparse map
+    std::uint64_t size = 0;        ///< size of the file, holes included
+    std::uint64_t stored_size = 0; ///< size of its data in the archive, without padding and sparse map
     timestamp mtime;
     std::uint32_t device_major = 0;
     std::uint32_t device_minor = 0;
     std::vector<xattr> xattrs;
     bool sparse = false;
-    std::vector<segment> segments; ///< of a sparse file: ascending, apart, within `size`
+    std::vector<segment> segments; ///< only of a sparse file: ascending, not overlapping, within `size`
 };
 
-/// An entry, and where its first header block lies in its tar, in bytes.
+/// An entry, and the offset of its first header block in its tar, in bytes.
 struct located_entry
 {
     tar::entry entry;
     std::uint64_t offset = 0;
 };
 
-} // namespace overmount::inline OVERMOUNT_ABI::tar
+} // namespace overmount::OVERMOUNT_ABI::tar
 
 #endif

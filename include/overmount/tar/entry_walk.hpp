@@ -7,10 +7,10 @@
 #include <algorithm>
 #include <memory>
 
-namespace overmount::inline OVERMOUNT_ABI::tar {
+namespace overmount::OVERMOUNT_ABI::detail {
 
-/// Bounds for a tar that a storage keeps: it was taken within those of its import, which may have been wider than those
-/// of today.
+// Limits for a tar that a storage already holds. The import checked it against its own limits, which may have been wider
+// than the current ones.
 [[nodiscard]] inline limits kept_limits()
 {
     limits out;
@@ -21,28 +21,28 @@ namespace overmount::inline OVERMOUNT_ABI::tar {
     return out;
 }
 
-/// Goes through a tar that is read from anywhere: its entries, and of each its data where they are wanted.
-/// Not thread-safe; blocks as the reader does. Throws what `framing` and the reader throw.
+// Iterates over the entries of a tar that any reader provides; the caller may read the data of each entry.
+// Not thread-safe; blocks when the reader blocks. Throws what `framing` and the reader throw.
 template <diff_reader Reader>
 class entry_walk
 {
 public:
-    /// \param bounds hold for what is read here
+    // \param bounds limits that the tar is checked against
     entry_walk(Reader reader, const limits& bounds) : reader_(std::move(reader)), frames_(bounds) {}
 
-    /// Goes to the next entry; false behind the last one.
+    // Advances to the next entry; false after the last one.
     [[nodiscard]] bool next()
     {
         for (;;) {
-            const tar::event found = pull();
+            const tar::event found = next_event();
             if (found == tar::event::entry)
                 return true;
             if (found == tar::event::need_input)
                 return false;
         }
     }
-    /// The same for an `entry_reader`.
-    [[nodiscard]] bool next(located_entry& into)
+    // The same, in the form that the concept `entry_reader` requires: copies the entry and its offset to `into`.
+    [[nodiscard]] bool next(tar::located_entry& into)
     {
         if (!next())
             return false;
@@ -52,30 +52,31 @@ public:
     }
 
     [[nodiscard]] const tar::entry& entry() const noexcept { return frames_.entry(); }
-    /// Where its first header block lies, from where the reader began. \pre `next` was called last
+    // Offset of the entry's first header block, counted from where the reader began.
+    // \pre `next` was the last call, not `data`
     [[nodiscard]] std::uint64_t offset() const noexcept
     {
         return frames_.stream_offset() - frames_.header_blocks().size();
     }
 
-    /// The next piece of the entry's data, and where it belongs in the file; an empty one behind the last. Holes are
-    /// left out.
+    // A piece of the entry's data, and its offset in the file.
     struct piece
     {
         std::uint64_t offset = 0;
         std::span<const std::byte> bytes;
     };
+    // The next piece of the entry's data; an empty one after the last. Holes are skipped.
     [[nodiscard]] piece data()
     {
-        const tar::event found = pull();
+        const tar::event found = next_event();
         if (found == tar::event::data)
             return {frames_.data_offset(), frames_.data()};
         return {};
     }
 
 private:
-    // `need_input` only at the end of the tar.
-    tar::event pull()
+    // Reads input as needed; returns `need_input` only at the end of the tar.
+    tar::event next_event()
     {
         for (;;) {
             const tar::event found = frames_.next(input_);
@@ -92,11 +93,11 @@ private:
 
     static constexpr std::size_t buffer_size = 128 << 10;
     Reader reader_;
-    framing frames_;
+    tar::framing frames_;
     std::unique_ptr<std::byte[]> buffer_ = std::make_unique_for_overwrite<std::byte[]>(buffer_size);
     std::span<const std::byte> input_;
 };
 
-} // namespace overmount::inline OVERMOUNT_ABI::tar
+} // namespace overmount::OVERMOUNT_ABI::detail
 
 #endif

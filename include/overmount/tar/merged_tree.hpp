@@ -11,73 +11,73 @@
 #include <string>
 #include <string_view>
 
-namespace overmount::inline OVERMOUNT_ABI::tar {
+namespace overmount::OVERMOUNT_ABI::detail {
 
-/// A file, directory or other thing of a merged view; hard links to it share one.
+// A file, directory, link or device of a merged view. All hard links to a file share one node.
 struct merged_node
 {
-    tar::entry entry;         ///< as its layer has it, with the xattrs that a mount shows, by name; never a hard link
-    std::uint64_t offset = 0; ///< where the entry lies in its layer's tar
-    std::size_t layer = 0;    ///< whose it is; 0 is the lowest
-    bool implied = false;     ///< a directory that no layer has an entry for
+    tar::entry entry;         //< as in its layer, with the xattrs that a mount has, sorted by name; never a hard link
+    std::uint64_t offset = 0; //< of the entry in its layer's tar
+    std::size_t layer = 0;    //< the layer it comes from; 0 is the lowest
+    bool implied = false;     //< a directory without an entry of its own: it only occurs in paths
 };
 
-/// What a mount of layers shows, worked out from their entries alone: whiteouts, opaque directories, directories that
-/// are only implied, links on the way to a name, hard links, names that come twice. Pure.
-///
-/// Layers are added from the lowest to the topmost, each with its entries in the tar's order.
-///
-/// *Errors*: what unpacking the layer would say, with the entry: `entry_escapes_layer`, `invalid_whiteout`,
-/// `missing_hard_link_target`, those of paths; `too_many_entries` where the view has more than the bounds' `entries`
-/// or its texts more than their `tree_bytes`. After an error it can only be destroyed.
+// Computes the tree that a mount of layers has, from their entries alone. It applies whiteouts, opaque directories, implied
+// directories, symbolic links in parent paths, hard links, and names that occur twice in a layer. Performs no I/O.
+//
+// Add the layers from the lowest to the topmost, each with its entries in the order of its tar.
+//
+// *Errors*: the same as for unpacking the layer, with the entry: `entry_escapes_layer`, `invalid_whiteout`,
+// `missing_hard_link_target`, those of `normalise`; `too_many_entries` if the view has more than `limits::entries` entries
+// or more than `limits::tree_bytes` bytes of text. After an error it can only be destroyed.
 class merged_tree
 {
 public:
     using node = std::shared_ptr<const merged_node>;
-    /// By the bytes of the path, without a slash in front; the root is the empty one. Parents come before children.
+    // Sorted by the bytes of the path, which has no leading slash; the root is the empty path. Parents precede children.
     using paths = std::map<std::string, node, std::less<>>;
 
-    OVERMOUNT_LAZY explicit merged_tree(const limits& bounds);
+    explicit merged_tree(const limits& bounds);
 
-    OVERMOUNT_LAZY void add(const located_entry& one);
-    /// Puts the layer whose entries were added on those before.
-    OVERMOUNT_LAZY void end_layer();
+    void add(const tar::located_entry& one);
+    // Ends the current layer: merges the entries added since the last call on top of the layers below.
+    void end_layer();
 
-    /// Of the layers that were ended.
-    [[nodiscard]] const paths& items() const noexcept { return shown_; }
+    // The merged view of all layers that were ended.
+    [[nodiscard]] const paths& items() const noexcept { return merged_; }
 
 private:
-    // A name of the layer at hand; a whiteout has no node.
-    struct local
+    // A path of the current layer; a whiteout has no node.
+    struct layer_item
     {
         node what;
         bool opaque = false;
-        bool cut = false; // took the place of something: nothing of the layers below counts
+        bool replaced = false; // replaced a whiteout or another type: nothing of the layers below it remains
     };
-    using local_paths = std::map<std::string, local, std::less<>>;
+    using layer_paths = std::map<std::string, layer_item, std::less<>>;
 
-    OVERMOUNT_LAZY void apply(const located_entry& one);
-    OVERMOUNT_LAZY [[nodiscard]] std::string parent(std::string_view path, bool make);
-    OVERMOUNT_LAZY void put(const std::string& path, const located_entry& one);
-    OVERMOUNT_LAZY void put_directory(const std::string& path, const located_entry& one);
-    OVERMOUNT_LAZY void put_hard_link(const std::string& path, const entry& link);
-    OVERMOUNT_LAZY void put_whiteout(const std::string& path);
-    OVERMOUNT_LAZY void make_room(const std::string& path);
-    OVERMOUNT_LAZY [[nodiscard]] node make_node(const located_entry& one);
-    OVERMOUNT_LAZY [[nodiscard]] node make_implied() const;
-    OVERMOUNT_LAZY void count(std::uint64_t bytes);
-    OVERMOUNT_LAZY void begin_layer();
+    void apply(const tar::located_entry& one);
+    [[nodiscard]] std::string parent(std::string_view path, bool make);
+    void put(const std::string& path, const tar::located_entry& one);
+    void put_directory(const std::string& path, const tar::located_entry& one);
+    void put_hard_link(const std::string& path, const tar::entry& link);
+    void put_whiteout(const std::string& path);
+    void remove_below(const std::string& path);
+    [[nodiscard]] node make_node(const tar::located_entry& one);
+    [[nodiscard]] node make_implied() const;
+    void count(std::uint64_t bytes);
+    void begin_layer();
 
     limits bounds_;
-    paths shown_;
-    local_paths layer_;
+    paths merged_;
+    layer_paths layer_;
     std::size_t layers_ = 0;
-    std::uint64_t shown_bytes_ = 0, layer_bytes_ = 0;
-    // The parent that was resolved last.
-    std::string known_path_, known_parent_;
+    std::uint64_t merged_bytes_ = 0, layer_bytes_ = 0;
+    // The parent path that was resolved last, and its result.
+    std::string cached_path_, cached_parent_;
 };
 
-} // namespace overmount::inline OVERMOUNT_ABI::tar
+} // namespace overmount::OVERMOUNT_ABI::detail
 
 #ifndef OVERMOUNT_SEPARATE_COMPILATION
 #include <overmount/tar/impl/merged_tree.ipp>

@@ -15,83 +15,83 @@
 struct ZSTD_CCtx_s;
 struct ZSTD_DCtx_s;
 
-namespace overmount::inline OVERMOUNT_ABI::tar {
+namespace overmount::OVERMOUNT_ABI::detail {
 
-/// Writes a recipe: what is needed beside the unpacked tree to give a tar back bit for bit. That is all bytes that
-/// are not data of a file, and for those which part of which file has them.
-///
-/// A recipe does not depend on how the tar is cut into pieces. Takes a fixed amount of memory; what zstd works with stays with
-/// the thread that finished, for its next recipe. Not thread-safe.
-/// See docs/design/recipe.md for the format.
+// Writes a recipe: what is needed, in addition to the unpacked tree, to rebuild a tar bit for bit. It holds all bytes
+// that are not file data, and for file data the file and range that they are in.
+//
+// The recipe does not depend on the pieces in which the tar arrives. Memory is bounded; the thread that calls `finish` keeps
+// the zstd context for its next recipe. Not thread-safe.
+// See docs/design/recipe.md for the format.
 class recipe_writer
 {
 public:
-    /// \param output takes the bytes of the recipe, as they come; what it throws passes through
-    OVERMOUNT_LAZY explicit recipe_writer(std::function<void(std::span<const std::byte>)> output);
+    // \param output gets the bytes of the recipe as they are produced; its exceptions are passed on
+    explicit recipe_writer(std::function<void(std::span<const std::byte>)> output);
 
-    /// The next bytes of the tar, none of which are data of a file in the tree.
-    OVERMOUNT_LAZY void bytes(std::span<const std::byte> bytes);
-    /// The bytes that follow are data of a file: pieces of it, then `end_file`.
-    /// \param path where it is in the tree, without links; as it is now
-    /// \param size of the whole file, holes included
-    OVERMOUNT_LAZY void file(std::string_view path, std::uint64_t size);
-    /// The next bytes of the tar are `count` bytes of the file at hand from `offset` on. Offsets ascend.
-    OVERMOUNT_LAZY void piece(std::uint64_t offset, std::uint64_t count);
-    /// \param crc CRC-32C of the file's pieces, one after the other
-    OVERMOUNT_LAZY void end_file(std::uint32_t crc);
-    /// The file or directory `path` was moved out of the tree, with all in it. Of several the first is number 0.
-    OVERMOUNT_LAZY void moved(std::string_view path);
-    /// The tar is over.
-    OVERMOUNT_LAZY void finish();
+    // Adds the next bytes of the tar, none of which are data of a file in the tree.
+    void bytes(std::span<const std::byte> bytes);
+    // Begins the data of a file: the next calls are `piece`, at least once, then `end_file`.
+    // \param path current path of the file in the tree; no component is a symbolic link
+    // \param size of the whole file in bytes, holes included
+    void file(std::string_view path, std::uint64_t size);
+    // The next bytes of the tar are `count` bytes of the current file, starting at `offset`. Offsets ascend.
+    void piece(std::uint64_t offset, std::uint64_t count);
+    // \param crc CRC-32C of the concatenated pieces of the file
+    void end_file(std::uint32_t crc);
+    // The file or directory `path` was moved out of the tree, with its contents. Moved items are numbered from 0.
+    void moved(std::string_view path);
+    // Ends the recipe; to be called once, at the end of the tar.
+    void finish();
 
 private:
     struct release
     {
         void operator()(ZSTD_CCtx_s* context) const noexcept;
     };
-    OVERMOUNT_LAZY void number(std::uint64_t value);
-    OVERMOUNT_LAZY void text(std::string_view value);
-    OVERMOUNT_LAZY void begin(char what);
-    OVERMOUNT_LAZY void flush_piece();
-    using packer = std::unique_ptr<ZSTD_CCtx_s, release>;
-    OVERMOUNT_LAZY static packer& spare() noexcept;
-    OVERMOUNT_LAZY static packer make_packer();
-    OVERMOUNT_LAZY void compress(bool last);
+    void number(std::uint64_t value);
+    void text(std::string_view value);
+    void begin(char what);
+    void flush_piece();
+    using compressor = std::unique_ptr<ZSTD_CCtx_s, release>;
+    static compressor& thread_compressor() noexcept;
+    static compressor make_compressor();
+    void compress(bool last);
 
     std::function<void(std::span<const std::byte>)> output_;
-    packer context_;
+    compressor context_;
     std::vector<std::byte> plain_;
-    std::size_t run_ = 0; // where the length of the run of bytes at hand is in `plain_`; 0: there is none
+    std::size_t run_ = 0; // offset in `plain_` of the length of the current run of bytes; 0: no run is open
     std::uint64_t total_ = 0, piece_offset_ = 0, piece_size_ = 0, piece_end_ = 0;
 };
 
-/// What `recipe_reader::next` came upon; the calls of `recipe_writer`.
+// What `recipe_reader::next` found. The values correspond to the calls of `recipe_writer`.
 enum class recipe_step : unsigned char
 {
-    bytes,    ///< `bytes()`
-    file,     ///< `path()`, `size()`; pieces of it follow, then `end_file`
-    piece,    ///< `offset()`, `count()`
-    end_file, ///< `crc()`
-    moved,    ///< `path()`
-    end,      ///< the recipe is whole
+    bytes,    //< see `bytes()`
+    file,     //< see `path()`, `size()`; its pieces follow, then `end_file`
+    piece,    //< see `offset()`, `count()`
+    end_file, //< see `crc()`
+    moved,    //< see `path()`
+    end,      //< the end; the whole recipe was checked
 };
 
-/// Reads a recipe, strictly, with a fixed amount of memory. Not thread-safe.
-///
-/// Paths are relative, without empty parts, `.` and `..`; pieces lie within their file, in order; each file has
-/// at least one. That the recipe as a whole is undamaged is known at its end.
-///
-/// Throws `errc::invalid_asset` for what is no recipe, or a damaged one; `errc::unsupported_repository` for one of
-/// a newer version. After an error it can only be destroyed.
+// Reads a recipe strictly, in bounded memory. Not thread-safe.
+//
+// It guarantees that paths are relative, without empty components, `.` and `..`; that pieces are in order and within
+// their file; and that each file has at least one piece. Only `recipe_step::end` says that the whole recipe is undamaged.
+//
+// Throws `errc::invalid_asset` if the input is not a recipe or is damaged; `errc::unsupported_repository` for a recipe
+// of a newer version. After an error it can only be destroyed.
 class recipe_reader
 {
 public:
-    /// \param input fills a part of the buffer that it gets, at least a byte; 0 at the end of the recipe
-    OVERMOUNT_LAZY explicit recipe_reader(std::function<std::size_t(std::span<std::byte>)> input);
+    // \param input reads at least one byte into the buffer and returns the number of bytes; 0 at the end of the recipe
+    explicit recipe_reader(std::function<std::size_t(std::span<std::byte>)> input);
 
-    OVERMOUNT_LAZY [[nodiscard]] recipe_step next();
+    [[nodiscard]] recipe_step next();
 
-    /// The bytes of `recipe_step::bytes`, until the next call.
+    // The bytes of `recipe_step::bytes`; valid until the next call of `next`.
     [[nodiscard]] std::span<const std::byte> bytes() const noexcept { return bytes_; }
     [[nodiscard]] const std::string& path() const noexcept { return path_; }
     [[nodiscard]] std::uint64_t size() const noexcept { return size_; }
@@ -104,32 +104,32 @@ private:
     {
         void operator()(ZSTD_DCtx_s* context) const noexcept;
     };
-    enum class place : unsigned char
+    enum class state : unsigned char
     {
-        outside,
+        outside_file,
         in_file,    // before its first piece
         in_pieces,
-        over,
+        ended,
     };
 
-    OVERMOUNT_LAZY void read_head();
-    OVERMOUNT_LAZY bool decompress();
-    OVERMOUNT_LAZY void need(std::size_t count);
-    OVERMOUNT_LAZY std::byte byte();
-    OVERMOUNT_LAZY std::uint64_t number();
-    OVERMOUNT_LAZY void read_path();
-    OVERMOUNT_LAZY recipe_step read_bytes();
-    OVERMOUNT_LAZY void read_piece();
-    OVERMOUNT_LAZY void add(std::uint64_t count);
-    OVERMOUNT_LAZY void finish();
+    void read_head();
+    bool decompress();
+    void need(std::size_t count);
+    std::byte byte();
+    std::uint64_t number();
+    void read_path();
+    recipe_step read_bytes();
+    void read_piece();
+    void add(std::uint64_t count);
+    void finish();
 
     std::function<std::size_t(std::span<std::byte>)> input_;
     std::unique_ptr<ZSTD_DCtx_s, release> context_;
     std::vector<std::byte> packed_, plain_;
     std::size_t packed_at_ = 0, packed_end_ = 0, plain_at_ = 0, plain_end_ = 0;
-    bool frame_over_ = false, held_back_ = false;
-    place place_ = place::outside;
-    std::size_t run_left_ = 0; // of a run of bytes
+    bool frame_ended_ = false, output_pending_ = false;
+    state state_ = state::outside_file;
+    std::size_t run_left_ = 0; // bytes left in the current run
     std::uint64_t total_ = 0, file_end_ = 0;
 
     std::span<const std::byte> bytes_;
@@ -138,7 +138,7 @@ private:
     std::uint32_t crc_ = 0;
 };
 
-} // namespace overmount::inline OVERMOUNT_ABI::tar
+} // namespace overmount::OVERMOUNT_ABI::detail
 
 #ifndef OVERMOUNT_SEPARATE_COMPILATION
 #include <overmount/tar/impl/recipe.ipp>

@@ -6,22 +6,21 @@
 
 #include <string>
 
-namespace overmount::inline OVERMOUNT_ABI::tar {
+namespace overmount::OVERMOUNT_ABI::tar {
 
-/// The header blocks of an entry, by libarchive: ustar, with PAX records in front of it for what ustar cannot hold.
-/// The same entry gives the same bytes. Its data, `size` bytes, and zeros up to a whole block follow.
+/// Makes the header blocks of an entry with libarchive: ustar, preceded by PAX records for what ustar cannot hold.
+/// Equal entries give equal bytes. The caller writes `size` bytes of data after them, then `zeros_behind(size)`.
 ///
-/// Throws `malformed_tar` for an entry that no header can hold. Sparse files have no form here, nor have fractions of
-/// the last second before 1970.
-OVERMOUNT_LAZY [[nodiscard]] std::string make_header(const entry& made);
+/// Throws `malformed_tar` for an entry that no header can represent. Sparse files are not supported.
+[[nodiscard]] std::string make_header(const entry& made);
 
-/// The zeros that follow `size` bytes of data.
+/// The zeros that pad `size` bytes of data to a whole block.
 [[nodiscard]] inline std::string zeros_behind(std::uint64_t size) { return std::string((512 - size % 512) % 512, '\0'); }
 
-/// The end of a tar.
+/// The two zero blocks that end a tar.
 [[nodiscard]] inline std::string end_marker() { return std::string(1024, '\0'); }
 
-} // namespace overmount::inline OVERMOUNT_ABI::tar
+} // namespace overmount::OVERMOUNT_ABI::tar
 
 #ifndef OVERMOUNT_SEPARATE_COMPILATION
 #include <overmount/tar/impl/libarchive.ipp>

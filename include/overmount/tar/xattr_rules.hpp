@@ -5,10 +5,10 @@
 
 #include <string_view>
 
-namespace overmount::inline OVERMOUNT_ABI::tar {
+namespace overmount::OVERMOUNT_ABI::tar {
 
-/// Whether an extended attribute of an archive goes to disk. overlayfs' own never do, in either spelling: they
-/// would let a layer pose as an overlay's upper directory. Nor do labels that only the host may give.
+/// Whether an extended attribute of an archive is stored on disk. The attributes of overlay file systems never are: with them
+/// a layer could pose as an overlay's upper directory. Neither are labels that only the host may set.
 [[nodiscard]] constexpr bool stores_xattr(std::string_view name, entry_type type) noexcept
 {
     const bool file_or_directory = type == entry_type::regular || type == entry_type::directory;
@@ -24,7 +24,7 @@ namespace overmount::inline OVERMOUNT_ABI::tar {
     return name == "system.posix_acl_access" && type != entry_type::symbolic_link;
 }
 
-/// File capabilities go last: writing data or changing the owner would take them away again.
+/// The order in which attributes are set. File capabilities come last: writing data or changing the owner removes them.
 [[nodiscard]] constexpr int xattr_order(std::string_view name) noexcept
 {
     if (name == "system.posix_acl_access")
@@ -32,6 +32,6 @@ namespace overmount::inline OVERMOUNT_ABI::tar {
     return name == "security.capability" ? 2 : 1;
 }
 
-} // namespace overmount::inline OVERMOUNT_ABI::tar
+} // namespace overmount::OVERMOUNT_ABI::tar
 
 #endif

@@ -13,61 +13,61 @@
 #include <functional>
 #include <optional>
 
-namespace overmount::inline OVERMOUNT_ABI::detail {
+namespace overmount::OVERMOUNT_ABI::detail {
 
-// What is known of a layer before it is read; all of it is checked.
+// What is known about a layer before it is read. All of it is verified.
 struct layer_facts
 {
     std::optional<diff_id> diff;
     std::optional<digest> blob;
     std::optional<compression> promised;
 
-    // Of the diff ID to come.
+    // The algorithm of the diff ID to compute.
     [[nodiscard]] digest_algorithm algorithm() const noexcept
     {
         return diff ? diff->value().algorithm() : digest_algorithm::sha256;
     }
 };
 
-// A layer on its way, whoever writes it: what is not the storage's is compiled once.
+// Pipeline state of one layer that does not depend on the storage policy, so that it is compiled once.
 struct layer_flow
 {
-    // Who reads the tar, in this order.
+    // The readers of `tar`, in the order of the ring.
     static constexpr std::size_t hashing = 1, writing = 2, finishing = 3;
 
-    OVERMOUNT_LAZY layer_flow(layer_facts known, const limits& within)
+    layer_flow(layer_facts known, const limits& within)
         : facts(std::move(known)), bounds(within), diff_hash(facts.algorithm())
     {}
 
-    // The steps that others wake. They outlive no run of the others: one group owns all.
-    void is_done_by(step* decoding, step* writing_it) noexcept
+    // Sets the steps that other steps notify. The pointers stay valid while any step runs: one group owns all steps.
+    void set_steps(step* decode, step* write) noexcept
     {
-        decoding_ = decoding;
-        writing_ = writing_it;
+        decode_step_ = decode;
+        write_step_ = write;
     }
-    void wake_decoder() noexcept { decoding_->notify(); }
-    void wake_writer() noexcept { writing_->notify(); }
+    void notify_decode_step() noexcept { decode_step_->notify(); }
+    void notify_write_step() noexcept { write_step_->notify(); }
 
-    // Called on a worker with the number of bytes read so far, after each piece.
+    // Called on a worker after each piece, with the number of bytes read so far.
     std::function<void(std::uint64_t)> progress = [](std::uint64_t) {};
     const layer_facts facts;
     const limits bounds;
-    ring blob_pieces{1, 3, 128 << 10}; // from the decode step, which has them already, to the blob step
-    ring tar{3};                       // from the decode step to the hash step, the write step and the rest step
-    hasher diff_hash; // the hash step's; the write step's at the end of the tar
-    // Of the blob, where it is not the tar itself.
+    ring blob_pieces{1, 3, 128 << 10}; // from the decode step, which reads and decodes them, to the blob step
+    ring tar{3};                       // from the decode step to the hash step, the write step and the deferred step
+    hasher diff_hash; // used by the hash step, and by the write step at the end of the tar
+    // The digest of the blob, if it has to be computed separately from the digest of the tar.
     std::optional<digest> blob;
-    std::atomic<bool> blob_is_known = false; // or there is none to know
-    // The result, when all steps are done:
+    std::atomic<bool> blob_step_done = false; // `blob` has its final value
+    // The results, valid when all steps are done:
     std::optional<compression> kind;
     std::optional<diff_id> diff;
     std::optional<diff_record> record;
-    std::uint64_t bytes = 0; // of the tar
+    std::uint64_t bytes = 0; // size of the tar
 
 private:
-    step *decoding_ = nullptr, *writing_ = nullptr;
+    step *decode_step_ = nullptr, *write_step_ = nullptr;
 };
 
-} // namespace overmount::inline OVERMOUNT_ABI::detail
+} // namespace overmount::OVERMOUNT_ABI::detail
 
 #endif

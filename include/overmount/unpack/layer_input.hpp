@@ -11,9 +11,9 @@
 #include <span>
 #include <utility>
 
-namespace overmount::inline OVERMOUNT_ABI::detail {
+namespace overmount::OVERMOUNT_ABI::detail {
 
-// The bytes of a layer's blob, as the decode step asks for them: one virtual call a piece.
+// The input of the decode step: the bytes of a layer's blob, with one virtual call for each piece.
 class layer_input
 {
 public:
@@ -21,17 +21,17 @@ public:
     layer_input(const layer_input&) = delete;
     layer_input& operator=(const layer_input&) = delete;
 
-    // The number of bytes read, 0 at the end; nothing where there are none yet: it is asked again after a `notify` of the step
-    // that `set_reader` named. Blocks on the disk alone.
+    // Returns the number of bytes read, or 0 at the end. nullopt if no bytes are available yet: the input then notifies the step that
+    // `set_reader` named. Blocks only on the disk.
     [[nodiscard]] virtual std::optional<std::size_t> read(std::span<std::byte> into) = 0;
-    // Who reads. For inputs that lack bytes at times.
+    // Sets the step to notify when bytes become available. Inputs that always have bytes ignore it.
     virtual void set_reader(const std::weak_ptr<step>&) {}
 
 protected:
     layer_input() = default;
 };
 
-// A blob in a file, read by offset.
+// The bytes of a blob in a file, read by offset.
 class file_input final : public layer_input
 {
 public:
@@ -48,6 +48,6 @@ private:
     std::uint64_t position_ = 0;
 };
 
-} // namespace overmount::inline OVERMOUNT_ABI::detail
+} // namespace overmount::OVERMOUNT_ABI::detail
 
 #endif

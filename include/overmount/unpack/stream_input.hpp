@@ -11,13 +11,13 @@
 #include <span>
 #include <utility>
 
-namespace overmount::inline OVERMOUNT_ABI::detail {
+namespace overmount::OVERMOUNT_ABI::detail {
 
-// A blob that a coroutine reads from a stream; of `size` bytes, where that is known.
+// The bytes of a blob that a coroutine reads from a stream. Checks the size of the blob, if it is known.
 class stream_input final : public layer_input
 {
 public:
-    // At most `most` bytes, where the size is not known.
+    // If the size is not known, reads at most `most` bytes.
     stream_input(std::shared_ptr<stream_feed> feed, std::optional<std::uint64_t> size, std::uint64_t most)
         : feed_(std::move(feed)), size_(size), most_(size.value_or(most))
     {}
@@ -27,7 +27,7 @@ public:
         const auto count = feed_->read(into);
         read_ += count.value_or(0);
         if (read_ > most_ && size_)
-            throw error(errc::size_mismatch).at(stage::source).detail("there are more bytes than were announced");
+            throw error(errc::size_mismatch).at(stage::source).detail("the stream has more bytes than announced");
         if (read_ > most_)
             throw error(errc::layer_too_large).at(stage::source);
         if (size_ && count && *count == 0 && read_ != *size_)
@@ -41,6 +41,6 @@ private:
     std::uint64_t most_, read_ = 0;
 };
 
-} // namespace overmount::inline OVERMOUNT_ABI::detail
+} // namespace overmount::OVERMOUNT_ABI::detail
 
 #endif

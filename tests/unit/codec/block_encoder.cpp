@@ -50,7 +50,7 @@ std::string some_text(std::size_t size)
 
 } // namespace
 
-TEST_CASE("what is compressed in blocks expands to the same bytes")
+TEST_CASE("blocks decode to the original bytes")
 {
     for (const compression kind : {compression::gzip, compression::zstd})
         for (const std::size_t size : {0u, 1u, 999u, 1000u, 1001u, 300'000u})
@@ -58,11 +58,11 @@ TEST_CASE("what is compressed in blocks expands to the same bytes")
                 const std::string text = some_text(size);
                 const std::string bytes = encode(layer_encoding(kind), text, block);
                 CHECK(detail::detect_compression(std::as_bytes(std::span(bytes))) == kind);
-                CHECK((decode(kind, bytes) == text)); // no megabytes in the report
+                CHECK((decode(kind, bytes) == text)); // the extra parentheses keep megabytes out of the report
             }
 }
 
-TEST_CASE("bytes that do not compress survive as well")
+TEST_CASE("incompressible bytes decode to the original bytes as well")
 {
     std::mt19937 random(9);
     std::string noise(200'000, '\0');
@@ -72,7 +72,7 @@ TEST_CASE("bytes that do not compress survive as well")
         CHECK((decode(kind, encode(layer_encoding(kind, 1), noise, 50'000)) == noise));
 }
 
-TEST_CASE("a higher level makes less of the same text, and always the same")
+TEST_CASE("a higher level compresses better, and the output is reproducible")
 {
     const std::string text = some_text(400'000);
     for (const compression kind : {compression::gzip, compression::zstd}) {
@@ -83,7 +83,7 @@ TEST_CASE("a higher level makes less of the same text, and always the same")
     }
 }
 
-TEST_CASE("an encoding that cannot be written is refused")
+TEST_CASE("an unsupported encoding or level is rejected")
 {
     for (const auto& [kind, level] : {std::pair(compression::gzip, 0), std::pair(compression::gzip, 10),
                                       std::pair(compression::zstd, 20), std::pair(compression::zstd, -1),

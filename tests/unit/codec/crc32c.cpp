@@ -35,7 +35,7 @@ TEST_CASE("CRC-32C has the values of RFC 3720, B.4")
     CHECK(sum_of(ascending) == 0x46dd794e);
 }
 
-TEST_CASE("the instruction and the table give the same CRC, at any length and alignment")
+TEST_CASE("the instruction and the table compute the same CRC, for any length and alignment")
 {
     if (!detail::has_crc32c_instruction())
         return;
@@ -47,7 +47,7 @@ TEST_CASE("the instruction and the table give the same CRC, at any length and al
     }
 }
 
-TEST_CASE("a CRC does not depend on how its bytes are cut")
+TEST_CASE("a CRC does not depend on how the bytes are split")
 {
     const std::string text = noise(10'000);
     for (const std::size_t piece : {1u, 7u, 3072u, 4097u}) {

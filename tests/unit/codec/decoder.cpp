@@ -68,7 +68,7 @@ std::string zstd(std::string_view text, zstd_options options = {})
     if (options.content_size) {
         REQUIRE(!ZSTD_isError(ZSTD_CCtx_setPledgedSrcSize(context, text.size())));
     } else {
-        // A first step that is not the last: the size is not known when the header is written.
+        // The first call does not end the frame, so that the header is written without the content size.
         ZSTD_inBuffer first{text.data(), std::min<std::size_t>(text.size(), 1), 0};
         REQUIRE(!ZSTD_isError(ZSTD_compressStream2(context, &target, &first, ZSTD_e_continue)));
         in.pos = first.pos;
@@ -88,7 +88,7 @@ std::string skippable(std::string_view content, char kind = '\x50')
     return out.append(content);
 }
 
-// Decodes pieces whose sizes `cut` tells, into buffers of `room` bytes.
+// Decodes in pieces whose sizes `cut` returns, into buffers of `room` bytes.
 std::string decode(compression kind, std::string_view stream, const std::function<std::size_t()>& cut,
                    std::size_t room = 64, const limits& bounds = {})
 {
@@ -144,7 +144,7 @@ void check_failure(errc code, std::string_view detail, const std::function<void(
     CHECK_THAT(problem->detail(), Catch::Matchers::ContainsSubstring(std::string(detail)));
 }
 
-// Every split decodes to `text`, at every size of the output; every cut is an error but at `boundaries`.
+// Each split decodes to `text`, with any size of the output buffer. Truncation is an error except at `boundaries`.
 void check_small(compression kind, const std::string& stream, const std::string& text,
                  const std::vector<std::size_t>& boundaries)
 {
@@ -180,7 +180,7 @@ const std::string hello = "overmount, overmount, and over again: overmount!";
 
 } // namespace
 
-TEST_CASE("the compression is told by the first bytes")
+TEST_CASE("the first bytes determine the compression")
 {
     using overmount::detail::detect_compression;
     CHECK(detect_compression(bytes(gzip(hello))) == compression::gzip);
@@ -223,7 +223,7 @@ TEST_CASE("a decoder moves with its state")
     }
 }
 
-TEST_CASE("gzip decodes wherever it is split, and not when it is cut")
+TEST_CASE("gzip decodes at any split and rejects truncation")
 {
     SECTION("one member")
     {
@@ -255,12 +255,12 @@ TEST_CASE("gzip decodes wherever it is split, and not when it is cut")
         REQUIRE(stream[3] == 0x02 + 0x04 + 0x08 + 0x10);
         check_small(compression::gzip, stream, hello, {});
         auto broken = stream;
-        broken[12] = 'X'; // in the extra field: the header's CRC does not fit
+        broken[12] = 'X'; // in the extra field: the header CRC does not match
         check_failure(errc::corrupt_stream, "header crc", [&] { decode(compression::gzip, broken); });
     }
 }
 
-TEST_CASE("xz decodes wherever it is split, and not when it is cut")
+TEST_CASE("xz decodes at any split and rejects truncation")
 {
     const std::string one = xz(hello), two = one + xz("") + xz(hello);
     for (std::size_t at = 0; at <= one.size(); ++at)
@@ -270,7 +270,7 @@ TEST_CASE("xz decodes wherever it is split, and not when it is cut")
         check_failure(errc::truncated_stream, "xz", [&] { decode(compression::xz, one.substr(0, size)); });
 }
 
-TEST_CASE("bzip2 decodes wherever it is split, and not when it is cut")
+TEST_CASE("bzip2 decodes at any split and rejects truncation")
 {
     const std::string one = bzip2(hello), two = one + bzip2("") + bzip2(hello);
     for (std::size_t at = 0; at <= one.size(); ++at)
@@ -281,7 +281,7 @@ TEST_CASE("bzip2 decodes wherever it is split, and not when it is cut")
                       [&] { decode(compression::bzip2, one.substr(0, size)); });
 }
 
-TEST_CASE("damage in xz and bzip2 is found, and so is what follows them")
+TEST_CASE("damage and trailing bytes in xz and bzip2 are detected")
 {
     for (const auto& [kind, stream] :
          {std::pair(compression::xz, xz(hello)), std::pair(compression::bzip2, bzip2(hello))}) {
@@ -292,7 +292,7 @@ TEST_CASE("damage in xz and bzip2 is found, and so is what follows them")
     }
 }
 
-TEST_CASE("an xz stream that needs more memory than the limit is refused")
+TEST_CASE("an xz stream that needs more memory than the limit is rejected")
 {
     limits small;
     small.xz_memory = 1 << 20;
@@ -300,7 +300,7 @@ TEST_CASE("an xz stream that needs more memory than the limit is refused")
                   [&] { decode(compression::xz, xz(hello), 64, small); });
 }
 
-TEST_CASE("zstd decodes wherever it is split, and not when it is cut")
+TEST_CASE("zstd decodes at any split and rejects truncation")
 {
     SECTION("one frame, with and without checksum and content size")
     {
@@ -346,7 +346,7 @@ TEST_CASE("large streams decode at random splits")
         }
 }
 
-TEST_CASE("a stream without any member or frame is cut")
+TEST_CASE("a stream without any member or frame is truncated")
 {
     for (auto kind : {compression::gzip, compression::zstd})
         check_failure(errc::truncated_stream, to_string(kind), [&] { decode(kind, ""); });
@@ -374,7 +374,7 @@ TEST_CASE("a flipped bit in zstd's checksum is an error, in each frame")
         }
 }
 
-TEST_CASE("what follows the last member or frame must be one")
+TEST_CASE("only another member or frame may follow the last one")
 {
     const std::pair<compression, std::string> streams[] = {{compression::gzip, gzip(hello)},
                                                            {compression::zstd, zstd(hello)}};
@@ -386,7 +386,7 @@ TEST_CASE("what follows the last member or frame must be one")
                               [&, k = kind] { split_at(k, stream + tail, at); });
 }
 
-TEST_CASE("a stream that is none of the kind is corrupt, not trailing")
+TEST_CASE("a stream of another format is corrupt and not reported as trailing garbage")
 {
     for (auto kind : {compression::gzip, compression::zstd}) {
         const auto problem = failure([&] { decode(kind, "no such thing at all"); });
@@ -396,7 +396,7 @@ TEST_CASE("a stream that is none of the kind is corrupt, not trailing")
     }
 }
 
-TEST_CASE("a zstd window above the limit is refused, however the stream is cut")
+TEST_CASE("a zstd window above the limit is rejected, however the stream is split")
 {
     const auto text = sample(100'000, 1);
     const auto stream = zstd(text, {true, false, 20});
@@ -408,11 +408,11 @@ TEST_CASE("a zstd window above the limit is refused, however the stream is cut")
         for (std::size_t piece : {1u, 1'000'000u})
             check_failure(errc::unsupported_compression, "window of 1048576 bytes",
                           [&] { decode(compression::zstd, stream, [&] { return piece; }, room, bounds); });
-    // One segment: the window is the content. The smallest frame that says 2^62 bytes.
+    // A single-segment frame: the window is the content size. This is the smallest frame with a content size of 2^62 bytes.
     using namespace std::string_literals;
     check_failure(errc::unsupported_compression, "4611686018427387904",
                   [] { decode(compression::zstd, "\x28\xb5\x2f\xfd\xe0\0\0\0\0\0\0\0\x40\1\0\0"s); });
-    // The window's exponent at its most, with the mantissa: 1.875 * 2^41.
+    // The largest window that a descriptor can encode: 1.875 * 2^41.
     check_failure(errc::unsupported_compression, "4123168604160",
                   [] { decode(compression::zstd, "\x28\xb5\x2f\xfd\0\xff\1\0\0"s); });
     bounds.zstd_window = ~std::uint64_t{0};
@@ -435,7 +435,7 @@ TEST_CASE("a frame that needs a dictionary is unsupported")
                   [] { decode(compression::zstd, "\x28\xb5\x2f\xfd\x21\x07\x01\x09\0\0x"s); });
 }
 
-TEST_CASE("a stream that expands too much is stopped, with what it made bounded")
+TEST_CASE("a stream that exceeds the compression ratio is stopped after bounded output")
 {
     limits bounds;
     bounds.ratio = 100;
@@ -447,7 +447,7 @@ TEST_CASE("a stream that expands too much is stopped, with what it made bounded"
         std::vector<std::byte> buffer(65536);
         std::size_t produced = 0;
         auto input = bytes(stream);
-        check_failure(errc::compression_ratio_exceeded, "became", [&] {
+        check_failure(errc::compression_ratio_exceeded, "expanded to", [&] {
             for (;;) {
                 const auto done = decode.step(input, buffer);
                 input = input.subspan(done.consumed);
@@ -460,7 +460,7 @@ TEST_CASE("a stream that expands too much is stopped, with what it made bounded"
     }
 }
 
-TEST_CASE("the ratio counts to the byte, and only from its threshold")
+TEST_CASE("the ratio is exact to the byte and applies only above its threshold")
 {
     for (auto kind : {compression::gzip, compression::zstd}) {
         const std::string zeros(400'000, '\0');
@@ -477,7 +477,7 @@ TEST_CASE("the ratio counts to the byte, and only from its threshold")
     }
 }
 
-TEST_CASE("a step into no room does nothing")
+TEST_CASE("a step with an empty output buffer does nothing")
 {
     const auto stream = gzip(hello);
     decoder decode(compression::gzip, {});
@@ -486,7 +486,7 @@ TEST_CASE("a step into no room does nothing")
     CHECK(done.produced == 0);
 }
 
-TEST_CASE("hostile bytes end in an error or in bounded output")
+TEST_CASE("hostile bytes cause an error or bounded output")
 {
     const unsigned seed = std::random_device()();
     INFO("seed " << seed);
@@ -498,7 +498,7 @@ TEST_CASE("hostile bytes end in an error or in bounded output")
             stream[random() % stream.size()] ^= static_cast<char>(1 << random() % 8);
             std::string out;
             const auto problem = failure([&] { out = decode(kind, stream, 4096); });
-            if (!problem) // flags and times of a gzip header are not covered by any sum
+            if (!problem) // no checksum covers the flags and the time of a gzip header
                 REQUIRE(out == text);
         }
 }

@@ -5,6 +5,7 @@
 #include "support/catch.hpp"
 
 #include <algorithm>
+#include <functional>
 #include <span>
 #include <string>
 #include <unordered_set>
@@ -34,14 +35,14 @@ errc code_of(std::string_view text)
     return errc{};
 }
 
-TEST_CASE("digests of known texts are the published ones")
+TEST_CASE("digests of known texts equal the published values")
 {
     CHECK(digest::of("abc").string() == abc_256);
     CHECK(digest::of("").string() == empty_256);
     CHECK(digest::of("abc", digest_algorithm::sha512).string() == abc_512);
 }
 
-TEST_CASE("a digest reads back from its text")
+TEST_CASE("a digest parses its own text")
 {
     for (const std::string& text : {abc_256, empty_256, abc_512}) {
         const digest value = digest::parse(text);
@@ -54,7 +55,7 @@ TEST_CASE("a digest reads back from its text")
     CHECK(digest::parse(abc_256) != digest::parse(empty_256));
 }
 
-TEST_CASE("text that is not exactly a digest is refused")
+TEST_CASE("text that is not exactly a digest is rejected")
 {
     std::string upper = abc_256;
     upper[7] = 'B';
@@ -71,7 +72,7 @@ TEST_CASE("text that is not exactly a digest is refused")
     }
 }
 
-TEST_CASE("bytes that come in pieces have the digest of the whole")
+TEST_CASE("hashing in pieces gives the digest of the whole")
 {
     const std::string text(100'000, 'x');
     overmount::detail::hasher pieces(digest_algorithm::sha256);
@@ -91,16 +92,30 @@ TEST_CASE("digests of different algorithms are different and can be sorted and h
     CHECK(set.size() == 2);
 }
 
+TEST_CASE("digests are ordered and equal as their texts are")
+{
+    std::vector<digest> all;
+    for (int i = 0; i < 40; ++i)
+        for (const auto algorithm : {digest_algorithm::sha256, digest_algorithm::sha512})
+            all.push_back(digest::of(std::to_string(i % 20), algorithm));
+    for (const digest& a : all)
+        for (const digest& b : all) {
+            CHECK((a < b) == (a.string() < b.string()));
+            CHECK((a == b) == (a.string() == b.string()));
+        }
+}
+
 // OCI image spec, config.md: ChainID(L0) = DiffID(L0);
 // ChainID(L0|...|Ln) = Digest(ChainID(L0|...|Ln-1) + " " + DiffID(Ln)).
-TEST_CASE("the chain of one layer is its diff ID")
+TEST_CASE("the chain ID of a single layer is its diff ID")
 {
     const diff_id lowest = diff_id::parse(abc_256);
     CHECK(chain_id::of(lowest).string() == abc_256);
     CHECK(chain_id::of(std::vector{lowest}).string() == abc_256);
+    CHECK(chain_id::of(std::nullopt, lowest).string() == abc_256);
 }
 
-TEST_CASE("the chain of several layers follows the formula of the OCI image spec")
+TEST_CASE("the chain ID of several layers follows the formula of the OCI image spec")
 {
     const diff_id a = diff_id::parse(abc_256), b = diff_id::parse(empty_256), c(digest::of("c"));
     const std::string ab = digest::of(abc_256 + " " + empty_256).string();
@@ -112,15 +127,15 @@ TEST_CASE("the chain of several layers follows the formula of the OCI image spec
     CHECK(chain_id::of(std::vector{a, a}) != chain_id::of(a));
 }
 
-// Computed outside: printf '%s %s' ABC EMPTY | sha256sum
-TEST_CASE("the chain of two known layers is a known one")
+// Computed with: printf '%s %s' ABC EMPTY | sha256sum
+TEST_CASE("the chain ID of two known layers equals the known value")
 {
     const std::vector stack = {diff_id::parse(abc_256), diff_id::parse(empty_256)};
     CHECK(chain_id::of(stack).string() ==
           "sha256:dd8ddd90bdf3ccbd91abd3f399218c9d93e91246734fab743933f42048ac3e2c");
 }
 
-TEST_CASE("the chain above a sha512 layer is a sha512 one")
+TEST_CASE("the chain ID above a sha512 layer is a sha512 digest")
 {
     const diff_id a = diff_id::parse(abc_512), b(digest::of("b", digest_algorithm::sha512));
     const chain_id chain = chain_id::of(std::vector{a, b});
@@ -128,3 +143,12 @@ TEST_CASE("the chain above a sha512 layer is a sha512 one")
 }
 
 } // namespace
+
+TEST_CASE("a member function of a digest has an address")
+{
+    const auto hex = &overmount::digest::hex;
+    const digest id = digest::of("a");
+    CHECK(std::invoke(hex, id) == id.hex());
+    const std::vector<digest> all{digest::of("b"), id};
+    CHECK(std::ranges::find(all, id.hex(), &digest::hex) == all.begin() + 1);
+}

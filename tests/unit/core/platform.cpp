@@ -9,7 +9,7 @@ namespace {
 
 using overmount::platform;
 
-TEST_CASE("a platform reads back from its text")
+TEST_CASE("a platform parses its own text")
 {
     for (const std::string text : {"linux/amd64", "linux/arm64/v8", "linux/arm/v7", "windows/amd64"})
         CHECK(platform::parse(text).string() == text);
@@ -20,7 +20,7 @@ TEST_CASE("a platform reads back from its text")
     CHECK(value == platform("linux", "arm", "v6"));
 }
 
-TEST_CASE("this machine runs what is made for it")
+TEST_CASE("the host runs images for its own platform")
 {
     const platform host = platform::host();
     CHECK(host.os() == "linux");
@@ -33,7 +33,7 @@ TEST_CASE("this machine runs what is made for it")
 #endif
 }
 
-TEST_CASE("another system or architecture does not fit")
+TEST_CASE("another operating system or architecture does not fit")
 {
     const platform here("linux", "amd64");
     CHECK(here.fit(here) > 0);
@@ -43,7 +43,7 @@ TEST_CASE("another system or architecture does not fit")
     CHECK(here.fit({"", ""}) == 0);
 }
 
-TEST_CASE("older variants fit, the newest best, and newer ones do not")
+TEST_CASE("older variants fit, newer ones of them better, and later variants do not")
 {
     const platform here("linux", "arm", "v7");
     CHECK(here.fit({"linux", "arm", "v7"}) > here.fit({"linux", "arm", "v6"}));
@@ -54,7 +54,7 @@ TEST_CASE("older variants fit, the newest best, and newer ones do not")
     CHECK(platform("linux", "amd64", "v3").fit({"linux", "amd64"}) > 0);
 }
 
-TEST_CASE("a missing variant is what the architecture is without one")
+TEST_CASE("a missing variant means the default variant of the architecture")
 {
     CHECK(platform("linux", "arm64").fit({"linux", "arm64", "v8"}) > 0);
     CHECK(platform("linux", "arm64", "v8").fit({"linux", "arm64"}) > 0);
@@ -62,7 +62,7 @@ TEST_CASE("a missing variant is what the architecture is without one")
     CHECK(platform("linux", "amd64").fit({"linux", "amd64", "v1"}) > 0);
 }
 
-// The order in which containerd would take them, best first; what is not listed does not fit.
+// containerd's order of preference, best first. None of `others` fits.
 void check_order(const std::string& machine, const std::vector<std::string>& best_first,
                  const std::vector<std::string>& others)
 {
@@ -80,7 +80,7 @@ void check_order(const std::string& machine, const std::vector<std::string>& bes
     }
 }
 
-TEST_CASE("a machine runs older code of its own, then that of its 32-bit sister")
+TEST_CASE("a platform prefers its own variants, newest first, then its 32-bit architecture")
 {
     check_order("linux/amd64", {"linux/amd64", "linux/386"},
                 {"linux/amd64/v2", "linux/arm64", "windows/386"});
@@ -99,7 +99,7 @@ TEST_CASE("a machine runs older code of its own, then that of its 32-bit sister"
                 {"linux/arm64/v8.7", "linux/arm64/v9.2"});
 }
 
-TEST_CASE("a variant without an order fits itself only")
+TEST_CASE("a variant without an order fits only itself")
 {
     check_order("linux/amd64/v2", {"linux/amd64/v2"},
                 {"linux/amd64/fast", "linux/amd64/v", "linux/amd64/v1.x"});
@@ -108,7 +108,7 @@ TEST_CASE("a variant without an order fits itself only")
                 {"linux/riscv64/rva20u64"});
 }
 
-TEST_CASE("an architecture has one name")
+TEST_CASE("other names of an architecture are converted to the OCI name")
 {
     CHECK(platform("linux", "x86_64") == platform("linux", "amd64"));
     CHECK(platform::parse("linux/aarch64/v8").string() == "linux/arm64/v8");

@@ -16,7 +16,7 @@ struct exemplar
     awaitable<void> write(std::vector<offered_image> images, export_context context) const;
 };
 
-// What each lacks of the concept is its name.
+// Each type is named after the requirement of the concept that it does not meet.
 struct uncopied : exemplar
 {
     uncopied(uncopied&&) = default;
@@ -39,7 +39,7 @@ struct changing_write : exemplar
 
 } // namespace
 
-TEST_CASE("what writes images to some place is an exporter")
+TEST_CASE("a type that writes images to a target is an exporter")
 {
     STATIC_REQUIRE(exporter<exemplar>);
     STATIC_REQUIRE(exporter<docker_archive_target>);

@@ -1,4 +1,4 @@
-// Images go from a repository to each target and come back.
+// Exports images from a repository to each target and imports them again.
 #include <overmount/overmount.hpp>
 #include <overmount/own_policies.hpp>
 
@@ -59,7 +59,7 @@ std::string layer(const std::string& name, std::size_t size)
     return tar_writer().directory("d").file("d/" + name, text).finish();
 }
 
-// Two images that share a layer, one of which has it twice.
+// Two images that share a layer; one of them has it twice.
 template <class Storage>
 class fixture
 {
@@ -98,7 +98,7 @@ public:
     {
         return {images_.find_image(ids_.at(0).string()), images_.find_image(ids_.at(1).string())};
     }
-    // What another repository has after importing `source`: IDs, configs, and names.
+    // The IDs, configs and names in a second repository after importing `source`.
     template <class Source>
     [[nodiscard]] std::vector<std::string> seen(Source source) const
     {
@@ -139,13 +139,13 @@ const std::vector<om::layer_encoding>& encodings()
 {
     static const std::vector<om::layer_encoding> out{
         om::layer_encoding(), om::layer_encoding(om::compression::gzip), om::layer_encoding(om::compression::zstd),
-        om::layer_encoding(om::compression::gzip, 1), om::layer_encoding(om::compression::zstd, 19)};
+        om::layer_encoding(om::compression::gzip, 1), om::layer_encoding(om::compression::zstd, 9)};
     return out;
 }
 
 } // namespace
 
-TEMPLATE_TEST_CASE("images come back from each form as they were", "", om::on_disk_storage, om::virtual_storage)
+TEMPLATE_TEST_CASE("images are unchanged after export to and import from each format", "", om::on_disk_storage, om::virtual_storage)
 {
     fixture<TestType> at;
     for (const om::layer_encoding& encoding : encodings()) {
@@ -182,12 +182,12 @@ TEST_CASE("the same images give the same archive, whatever the storage and the n
         test::run_coroutine(alone.export_images(images, std::move(target), options));
         const std::string first = content(disk.scratch_ / "a");
         CHECK(!first.empty());
-        CHECK((first == content(disk.scratch_ / "b"))); // no megabytes in the report
-        CHECK((first == content(disk.scratch_ / "c"))); // no megabytes in the report
+        CHECK((first == content(disk.scratch_ / "b"))); // parentheses: do not print megabytes on failure
+        CHECK((first == content(disk.scratch_ / "c"))); // parentheses: do not print megabytes on failure
     }
 }
 
-TEST_CASE("an image is written under the names that are asked for")
+TEST_CASE("an image is written under the requested names")
 {
     fixture<om::virtual_storage> at;
     const auto image = at.all().front();
@@ -216,7 +216,7 @@ TEST_CASE("an image is written under the names that are asked for")
           errc::invalid_reference);
 }
 
-TEST_CASE("a layout that is there keeps its images, and names go to the last one")
+TEST_CASE("an existing layout keeps its images, and the last image gets the name")
 {
     fixture<om::virtual_storage> at;
     const auto images = at.all();
@@ -241,7 +241,7 @@ TEST_CASE("a layout that is there keeps its images, and names go to the last one
     CHECK(named("b") == std::vector{images[1].id()});
 }
 
-TEMPLATE_TEST_CASE("a damaged layer is named, and nothing is left of what it was to be in", "", om::on_disk_storage,
+TEMPLATE_TEST_CASE("the error names a damaged layer, and nothing of the output is left", "", om::on_disk_storage,
                    om::virtual_storage)
 {
     fixture<TestType> at;
@@ -266,7 +266,7 @@ TEMPLATE_TEST_CASE("a damaged layer is named, and nothing is left of what it was
     }
 }
 
-TEST_CASE("what stood at the place stays as it was when an export fails")
+TEST_CASE("an existing file or layout is unchanged when an export fails")
 {
     fixture<om::virtual_storage> at;
     const std::string file = at.scratch_ / "archive.tar", folder = at.scratch_ / "folder";
@@ -283,7 +283,7 @@ TEST_CASE("what stood at the place stays as it was when an export fails")
     CHECK(names_in(folder) == names);
 }
 
-TEST_CASE("what is no place for an archive or a layout is refused")
+TEST_CASE("a target that cannot hold an archive or a layout is refused")
 {
     fixture<om::virtual_storage> at;
     fs::create_directory(at.scratch_ / "taken");
@@ -300,7 +300,7 @@ TEST_CASE("what is no place for an archive or a layout is refused")
     CHECK(names_in(at.scratch_ / "taken") == std::set<std::string>{"file"});
 }
 
-TEST_CASE("an archive goes down a stream, and a stream that is closed is an error")
+TEST_CASE("an archive is written to a stream, and a closed stream is an error")
 {
     fixture<om::virtual_storage> at;
     const std::string file = at.scratch_ / "archive.tar";
@@ -349,7 +349,7 @@ TEST_CASE("an archive goes down a stream, and a stream that is closed is an erro
     }
 }
 
-TEST_CASE("a cancelled export leaves nothing")
+TEST_CASE("a cancelled export leaves no files")
 {
     fixture<om::virtual_storage> at;
     fs::create_directory(at.scratch_ / "out");

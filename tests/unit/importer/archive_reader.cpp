@@ -10,7 +10,7 @@ using overmount::compression;
 using overmount::errc;
 using overmount::limits;
 
-// Gives `bytes` piece by piece, and between them nothing yet.
+// Supplies `bytes` piece by piece, and has to be waited for between two pieces.
 class pieces final : public overmount::detail::archive_bytes
 {
 public:
@@ -36,7 +36,7 @@ private:
 using reader = overmount::detail::archive_reader;
 using members = std::vector<std::pair<std::string, std::string>>;
 
-// `read` again and again until it has something to say.
+// Calls `read` until it does not have to wait.
 template <class Read>
 auto patiently(Read read)
 {
@@ -118,7 +118,7 @@ overmount::error failure_of(Function function)
     throw std::logic_error("it did not fail");
 }
 
-TEST_CASE("an archive's members come one after the other, however its bytes come")
+TEST_CASE("the members of an archive do not depend on how its bytes arrive")
 {
     const auto kind = GENERATE(compression::none, compression::gzip, compression::zstd, compression::xz,
                                compression::bzip2);
@@ -127,7 +127,7 @@ TEST_CASE("an archive's members come one after the other, however its bytes come
     CHECK(all(reader(std::make_unique<pieces>(compress(usual_tar(), kind), piece), limits())) == usual());
 }
 
-TEST_CASE("a member's head is its first block, and is read once more with the rest")
+TEST_CASE("the head of a member is its first block, and `read` returns it again")
 {
     const std::size_t piece = GENERATE(as<std::size_t>(), 10, 512, 1 << 20), room = GENERATE(as<std::size_t>(), 1, 100, 512, 5000);
     CAPTURE(piece, room);
@@ -143,7 +143,7 @@ TEST_CASE("a member's head is its first block, and is read once more with the re
     CHECK_FALSE(next(from));
 }
 
-TEST_CASE("what is not read of a member is left out")
+TEST_CASE("unread data of a member is skipped")
 {
     const std::size_t piece = GENERATE(as<std::size_t>(), 10, 512, 1 << 20);
     const int how = GENERATE(0, 1, 2);
@@ -161,7 +161,7 @@ TEST_CASE("what is not read of a member is left out")
     CHECK_FALSE(next(from));
 }
 
-TEST_CASE("no bytes are an archive of nothing, with an end or without")
+TEST_CASE("an archive without members is valid, with an end marker or without")
 {
     CHECK(all(reader(std::make_unique<pieces>("", 10), limits())).empty());
     CHECK(all(reader(std::make_unique<pieces>(tar_writer().finish(), 10), limits())).empty());
@@ -170,14 +170,14 @@ TEST_CASE("no bytes are an archive of nothing, with an end or without")
     CHECK(all(reader(std::make_unique<pieces>(without, 100), limits())) == usual());
 }
 
-TEST_CASE("an archive may be larger than a layer")
+TEST_CASE("an archive may be larger than the limit of a layer")
 {
     limits bounds;
     bounds.layer_bytes = bounds.stream_bytes = 100;
     CHECK(all(reader(std::make_unique<pieces>(usual_tar(), 1000), bounds)) == usual());
 }
 
-TEST_CASE("an archive that ends inside of a member is cut")
+TEST_CASE("an archive that ends inside a member is truncated")
 {
     const std::string tar = tar_writer().file("a", std::string(2000, 'a')).bytes();
     const std::size_t size = GENERATE(as<std::size_t>(), 1, 511, 513, 1024, 2511);
@@ -192,7 +192,7 @@ TEST_CASE("an archive that ends inside of a member is cut")
     CHECK(skipped.code() == errc::truncated_stream);
 }
 
-TEST_CASE("an archive whose compression is cut fails wherever that is")
+TEST_CASE("a compressed archive that is truncated anywhere is an error")
 {
     const auto kind = GENERATE(compression::gzip, compression::zstd, compression::xz, compression::bzip2);
     const std::string whole = compress(usual_tar(), kind);
@@ -204,9 +204,8 @@ TEST_CASE("an archive whose compression is cut fails wherever that is")
     }
 }
 
-// A candidate's step ends with what it meets, and the search goes on behind it: what concerns the archive must come
-// again.
-TEST_CASE("after an error in its compression an archive never comes to an end")
+// The step of a candidate layer ends with its error and the search continues, so an error of the archive must occur again.
+TEST_CASE("an archive never reports its end after an error in its compression")
 {
     const auto kind = GENERATE(compression::gzip, compression::zstd, compression::xz, compression::bzip2);
     std::string noise;
@@ -229,11 +228,11 @@ TEST_CASE("after an error in its compression an archive never comes to an end")
         }
     }
     if (kind == compression::zstd && failures == 0)
-        return; // without a checksum it cannot tell
+        return; // without a checksum the damage cannot be detected
     CHECK(failures == 5);
 }
 
-TEST_CASE("an archive that is compressed with something unknown is no archive, lz4 is named")
+TEST_CASE("an archive with an unknown compression is refused, and lz4 is named")
 {
     const auto lz4 = failure_of([] { static_cast<void>(all(reader(std::make_unique<pieces>("\x04\x22\x4d\x18 lz4", 100), limits()))); });
     CHECK(lz4.code() == errc::unsupported_compression);

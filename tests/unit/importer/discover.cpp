@@ -42,7 +42,7 @@ const image_source& image()
     return made;
 }
 
-TEST_CASE("an archive is of the form whose list it has")
+TEST_CASE("the format of an archive is that of the list it contains")
 {
     docker_archive_writer docker;
     const auto id = docker.add(image());
@@ -61,7 +61,7 @@ TEST_CASE("an archive is of the form whose list it has")
     CHECK(found[0].manifest);
 }
 
-TEST_CASE("an archive of both forms has docker's tags and the layout's manifest")
+TEST_CASE("an archive of both formats has docker's tags and the layout's manifest")
 {
     docker_archive_writer writer(docker_layout::blobs);
     const auto id = writer.add(image());
@@ -76,7 +76,7 @@ TEST_CASE("an archive of both forms has docker's tags and the layout's manifest"
     }
 }
 
-TEST_CASE("an archive of neither form is named")
+TEST_CASE("the error names an archive of neither format")
 {
     file_set files;
     files.add("readme", "text");
@@ -86,7 +86,7 @@ TEST_CASE("an archive of neither form is named")
     CHECK(failure.subject() == "the archive");
 }
 
-TEST_CASE("an image that is wanted and not there is named, in both forms")
+TEST_CASE("the error names a wanted image that is missing, in both formats")
 {
     docker_archive_writer docker;
     docker.add(image());
@@ -99,7 +99,7 @@ TEST_CASE("an image that is wanted and not there is named, in both forms")
     }
 }
 
-TEST_CASE("who does not want the images any more gets none")
+TEST_CASE("a stopped discovery fails with operation_aborted")
 {
     docker_archive_writer docker;
     docker.add(image());

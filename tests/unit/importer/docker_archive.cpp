@@ -37,7 +37,7 @@ overmount::error failure_of(const file_set& files, const std::string& name = {},
     return failure;
 }
 
-// manifest.json of one image.
+// A manifest.json with one image.
 std::string list_of(const std::string& config, const texts& tags, const texts& layers)
 {
     texts quoted_tags, quoted_layers;
@@ -50,7 +50,7 @@ std::string list_of(const std::string& config, const texts& tags, const texts& l
                                     {"Layers", json_array(quoted_layers)}})});
 }
 
-TEST_CASE("each image of an archive is found with its tags and layers, in the old form and in the new")
+TEST_CASE("each image of an archive is found with its tags and layers, in the old format and in the new")
 {
     const auto form = GENERATE(docker_layout::legacy, docker_layout::blobs);
     const scratch_directory scratch;
@@ -85,10 +85,10 @@ TEST_CASE("each image of an archive is found with its tags and layers, in the ol
     CHECK(failure.code() == errc::missing_image);
     CHECK(failure.at() == stage::manifest);
     CHECK(failure.subject() == "x:2");
-    CHECK(failure.detail() == "there is: docker.io/library/x:1, example.org/y:2, docker.io/user/z:latest");
+    CHECK(failure.detail() == "the tags in the archive are: docker.io/library/x:1, example.org/y:2, docker.io/user/z:latest");
 }
 
-TEST_CASE("a layer of the old form may be a link to another image's")
+TEST_CASE("a layer of the old format may be a link to a layer of another image")
 {
     const scratch_directory scratch;
     docker_archive_writer writer;
@@ -104,7 +104,7 @@ TEST_CASE("a layer of the old form may be a link to another image's")
     CHECK(tars_of(found[1]) == texts{small_tar("b"), small_tar("a")});
 }
 
-TEST_CASE("an image of the new form keeps its manifest as the layout has it")
+TEST_CASE("an image of the new format keeps its manifest byte for byte")
 {
     const scratch_directory scratch;
     docker_archive_writer writer(docker_layout::blobs);
@@ -123,14 +123,13 @@ TEST_CASE("an image of the new form keeps its manifest as the layout has it")
     CHECK(found[0].manifest != found[1].manifest);
 }
 
-// An archive of the new form whose index.json leads through an index, as docker with containerd's store
-// writes it.
+// An archive of the new format whose index.json refers to an index, as docker with containerd's store writes it.
 class indexed_archive
 {
 public:
     explicit indexed_archive(const image_source& image) : image_(image) {}
 
-    // Only what is to be found besides the image itself.
+    // Only the documents that must be found in addition to the image itself.
     oci_layout_writer layout{overmount::compression::none};
 
     file_set& finish(const std::vector<std::string>& entries)
@@ -153,7 +152,7 @@ private:
     image_source image_;
 };
 
-TEST_CASE("the index through which the manifest is found is kept, whatever else it names")
+TEST_CASE("the index that leads to the manifest is kept, whatever else it refers to")
 {
     const scratch_directory scratch;
     const image_source image{.layers = {{small_tar("a")}, {small_tar("b")}}};
@@ -183,7 +182,7 @@ TEST_CASE("the index through which the manifest is found is kept, whatever else 
     CHECK(found[0].index == archive.index);
 }
 
-TEST_CASE("the names of an archive's members are bounded, links and where they lead as well")
+TEST_CASE("the names of an archive's members are limited, including links and their targets")
 {
     file_set files;
     files.add("manifest.json", "[]");
@@ -195,13 +194,13 @@ TEST_CASE("the names of an archive's members are bounded, links and where they l
         for (int i = 0; i < 12; ++i)
             files.add(std::string(200, 'n') + std::to_string(i), "");
     }
-    SECTION("links that are short, and lead far")
+    SECTION("short links with long targets")
     {
         const std::string directory = std::string(200, 'd') + "/" + std::string(200, 'e');
         for (int i = 0; i < 5; ++i)
             files.add_symlink(directory + "/" + std::to_string(i), "x");
     }
-    SECTION("many short ones")
+    SECTION("many short names")
     {
         for (int i = 0; i < 30; ++i)
             files.add(std::to_string(i), "");
@@ -212,7 +211,7 @@ TEST_CASE("the names of an archive's members are bounded, links and where they l
     CHECK(failure.at() == stage::source);
 }
 
-TEST_CASE("an archive of the new form without a manifest for an image has none to keep")
+TEST_CASE("an image without a manifest in an archive of the new format keeps none")
 {
     const scratch_directory scratch;
     const image_source image{.layers = {{small_tar("a")}}};
@@ -224,10 +223,10 @@ TEST_CASE("an archive of the new form without a manifest for an image has none t
     CHECK(tars_of(found[0]) == texts{small_tar("a")});
 }
 
-TEST_CASE("what an archive of the new form says of its manifests is checked")
+TEST_CASE("the manifests of an archive of the new format are checked")
 {
     const image_source image{.layers = {{small_tar("a")}}};
-    SECTION("a manifest that does not have its digest")
+    SECTION("a manifest with a wrong digest")
     {
         indexed_archive archive(image);
         const std::string entry = archive.layout.add_manifest(image);
@@ -241,7 +240,7 @@ TEST_CASE("what an archive of the new form says of its manifests is checked")
         CHECK(failure.at() == stage::manifest);
         CHECK(failure.subject() == path);
     }
-    SECTION("indexes that nest too deep")
+    SECTION("indexes that are nested too deeply")
     {
         indexed_archive archive(image);
         std::string entry = archive.layout.add_manifest(image);
@@ -251,7 +250,7 @@ TEST_CASE("what an archive of the new form says of its manifests is checked")
                 json_object({{"schemaVersion", "2"}, {"manifests", json_array({entry})}}));
         CHECK(failure_of(archive.finish({entry})).code() == errc::invalid_index);
     }
-    SECTION("an index that names a manifest several times is no error")
+    SECTION("an index may refer to a manifest several times")
     {
         indexed_archive archive(image);
         const std::string entry = archive.layout.add_manifest(image);
@@ -282,7 +281,7 @@ TEST_CASE("the members of an archive may come in any order and form")
     CHECK(tars_of(found[0]) == texts{small_tar("a"), small_tar("b")});
 }
 
-TEST_CASE("a layer that an image has twice is named twice and stored once")
+TEST_CASE("a layer that occurs twice in an image is listed twice and stored once")
 {
     const auto form = GENERATE(docker_layout::legacy, docker_layout::blobs);
     const scratch_directory scratch;
@@ -292,7 +291,7 @@ TEST_CASE("a layer that an image has twice is named twice and stored once")
     CHECK(tars_of(found.at(0)) == texts{small_tar("a"), small_tar("b"), small_tar("a")});
 }
 
-TEST_CASE("a layer that is named twice, but is two in the config, is not what it should be")
+TEST_CASE("a layer that is listed twice, but has two diff IDs in the config, is refused")
 {
     const scratch_directory scratch;
     const image_source image{.layers = {{small_tar("a")}, {small_tar("b")}}};
@@ -310,7 +309,7 @@ TEST_CASE("a layer that is named twice, but is two in the config, is not what it
     }
 }
 
-TEST_CASE("a layer that is missing is named with its file and its stage")
+TEST_CASE("the error for a missing layer has its file and stage")
 {
     const auto form = GENERATE(docker_layout::legacy, docker_layout::blobs);
     docker_archive_writer writer(form);
@@ -328,7 +327,7 @@ TEST_CASE("a layer that is missing is named with its file and its stage")
     CHECK(failure.subject() == layer);
 }
 
-TEST_CASE("a config that is missing, or not the one that its name says, is named")
+TEST_CASE("the error names a config that is missing or does not match its name")
 {
     const auto form = GENERATE(docker_layout::legacy, docker_layout::blobs);
     docker_archive_writer writer(form);
@@ -347,7 +346,7 @@ TEST_CASE("a config that is missing, or not the one that its name says, is named
     CHECK(failure.subject() == path);
 }
 
-TEST_CASE("a path that leaves the archive finds nothing outside of it")
+TEST_CASE("a path cannot lead out of the archive")
 {
     const image_source image{.layers = {{small_tar("a")}}};
     const auto failure_with = [&](const std::string& config, const std::string& layer) {
@@ -367,7 +366,7 @@ TEST_CASE("a path that leaves the archive finds nothing outside of it")
     }
 }
 
-TEST_CASE("a manifest.json that is not valid is named, with the field that is wrong")
+TEST_CASE("the error for an invalid manifest.json names the field")
 {
     const image_source image{.layers = {{small_tar("a")}}};
     const auto failure_with = [&](const std::string& manifest) {
@@ -389,15 +388,15 @@ TEST_CASE("a manifest.json that is not valid is named, with the field that is wr
     CHECK(failure_with(list_of("config.json", {}, {"a.tar", "a.tar"})).code() == errc::invalid_config);
 }
 
-TEST_CASE("an archive that names no image says so")
+TEST_CASE("an archive without images is an error")
 {
     file_set files;
     files.add("manifest.json", "[]");
     CHECK(failure_of(files).code() == errc::missing_image);
-    CHECK(failure_of(files).detail() == "there is: no tag");
+    CHECK(failure_of(files).detail() == "the tags in the archive are: none");
 }
 
-TEST_CASE("the configs of an archive are bounded together")
+TEST_CASE("the total size of the configs of an archive is limited")
 {
     const image_source image{.layers = {{small_tar("a")}}};
     file_set files;

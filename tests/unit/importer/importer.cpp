@@ -16,7 +16,7 @@ struct exemplar
     awaitable<std::vector<found_image>> discover(import_context context) const;
 };
 
-// What each lacks of the concept is its name.
+// Each type is named after the requirement of the concept that it does not meet.
 struct uncopied : exemplar
 {
     uncopied(uncopied&&) = default;
@@ -49,7 +49,7 @@ struct borrows_context : exemplar
 
 } // namespace
 
-TEST_CASE("what finds images in a source is an importer")
+TEST_CASE("a type that finds images in a source is an importer")
 {
     STATIC_REQUIRE(importer<exemplar>);
     STATIC_REQUIRE(importer<docker_archive>);

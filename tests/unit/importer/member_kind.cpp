@@ -11,13 +11,13 @@ using overmount::detail::member_kind;
 using overmount::test::compress;
 using overmount::test::tar_writer;
 
-// As the member's reader sees it.
+// The first block, as the reader passes it.
 member_kind kind_of(const std::string& content)
 {
     return classify_member(std::as_bytes(std::span(content)).first(std::min<std::size_t>(content.size(), 512)));
 }
 
-TEST_CASE("a tar is a layer, in whatever compression")
+TEST_CASE("a tar is a layer, with any compression")
 {
     const std::string tar = tar_writer().file("a", "text").finish();
     for (const auto kind :
@@ -29,14 +29,14 @@ TEST_CASE("a tar is a layer, in whatever compression")
     CHECK(kind_of(tar.substr(0, 512)) == member_kind::layer);
 }
 
-TEST_CASE("a tar of nothing is a layer: no bytes, or an end marker")
+TEST_CASE("an empty tar is a layer: no bytes, or an end marker")
 {
     CHECK(kind_of("") == member_kind::layer);
     CHECK(kind_of(std::string(512, '\0')) == member_kind::layer);
     CHECK(kind_of(tar_writer().finish()) == member_kind::layer);
 }
 
-TEST_CASE("what begins with a bracket is a document, blanks in front of it or not")
+TEST_CASE("a member that begins with a bracket is a document, with or without leading blanks")
 {
     for (const std::string text : {"{", "[", "{}", "[]", " \t\r\n{\"a\":1}", "[{\"Config\":\"x\"}]"}) {
         CAPTURE(text);
@@ -45,7 +45,7 @@ TEST_CASE("what begins with a bracket is a document, blanks in front of it or no
     }
 }
 
-TEST_CASE("what is neither is left out")
+TEST_CASE("any other member is neither")
 {
     for (const std::string text : {"1.0", " ", "\"text\"", "null"})
         CHECK(kind_of(text) == member_kind::other);
@@ -54,7 +54,7 @@ TEST_CASE("what is neither is left out")
     CHECK(kind_of("\x1f") == member_kind::other);
 }
 
-TEST_CASE("a header whose checksum is wrong, or that is cut, begins no layer")
+TEST_CASE("a tar header that is truncated or has a wrong checksum is not a layer")
 {
     std::string tar = tar_writer().file("a", "text").finish();
     CHECK(kind_of(tar.substr(0, 511)) == member_kind::other);
@@ -62,13 +62,13 @@ TEST_CASE("a header whose checksum is wrong, or that is cut, begins no layer")
     CHECK(kind_of(tar) == member_kind::other);
 }
 
-TEST_CASE("a tar whose first name begins with a bracket is a layer still")
+TEST_CASE("a tar whose first name begins with a bracket is a layer")
 {
     CHECK(kind_of(tar_writer().file("{}", "text").finish()) == member_kind::layer);
     CHECK(kind_of(tar_writer().file("[a]", "text").finish()) == member_kind::layer);
 }
 
-TEST_CASE("a compression that no layer may have is refused by its name")
+TEST_CASE("a compression that layers must not have is refused, and named")
 {
     try {
         static_cast<void>(kind_of("\x04\x22\x4d\x18 lz4"));

@@ -55,13 +55,13 @@ std::string blob_name(const std::string& content)
     return "blobs/sha256/" + digest::of(content).hex();
 }
 
-// The path of the blob that a descriptor made by the writer names.
+// The path of the blob that a descriptor made by the writer refers to.
 std::string blob_of(const std::string& descriptor)
 {
     return "blobs/sha256/" + descriptor.substr(descriptor.find("sha256:") + 7, 64);
 }
 
-// The error of discovering these files; its text is one line.
+// The error of discovering the images in these files; checks that its text is one line.
 overmount::error failure_of(const file_set& files, const std::string& name = {},
                             const limits& bounds = limits())
 {
@@ -72,7 +72,7 @@ overmount::error failure_of(const file_set& files, const std::string& name = {},
     return failure;
 }
 
-TEST_CASE("an image of a layout is found with its documents as they are and its layers in order")
+TEST_CASE("an image of a layout is found with its documents byte for byte and its layers in order")
 {
     const scratch_directory scratch;
     oci_layout_writer writer;
@@ -117,7 +117,7 @@ TEST_CASE("an index in an index leads to the image of the wanted platform, and t
     CHECK(failure.at() == stage::manifest);
 }
 
-TEST_CASE("an index without our platform is an error that lists the platforms there are")
+TEST_CASE("an index without the wanted platform is an error that lists its platforms")
 {
     oci_layout_writer writer;
     writer.add_index(
@@ -127,11 +127,11 @@ TEST_CASE("an index without our platform is an error that lists the platforms th
     CHECK(failure.code() == errc::no_matching_platform);
     CHECK(failure.at() == stage::manifest);
     CHECK(failure.subject() == "linux/amd64");
-    CHECK(failure.detail() == "there is: linux/s390x, linux/arm/v7");
+    CHECK(failure.detail() == "the platforms in the index are: linux/s390x, linux/arm/v7");
     CHECK(failure.entry().starts_with("blobs/sha256/"));
 }
 
-TEST_CASE("entries of one name are platforms of one image")
+TEST_CASE("entries with the same name are platforms of one image")
 {
     const scratch_directory scratch;
     oci_layout_writer writer;
@@ -146,7 +146,7 @@ TEST_CASE("entries of one name are platforms of one image")
     CHECK(tars_of(found[1]) == texts{small_tar("no name")});
     const auto failure = discovery_failure(oci_layout(path, "latest"), {"linux", "s390x"});
     CHECK(failure.code() == errc::no_matching_platform);
-    CHECK(failure.detail() == "there is: linux/arm64, linux/amd64");
+    CHECK(failure.detail() == "the platforms in the index are: linux/arm64, linux/amd64");
     CHECK(failure.entry() == "index.json");
 }
 
@@ -166,7 +166,7 @@ TEST_CASE("entries with neither name nor platform are images of their own")
     CHECK(found[0].tags.empty());
 }
 
-TEST_CASE("two images of one name that no platform tells apart are ambiguous")
+TEST_CASE("two images with the same name and no platform are ambiguous")
 {
     oci_layout_writer writer;
     for (const std::string name : {"a", "b"}) {
@@ -184,7 +184,7 @@ TEST_CASE("an image is found by its reference name, or by any form of its full n
 {
     const scratch_directory scratch;
     oci_layout_writer writer;
-    // containerd: the tag alone is no name, and the same for both images.
+    // containerd: the tag alone does not name an image; both images have the same.
     writer.list(named(writer.add_manifest(small_image("a")),
                       {{image_name, "docker.io/library/a:latest"}, {ref_name, "latest"}}),
                 {});
@@ -217,12 +217,12 @@ TEST_CASE("an image is found by its reference name, or by any form of its full n
         const auto failure = discovery_failure(oci_layout(path, name));
         CHECK(failure.code() == errc::missing_image);
         CHECK(failure.subject() == name);
-        CHECK(failure.detail() == "there is: docker.io/library/a:latest, docker.io/library/b:latest, "
+        CHECK(failure.detail() == "the images in the index are: docker.io/library/a:latest, docker.io/library/b:latest, "
                                   "example.org/c:1, any text: not a name!, 1.36");
     }
 }
 
-TEST_CASE("an archive of a layout is read whatever the order and form of its members' names")
+TEST_CASE("an archive of a layout may have its members in any order, and their names in any form")
 {
     const scratch_directory scratch;
     oci_layout_writer writer;
@@ -233,7 +233,7 @@ TEST_CASE("an archive of a layout is read whatever the order and form of its mem
         REQUIRE(found.size() == 1);
         CHECK(tars_of(found[0]) == texts{small_tar("a"), small_tar("b")});
     };
-    SECTION("as it was written")
+    SECTION("as written")
     {
         check_archive(files.tar());
     }
@@ -262,13 +262,13 @@ TEST_CASE("an archive of a layout is read whatever the order and form of its mem
             const std::string other = "other/" + std::to_string(number++);
             if (number % 2 == 0)
                 out.file(other, files.content(path)).hard_link(path, "./" + other);
-            else // a link may come before what it leads to
+            else // a link may precede its target
                 out.symlink(path, std::string(path.starts_with("blobs") ? "../../" : "") + other)
                     .file(other, files.content(path));
         }
         check_archive(out.finish());
     }
-    SECTION("a blob that is there twice: later ones replace earlier ones, as tar does")
+    SECTION("a blob that occurs twice: the later one replaces the earlier one, as in tar")
     {
         tar_writer out;
         for (const auto& path : files.paths())
@@ -286,7 +286,7 @@ TEST_CASE("an archive of a layout is read whatever the order and form of its mem
     }
 }
 
-TEST_CASE("an archive that is none, or is cut, or deceives, is refused by name")
+TEST_CASE("an invalid, truncated or ambiguous archive is refused, and named")
 {
     const scratch_directory scratch;
     oci_layout_writer writer;
@@ -303,7 +303,7 @@ TEST_CASE("an archive that is none, or is cut, or deceives, is refused by name")
     CHECK(failure_in("hello").code() == errc::truncated_stream);
     CHECK(failure_in(std::string(2000, 'x')).code() == errc::malformed_tar);
     CHECK(failure_in(files.tar().substr(0, 1500)).code() == errc::truncated_stream);
-    CHECK(failure_in(gzip(files.tar())).detail() == "it is compressed as a whole: see archive_file");
+    CHECK(failure_in(gzip(files.tar())).detail() == "the archive is compressed as a whole; import it as archive_file");
     CHECK(failure_in(tar_writer().file("a", "b").finish()).detail() == "it has no oci-layout");
     tar_writer twice;
     for (const auto& path : files.paths())
@@ -314,7 +314,7 @@ TEST_CASE("an archive that is none, or is cut, or deceives, is refused by name")
     CHECK(failure_in(tar_writer().file("../index.json", "{}").finish()).code() == errc::entry_escapes_layer);
     CHECK(failure_in(tar_writer().hard_link("index.json", "../../etc/passwd").finish()).code() ==
           errc::entry_escapes_layer);
-    // Above the root of the archive is its root.
+    // `..` of the archive's root is its root.
     tar_writer outside;
     outside.symlink("oci-layout", "../../../../../../../../etc/hostname")
         .symlink("index.json", "/etc/hostname");
@@ -327,7 +327,7 @@ TEST_CASE("an archive that is none, or is cut, or deceives, is refused by name")
     CHECK(absent.at() == stage::source);
 }
 
-TEST_CASE("a directory that is no layout of version 1.0.0 is refused")
+TEST_CASE("a directory that is not a layout of version 1.0.0 is refused")
 {
     oci_layout_writer writer;
     writer.add(small_image("a"));
@@ -347,7 +347,7 @@ TEST_CASE("a directory that is no layout of version 1.0.0 is refused")
         files.replace("oci-layout", R"({"imageLayoutVersion":"2.0.0"})");
         CHECK(failure_of(files).code() == errc::unknown_archive_format);
     }
-    SECTION("an oci-layout that says nothing")
+    SECTION("an oci-layout without a version")
     {
         files.replace("oci-layout", "{}");
         CHECK(failure_of(files).subject() == "imageLayoutVersion");
@@ -363,11 +363,11 @@ TEST_CASE("a directory that is no layout of version 1.0.0 is refused")
     {
         files.replace("index.json", index_of({}));
         CHECK(failure_of(files).code() == errc::missing_image);
-        CHECK(failure_of(files).detail() == "there is: nothing");
+        CHECK(failure_of(files).detail() == "the images in the index are: none");
     }
 }
 
-TEST_CASE("a document that is missing, or not what its descriptor says, is named with its stage")
+TEST_CASE("the error for a document that is missing or does not match its descriptor has its name and stage")
 {
     oci_layout_writer writer;
     const image_source image{.layers = {{small_tar("a")}}, .tags = {"x"}};
@@ -395,7 +395,7 @@ TEST_CASE("a document that is missing, or not what its descriptor says, is named
     }
 }
 
-TEST_CASE("a layer that is missing or of another size is named with its stage before anything is unpacked")
+TEST_CASE("a layer that is missing or has the wrong size is an error before anything is unpacked")
 {
     oci_layout_writer writer;
     writer.add({.layers = {{small_tar("a")}, {small_tar("b")}}, .tags = {"x"}});
@@ -438,7 +438,7 @@ TEST_CASE(
     CHECK(failure(std::string(whole.size(), 'x')).code() == errc::unsupported_media_type);
 }
 
-TEST_CASE("media types that are none of an image are refused, and the place is named")
+TEST_CASE("media types that do not belong to an image are refused, and the error has the field")
 {
     oci_layout_writer writer;
     const auto add = [&](const std::string& layer_type, const std::string& listed_type) {
@@ -457,7 +457,7 @@ TEST_CASE("media types that are none of an image are refused, and the place is n
         CHECK(failure.code() == errc::unsupported_media_type);
         CHECK(failure.at() == stage::manifest);
         CHECK(failure.entry() == path);
-        CHECK(failure.detail() == "layers[0]: of a layer");
+        CHECK(failure.detail() == "layers[0]: this is not the media type of a layer");
     }
     SECTION("of a manifest")
     {
@@ -471,7 +471,7 @@ TEST_CASE("media types that are none of an image are refused, and the place is n
     }
 }
 
-TEST_CASE("a config of another number of layers than its manifest is refused")
+TEST_CASE("a config whose number of layers differs from its manifest is refused")
 {
     oci_layout_writer writer;
     image_source image{.layers = {{small_tar("a")}, {small_tar("b")}}, .tags = {"x"}};
@@ -482,7 +482,7 @@ TEST_CASE("a config of another number of layers than its manifest is refused")
     CHECK(failure.entry() == blob_name(image.config));
 }
 
-TEST_CASE("documents are bounded, one by one and all together")
+TEST_CASE("the size of documents is limited, individually and in total")
 {
     oci_layout_writer writer;
     for (int i = 0; i < 20; ++i)
@@ -492,7 +492,7 @@ TEST_CASE("documents are bounded, one by one and all together")
     bounds.all_json_bytes = files.content("index.json").size() + 3000;
     auto failure = failure_of(files, {}, bounds);
     CHECK(failure.code() == errc::json_limit_exceeded);
-    CHECK(failure.detail() == "too many documents");
+    CHECK(failure.detail() == "the documents of the archive are too large together");
     bounds = limits();
     bounds.json_bytes = 100;
     failure = failure_of(files, {}, bounds);

@@ -22,11 +22,11 @@ namespace {
 
 const std::string content(10000, 'x');
 
-// Gives `content` from an offset on, but breaks as the test says.
+// Serves `content` from an offset, and breaks as the test demands.
 struct server
 {
     std::vector<std::uint64_t> asked;
-    std::vector<std::size_t> breaks_after; // bytes, of each connection in turn; then none breaks
+    std::vector<std::size_t> breaks_after; // number of bytes for each connection in turn; later connections do not break
     boost::system::error_code breaks_with = asio::error::connection_reset;
     bool refuses = false;
 
@@ -73,7 +73,7 @@ om::error failure_of(om::byte_stream from, std::string& got)
 
 } // namespace
 
-TEST_CASE("a stream carries on where it broke, or ended early")
+TEST_CASE("a stream resumes where it broke or ended early")
 {
     server from;
     from.breaks_after = {1000, 0, 3333};
@@ -84,7 +84,7 @@ TEST_CASE("a stream carries on where it broke, or ended early")
     CHECK(from.asked == std::vector<std::uint64_t>{0, 1000, 1000, 4333});
 }
 
-TEST_CASE("it gives up when no byte comes any more, with the last failure")
+TEST_CASE("a stream gives up with the last failure if no more bytes arrive")
 {
     server from;
     from.breaks_after = std::vector<std::size_t>(100, 0);
@@ -92,7 +92,7 @@ TEST_CASE("it gives up when no byte comes any more, with the last failure")
     std::string got;
     CHECK(failure_of(from.stream(quick()), got).code() == asio::error::connection_reset);
     CHECK(got.size() == 500);
-    CHECK(from.asked.size() == 4); // the first, and three attempts
+    CHECK(from.asked.size() == 4); // the first call and three retries
     server closed;
     closed.refuses = true;
     CHECK(failure_of(closed.stream(quick()), got).code() == asio::error::connection_refused);
@@ -103,7 +103,7 @@ TEST_CASE("it gives up when no byte comes any more, with the last failure")
     CHECK(failure_of(short_one.stream(quick()), got).code() == errc::truncated_stream);
 }
 
-TEST_CASE("a source that reads by a coroutine may end and fail as Asio's streams do")
+TEST_CASE("a source with a coroutine may end and fail like an Asio stream")
 {
     struct source
     {
@@ -123,7 +123,7 @@ TEST_CASE("a source that reads by a coroutine may end and fail as Asio's streams
     CHECK(failure.at() == om::stage::source);
 }
 
-TEST_CASE("a policy says after which failure it carries on")
+TEST_CASE("a policy decides after which failures the stream retries")
 {
     server from;
     from.breaks_after = {1000};
@@ -133,7 +133,7 @@ TEST_CASE("a policy says after which failure it carries on")
     CHECK(from.asked.size() == 1);
 }
 
-TEST_CASE("it waits longer each time, and a cancellation ends the wait")
+TEST_CASE("the delay grows with each failure, and a cancellation ends it")
 {
     server from;
     from.refuses = true;

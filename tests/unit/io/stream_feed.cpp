@@ -6,6 +6,7 @@
 
 #include <boost/asio/bind_cancellation_slot.hpp>
 #include <boost/asio/co_spawn.hpp>
+#include <boost/asio/detached.hpp>
 #include <boost/asio/io_context.hpp>
 
 namespace {
@@ -27,7 +28,7 @@ std::string noise(std::size_t size)
     return out;
 }
 
-// A feed that runs as far as nobody reads from it.
+// A feed that runs as far as it can without a reader.
 struct running
 {
     explicit running(std::string bytes, std::size_t piece = 4096)
@@ -39,7 +40,7 @@ struct running
                        stream_feed::run(feed, byte_stream(scripted_stream(context.get_executor(), what))),
                        asio::bind_cancellation_slot(signal.slot(), [this](std::exception_ptr failure) {
                            over = true;
-                           CHECK_FALSE(failure); // it is the reader's
+                           CHECK_FALSE(failure); // the reader gets the failure instead
                        }));
         go_on();
     }
@@ -48,7 +49,7 @@ struct running
         context.restart();
         context.poll();
     }
-    // All the reader gets without waiting.
+    // Everything that the reader gets without waiting.
     std::string read(std::size_t room = 10000)
     {
         std::string out, piece(room, '\0');
@@ -68,7 +69,35 @@ struct running
     bool over = false, at_end = false;
 };
 
-TEST_CASE("a stream's bytes reach the reader in order, and then its end")
+class counting_source
+{
+public:
+    explicit counting_source(std::shared_ptr<std::pair<std::size_t, unsigned>> record) : seen_(std::move(record)) {}
+    asio::awaitable<std::size_t> read_some(std::span<std::byte> into) { return read(seen_, into); }
+
+private:
+    static asio::awaitable<std::size_t> read(std::shared_ptr<std::pair<std::size_t, unsigned>> seen, std::span<std::byte> into)
+    {
+        const std::size_t count = std::min<std::size_t>({into.size(), seen->first, 1000});
+        seen->first -= count;
+        seen->second += into.empty();
+        co_return count;
+    }
+    std::shared_ptr<std::pair<std::size_t, unsigned>> seen_; // bytes left, and reads into no room
+};
+
+TEST_CASE("a source is never asked to read into no room")
+{
+    const auto seen = std::make_shared<std::pair<std::size_t, unsigned>>(3 * buffer + 1, 0);
+    asio::io_context context;
+    const auto feed = std::make_shared<stream_feed>();
+    asio::co_spawn(context, stream_feed::run(feed, byte_stream(counting_source(seen))), asio::detached);
+    context.run();
+    CHECK(seen->first == 0);
+    CHECK(seen->second == 0);
+}
+
+TEST_CASE("the reader gets the bytes of a stream in order, then its end")
 {
     const std::size_t size = GENERATE(as<std::size_t>(), 0, 1, buffer - 1, buffer, buffer + 1, 3 * buffer);
     const std::size_t piece = GENERATE(as<std::size_t>(), 1000, 1 << 20);
@@ -82,7 +111,7 @@ TEST_CASE("a stream's bytes reach the reader in order, and then its end")
     CHECK(one.at_end);
 }
 
-TEST_CASE("a feed reads no more ahead than its buffers hold, and goes on when one is free")
+TEST_CASE("a feed reads ahead only as much as its buffers hold, and continues when one is free")
 {
     running one(noise(7 * buffer));
     one.start();
@@ -101,7 +130,7 @@ TEST_CASE("a feed reads no more ahead than its buffers hold, and goes on when on
     CHECK(rest == one.what->bytes.substr(buffer));
 }
 
-TEST_CASE("a failure of the stream reaches the reader behind all bytes that came before it")
+TEST_CASE("the reader gets a failure of the stream after all bytes that preceded it")
 {
     const std::size_t size = GENERATE(as<std::size_t>(), 0, 100, buffer, buffer + 100);
     CAPTURE(size);
@@ -109,7 +138,7 @@ TEST_CASE("a failure of the stream reaches the reader behind all bytes that came
     one.what->ending = asio::error::connection_reset;
     one.start();
     std::string got;
-    for (int i = 0; i < 2; ++i) { // it stays
+    for (int i = 0; i < 2; ++i) { // the failure persists
         try {
             for (;;) {
                 const auto bytes = one.feed->front();
@@ -127,7 +156,7 @@ TEST_CASE("a failure of the stream reaches the reader behind all bytes that came
     CHECK(got == one.what->bytes);
 }
 
-TEST_CASE("a feed that is cancelled ends, and so does its reader")
+TEST_CASE("cancelling a feed ends it and its reader")
 {
     running one(noise(100));
     one.what->endless = true;
@@ -146,7 +175,7 @@ TEST_CASE("a feed that is cancelled ends, and so does its reader")
     }
 }
 
-TEST_CASE("a feed that waits for a free buffer ends when it is cancelled")
+TEST_CASE("cancelling a feed that waits for a free buffer ends it")
 {
     running one(noise(7 * buffer));
     one.start();
@@ -157,7 +186,7 @@ TEST_CASE("a feed that waits for a free buffer ends when it is cancelled")
     CHECK(one.what->given == buffers * buffer);
 }
 
-TEST_CASE("a feed whose context goes lets go of its stream")
+TEST_CASE("a feed releases its stream when its context is destroyed")
 {
     auto what = std::make_shared<scripted_stream::script>("text");
     auto feed = std::make_shared<stream_feed>();
@@ -173,7 +202,7 @@ TEST_CASE("a feed whose context goes lets go of its stream")
     CHECK(feed.use_count() == 1);
 }
 
-// Takes all there is, and remembers how often it was asked.
+// Consumes all available bytes and counts how often it runs.
 class collecting_step final : public overmount::detail::step
 {
 public:
@@ -194,7 +223,7 @@ private:
     std::string* out_;
 };
 
-TEST_CASE("a step that waits is woken for each buffer and for the end")
+TEST_CASE("a waiting step is notified for each buffer and for the end")
 {
     running one(noise(9 * buffer + 10), 60000);
     std::string got;

@@ -26,7 +26,7 @@ using strings = std::vector<std::string>;
 // Layers of plain directories, topmost first.
 struct layers
 {
-    // The directories, and of them those that the tar had no entry for; files end with a dot.
+    // Adds a layer with these directories, of which `implied` have no tar entry. A name that ends with a dot is a file.
     stacked_layer& add(const strings& names, const strings& implied = {}, bool implied_root = false)
     {
         const auto top = scratch / std::to_string(stack.size());
@@ -49,7 +49,7 @@ struct layers
         return scratch / std::to_string(layer) / name;
     }
 
-    // What the correction holds.
+    // The content of the correction.
     std::set<std::string> made()
     {
         correction wanted(stack);
@@ -90,7 +90,7 @@ TEST_CASE("layers whose directories all have entries need no correction")
     CHECK(some.made().empty());
 }
 
-TEST_CASE("which layers show a directory does not depend on what was asked before")
+TEST_CASE("which layers have a visible directory does not depend on earlier queries")
 {
     layers some;
     some.add({"a", "a/b", "ab"});
@@ -103,11 +103,11 @@ TEST_CASE("which layers show a directory does not depend on what was asked befor
     using indices = std::vector<std::size_t>;
     CHECK(kept.of("") == indices{0, 1, 2});
     CHECK(kept.of("ab/c") == indices{1, 2});
-    CHECK(kept.of("a/b") == indices{0}); // the file ends it
+    CHECK(kept.of("a/b") == indices{0}); // the file hides the layers below
     CHECK(kept.of("a/b/c").empty());
 }
 
-TEST_CASE("which layers show many children of one directory is the same, whether it is listed or asked")
+TEST_CASE("queries for many children of one directory have the same results, with and without listing it")
 {
     layers some;
     strings few{"d", "d/3", "d/7", "d/7/x", "d/9"}, many{"d"}, questions;
@@ -150,17 +150,17 @@ TEST_CASE("an implied directory has the attributes of the nearest layer with an 
     CHECK((status_of(some.scratch / "correction/a/b").st_mode & 07777u) == 0710u);
 }
 
-TEST_CASE("an implied directory that nothing below shows stays as it is")
+TEST_CASE("an implied directory that no layer below has is not corrected")
 {
     layers some;
     some.add({"a", "b"}, {"a", "b"});
-    SECTION("nothing is there") { some.add({}); }
-    SECTION("a file is there") { some.add({"a.", "b."}); }
-    SECTION("it is implied there as well") { some.add({"a"}, {"a"}); }
+    SECTION("the path does not exist") { some.add({}); }
+    SECTION("the path is a file") { some.add({"a.", "b."}); }
+    SECTION("the directory is implied there as well") { some.add({"a"}, {"a"}); }
     CHECK(some.made().empty());
 }
 
-TEST_CASE("an implied directory below one with an entry of its own is not asked for")
+TEST_CASE("an implied directory below one with its own entry is not corrected")
 {
     layers some;
     some.add({"a"});
@@ -169,7 +169,7 @@ TEST_CASE("an implied directory below one with an entry of its own is not asked 
     CHECK(some.made().empty());
 }
 
-TEST_CASE("an implied directory in a lower layer is corrected where no layer above shows it")
+TEST_CASE("an implied directory in a lower layer is corrected if no layer above has it")
 {
     layers some;
     some.add({"x"});
@@ -178,7 +178,7 @@ TEST_CASE("an implied directory in a lower layer is corrected where no layer abo
     CHECK(some.made() == set{"", "a"});
 }
 
-TEST_CASE("a file above hides an implied directory")
+TEST_CASE("a file in a layer above hides an implied directory")
 {
     layers some;
     some.add({"a."});
@@ -206,7 +206,7 @@ TEST_CASE("roots that are all implied need no correction")
     CHECK(some.made().empty());
 }
 
-TEST_CASE("a directory with whiteouts is corrected where nothing merges with it")
+TEST_CASE("a directory with whiteouts is corrected if it is in one layer only")
 {
     layers some;
     some.add({"d", "e"}).record.whiteout_directories = {"d", "e", ""};
@@ -214,7 +214,7 @@ TEST_CASE("a directory with whiteouts is corrected where nothing merges with it"
     CHECK(some.made() == set{"", "e"});
 }
 
-TEST_CASE("an opaque directory hides what the layers below have in it, not their attributes for it")
+TEST_CASE("an opaque directory hides the files of lower layers, but still gets their attributes")
 {
     if (::geteuid() != 0)
         OVERMOUNT_SKIP("setting trusted. attributes needs root");
@@ -227,7 +227,7 @@ TEST_CASE("an opaque directory hides what the layers below have in it, not their
     CHECK(some.made() == set{"", "a"});
 }
 
-TEST_CASE("overlayfs' own attributes are not copied")
+TEST_CASE("overlayfs' own xattrs are not copied")
 {
     if (::geteuid() != 0)
         OVERMOUNT_SKIP("setting trusted. attributes needs root");

@@ -23,7 +23,7 @@ unique_fd open_path(const char* path) { return unique_fd(::open(path, O_PATH | O
 
 } // namespace
 
-TEST_CASE("a mount has the number of mountinfo, and another one elsewhere")
+TEST_CASE("a descriptor tells the ID of its mount in mountinfo, and whether it is the root of that mount")
 {
     const auto proc = open_path("/proc"), root = open_path("/");
     const auto now = mountinfo::read();
@@ -38,22 +38,22 @@ TEST_CASE("a mount has the number of mountinfo, and another one elsewhere")
     CHECK(overmount::detail::mountinfo_id(-1) == 0);
 }
 
-TEST_CASE("a mount in sight with another source shows that a device number was used again")
+TEST_CASE("a visible mount with another source proves that a device number was reused")
 {
     mount_identity ours;
     ours.source = "overmount-1";
     ours.device = makedev(0, 77);
-    const auto seen = [&](const char* text) { return overmount::detail::number_is_anothers(mountinfo::parse(text), ours); };
+    const auto seen = [&](const char* text) { return overmount::detail::device_number_was_reused(mountinfo::parse(text), ours); };
     CHECK(seen("10 1 0:77 / /other rw - overlay overmount-2 rw\n"));
     CHECK(seen("10 1 0:77 / /other rw - tmpfs tmpfs rw\n"));
     CHECK_FALSE(seen("10 1 0:77 / /moved rw - overlay overmount-1 rw\n"));
     CHECK_FALSE(seen("10 1 0:78 / /other rw - overlay overmount-2 rw\n"));
     CHECK_FALSE(seen(""));
-    ours.source.clear(); // nobody knows
+    ours.source.clear(); // unknown
     CHECK_FALSE(seen("10 1 0:77 / /other rw - overlay overmount-2 rw\n"));
 }
 
-TEST_CASE("a unique mount ID is told by new kernels, and missed by old ones")
+TEST_CASE("new kernels provide a unique mount ID, old ones do not")
 {
     const auto proc = open_path("/proc");
     const auto id = overmount::detail::unique_mount_id(proc.get());
@@ -66,7 +66,7 @@ TEST_CASE("a unique mount ID is told by new kernels, and missed by old ones")
     CHECK(overmount::detail::unique_mount_id(-1) == 0);
 }
 
-TEST_CASE("a superblock that is there is not gone, nor is one that cannot be asked for")
+TEST_CASE("an existing superblock is not gone, nor is one with a number that ustat cannot take")
 {
     struct stat status;
     REQUIRE(::stat("/proc", &status) == 0);
@@ -88,14 +88,14 @@ TEST_CASE("a mount of another boot, or without a source, is not found")
     CHECK_FALSE(overmount::detail::find_mount(wanted));
 }
 
-TEST_CASE("mountinfo of a chroot does not show all mounts")
+TEST_CASE("mountinfo of a chroot does not list all mounts")
 {
-    CHECK(overmount::detail::shows_all(mountinfo::parse("4000000000 2 0:1 / / rw - ext4 disk rw\n")));
-    SECTION("that is no mount")
+    CHECK(overmount::detail::lists_all_mounts(mountinfo::parse("4000000000 2 0:1 / / rw - ext4 disk rw\n")));
+    SECTION("whose root is not a mount point")
     {
-        CHECK_FALSE(overmount::detail::shows_all(mountinfo::parse("7 2 0:1 / /m rw - overlay another rw\n")));
+        CHECK_FALSE(overmount::detail::lists_all_mounts(mountinfo::parse("7 2 0:1 / /m rw - overlay another rw\n")));
     }
-    SECTION("that is a mount of the first process")
+    SECTION("whose root is a mount that process 1 sees elsewhere")
     {
         std::ifstream in("/proc/1/mountinfo");
         const std::string text(std::istreambuf_iterator<char>(in), {});
@@ -103,7 +103,7 @@ TEST_CASE("mountinfo of a chroot does not show all mounts")
         REQUIRE(first.entries().size() > 1);
         for (const auto& entry : first.entries()) {
             const auto line = std::to_string(entry.id) + " 2 0:1 / / rw - ext4 disk rw\n";
-            CHECK(overmount::detail::shows_all(mountinfo::parse(line)) == (entry.mount_point == "/"));
+            CHECK(overmount::detail::lists_all_mounts(mountinfo::parse(line)) == (entry.mount_point == "/"));
         }
     }
 }

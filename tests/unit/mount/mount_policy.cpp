@@ -18,7 +18,7 @@ struct exemplar
     static bool alive(const mount_identity& identity, const mount_spec& probe);
 };
 
-// What each lacks of the concept is its name.
+// The name of each type says which requirement it breaks.
 struct bare_descriptor : exemplar
 {
     static int create(const mount_spec& spec);
@@ -50,7 +50,7 @@ struct object_needed : exemplar
 
 } // namespace
 
-TEST_CASE("what calls the kernel for an overlay is a mount_policy")
+TEST_CASE("a type that makes the system calls of mounting is a mount_policy")
 {
     STATIC_REQUIRE(mount_policy<exemplar>);
     STATIC_REQUIRE(mount_policy<overlay_mount>);
@@ -63,7 +63,7 @@ TEST_CASE("what calls the kernel for an overlay is a mount_policy")
     STATIC_REQUIRE_FALSE(mount_policy<object_needed>);
 }
 
-TEST_CASE("no_mount mounts nothing, and a repository takes it all the same")
+TEST_CASE("no_mount is not a mount_policy, but a repository accepts it")
 {
     STATIC_REQUIRE_FALSE(mount_policy<no_mount>);
     STATIC_REQUIRE(optional_mount_policy<no_mount>);

@@ -42,7 +42,7 @@ boost::system::error_code refusal(const mount_spec& spec)
 
 } // namespace
 
-TEST_CASE("a directory that is opened late is open only for as long as the kernel is given it")
+TEST_CASE("a directory with an open function is open only while it is given to the kernel")
 {
     int times = 0;
     const mount_directory late(
@@ -64,27 +64,27 @@ TEST_CASE("a directory that is opened late is open only for as long as the kerne
     CHECK_NOTHROW(mount_spec().add_lower(late).add_lower(late).validate());
 }
 
-TEST_CASE("a spec that overlayfs would refuse is refused first")
+TEST_CASE("a spec that overlayfs would refuse is refused before the system call")
 {
-    CHECK(refusal(stack(0)) == errc::mount_cannot_proceed);
-    CHECK(refusal(stack(1)) == errc::mount_cannot_proceed);
+    CHECK(refusal(stack(0)) == errc::mount_not_possible);
+    CHECK(refusal(stack(1)) == errc::mount_not_possible);
     CHECK_FALSE(refusal(stack(2)));
     CHECK_FALSE(refusal(stack(500)));
     CHECK(refusal(stack(501)) == errc::too_many_layers);
-    CHECK(refusal(stack(1).upper(mount_directory("/u"))) == errc::mount_cannot_proceed);
-    CHECK(refusal(stack(2).work(mount_directory("/w"))) == errc::mount_cannot_proceed);
+    CHECK(refusal(stack(1).upper(mount_directory("/u"))) == errc::mount_not_possible);
+    CHECK(refusal(stack(2).work(mount_directory("/w"))) == errc::mount_not_possible);
     CHECK_FALSE(refusal(stack(1).upper(mount_directory("/u")).work(mount_directory("/w"))));
 }
 
-TEST_CASE("names that cannot reach the kernel whole are refused")
+TEST_CASE("names that would reach the kernel truncated are refused")
 {
-    CHECK(refusal(stack(2).add_lower(lower(std::string("/a\0b", 4)))) == errc::mount_cannot_proceed);
-    CHECK(refusal(stack(2).add_lower(lower(std::string()))) == errc::mount_cannot_proceed);
-    CHECK(refusal(stack(2).add_lower(lower(overmount::unique_fd()))) == errc::mount_cannot_proceed);
-    CHECK(refusal(stack(2).source("")) == errc::mount_cannot_proceed);
+    CHECK(refusal(stack(2).add_lower(lower(std::string("/a\0b", 4)))) == errc::mount_not_possible);
+    CHECK(refusal(stack(2).add_lower(lower(std::string()))) == errc::mount_not_possible);
+    CHECK(refusal(stack(2).add_lower(lower(overmount::unique_fd()))) == errc::mount_not_possible);
+    CHECK(refusal(stack(2).source("")) == errc::mount_not_possible);
     CHECK_FALSE(refusal(stack(2).source(std::string(255, 's'))));
-    CHECK(refusal(stack(2).source(std::string(256, 's'))) == errc::mount_cannot_proceed);
-    CHECK(refusal(stack(2).source(std::string("a\0", 2))) == errc::mount_cannot_proceed);
+    CHECK(refusal(stack(2).source(std::string(256, 's'))) == errc::mount_not_possible);
+    CHECK(refusal(stack(2).source(std::string("a\0", 2))) == errc::mount_not_possible);
 }
 
 TEST_CASE("the refusal of a single lower says what to do")
@@ -92,7 +92,7 @@ TEST_CASE("the refusal of a single lower says what to do")
     CHECK_THROWS_WITH(stack(1).validate(), Catch::Matchers::ContainsSubstring("add an empty one"));
 }
 
-TEST_CASE("options come in the order of the stack and say everything")
+TEST_CASE("options come in the order of the stack, and all features are explicit")
 {
     const mount_spec spec = stack(2).source("me").upper(mount_directory("/u")).work(mount_directory("/w"));
     const std::vector<mount_option> wanted{
@@ -103,7 +103,7 @@ TEST_CASE("options come in the order of the stack and say everything")
     CHECK(option_list(spec) == wanted);
 }
 
-TEST_CASE("userxattr leaves out what it forbids")
+TEST_CASE("userxattr leaves out the options that it forbids")
 {
     const std::vector<mount_option> wanted{
         {"source", "overmount"}, {"lowerdir+", "/l0"}, {"lowerdir+", "/l1"}, {"metacopy", "off"},
@@ -111,7 +111,7 @@ TEST_CASE("userxattr leaves out what it forbids")
     CHECK(option_list(stack(2).userxattr(true)) == wanted);
 }
 
-TEST_CASE("volatile is an option of mounts with an upper only")
+TEST_CASE("volatile is an option only of mounts with an upper directory")
 {
     const mount_option option{"volatile", {}};
     mount_spec spec = stack(2).volatile_(true);
@@ -120,7 +120,7 @@ TEST_CASE("volatile is an option of mounts with an upper only")
     CHECK(option_list(spec).back() == option);
 }
 
-TEST_CASE("the string for mount(2) escapes what overlayfs splits at")
+TEST_CASE("the string for mount(2) escapes separators")
 {
     const mount_spec spec = stack(1)
                                 .add_lower(lower("/a:b,c\\d"))
@@ -131,7 +131,7 @@ TEST_CASE("the string for mount(2) escapes what overlayfs splits at")
                                   "redirect_dir=off,metacopy=off,index=off,xino=off,volatile");
 }
 
-TEST_CASE("the string for mount(2) may fill a page and no more")
+TEST_CASE("the string for mount(2) may fill a page, but no more")
 {
     const std::size_t rest = legacy_options(stack(2)).size();
     const std::size_t room = 4095 - rest;
@@ -162,7 +162,7 @@ TEST_CASE("copies of a directory share its descriptor, and the last one closes i
     CHECK(::fcntl(fd, F_GETFD) == -1);
 }
 
-TEST_CASE("a refused descriptor tells how old the kernel is")
+TEST_CASE("the kernel's refusal of a descriptor tells its age")
 {
     using overmount::detail::descriptor_refusal;
     using overmount::detail::read_refusal;

@@ -23,6 +23,7 @@
 #include <thread>
 
 namespace fs = std::filesystem;
+namespace detail = overmount::detail;
 namespace tar = overmount::tar;
 using overmount::errc;
 using overmount::upper_options;
@@ -39,7 +40,7 @@ unique_fd open(const fs::path& directory)
     return unique_fd(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
 }
 
-// An upper directory as the kernel leaves one.
+// An upper directory as the kernel writes it.
 struct upper
 {
     void file(const std::string& name, const std::string& content = "x") const
@@ -67,7 +68,7 @@ struct upper
     }
     [[nodiscard]] std::vector<tar::entry> entries(upper_options options = upper_options()) const
     {
-        tar::entry_walk<upper_reader> walk(reader(std::move(options)), overmount::limits());
+        detail::entry_walk<upper_reader> walk(reader(std::move(options)), overmount::limits());
         std::vector<tar::entry> out;
         while (walk.next())
             out.push_back(walk.entry());
@@ -89,7 +90,7 @@ struct upper
         CHECK(from.read(std::as_writable_bytes(std::span(buffer))) == 0);
         return out;
     }
-    // The error that reading to the end gives.
+    // The error of reading to the end.
     [[nodiscard]] overmount::error failure(upper_options options = upper_options()) const
     {
         try {
@@ -112,7 +113,7 @@ bool may_make_uppers()
 
 } // namespace
 
-TEST_CASE("an upper directory is packed parents first, whiteouts in front, by the bytes of the names")
+TEST_CASE("an upper directory is packed parents first, then whiteouts, sorted by the bytes of the names")
 {
     if (!may_make_uppers())
         OVERMOUNT_SKIP("needs root and trusted xattrs");
@@ -127,7 +128,7 @@ TEST_CASE("an upper directory is packed parents first, whiteouts in front, by th
     CHECK(made.paths() == strings{"./", ".wh.zz", "a", "b/", "b/.wh.z", "b/Z", "b/\xff", "b-/"});
 }
 
-TEST_CASE("an opaque directory is said to be so where the layers below show one, and has no whiteouts in it")
+TEST_CASE("an opaque directory gets a marker if the layers below have it, and no whiteouts")
 {
     if (!may_make_uppers())
         OVERMOUNT_SKIP("needs root and trusted xattrs");
@@ -137,11 +138,11 @@ TEST_CASE("an opaque directory is said to be so where the layers below show one,
     made.directory("d/e", "y");
     made.whiteout("d/e/gone");
     made.file("d/e/f");
-    SECTION("by default they may")
+    SECTION("by default they may have it")
     {
         CHECK(made.paths() == strings{"./", "d/", "d/.wh..wh..opq", "d/e/", "d/e/f"});
     }
-    SECTION("they do not")
+    SECTION("they do not have it")
     {
         strings asked;
         CHECK(made.paths(upper_options().shown_below([&asked](const std::string& path) {
@@ -150,7 +151,7 @@ TEST_CASE("an opaque directory is said to be so where the layers below show one,
         })) == strings{"./", "d/", "d/e/", "d/e/f"});
         CHECK(asked == strings{"d"});
     }
-    SECTION("the kernel does not heed the mark on the root")
+    SECTION("the kernel ignores the xattr on the root")
     {
         made.mark("", "trusted.overlay.opaque", "y");
         made.whiteout("gone");
@@ -158,7 +159,7 @@ TEST_CASE("an opaque directory is said to be so where the layers below show one,
     }
 }
 
-TEST_CASE("whiteouts by an attribute count where their directory says that there are some")
+TEST_CASE("whiteouts by xattr count only in a directory with opaque=x")
 {
     if (!may_make_uppers())
         OVERMOUNT_SKIP("needs root and trusted xattrs");
@@ -172,7 +173,7 @@ TEST_CASE("whiteouts by an attribute count where their directory says that there
     CHECK(made.paths() == strings{"./", "d/", "d/.wh.gone", "d/here", "not"});
 }
 
-TEST_CASE("entries have what their files have")
+TEST_CASE("entries have the attributes of their files")
 {
     if (!may_make_uppers())
         OVERMOUNT_SKIP("needs root and trusted xattrs");
@@ -213,7 +214,7 @@ TEST_CASE("entries have what their files have")
     CHECK(found.at("device").device_minor == 1000);
 }
 
-TEST_CASE("whiteouts that are one inode are whiteouts and no hard links")
+TEST_CASE("whiteouts that share an inode are whiteouts, not hard links")
 {
     if (!may_make_uppers())
         OVERMOUNT_SKIP("needs root and trusted xattrs");
@@ -239,7 +240,7 @@ TEST_CASE("a socket has no entry")
     CHECK(made.paths() == strings{"./"});
 }
 
-TEST_CASE("the same upper directory gives the same bytes, however they are asked for")
+TEST_CASE("the same upper directory gives the same bytes, for any buffer size")
 {
     const upper made;
     made.directory("d");
@@ -251,7 +252,7 @@ TEST_CASE("the same upper directory gives the same bytes, however they are asked
     CHECK(made.bytes(513) == whole);
 }
 
-TEST_CASE("times behind the latest one become that one")
+TEST_CASE("times after the latest one are replaced by it")
 {
     const upper made;
     made.file("new");
@@ -265,7 +266,7 @@ TEST_CASE("times behind the latest one become that one")
     CHECK(found[2].mtime == tar::timestamp{99, 999'999'999});
 }
 
-TEST_CASE("what an upper directory has and no layer can hold is refused by name")
+TEST_CASE("files of an upper directory that no layer can hold are refused by name")
 {
     if (!may_make_uppers())
         OVERMOUNT_SKIP("needs root and trusted xattrs");
@@ -277,14 +278,14 @@ TEST_CASE("what an upper directory has and no layer can hold is refused by name"
         CHECK(made.failure().code() == errc::invalid_whiteout);
         CHECK(made.failure().entry() == "d/.wh.x");
     }
-    SECTION("a renamed directory, whose content is below")
+    SECTION("a renamed directory, whose content is in lower layers")
     {
         made.directory("d/to");
         made.mark("d/to", "trusted.overlay.redirect", "from");
         CHECK(made.failure().code() == errc::unsupported_entry_type);
         CHECK(made.failure().entry() == "d/to");
     }
-    SECTION("a file whose content is below")
+    SECTION("a file whose content is in lower layers")
     {
         made.file("d/f", "");
         made.mark("d/f", "trusted.overlay.metacopy", "");
@@ -293,7 +294,7 @@ TEST_CASE("what an upper directory has and no layer can hold is refused by name"
     }
 }
 
-TEST_CASE("who may not see the overlay's xattrs is told, and gets no layer without them")
+TEST_CASE("a process that may not read the overlay's xattrs gets an error, not a layer without them")
 {
     if (!may_make_uppers())
         OVERMOUNT_SKIP("needs root and trusted xattrs");
@@ -314,7 +315,7 @@ TEST_CASE("who may not see the overlay's xattrs is told, and gets no layer witho
     CHECK(made.paths() == strings{"./", "d/", "d/.wh..wh..opq"});
 }
 
-TEST_CASE("an upper directory is bounded as a layer is")
+TEST_CASE("an upper directory has the limits of a layer")
 {
     const upper made;
     made.directory("d");
@@ -331,7 +332,7 @@ TEST_CASE("an upper directory is bounded as a layer is")
         bounds.path_depth = 2;
         CHECK(made.failure(upper_options().bounds(bounds)).code() == errc::path_too_deep);
     }
-    SECTION("names that wait")
+    SECTION("names in directories that are being read")
     {
         for (int i = 0; i < 5; ++i)
             made.file("z" + std::to_string(i));
@@ -358,7 +359,7 @@ TEST_CASE("an upper directory is bounded as a layer is")
     }
 }
 
-TEST_CASE("what changes while it is read is noticed and named")
+TEST_CASE("a change while reading is detected and named")
 {
     const upper made;
     made.directory("d");
@@ -389,7 +390,7 @@ TEST_CASE("what changes while it is read is noticed and named")
         fs::resize_file(made.scratch / "d/a", 150'000);
         CHECK(rest().entry() == "d/a");
     }
-    SECTION("a name that is added behind")
+    SECTION("a name that is added")
     {
         made.file("d/b");
         const auto failure = rest();
@@ -404,7 +405,7 @@ TEST_CASE("what changes while it is read is noticed and named")
     }
 }
 
-TEST_CASE("an upper directory is unchanged when it is empty and looks as the directory below")
+TEST_CASE("an upper directory is unchanged if it is empty and has the attributes of the directory below")
 {
     const scratch_directory scratch;
     for (const char* name : {"upper", "below"})
@@ -436,7 +437,7 @@ TEST_CASE("an upper directory is unchanged when it is empty and looks as the dir
         REQUIRE(::utimensat(AT_FDCWD, (scratch / "upper").c_str(), later, 0) == 0);
         CHECK(!unchanged());
     }
-    SECTION("an xattr, but overlayfs' own")
+    SECTION("an xattr, except overlayfs' own")
     {
         if (!may_make_uppers())
             OVERMOUNT_SKIP("needs trusted xattrs");

@@ -61,7 +61,7 @@ TEST_CASE("an image config is read, and kept byte for byte")
     CHECK(value.history()[1].empty_layer);
 }
 
-TEST_CASE("labels, ports, volumes, the signal to stop and the author are read")
+TEST_CASE("labels, ports, volumes, the stop signal and the author are read")
 {
     const image_config value = image_config::parse(
         config("", R"(,"author":"me","config":{"Labels":{"b":"1","a":"","Env":"x","n":null},"StopSignal":"SIGINT",
@@ -76,7 +76,7 @@ TEST_CASE("labels, ports, volumes, the signal to stop and the author are read")
     CHECK(image_config::parse(config("", R"(,"config":{"Labels":null,"Volumes":{}})"), limits()).labels().empty());
 }
 
-TEST_CASE("the ID depends on every byte, blanks too")
+TEST_CASE("the ID depends on every byte, including blanks")
 {
     const auto id = [](const std::string& text) { return image_config::parse(text, limits()).id(); };
     CHECK(id(config("")) != id(config("") + "\n"));
@@ -108,7 +108,7 @@ TEST_CASE("a config without a rootfs of layers is invalid")
     }
 }
 
-TEST_CASE("fields of another type are invalid")
+TEST_CASE("fields of the wrong type are invalid")
 {
     for (const std::string more :
          {R"(,"os":1)", R"(,"created":{})", R"(,"config":{"Env":[1]})", R"(,"config":{"Env":{"A":"b"}})",
@@ -118,7 +118,7 @@ TEST_CASE("fields of another type are invalid")
     }
 }
 
-TEST_CASE("a config may have as many layers as the limit says, and no more")
+TEST_CASE("the number of layers of a config is limited")
 {
     limits bounds;
     bounds.layers = 1;
@@ -127,7 +127,7 @@ TEST_CASE("a config may have as many layers as the limit says, and no more")
     CHECK(failure_of(config(id + "," + id), bounds) == errc::invalid_config);
 }
 
-TEST_CASE("a config is read within the limits of JSON")
+TEST_CASE("a config is read within the limits on JSON")
 {
     limits bounds;
     bounds.json_depth = 2;
@@ -135,7 +135,7 @@ TEST_CASE("a config is read within the limits of JSON")
     CHECK(failure_of("{") == errc::malformed_json);
 }
 
-TEST_CASE("a diff ID that is none, or that is not in a list, is invalid")
+TEST_CASE("a malformed diff ID, or one that is not in a list, is invalid")
 {
     CHECK(failure_of(config(R"("sha256:abc")")) == errc::invalid_config);
     CHECK(failure_of(R"({"rootfs":{"type":"layers","diff_ids":")" + diff_a + "\"}}") == errc::invalid_config);
@@ -143,7 +143,7 @@ TEST_CASE("a diff ID that is none, or that is not in a list, is invalid")
           errc::invalid_config);
 }
 
-TEST_CASE("an error names the field of the config that it is about")
+TEST_CASE("an error has the path of the field in the config")
 {
     const std::pair<std::string, std::string> rows[] = {
         {config("", R"(,"config":{"Env":["A=b",1]})"), "config.Env[1]"},

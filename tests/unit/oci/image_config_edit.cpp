@@ -55,7 +55,7 @@ std::string failure_of(const Call& call)
     return {};
 }
 
-TEST_CASE("a config that nothing was set of keeps its members, their order and their values")
+TEST_CASE("a config without edits keeps its members, their order and their values")
 {
     const std::string text =
         R"({"zeta":[1,-2,2.5,18446744073709551615,null,{"b":1,"a":"\u0001é"}],"os":"linux","config":{"Healthcheck":)"
@@ -64,7 +64,7 @@ TEST_CASE("a config that nothing was set of keeps its members, their order and t
     CHECK(text_of(image_config_edit(image_config::parse(text, limits()))) == text);
 }
 
-TEST_CASE("what is set is changed in its place, and what was not there comes last")
+TEST_CASE("an existing member is changed in place, and a new one comes last")
 {
     const auto from = config("", R"(,"config":{"Cmd":["a"],"OnBuild":["x"],"User":"u","Labels":{"z":"1","a":"2"}},"x":1)");
     image_config_edit edit(from);
@@ -74,7 +74,7 @@ TEST_CASE("what is set is changed in its place, and what was not there comes las
           R"("User":"u","Labels":{"z":"4","a":"2","b":"3"},"StopSignal":"SIGQUIT"},"x":1,"author":"me"})");
 }
 
-TEST_CASE("a new config has what was set, in the order of the specification")
+TEST_CASE("a new config has the members that were set, in the order of the specification")
 {
     image_config_edit edit(overmount::platform("linux", "arm64", "v8"));
     edit.expose("80/tcp").expose("53/udp").volumes({"/data"}).working_directory("/srv").user("app").entrypoint({"/run"});
@@ -92,7 +92,7 @@ TEST_CASE("a new config has what was set, in the order of the specification")
           R"({"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]}})");
 }
 
-TEST_CASE("what is set empty is left out")
+TEST_CASE("setting an empty value removes the member")
 {
     const auto from = config("", R"(,"variant":"v7","config":{"Cmd":["a"],"Env":["A=b"],"User":"u","X":1,)"
                                  R"("Labels":{"l":"1"},"ExposedPorts":{"80":{}}},"created":"2024-01-01T00:00:00Z")");
@@ -103,7 +103,7 @@ TEST_CASE("what is set empty is left out")
                            R"("architecture":"arm64"})");
 }
 
-TEST_CASE("null is replaced where something is set in it")
+TEST_CASE("null is replaced when a member of it is set")
 {
     const auto from = config("", R"(,"config":null,"history":null)");
     CHECK(text_of(image_config_edit(from).label("a", "b").append_empty(step("x"))) ==
@@ -111,7 +111,7 @@ TEST_CASE("null is replaced where something is set in it")
           R"("history":[{"created_by":"x","empty_layer":true}]})");
 }
 
-TEST_CASE("a port that is there keeps what stands with it")
+TEST_CASE("an existing port keeps its value")
 {
     const auto from = config("", R"(,"config":{"ExposedPorts":{"80":{"x":1},"1":null}})");
     CHECK(text_of(image_config_edit(from).expose("90")) ==
@@ -119,17 +119,17 @@ TEST_CASE("a port that is there keeps what stands with it")
           R"({"80":{"x":1},"1":{},"90":{}}}})");
 }
 
-TEST_CASE("a variable takes the place of what has its name")
+TEST_CASE("a variable replaces those of the same name")
 {
     const auto from = config("", R"(,"config":{"Env":["A=1","AB=2","B=3","A=4"]})");
     image_config_edit edit(from);
     edit.set_environment("A", "x=y").set_environment("C", "");
     CHECK(edit.build(limits()).environment() == std::vector<std::string>{"A=x=y", "AB=2", "B=3", "C="});
-    CHECK(failure_of([&] { edit.set_environment("", "1"); }) == ": not the name of a variable");
-    CHECK(failure_of([&] { edit.set_environment("A=B", "1"); }) == "A=B: not the name of a variable");
+    CHECK(failure_of([&] { edit.set_environment("", "1"); }) == ": the name of a variable must not be empty or contain =");
+    CHECK(failure_of([&] { edit.set_environment("A=B", "1"); }) == "A=B: the name of a variable must not be empty or contain =");
 }
 
-TEST_CASE("a layer and its step are appended, behind steps that keep all they say")
+TEST_CASE("a layer and its step are appended, and existing steps keep all their members")
 {
     const auto from = config(quoted('a'), R"(,"history":[{"created_by":"a","x":1},{"empty_layer":true}])");
     history_entry next = step("b");
@@ -144,7 +144,7 @@ TEST_CASE("a layer and its step are appended, behind steps that keep all they sa
     CHECK(made.history().back().author == "me");
 }
 
-TEST_CASE("a step that made no layer says so")
+TEST_CASE("a step that created no layer is marked as such")
 {
     const auto from = config(quoted('a'), R"(,"history":[{}])");
     const image_config made = image_config_edit(from).append_empty(step("ENV A=b")).build(limits());
@@ -154,7 +154,7 @@ TEST_CASE("a step that made no layer says so")
     CHECK(made.history()[1].created_by == "ENV A=b");
 }
 
-TEST_CASE("layers without a step get one when history is added to")
+TEST_CASE("layers without a step get one when the history is extended")
 {
     const std::string unknown = R"({"comment":"how this layer was made is not recorded"})";
     const std::string two = quoted('a') + "," + quoted('b');
@@ -167,15 +167,15 @@ TEST_CASE("layers without a step get one when history is added to")
     CHECK(text_of(image_config_edit(config(two)).user("u")).find("history") == std::string::npos);
 }
 
-TEST_CASE("a history with more steps than layers is refused where layers are changed, and only there")
+TEST_CASE("a history with more steps than layers is refused only when layers are changed")
 {
     const auto from = config(quoted('a'), R"(,"history":[{},{}])");
     CHECK(failure_of([&] { (void)image_config_edit(from).append_layer(diff('b'), step("b")).build(limits()); }) ==
-          "history: it has not one step for each layer");
+          "history: the history must have exactly one step for each layer");
     CHECK(image_config_edit(from).user("u").build(limits()).history().size() == 2);
 }
 
-TEST_CASE("layers are replaced, with the steps that are there or with others")
+TEST_CASE("layers are replaced, with the existing history or a new one")
 {
     const auto from = config("", R"(,"history":[{"created_by":"a"}])");
     CHECK(text_of(image_config_edit(from).replace_layers({diff('b')})) ==
@@ -190,7 +190,7 @@ TEST_CASE("layers are replaced, with the steps that are there or with others")
     other.replace_layers({diff('c')}, {});
     CHECK(other.build(limits()).bytes().find("history") == std::string::npos);
     other.replace_layers({diff('c'), diff('d')}, {step("squash")});
-    CHECK(failure_of([&] { (void)other.build(limits()); }) == "history: it has not one step for each layer");
+    CHECK(failure_of([&] { (void)other.build(limits()); }) == "history: the history must have exactly one step for each layer");
 }
 
 TEST_CASE("times that Go cannot read are refused")
@@ -201,11 +201,11 @@ TEST_CASE("times that Go cannot read are refused")
                              "2024-01-02T03:04:05ZZ", "x024-01-02T03:04:05Z", "2024-00-02T03:04:05Z"}) {
         INFO(time);
         CHECK(failure_of([&] { (void)image_config_edit(config("")).created(time).build(limits()); }) ==
-              "created: its time is not one of RFC 3339");
+              "created: the time is not in the format of RFC 3339");
         history_entry wrong;
         wrong.created = time;
         CHECK(failure_of([&] { (void)image_config_edit(config("")).append_empty(wrong).build(limits()); }) ==
-              "history: its time is not one of RFC 3339");
+              "history: the time is not in the format of RFC 3339");
     }
     for (const char* time : {"2024-01-02T03:04:05Z", "2024-01-02T03:04:05.123456789Z", "2024-02-29T03:04:05-12:30"}) {
         INFO(time);
@@ -213,7 +213,7 @@ TEST_CASE("times that Go cannot read are refused")
     }
 }
 
-TEST_CASE("text that is not UTF-8 is refused, and what is made stays within limits")
+TEST_CASE("text that is not UTF-8 is refused, and the new config is within limits")
 {
     CHECK(failure_of([] { (void)image_config_edit(config("")).user("\xff").build(limits()); }) ==
           ": a text that was set is not UTF-8");

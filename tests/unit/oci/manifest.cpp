@@ -75,7 +75,7 @@ errc index_failure(const std::string& text, const limits& bounds = limits())
     return failure_of([&] { (void)overmount::index::parse(text, bounds); });
 }
 
-TEST_CASE("an OCI manifest names its config and its layers, and keeps its bytes")
+TEST_CASE("an OCI manifest has its config and layers, and keeps its bytes")
 {
     const std::string text = image(blob(oci_layer + "+gzip", '1') + " , " + blob(oci_layer, '2'),
                                    R"(,"mediaType":")" + oci_manifest + R"(","unknown":[{"x":null}])");
@@ -98,7 +98,7 @@ TEST_CASE("a docker manifest of schema 2 is read like an OCI one")
     CHECK(manifest::parse(text, limits()).layers().size() == 1);
 }
 
-TEST_CASE("the media type of a layer says what its compression is")
+TEST_CASE("the media type of a layer determines its compression")
 {
     const std::string foreign = "application/vnd.oci.image.layer.nondistributable.v1.tar";
     const std::pair<std::string, std::optional<compression>> rows[] = {
@@ -117,7 +117,7 @@ TEST_CASE("the media type of a layer says what its compression is")
     }
 }
 
-TEST_CASE("a media type that no image has is refused by its name")
+TEST_CASE("a media type that does not belong to an image is refused, and named")
 {
     for (const std::string& type : {std::string(), std::string("text/plain"), oci_layer + "+bzip2",
                                     oci_layer + "+gzip+encrypted", oci_layer + ".gzip", oci_config}) {
@@ -140,7 +140,7 @@ TEST_CASE("docker's schema 1 is refused")
     CHECK(image_failure(R"({"schemaVersion":1,"fsLayers":[],"history":[]})") == errc::unsupported_media_type);
 }
 
-TEST_CASE("a document that is a manifest and an index at once is neither")
+TEST_CASE("a document that is both a manifest and an index is refused")
 {
     const std::string both = image("", R"(,"manifests":[])");
     CHECK(image_failure(both) == errc::invalid_manifest);
@@ -148,7 +148,7 @@ TEST_CASE("a document that is a manifest and an index at once is neither")
     CHECK(image_failure(image("", R"(,"mediaType":")" + oci_index + "\"")) == errc::unsupported_media_type);
 }
 
-TEST_CASE("a manifest without what it must have is invalid")
+TEST_CASE("a manifest without a required field is invalid")
 {
     const std::string config = blob(oci_config);
     for (const std::string& text :
@@ -164,7 +164,7 @@ TEST_CASE("a manifest without what it must have is invalid")
     }
 }
 
-TEST_CASE("sizes and digests of a manifest must be such")
+TEST_CASE("sizes and digests in a manifest must be valid")
 {
     const std::string start = R"({"mediaType":")" + oci_layer + R"(","digest":")";
     for (const std::string size : {"-1", "1.5", "\"7\"", "null", "18446744073709551616", "true"}) {
@@ -177,7 +177,7 @@ TEST_CASE("sizes and digests of a manifest must be such")
     CHECK(image_failure(image(start + digest_of('A') + R"(","size":1})")) == errc::invalid_digest);
 }
 
-TEST_CASE("a manifest may have as many layers as the limit says, and no more")
+TEST_CASE("the number of layers of a manifest is limited")
 {
     limits bounds;
     bounds.layers = 2;
@@ -186,7 +186,7 @@ TEST_CASE("a manifest may have as many layers as the limit says, and no more")
     CHECK(image_failure(image(layer + "," + layer + "," + layer), bounds) == errc::invalid_manifest);
 }
 
-TEST_CASE("documents are read within the limits of JSON")
+TEST_CASE("documents are read within the limits on JSON")
 {
     limits bounds;
     bounds.json_bytes = 20;
@@ -214,7 +214,7 @@ TEST_CASE("an index keeps its bytes and the names and platforms of its entries")
     CHECK(value.entries()[1].media_type() == oci_index);
 }
 
-TEST_CASE("an index without what it must have is invalid")
+TEST_CASE("an index without a required field is invalid")
 {
     for (const std::string text :
          {"{}", "[]", R"({"schemaVersion":2})", R"({"schemaVersion":1,"manifests":[]})",
@@ -224,7 +224,7 @@ TEST_CASE("an index without what it must have is invalid")
     }
 }
 
-TEST_CASE("the entry that fits a platform best is selected, wherever it stands")
+TEST_CASE("the entry that fits a platform best is selected, in any order")
 {
     const auto value = overmount::index::parse(
         list(on('0', "unknown", "unknown") + "," + on('1', "linux", "arm", "v5") + "," +
@@ -241,7 +241,7 @@ TEST_CASE("the entry that fits a platform best is selected, wherever it stands")
     CHECK(chosen("windows/amd64") == '5');
 }
 
-TEST_CASE("an entry without a platform is selected where nothing fits better")
+TEST_CASE("an entry without a platform is selected only if no other fits")
 {
     const auto value =
         overmount::index::parse(list(blob(oci_manifest, '1') + "," + on('2', "linux", "amd64")), limits());
@@ -249,7 +249,7 @@ TEST_CASE("an entry without a platform is selected where nothing fits better")
     CHECK(value.select({"linux", "s390x"}).digest().hex()[0] == '1');
 }
 
-TEST_CASE("where no entry fits, the error lists what there is, escaped")
+TEST_CASE("if no entry fits, the error lists the platforms, escaped")
 {
     const auto value = overmount::index::parse(
         list(on('1', "linux", "arm", "v7") + "," + on('2', "linux", "a\\n")), limits());
@@ -266,7 +266,7 @@ TEST_CASE("where no entry fits, the error lists what there is, escaped")
           errc::no_matching_platform);
 }
 
-TEST_CASE("indexes are known by their media types")
+TEST_CASE("indexes are recognised by their media types")
 {
     CHECK(overmount::is_index_media_type(oci_index));
     CHECK(overmount::is_index_media_type(docker_list));
@@ -274,7 +274,7 @@ TEST_CASE("indexes are known by their media types")
     CHECK_FALSE(overmount::is_index_media_type(""));
 }
 
-TEST_CASE("a docker archive's manifest lists images, with and without tags")
+TEST_CASE("the manifest of a docker archive lists images, with and without tags")
 {
     const auto images = overmount::parse_docker_archive_manifest(
         R"([{"Config":"c.json","RepoTags":["x:1","y:2"],"Layers":["1/layer.tar","2/layer.tar"],
@@ -289,7 +289,7 @@ TEST_CASE("a docker archive's manifest lists images, with and without tags")
     CHECK(images[1].layers.empty());
 }
 
-TEST_CASE("a docker archive's manifest without config or layers is invalid")
+TEST_CASE("the manifest of a docker archive without config or layers is invalid")
 {
     const auto failure = [](std::string_view text) {
         limits bounds;
@@ -306,14 +306,14 @@ TEST_CASE("a docker archive's manifest without config or layers is invalid")
     CHECK(failure(R"([{"Config":"c","Layers":["a"]}])") == errc{});
 }
 
-TEST_CASE("an index that says it is a manifest, or has a manifest's config, is refused")
+TEST_CASE("an index with the media type or the config of a manifest is refused")
 {
     CHECK(index_failure(list("", R"(,"mediaType":")" + oci_manifest + "\"")) == errc::unsupported_media_type);
     CHECK(index_failure(list("", R"(,"config":{})")) == errc::invalid_index);
     CHECK(index_failure(list("", R"(,"mediaType":")" + docker_list + "\"")) == errc{});
 }
 
-TEST_CASE("a list that is no list is invalid, even where its parts could be elements")
+TEST_CASE("a field that must be a list is invalid if it is not, even if its parts could be elements")
 {
     CHECK(index_failure(R"({"schemaVersion":2,"manifests":{"a":)" + blob(oci_manifest) + "}}") ==
           errc::invalid_index);
@@ -333,7 +333,7 @@ TEST_CASE("a media type that only starts like one of docker's is refused")
     CHECK(image_failure(image(blob(docker_layer + ".zstd"))) == errc{});
 }
 
-// The field that an error names.
+// The path of the field in an error.
 template <class Parse>
 std::string place_of(Parse parse)
 {
@@ -348,7 +348,7 @@ std::string place_of(Parse parse)
     return "no error";
 }
 
-TEST_CASE("an error names the field of the manifest or index that it is about")
+TEST_CASE("an error has the path of the field in the manifest or index")
 {
     const auto in_image = [](const std::string& text) {
         return place_of([&] { (void)manifest::parse(text, limits()); });
@@ -359,9 +359,9 @@ TEST_CASE("an error names the field of the manifest or index that it is about")
     const std::string layer = blob(oci_layer);
     CHECK(in_image(image(layer + R"(,{"size":1})")) == "layers[1].digest");
     CHECK(in_image(image(layer + R"(,{"size":1,"digest":"x"})")) == "layers[1].digest");
-    CHECK(in_image(image(layer + "," + blob("text/plain"))) == "layers[1]: of a layer");
-    CHECK(in_image(image("", "", "text/plain")) == "config: of a config");
-    CHECK(in_image(image("", R"(,"mediaType":"text/plain")")) == "mediaType: of a manifest");
+    CHECK(in_image(image(layer + "," + blob("text/plain"))) == "layers[1]: this is not the media type of a layer");
+    CHECK(in_image(image("", "", "text/plain")) == "config: this is not the media type of a config");
+    CHECK(in_image(image("", R"(,"mediaType":"text/plain")")) == "mediaType: this is not the media type of a manifest");
     CHECK(in_image("{}") == "schemaVersion");
     CHECK(in_index(list(blob(oci_manifest) + "," + blob(oci_manifest, 'b', R"(,"platform":"linux")"))) ==
           "manifests[1].platform");
@@ -373,7 +373,7 @@ TEST_CASE("an error names the field of the manifest or index that it is about")
           }) == "[0].Layers[1]");
 }
 
-TEST_CASE("a field that readers could take for two different ones is refused")
+TEST_CASE("a field that readers may interpret differently is refused")
 {
     const std::string twice = R"(,"digest":")" + digest_of('b') + "\"";
     CHECK(image_failure(image(blob(oci_layer, 'a', twice))) == errc::invalid_manifest);

@@ -21,7 +21,7 @@ bool refused(const std::string& text)
     return false;
 }
 
-TEST_CASE("a short name is one of docker.io's library")
+TEST_CASE("a short name is in the library of docker.io")
 {
     const reference value = reference::parse("busybox");
     CHECK(value.domain() == "docker.io");
@@ -31,7 +31,7 @@ TEST_CASE("a short name is one of docker.io's library")
     CHECK(value.string() == "docker.io/library/busybox");
 }
 
-TEST_CASE("each form of a name has one canonical text")
+TEST_CASE("each form of a name has one canonical form")
 {
     const std::pair<std::string, std::string> rows[] = {
         {"busybox:1.36", "docker.io/library/busybox:1.36"},
@@ -61,7 +61,7 @@ TEST_CASE("each form of a name has one canonical text")
     }
 }
 
-TEST_CASE("a name with tag and digest has both")
+TEST_CASE("a name may have a tag and a digest")
 {
     const reference value = reference::parse("x:1@sha256:" + hex);
     CHECK(value.tag() == "1");
@@ -117,7 +117,7 @@ TEST_CASE("tags outside the grammar are refused")
     CHECK(reference::parse("x:" + std::string(128, 'a')).tag()->size() == 128);
 }
 
-TEST_CASE("digests that are none are refused")
+TEST_CASE("malformed digests are refused")
 {
     for (const std::string& tail :
          {std::string("@"), std::string("@sha256:abc"), "@sha256:" + std::string(64, 'A'),
@@ -133,14 +133,14 @@ TEST_CASE("a name has at most 255 characters")
     CHECK(reference::parse("x.io/" + std::string(250, 'a')).path().size() == 250);
 }
 
-TEST_CASE("the default tag is added only where there is neither tag nor digest")
+TEST_CASE("the default tag is added only without tag and digest")
 {
     CHECK(reference::parse("x").with_default_tag().tag() == "latest");
     CHECK(reference::parse("x:1").with_default_tag().tag() == "1");
     CHECK_FALSE(reference::parse("x@sha256:" + hex).with_default_tag().tag());
 }
 
-TEST_CASE("the familiar form is as short as can be, and reads back as the same")
+TEST_CASE("the familiar form is as short as possible, and parses to the same reference")
 {
     const std::pair<std::string, std::string> rows[] = {
         {"docker.io/library/busybox:1.36", "busybox:1.36"},
@@ -151,7 +151,7 @@ TEST_CASE("the familiar form is as short as can be, and reads back as the same")
         {"docker.io/library/x:1@sha256:" + hex, "x:1@sha256:" + hex},
         {"example.org/library/x:1", "example.org/library/x:1"},
         {"localhost/app", "localhost/app"},
-        // What would be read otherwise without it keeps its domain.
+        // A name that would be read differently without its domain keeps it.
         {"docker.io/localhost/app", "docker.io/localhost/app"},
         {"docker.io/a.b/c", "docker.io/a.b/c"},
         {"docker.io/library/localhost", "localhost"},
@@ -167,7 +167,7 @@ TEST_CASE("the familiar form is as short as can be, and reads back as the same")
     }
 }
 
-TEST_CASE("64 hex digits are an image's ID, but a name where a tag or a domain is with them")
+TEST_CASE("64 hex digits are an image ID, but with a tag or domain they are a name")
 {
     CHECK(refused(hex));
     CHECK(reference::parse(hex + ":1").string() == "docker.io/library/" + hex + ":1");

@@ -47,7 +47,7 @@ struct directory
         ::open(scratch.path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
 };
 
-TEST_CASE("a range that names its file opens it when it is read, and no longer than it lives")
+TEST_CASE("a range with a file name opens the file on the first read and closes it when destroyed")
 {
     const directory in;
     in.write("a", "some text");
@@ -64,7 +64,7 @@ TEST_CASE("a range that names its file opens it when it is read, and no longer t
     CHECK(many.front().size() == 9);
 }
 
-TEST_CASE("a range refuses a file that is not the one it was found as")
+TEST_CASE("a range rejects a file that changed since it was found")
 {
     const directory in;
     const file_range range(in.fd, "a", 9);

@@ -25,7 +25,7 @@ using overmount::test::scratch_directory;
 constexpr int parent = O_PATH | O_DIRECTORY;
 constexpr int listed = O_RDONLY | O_DIRECTORY | O_NOFOLLOW;
 
-// Which inode a call gave, or the errno it failed with, negative.
+// The inode that a call opened, or the negative errno of its failure.
 long long outcome(const unique_fd& fd)
 {
     struct stat status{};
@@ -35,7 +35,7 @@ long long outcome(const unique_fd& fd)
     return static_cast<long long>(status.st_ino);
 }
 
-// A root with links of all kinds, and a directory beside it that none may lead to.
+// A root with links of all kinds, and a sibling directory that no link may reach.
 class rooted
 {
 public:
@@ -73,7 +73,7 @@ private:
     unique_fd root_;
 };
 
-// openat2 as if the kernel had none.
+// Simulates a kernel without openat2.
 class without_openat2
 {
 public:
@@ -83,7 +83,7 @@ public:
 
 } // namespace
 
-TEST_CASE("without openat2 each path leads to where openat2 leads, or fails as it does", "[fs]")
+TEST_CASE("without openat2 each path resolves, or fails, as with openat2", "[fs]")
 {
     const rooted root;
     if (outcome(open_in_root(root.fd(), "", parent)) < 0 || !overmount::detail::has_openat2)
@@ -135,15 +135,15 @@ TEST_CASE("open_in_root walks when openat2 is missing", "[fs]")
     CHECK(outcome(open_in_root(root.fd(), "far_out/a", parent)) == -ENOENT);
 }
 
-TEST_CASE("a walk stays on its file system", "[fs]")
+TEST_CASE("walk_in_root stays on its file system", "[fs]")
 {
-    // The root of the machine, whose /proc is another file system.
+    // In the root of the machine, /proc is another file system.
     const unique_fd root(::open("/", parent | O_CLOEXEC));
     CHECK(outcome(walk_in_root(root.get(), "proc", parent)) == -EXDEV);
     CHECK(outcome(walk_in_root(root.get(), "proc/self/root", parent)) == -EXDEV);
 }
 
-TEST_CASE("a walk of very many steps is given up, with few descriptors", "[fs]")
+TEST_CASE("walk_in_root fails after very many steps and uses few descriptors", "[fs]")
 {
     const rooted root;
     std::string down, up;
@@ -170,7 +170,7 @@ TEST_CASE("a walk of very many steps is given up, with few descriptors", "[fs]")
     CHECK(far == -ELOOP);
 }
 
-TEST_CASE("a file has the mode that is asked for where the umask is the thread's own, and only there", "[fs]")
+TEST_CASE("a file gets its exact mode only if the thread has its own umask", "[fs]")
 {
     const scratch_directory scratch;
     const auto mode_of_new = [&scratch](const char* name) {
@@ -208,14 +208,14 @@ TEST_CASE("a file has the mode that is asked for where the umask is the thread's
     CHECK(nested == 027);
 }
 
-TEST_CASE("a path counts from the working directory of the process, also on a thread that has its own", "[fs]")
+TEST_CASE("a relative path is resolved against the working directory of the process, also on a thread with its own", "[fs]")
 {
     const scratch_directory scratch;
     const fs::path before = fs::current_path();
     std::string relative, absolute, empty;
     std::thread worker([&] {
         overmount::detail::own_fs_attributes();
-        std::thread([&] { fs::current_path(scratch / "."); }).join(); // of that thread and this one, not of the process
+        std::thread([&] { fs::current_path(scratch / "."); }).join(); // changes it for that thread and this one, not for the process
         relative = overmount::detail::from_working_directory("a/b");
         absolute = overmount::detail::from_working_directory("/a/b");
         empty = overmount::detail::from_working_directory("");
@@ -227,7 +227,7 @@ TEST_CASE("a path counts from the working directory of the process, also on a th
     CHECK(empty.empty());
 }
 
-TEST_CASE("a path counts from a working directory that is gone as from one that is there: it leads to nothing", "[fs]")
+TEST_CASE("a path relative to a removed working directory does not exist", "[fs]")
 {
     const scratch_directory scratch;
     const fs::path before = fs::current_path();
@@ -242,7 +242,7 @@ TEST_CASE("a path counts from a working directory that is gone as from one that 
     CHECK(path == "/proc/self/cwd/sub");
 }
 
-TEST_CASE("the umask of the process counts for what is not of the repository, also on a thread that has its own", "[fs]")
+TEST_CASE("files outside of the repository get the umask of the process, also on a thread with its own", "[fs]")
 {
     const mode_t before = ::umask(022);
     mode_t first = 0, second = 0;
@@ -259,7 +259,7 @@ TEST_CASE("the umask of the process counts for what is not of the repository, al
     CHECK(second == 0750);
 }
 
-TEST_CASE("room for descriptors is made without keeping any, and whether or not there may be so many", "[fs]")
+TEST_CASE("reserving descriptors keeps none open and accepts a count above the limit", "[fs]")
 {
     const auto open_files = [] { return std::distance(fs::directory_iterator("/proc/self/fd"), fs::directory_iterator()); };
     const auto table = [] {
@@ -278,7 +278,47 @@ TEST_CASE("room for descriptors is made without keeping any, and whether or not 
     CHECK(open_files() == before);
 }
 
-TEST_CASE("a directory is listed where it is small", "[fs]")
+TEST_CASE("only a call that a signal interrupted is repeated", "[fs]")
+{
+    int calls = 0;
+    const auto failing_with = [&calls](int number) {
+        return [&calls, number] {
+            errno = ++calls < 3 ? EINTR : number;
+            return calls < 3 || number != 0 ? -1 : 7;
+        };
+    };
+    CHECK(overmount::detail::uninterrupted(failing_with(0)) == 7);
+    CHECK(calls == 3);
+    calls = 0;
+    CHECK(overmount::detail::uninterrupted(failing_with(EIO)) == -1);
+    CHECK(errno == EIO);
+    CHECK(calls == 3);
+    // The result counts, whatever errno an earlier call left.
+    errno = EINTR;
+    CHECK(overmount::detail::uninterrupted([] { return 0; }) == 0);
+}
+
+TEST_CASE("a file is read from its current position and at an offset", "[fs]")
+{
+    const scratch_directory dir;
+    std::ofstream(dir / "file") << "abcdef";
+    const unique_fd fd(::open((dir / "file").c_str(), O_RDONLY));
+    std::string into(4, '.');
+    const auto bytes = std::as_writable_bytes(std::span(into));
+    CHECK(overmount::detail::read_some_at(fd.get(), 4, bytes) == 2);
+    CHECK(into == "ef..");
+    CHECK(overmount::detail::read_some(fd.get(), bytes) == 4);
+    CHECK(into == "abcd");
+    CHECK(overmount::detail::read_some(fd.get(), bytes) == 2);
+    CHECK(overmount::detail::read_some(fd.get(), bytes) == 0);
+    CHECK(overmount::detail::read_some_at(fd.get(), 6, bytes) == 0);
+    const unique_fd directory(::open(dir.path().c_str(), O_RDONLY | O_DIRECTORY));
+    CHECK_THROWS_WITH(overmount::detail::read_some(directory.get(), bytes, "read it", "this"),
+                      Catch::Matchers::ContainsSubstring("read it") && Catch::Matchers::ContainsSubstring("this"));
+    CHECK_THROWS_AS(overmount::detail::read_some_at(directory.get(), 0, bytes), overmount::error);
+}
+
+TEST_CASE("list_small_directory lists only small directories", "[fs]")
 {
     const scratch_directory scratch;
     fs::create_directories(scratch / "some/b");

@@ -1,5 +1,6 @@
-// What an operation on a repository may hold open, and whose repository it may open.
+// Limits: how many descriptors an operation on a repository holds open, and whose repository it may open.
 #include <overmount/own_policies.hpp>
+#include <overmount/posix/fs.hpp>
 #include <overmount/repository.hpp>
 
 #include "support/catch.hpp"
@@ -45,9 +46,9 @@ struct opened
     {
         om::detail::record_batch batch(records->staging.fd(), om::durability::none);
         records->layers.add(batch, top, {diff, std::nullopt});
-        batch.show();
+        batch.publish();
     }
-    // A layer that is opened each time it is asked for.
+    // A layer that is opened each time it is requested.
     [[nodiscard]] stacked_layer layer(const std::string& name, bool with_root = true) const
     {
         const fs::path directory = base / "diffs" / name;
@@ -64,7 +65,7 @@ struct opened
 
 } // namespace
 
-TEST_CASE("a repository of another user opens only where its owner is named")
+TEST_CASE("a repository of another user opens only if its owner is named")
 {
     if (::geteuid() != 0)
         OVERMOUNT_SKIP("giving a directory away needs root");
@@ -93,7 +94,7 @@ TEST_CASE("a repository of another user opens only where its owner is named")
     CHECK_THROWS_AS(::test::get(om::repository::open(one.base, options().owner(1000))), om::error);
 }
 
-TEST_CASE("of many layers a few stay open where there are few descriptors, and all can be used")
+TEST_CASE("with few descriptors, only a few of many layers stay open, and all can be used")
 {
     const opened one;
     om::detail::repository_state<om::on_disk_storage> state(
@@ -129,7 +130,7 @@ TEST_CASE("of many layers a few stay open where there are few descriptors, and a
     check(16);
 }
 
-TEST_CASE("layers are handed over one after the other, each by a descriptor of its own")
+TEST_CASE("layers are passed to the kernel one after the other, each with its own descriptor")
 {
     opened one;
     one.put_top();
@@ -145,7 +146,7 @@ TEST_CASE("layers are handed over one after the other, each by a descriptor of i
     }
 }
 
-TEST_CASE("what overlayfs cannot stack is refused, with a correction one layer earlier")
+TEST_CASE("a stack with more layers than overlayfs allows is refused, and one layer fewer is allowed with a correction")
 {
     opened one;
     one.put_top();
@@ -166,7 +167,7 @@ TEST_CASE("what overlayfs cannot stack is refused, with a correction one layer e
         CHECK(stackable(500, true));
         CHECK_FALSE(stackable(501, true));
     }
-    SECTION("with one")
+    SECTION("with a correction")
     {
         CHECK(stackable(499, false));
         CHECK_FALSE(stackable(500, false));

@@ -13,6 +13,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <functional>
 #include <memory>
 
 namespace asio = boost::asio;
@@ -29,7 +30,7 @@ using clock_type = std::chrono::steady_clock;
 
 namespace {
 
-// As much of a repository's state as the lock needs.
+// The part of a repository's state that the lock needs.
 struct state
 {
     explicit state(const std::filesystem::path& base) : records(std::make_shared<store>(base, "directory", false)) {}
@@ -54,7 +55,7 @@ bool is_free(const store& records) { return records.lock(lock_kind::exclusive).t
 
 } // namespace
 
-TEST_CASE("work under the lock has its kind of lock, gives its result, and gives the lock up")
+TEST_CASE("work under the lock holds the requested lock, returns its result, and releases the lock")
 {
     const opened one;
     auto look = [records = one.mine->records](const stop_flag&) { return is_free(*records) ? 0 : 7; };
@@ -65,7 +66,7 @@ TEST_CASE("work under the lock has its kind of lock, gives its result, and gives
     CHECK(is_free(*one.mine->records));
 }
 
-TEST_CASE("a holder that never lets go ends in an error when the time is over")
+TEST_CASE("waiting for a lock that is never released ends in an error after the time limit")
 {
     const opened one;
     auto holder = one.mine->records->lock(lock_kind::exclusive);
@@ -86,7 +87,7 @@ TEST_CASE("a holder that never lets go ends in an error when the time is over")
     CHECK(ran == 1);
 }
 
-TEST_CASE("who waits for the lock blocks no worker, and goes on when it is free")
+TEST_CASE("waiting for the lock blocks no worker, and ends when the lock is free")
 {
     const opened one;
     auto holder = std::make_shared<om::detail::repository_lock>(one.mine->records->lock(lock_kind::exclusive));
@@ -94,7 +95,7 @@ TEST_CASE("who waits for the lock blocks no worker, and goes on when it is free"
     asio::io_context context;
     std::atomic<int> ran = 0;
     asio::co_spawn(context, touch(one.mine, lock_kind::roots, &ran), [](std::exception_ptr) {});
-    // The only worker does something else, and lets go of the lock.
+    // The only worker does something else, and releases the lock.
     auto release = [](om::worker_pool pool, auto held) -> asio::awaitable<void> {
         auto work = [held](const stop_flag&) { held->release(); };
         co_await om::detail::run_on(pool, std::move(work));
@@ -104,7 +105,7 @@ TEST_CASE("who waits for the lock blocks no worker, and goes on when it is free"
     CHECK(ran == 1);
 }
 
-TEST_CASE("who waits for the lock can be cancelled, and leaves nothing locked")
+TEST_CASE("waiting for the lock can be cancelled, and then leaves nothing locked")
 {
     const opened one;
     auto holder = one.mine->records->lock(lock_kind::shared);
@@ -115,7 +116,7 @@ TEST_CASE("who waits for the lock can be cancelled, and leaves nothing locked")
     std::exception_ptr ended;
     asio::co_spawn(context, touch(one.mine, lock_kind::exclusive, &ran),
                    asio::bind_cancellation_slot(signal.slot(), [&](std::exception_ptr failure) { ended = failure; }));
-    // Once it stands in the turnstile, it waits.
+    // It waits once it is in the turnstile.
     while (one.mine->records->lock(lock_kind::shared).try_take())
         context.run_one_for(std::chrono::seconds(1));
     asio::post(context, [&] { signal.emit(asio::cancellation_type::terminal); });
@@ -128,7 +129,7 @@ TEST_CASE("who waits for the lock can be cancelled, and leaves nothing locked")
     CHECK(is_free(*one.mine->records));
 }
 
-TEST_CASE("who changes roots applies first what a dead importer has committed")
+TEST_CASE("an operation that changes roots first applies what a dead importer has committed")
 {
     const opened one;
     om::detail::import_record record;
@@ -145,14 +146,14 @@ TEST_CASE("who changes roots applies first what a dead importer has committed")
     CHECK(records.image_files.list().size() == 1);
 }
 
-TEST_CASE("a claim beats as long as the work goes on, and the work does not wait for the next beat")
+TEST_CASE("a claim beats while the work runs, and the work does not wait for the next beat")
 {
     const opened one;
     const om::diff_id diff(om::digest::of("a"));
     const auto claim = one.mine->records->claims.try_take(diff);
     REQUIRE(claim);
     std::atomic<int> beats = 0;
-    // Lasts until it has beaten once: a disk that syncs.
+    // Work that ends after the first beat, like a long sync of the disk.
     auto work = [](std::atomic<int>* count) -> asio::awaitable<void> {
         for (int i = 0; i < 1000 && *count == 0; ++i)
             co_await om::detail::pause(std::chrono::milliseconds(10));
@@ -162,8 +163,9 @@ TEST_CASE("a claim beats as long as the work goes on, and the work does not wait
         claim->beat();
         ++beats;
     };
+    const std::function<void()> nothing;
     const auto start = clock_type::now();
-    ::test::get(claim_beat::during(one.mine->pool, work(&beats), beat));
+    ::test::get(claim_beat::during(one.mine->pool, work(&beats), beat, nothing));
     CHECK(beats == 1);
     CHECK(one.mine->records->claims.last_beat(diff) > before);
     CHECK(clock_type::now() - start < std::chrono::milliseconds(1900));
@@ -171,6 +173,6 @@ TEST_CASE("a claim beats as long as the work goes on, and the work does not wait
         co_await om::detail::pause(std::chrono::milliseconds(1));
         throw om::error(errc::image_not_found);
     };
-    CHECK(error_of([&] { ::test::get(claim_beat::during(one.mine->pool, fails(), beat)); }).code() == errc::image_not_found);
+    CHECK(error_of([&] { ::test::get(claim_beat::during(one.mine->pool, fails(), beat, nothing)); }).code() == errc::image_not_found);
     CHECK(beats == 1);
 }

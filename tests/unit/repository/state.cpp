@@ -114,7 +114,7 @@ ino_t inode_of(const fs::path& path)
     return ::stat(path.c_str(), &status) == 0 ? status.st_ino : 0;
 }
 
-// Has something happen between a look at the diff and what is done about it.
+// Calls a function between reading a diff's record and acting on it.
 class watched_storage
 {
 public:
@@ -139,7 +139,7 @@ private:
     om::on_disk_storage real_;
 };
 
-// The same, and its layers can be mounted.
+// The same, with layers that can be mounted.
 class mountable_watched_storage : public om::on_disk_storage
 {
 public:
@@ -155,7 +155,7 @@ public:
 
 } // namespace
 
-TEST_CASE("a cancellation that comes during the cleanup is heard behind it")
+TEST_CASE("a cancellation during the cleanup takes effect after it")
 {
     operation one;
     bool cleaned = false;
@@ -167,7 +167,7 @@ TEST_CASE("a cancellation that comes during the cleanup is heard behind it")
     CHECK(one.happened == diary{"done", "next one aborted", "over"});
 }
 
-TEST_CASE("what was cancelled is cleaned up, whatever comes meanwhile")
+TEST_CASE("a cancelled operation is cleaned up even if further cancellations come meanwhile")
 {
     operation one;
     bool cleaned = false;
@@ -181,14 +181,14 @@ TEST_CASE("what was cancelled is cleaned up, whatever comes meanwhile")
     CHECK(one.happened[1] == "next one aborted");
 }
 
-TEST_CASE("a cleanup leaves the caller's filter of cancellations as it was")
+TEST_CASE("a cleanup leaves the caller's cancellation filter unchanged")
 {
     operation one;
     one.run(nothing(), [&] { one.emit_later(asio::cancellation_type::total); }, true);
     CHECK(one.happened == diary{"done", "next one aborted", "over"});
 }
 
-TEST_CASE("the first failure counts, that of the cleanup as well")
+TEST_CASE("the first failure is thrown, also if it is the cleanup's")
 {
     const auto clean = [] { throw std::runtime_error("cleanup"); };
     operation both, second;
@@ -205,7 +205,7 @@ TEST_CASE("the first failure counts, that of the cleanup as well")
     CHECK(end_of(second, nothing(), clean) == "cleanup");
 }
 
-TEST_CASE("a correction that was made of a diff while it was about to give way is forgotten")
+TEST_CASE("a correction that was made of a diff while it was being replaced is forgotten")
 {
     const scratch_directory scratch;
     const auto write = [&scratch](const char* name, const std::string& content) {
@@ -226,7 +226,7 @@ TEST_CASE("a correction that was made of a diff while it was about to give way i
     using watched = om::basic_repository<mountable_watched_storage, om::no_mount>;
     const auto mine = ::test::get(watched::open(scratch / "repository", om::repository_options().workers(1)));
     bool made = false;
-    mountable_watched_storage::at_look = [&] { // as a mount that accepts what is damaged
+    mountable_watched_storage::at_look = [&] { // as a mount that accepts damaged layers does
         if (made || table.has_correction_note(top))
             return;
         table.ensure_correction(top, state.stack_of(top));
@@ -241,14 +241,14 @@ TEST_CASE("a correction that was made of a diff while it was about to give way i
     CHECK(fs::is_empty(scratch / "repository" / "tmp"));
 }
 
-TEST_CASE("a diff that another process has replaced by now stays")
+TEST_CASE("a diff that another process has already replaced stays")
 {
     const scratch_directory scratch;
     const auto content = tar_writer().directory("d").file("d/f", "text").finish();
     const auto tar = scratch / "tar";
     std::ofstream(tar, std::ios::binary) << content;
     const auto diff = scratch / "repository" / "diffs" / "sha256" / om::digest::of(content).hex();
-    // One that was never synced, of an earlier boot.
+    // A diff of an earlier boot that was never synced.
     ::test::run_coroutine(create(open(scratch, om::durability::none), tar));
     std::string record;
     std::getline(std::ifstream(diff / "diff.json"), record, '\0');

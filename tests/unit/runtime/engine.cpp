@@ -38,7 +38,7 @@ bool aborted(const std::exception_ptr& failure)
     }
 }
 
-// Shared with the coroutines of a test; not any more when they are gone.
+// Shared with the coroutines of a test until they are destroyed.
 class witness
 {
 public:
@@ -48,7 +48,7 @@ private:
     std::shared_ptr<int> shared_ = std::make_shared<int>();
 };
 
-// Its workers are free.
+// Checks that the workers of the pool are free.
 void still_works(const om::worker_pool& pool)
 {
     auto work = [](const stop_flag&) { return 42; };
@@ -68,7 +68,7 @@ asio::awaitable<void> blocks_until_stopped(om::worker_pool pool, std::atomic<boo
 
 } // namespace
 
-TEST_CASE("run_on gives the function's result on the caller's executor")
+TEST_CASE("run_on returns the function's result on the caller's executor")
 {
     test::run_coroutine([]() -> asio::awaitable<void> {
         const auto here = std::this_thread::get_id();
@@ -79,7 +79,7 @@ TEST_CASE("run_on gives the function's result on the caller's executor")
     }());
 }
 
-TEST_CASE("run_on passes an exception through")
+TEST_CASE("run_on rethrows the function's exception")
 {
     auto task = []() -> asio::awaitable<void> {
         auto work = [](const stop_flag&) { throw om::error(om::errc::invalid_digest); };
@@ -88,7 +88,7 @@ TEST_CASE("run_on passes an exception through")
     REQUIRE_THROWS_AS(test::run_coroutine(task()), om::error);
 }
 
-TEST_CASE("a function that waits for a worker is not called once cancelled")
+TEST_CASE("a function that waits for a worker is not called after a cancellation")
 {
     om::worker_pool pool(1);
     asio::io_context context;
@@ -111,7 +111,7 @@ TEST_CASE("a function that waits for a worker is not called once cancelled")
     REQUIRE_FALSE(second);
 }
 
-TEST_CASE("a context may be destroyed while work runs")
+TEST_CASE("a context may be destroyed while workers run")
 {
     om::worker_pool pool(1);
     std::atomic<bool> inside = false;
@@ -141,14 +141,14 @@ TEST_CASE("a context may be destroyed while work runs")
 TEST_CASE("a context may be destroyed after any number of handlers")
 {
     const auto program = [](om::worker_pool pool) -> asio::awaitable<void> {
-        om::detail::semaphore places(1);
+        om::detail::semaphore permits(1);
         auto group = std::make_shared<om::detail::task_group>(co_await asio::this_coro::executor);
         for (int i = 0; i < 3; ++i) {
             group->add([](om::worker_pool workers, om::detail::semaphore* slots) -> asio::awaitable<void> {
                 const auto permit = co_await slots->acquire();
                 auto work = [](const stop_flag&) {};
                 co_await om::detail::run_on(workers, std::move(work));
-            }(pool, &places));
+            }(pool, &permits));
         }
         co_await om::detail::task_group::join(group);
     };
@@ -209,14 +209,14 @@ TEST_CASE("cancelling the joiner of a task group cancels its children")
     REQUIRE(aborted(ended));
 }
 
-TEST_CASE("sixteen tasks get by on one worker and two places")
+TEST_CASE("sixteen tasks complete with one worker and two permits")
 {
     std::atomic<int> done = 0;
     std::atomic<int> most = 0, now = 0;
     test::run_coroutine(
         [](std::atomic<int>* count, std::atomic<int>* peak, std::atomic<int>* at) -> asio::awaitable<void> {
             om::worker_pool pool(1);
-            om::detail::semaphore places(2);
+            om::detail::semaphore permits(2);
             auto group = std::make_shared<om::detail::task_group>(co_await asio::this_coro::executor);
             for (int i = 0; i < 16; ++i) {
                 group->add([](om::worker_pool workers, om::detail::semaphore* slots, std::atomic<int>* c,
@@ -226,7 +226,7 @@ TEST_CASE("sixteen tasks get by on one worker and two places")
                     auto work = [c](const stop_flag&) { ++*c; };
                     co_await om::detail::run_on(workers, std::move(work));
                     --*a;
-                }(pool, &places, count, peak, at));
+                }(pool, &permits, count, peak, at));
             }
             co_await om::detail::task_group::join(group);
         }(&done, &most, &now));
@@ -234,7 +234,7 @@ TEST_CASE("sixteen tasks get by on one worker and two places")
     REQUIRE(most == 2);
 }
 
-TEST_CASE("a context may go while workers complete, whatever the order of its services")
+TEST_CASE("a context may be destroyed while workers complete, whatever the order of its services")
 {
     om::worker_pool pool(2);
     for (int i = 0; i < 2000; ++i) {
@@ -259,7 +259,7 @@ TEST_CASE("a context may go while workers complete, whatever the order of its se
     still_works(pool);
 }
 
-TEST_CASE("a finished function's result is kept although the caller was cancelled")
+TEST_CASE("the result of a finished function is returned although the caller was cancelled")
 {
     asio::io_context context;
     asio::cancellation_signal signal;
@@ -284,10 +284,10 @@ TEST_CASE("a finished function's result is kept although the caller was cancelle
     REQUIRE(result == 42);
 }
 
-TEST_CASE("places of a semaphore go round in order, and a cancelled waiter leaves the queue")
+TEST_CASE("a semaphore grants permits in order, and a cancelled waiter leaves the queue")
 {
     asio::io_context context;
-    om::detail::semaphore places(1);
+    om::detail::semaphore permits(1);
     std::vector<int> order;
     std::vector<asio::cancellation_signal> signals(5);
     for (int i = 0; i < 5; ++i)
@@ -297,10 +297,10 @@ TEST_CASE("places of a semaphore go round in order, and a cancelled waiter leave
                 const auto permit = co_await from->acquire();
                 seen->push_back(me);
                 co_await asio::post(asio::use_awaitable);
-            }(&places, &order, i),
+            }(&permits, &order, i),
             asio::bind_cancellation_slot(signals[static_cast<std::size_t>(i)].slot(),
                                          [](std::exception_ptr) {}));
-    // All wait: Boost 1.83 throws out of run() what ends a coroutine that is cancelled before it has begun.
+    // Let all of them wait first: with Boost 1.83, run() throws if a coroutine is cancelled before it starts.
     for (int i = 0; i < 5; ++i)
         context.poll_one();
     signals[2].emit(asio::cancellation_type::terminal);
@@ -308,7 +308,7 @@ TEST_CASE("places of a semaphore go round in order, and a cancelled waiter leave
     REQUIRE(order == std::vector<int>{0, 1, 3, 4});
 }
 
-TEST_CASE("a context may go while a group runs that nobody else owns")
+TEST_CASE("a context may be destroyed while it runs a group without another owner")
 {
     om::worker_pool pool(1);
     for (int i = 0; i < 20; ++i) {
@@ -333,7 +333,7 @@ TEST_CASE("a context may go while a group runs that nobody else owns")
     still_works(pool);
 }
 
-TEST_CASE("a context may go when it knew a job before it had its pool")
+TEST_CASE("a context may be destroyed if its first job is older than its pool")
 {
     std::atomic<bool> inside = false;
     const witness alive;
@@ -342,8 +342,8 @@ TEST_CASE("a context may go when it knew a job before it had its pool")
         asio::co_spawn(
             context,
             [](asio::io_context* here, std::atomic<bool>* flag, witness all) -> asio::awaitable<void> {
-                om::detail::semaphore places(1);
-                const auto permit = co_await places.acquire(); // registers with the context
+                om::detail::semaphore permits(1);
+                const auto permit = co_await permits.acquire(); // registers with the context
                 co_await blocks_until_stopped(om::worker_pool::of(*here), flag, all);
             }(&context, &inside, alive),
             asio::detached);
@@ -353,7 +353,7 @@ TEST_CASE("a context may go when it knew a job before it had its pool")
     REQUIRE(alive.use_count() == 1);
 }
 
-TEST_CASE("a pool that only the operation holds can be cancelled")
+TEST_CASE("an operation that owns the last handle of its pool can be cancelled")
 {
     std::atomic<bool> inside = false;
     asio::io_context context;
@@ -368,7 +368,7 @@ TEST_CASE("a pool that only the operation holds can be cancelled")
     REQUIRE(aborted(end));
 }
 
-TEST_CASE("a result that nobody takes may hold the last handle of its pool")
+TEST_CASE("an unused result may hold the last handle of its pool")
 {
     for (int i = 0; i < 20; ++i) {
         std::atomic<bool> inside = false;
@@ -397,7 +397,7 @@ TEST_CASE("a result that nobody takes may hold the last handle of its pool")
     }
 }
 
-TEST_CASE("a function behind a busy worker ends as soon as it is cancelled")
+TEST_CASE("cancelling a function that waits for a busy worker ends it at once")
 {
     om::worker_pool pool(1);
     asio::io_context context;

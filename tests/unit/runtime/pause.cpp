@@ -20,7 +20,7 @@ asio::awaitable<void> pause_for_ever()
     co_await pause(std::chrono::hours(10000));
 }
 
-// Even where the coroutine goes on after a cancellation.
+// Also if the coroutine continues after a cancellation.
 asio::awaitable<void> pause_though_cancelled()
 {
     co_await asio::this_coro::reset_cancellation_state(asio::enable_total_cancellation());
@@ -32,7 +32,7 @@ asio::awaitable<void> pause_though_cancelled()
     co_await pause(std::chrono::hours(10000));
 }
 
-// The code of the `overmount::error` that it ended with.
+// The code of the `overmount::error` that ended the coroutine.
 std::optional<boost::system::error_code> cancelled(asio::awaitable<void> task, asio::cancellation_type type)
 {
     asio::io_context context;

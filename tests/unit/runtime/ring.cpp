@@ -6,7 +6,7 @@
 
 using overmount::detail::ring;
 
-TEST_CASE("a ring gives buffers in the order in which they were filled")
+TEST_CASE("a ring returns buffers in the order in which they were filled")
 {
     ring buffers(1, 2, 4);
     REQUIRE(buffers.front().empty());
@@ -20,7 +20,7 @@ TEST_CASE("a ring gives buffers in the order in which they were filled")
     }
 }
 
-TEST_CASE("a full ring has no room until its consumer gives a buffer back")
+TEST_CASE("a full ring has no room until its reader pops a buffer")
 {
     ring buffers(1, 2, 4);
     buffers.push(4);
@@ -32,7 +32,7 @@ TEST_CASE("a full ring has no room until its consumer gives a buffer back")
     REQUIRE(buffers.front().size() == 3);
 }
 
-TEST_CASE("a ring wakes its producer when half of it is free, whatever its size")
+TEST_CASE("a ring has room when half of its buffers are free, whatever its size")
 {
     for (const std::size_t size : {1u, 2u, 3u, 4u}) {
         ring buffers(2, size, 1);
@@ -42,14 +42,14 @@ TEST_CASE("a ring wakes its producer when half of it is free, whatever its size"
         }
         for (std::size_t left = size; left > 0; --left) {
             buffers.pop(1);
-            CHECK(buffers.has_room() == (left <= size / 2)); // the last reader gives it back
+            CHECK(buffers.has_room() == (left <= size / 2)); // the last reader returns it to the producer
             buffers.pop(2);
         }
         CHECK(buffers.has_room());
     }
 }
 
-TEST_CASE("a ring is finished when it is closed and empty, and passes the failure on behind the bytes")
+TEST_CASE("a ring is finished when it is closed and empty, and reports a failure after the bytes")
 {
     ring buffers(1, 2, 4);
     buffers.push(2);
@@ -70,14 +70,14 @@ TEST_CASE("a ring is finished when it is closed and empty, and passes the failur
     }
 }
 
-TEST_CASE("a ring of no memory, or of more than there can be, is refused")
+TEST_CASE("a ring with a size of zero or an overflowing size is rejected")
 {
     REQUIRE_THROWS_AS(ring(1, 0, 1), std::length_error);
     REQUIRE_THROWS_AS(ring(1, 1, 0), std::length_error);
     REQUIRE_THROWS_AS(ring(1, 3, static_cast<std::size_t>(-1) / 2), std::length_error);
 }
 
-TEST_CASE("a ring's second reader gets a buffer when the first has given it on, and only then is there room")
+TEST_CASE("the second reader gets a buffer after the first has popped it, and its own pop makes room")
 {
     ring buffers(2, 2, 4);
     buffers.push(1);
@@ -93,7 +93,7 @@ TEST_CASE("a ring's second reader gets a buffer when the first has given it on, 
     REQUIRE_FALSE(buffers.back().empty());
 }
 
-TEST_CASE("each reader of a ring is at the end when all has passed it")
+TEST_CASE("a reader is at the end when it has popped all buffers of a closed ring")
 {
     ring buffers(2, 2, 4);
     buffers.push(1);

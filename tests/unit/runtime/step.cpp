@@ -110,7 +110,7 @@ asio::awaitable<void> sleep_on(om::worker_pool pool, std::atomic<int>* runs)
 
 } // namespace
 
-TEST_CASE("sixteen pipelines move their bytes on one or more workers")
+TEST_CASE("sixteen pipelines transfer their bytes on one or more workers")
 {
     const unsigned workers = GENERATE(1u, 3u);
     std::vector<pair_of> pairs;
@@ -127,7 +127,7 @@ TEST_CASE("sixteen pipelines move their bytes on one or more workers")
     }
 }
 
-TEST_CASE("steps run on the calling thread alone, to their end or the first error")
+TEST_CASE("run_here runs steps on the calling thread until they are done or one fails")
 {
     const stop_flag go_on;
     for (const std::size_t bytes : {std::size_t{1}, std::size_t{20000}}) {
@@ -138,7 +138,7 @@ TEST_CASE("steps run on the calling thread alone, to their end or the first erro
         group.run_here(go_on);
         CHECK(pair.to->got == bytes);
         CHECK(pair.to->sum == pair.from->sum);
-        CHECK(pair.to.use_count() == 1); // the group has given up its steps
+        CHECK(pair.to.use_count() == 1); // the group has released its steps
     }
     pair_of broken(20000, 7);
     broken.from->fail_at = 10000;
@@ -157,7 +157,7 @@ TEST_CASE("steps run on the calling thread alone, to their end or the first erro
     CHECK(cancelled.to->got == 0);
 }
 
-TEST_CASE("no wake-up is lost between steps of small buffers")
+TEST_CASE("no notification is lost between steps with small buffers")
 {
     for (int round = 0; round < 20; ++round) {
         pair_of pair(20000, 7);
@@ -170,7 +170,7 @@ TEST_CASE("no wake-up is lost between steps of small buffers")
     }
 }
 
-TEST_CASE("the error of one step stops the others, and the steps are freed before the coroutine goes on")
+TEST_CASE("an error of one step stops the others, and the steps are destroyed before the coroutine resumes")
 {
     om::worker_pool pool(2);
     std::atomic<int> runs = 0;
@@ -204,7 +204,7 @@ TEST_CASE("the error of one step stops the others, and the steps are freed befor
     REQUIRE(runs == 2); // once at the start, once when stopped
 }
 
-TEST_CASE("a cancellation that the caller lets through stops the steps")
+TEST_CASE("a cancellation that passes the caller's filter stops the steps")
 {
     const auto type = GENERATE(asio::cancellation_type::terminal, asio::cancellation_type::partial,
                                asio::cancellation_type::total);
@@ -246,7 +246,7 @@ TEST_CASE("a context may be destroyed while steps wait or run")
     REQUIRE(runs == 2);
 }
 
-TEST_CASE("a step is notified from outside")
+TEST_CASE("another thread can notify a step")
 {
     om::worker_pool pool(1);
     auto box = std::make_shared<ring>(1, 2, 10);

@@ -49,7 +49,7 @@ sigset_t blocked_here()
 
 } // namespace
 
-TEST_CASE("a signal to the process is never handled on a worker")
+TEST_CASE("a worker never handles a signal to the process")
 {
     const handler counts;
     const sigset_t before = blocked_here();
@@ -57,7 +57,7 @@ TEST_CASE("a signal to the process is never handled on a worker")
     const sigset_t behind = blocked_here();
     for (int signal = 1; signal < NSIG; ++signal)
         REQUIRE(::sigismember(&before, signal) == ::sigismember(&behind, signal));
-    // This thread blocks it: only a worker could take it.
+    // This thread blocks the signal: only a worker could handle it.
     sigset_t usual, one;
     ::sigemptyset(&one);
     ::sigaddset(&one, SIGUSR1);

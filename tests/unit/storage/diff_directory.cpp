@@ -1,5 +1,6 @@
 #include <overmount/storage/diff_directory.hpp>
 
+#include <overmount/posix/fs.hpp>
 #include <overmount/storage/virtual_storage.hpp>
 
 #include "conformance/storage_fixture.hpp"
@@ -54,7 +55,7 @@ std::string packed(om::virtual_storage::reader from)
 
 } // namespace
 
-TEST_CASE("a diff whose record is damaged is not made to last, and stays as it is")
+TEST_CASE("a diff with a damaged record is not made durable, and is left unchanged")
 {
     fixture place;
     place.put(place.tar());
@@ -77,7 +78,50 @@ TEST_CASE("a diff whose record is damaged is not made to last, and stays as it i
     CHECK(place.storage().record(place.id()).sync == durability::batch);
 }
 
-TEST_CASE("a diff that gives way is kept beside the new one, and read on by who has it open")
+TEST_CASE("a diff published early is visible in this boot, durable once it is marked so, and never damaged after a power cut")
+{
+    fixture place;
+    auto writer = place.create();
+    place.feed(writer, place.tar());
+    om::diff_record record = writer.finish();
+    record.sync = durability::none;
+    writer.rewrite(record);
+    REQUIRE(writer.publish(place.id()));
+    auto storage = place.storage();
+    CHECK(storage.contains(place.id()));
+    CHECK(storage.record(place.id()).sync == durability::none);
+
+    const fs::path file = kept(place) / "diff.json";
+    const std::string whole = read(file);
+    const auto boot = whole.find(record.boot);
+    REQUIRE(boot != std::string::npos);
+    std::ofstream(file, std::ios::binary) << std::string(whole).replace(boot, record.boot.size(), "another");
+    CHECK_FALSE(storage.contains(place.id()));
+    const auto failure_of_record = [&] {
+        try {
+            static_cast<void>(storage.record(place.id()));
+        } catch (const om::error& failure) {
+            return failure.code();
+        }
+        return boost::system::error_code();
+    };
+    for (const std::string& left : {std::string(), std::string(whole.size(), '\0')}) { // what file systems leave of new files
+        std::ofstream(file, std::ios::binary) << left;
+        CHECK_FALSE(storage.contains(place.id()));
+        CHECK(failure_of_record() == om::errc::layer_not_found);
+    }
+    std::ofstream(file, std::ios::binary) << whole;
+
+    const std::uint64_t identity = storage.identity(place.id());
+    CHECK_FALSE(storage.mark_durable(place.id(), identity + 1, place.where().staging()));
+    CHECK(storage.record(place.id()).sync == durability::none);
+    CHECK(storage.mark_durable(place.id(), identity, place.where().staging()));
+    CHECK(storage.record(place.id()).sync == durability::batch);
+    std::ofstream(file, std::ios::binary) << ""; // without the mark this is damage
+    CHECK(failure_of_record() == om::errc::corrupt_repository);
+}
+
+TEST_CASE("a replaced diff is kept next to the new one, and an open reader can still read it")
 {
     fixture place(durability::full);
     place.put(place.tar());
@@ -95,7 +139,7 @@ TEST_CASE("a diff that gives way is kept beside the new one, and read on by who 
     CHECK(packed(std::move(reader)) == place.tar());
 }
 
-TEST_CASE("a diff of an earlier boot that was never synced gives way as well")
+TEST_CASE("a diff of an earlier boot that was never synced can be replaced")
 {
     fixture place(durability::none);
     place.put(place.tar());
@@ -110,7 +154,7 @@ TEST_CASE("a diff of an earlier boot that was never synced gives way as well")
     CHECK(place.storage().contains(place.id()));
 }
 
-TEST_CASE("a diff is marked also where its record cannot be read, and gives way")
+TEST_CASE("a diff with an unreadable record can be marked as damaged and replaced")
 {
     fixture place;
     place.put(place.tar());

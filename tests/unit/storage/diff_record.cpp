@@ -28,7 +28,7 @@ diff_record sample()
     return out;
 }
 
-TEST_CASE("a diff's record reads back as it was, paths of any bytes included")
+TEST_CASE("a diff's record survives a round trip, with paths of any bytes")
 {
     const diff_record one = sample(), two = diff_record::parse(one.to_json());
     CHECK(two.form == one.form);
@@ -52,7 +52,7 @@ TEST_CASE("a diff's record may have more paths than a foreign document has value
     CHECK(diff_record::parse(record.to_json()).implied.size() == 200'000);
 }
 
-TEST_CASE("a diff's record that is damaged names the field")
+TEST_CASE("the error for a damaged diff record names the field")
 {
     const std::string good = sample().to_json();
     const auto damaged = [&](const std::string& what, const std::string& by) {

@@ -40,7 +40,7 @@ struct place
         fs::create_directory(scratch / name);
         return scratch / name;
     }
-    // The calls of an act; drafts by their kind alone, since their names are chance.
+    // The system calls of an action; drafts appear without the random part of their names.
     template <class Act>
     [[nodiscard]] calls calls_of(const Act& act) const
     {
@@ -56,7 +56,7 @@ struct place
 
 } // namespace
 
-TEST_CASE("drafts of records are not visible before they are shown")
+TEST_CASE("drafts of records are not visible before they are published")
 {
     const place at;
     record_batch batch(at.staging.get(), durability::none);
@@ -67,7 +67,7 @@ TEST_CASE("drafts of records are not visible before they are shown")
     CHECK_FALSE(fs::exists(at.records / "a"));
     CHECK(names_in(at.records / "sha256").empty());
     CHECK(names_in(at.tmp).size() == 3);
-    batch.show();
+    batch.publish();
     CHECK(read_text(at.records / "a") == "1");
     CHECK(read_text(at.records / "sha256/b") == "2");
     CHECK(read_text(at.records / "sha256/c/one") == "3");
@@ -75,18 +75,18 @@ TEST_CASE("drafts of records are not visible before they are shown")
     CHECK(names_in(at.tmp).empty());
 }
 
-TEST_CASE("records are shown in the order in which they were added")
+TEST_CASE("records are published in the order in which they were added")
 {
     const place at;
     record_batch batch(at.staging.get(), durability::none);
     for (const char* name : {"z", "sha256/m", "a"})
         batch.add(at.directory.get(), name, "text", existing::replace);
     batch.add_directory(at.directory.get(), "b", {});
-    CHECK((at.calls_of([&] { batch.show(); }) ==
+    CHECK((at.calls_of([&] { batch.publish(); }) ==
            calls{"rename records/z", "rename records/sha256/m", "rename records/a", "rename records/b"}));
 }
 
-TEST_CASE("a record that is there is kept or replaced, as it is asked for")
+TEST_CASE("an existing record is kept or replaced, as requested")
 {
     const place at;
     write_text(at.records / "keep", "same");
@@ -98,9 +98,9 @@ TEST_CASE("a record that is there is kept or replaced, as it is asked for")
     CHECK_FALSE(batch.add_directory(at.directory.get(), "whole", {{"file", "same"}}));
     CHECK(batch.add(at.directory.get(), "later", "new", existing::keep));
     CHECK(batch.add_directory(at.directory.get(), "whole later", {{"file", "new"}}));
-    write_text(at.records / "later", "faster"); // another one's
+    write_text(at.records / "later", "faster"); // published by another process
     write_text(at.records / "whole later/file", "faster");
-    batch.show();
+    batch.publish();
     CHECK(read_text(at.records / "keep") == "same");
     CHECK(read_text(at.records / "replace") == "new");
     CHECK(read_text(at.records / "whole/file") == "same");
@@ -109,7 +109,7 @@ TEST_CASE("a record that is there is kept or replaced, as it is asked for")
     CHECK(names_in(at.tmp).empty());
 }
 
-TEST_CASE("what a power cut has emptied is written again")
+TEST_CASE("a record that a power cut has emptied is written again")
 {
     const place at;
     write_text(at.records / "one", "");
@@ -119,30 +119,30 @@ TEST_CASE("what a power cut has emptied is written again")
     CHECK(batch.add(at.directory.get(), "one", "text", existing::keep));
     batch.add_directory(at.directory.get(), "whole", {{"file", "text"}, {"other", "text"}});
     batch.add_directory(at.directory.get(), "nothing", {{"file", "text"}});
-    batch.show();
+    batch.publish();
     for (const char* file : {"one", "whole/file", "whole/other", "nothing/file"})
         CHECK(read_text(at.records / file) == "text");
     CHECK(names_in(at.tmp).empty());
 }
 
-TEST_CASE("drafts that are not shown are removed")
+TEST_CASE("drafts that are not published are removed")
 {
     const place at;
     write_text(at.records / "in the way/file", "");
     {
         record_batch batch(at.staging.get(), durability::none);
         batch.add(at.directory.get(), "a", "1", existing::replace);
-        batch.add(at.directory.get(), "in the way", "2", existing::replace); // a directory is there: this one fails
+        batch.add(at.directory.get(), "in the way", "2", existing::replace); // a directory has this name: publishing fails
         batch.add(at.directory.get(), "b", "3", existing::replace);
         batch.add_directory(at.directory.get(), "c", {{"file", "4"}});
-        CHECK_THROWS_AS(batch.show(), overmount::error);
+        CHECK_THROWS_AS(batch.publish(), overmount::error);
         CHECK(names_in(at.tmp).size() == 3);
     }
     CHECK(names_in(at.tmp).empty());
     CHECK((names_in(at.records) == file_names{"a", "in the way"}));
 }
 
-TEST_CASE("records are synced before they are shown, and their directories behind it")
+TEST_CASE("records are synced before they are published, and their directories afterwards")
 {
     const place at;
     for (const durability sync : {durability::batch, durability::full}) {
@@ -153,7 +153,7 @@ TEST_CASE("records are synced before they are shown, and their directories behin
             batch.add(at.directory.get(), "sha256/a", "1", existing::keep);
             batch.add_directory(at.directory.get(), "sha256/b", {{"file", "2"}});
             batch.sync_drafts();
-            batch.show();
+            batch.publish();
         });
         CHECK((happened == calls{"fsync tmp/record", "fsync tmp/draft", "fsync tmp/draft", "rename records/sha256/a",
                                  "rename records/sha256/b", "fsync records/sha256", "fsync records"}));
@@ -163,7 +163,7 @@ TEST_CASE("records are synced before they are shown, and their directories behin
     }) == calls{"rename records/c"}));
 }
 
-TEST_CASE("what was there already is synced, whoever put it there")
+TEST_CASE("an existing record is synced, even if another process published it")
 {
     const place at;
     write_text(at.records / "sha256/a", "1");
@@ -174,7 +174,7 @@ TEST_CASE("what was there already is synced, whoever put it there")
             batch.add(at.directory.get(), "sha256/a", "1", existing::keep);
             batch.add_directory(at.directory.get(), "sha256/b", {{"file", "2"}});
             batch.sync_drafts();
-            batch.show();
+            batch.publish();
         });
         return std::set<std::string>(happened.begin(), happened.end());
     };
@@ -188,17 +188,17 @@ TEST_CASE("what was there already is synced, whoever put it there")
     }) == calls{"fsync records/sha256/b/file", "fsync records/sha256/b", "fsync records/sha256", "fsync records"});
 }
 
-TEST_CASE("what another one shows in the same moment is synced as well")
+TEST_CASE("a record that another process publishes at the same time is synced as well")
 {
     const place at;
     record_batch batch(at.staging.get(), durability::batch);
     batch.add(at.directory.get(), "a", "1", existing::keep);
     batch.sync_drafts();
     write_text(at.records / "a", "faster");
-    CHECK((at.calls_of([&] { batch.show(); }) == calls{"rename records/a", "fsync records/a", "fsync records"}));
+    CHECK((at.calls_of([&] { batch.publish(); }) == calls{"rename records/a", "fsync records/a", "fsync records"}));
 }
 
-TEST_CASE("a record that is removed does not come back")
+TEST_CASE("the removal of a record is durable")
 {
     const place at;
     write_text(at.records / "sha256/a/file", "old");

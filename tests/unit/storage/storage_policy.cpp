@@ -21,18 +21,18 @@ struct exemplar_writer
 
 struct spreading_exemplar_writer : exemplar_writer
 {
-    struct rest
+    struct deferred
     {
         void run();
     };
-    bool write_part(std::span<const std::byte>& bytes, rest& left);
+    bool write_part(std::span<const std::byte>& bytes, deferred& left);
 };
 struct restless_writer : exemplar_writer
 {
-    struct rest
+    struct deferred
     {
     };
-    bool write_part(std::span<const std::byte>& bytes, rest& left);
+    bool write_part(std::span<const std::byte>& bytes, deferred& left);
 };
 static_assert(spreading_writer<spreading_exemplar_writer> && spreading_writer<on_disk_storage::writer>);
 static_assert(!spreading_writer<exemplar_writer> && !spreading_writer<restless_writer> &&
@@ -56,7 +56,7 @@ struct mountable_exemplar : exemplar
     lower_directory lower(const diff_id& id) const;
 };
 
-// What each lacks of the concept is its name.
+// The name of each type says which requirement it breaks.
 struct unmoved_writer : exemplar_writer
 {
     unmoved_writer(unmoved_writer&&) = delete;
@@ -183,7 +183,7 @@ struct mountable_without_storage
 
 } // namespace
 
-TEST_CASE("what eats the bytes of a tar is a diff_writer")
+TEST_CASE("a type that takes the bytes of a tar is a diff_writer")
 {
     STATIC_REQUIRE(diff_writer<exemplar_writer>);
     STATIC_REQUIRE(diff_writer<on_disk_storage::writer>);
@@ -194,7 +194,7 @@ TEST_CASE("what eats the bytes of a tar is a diff_writer")
     STATIC_REQUIRE_FALSE(diff_writer<no_answer>);
 }
 
-TEST_CASE("what keeps diffs is a storage_policy")
+TEST_CASE("a type that stores diffs is a storage_policy")
 {
     STATIC_REQUIRE(storage_policy<exemplar>);
     STATIC_REQUIRE(storage_policy<on_disk_storage>);
@@ -209,7 +209,7 @@ TEST_CASE("what keeps diffs is a storage_policy")
     STATIC_REQUIRE_FALSE(storage_policy<broken_writer>);
 }
 
-TEST_CASE("a storage that gives lower directories is a mountable_storage")
+TEST_CASE("a storage with lower directories is a mountable_storage")
 {
     STATIC_REQUIRE(mountable_storage<mountable_exemplar>);
     STATIC_REQUIRE(mountable_storage<on_disk_storage>);
@@ -220,7 +220,7 @@ TEST_CASE("a storage that gives lower directories is a mountable_storage")
     STATIC_REQUIRE_FALSE(mountable_storage<mountable_without_storage>);
 }
 
-TEST_CASE("a storage that gives tars back is a packable_storage")
+TEST_CASE("a storage that reproduces tars is a packable_storage")
 {
     STATIC_REQUIRE(packable_storage<packable_exemplar>);
     STATIC_REQUIRE(packable_storage<virtual_storage>);

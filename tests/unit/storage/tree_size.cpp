@@ -53,7 +53,7 @@ struct tree
 
 } // namespace
 
-TEST_CASE("the size of a tree is that of its blocks, a file with several names once")
+TEST_CASE("the size of a tree is the size of its blocks, and counts a file with several names once")
 {
     const tree all;
     CHECK(all.blocks() >= 60000);
@@ -62,7 +62,7 @@ TEST_CASE("the size of a tree is that of its blocks, a file with several names o
     CHECK(tree_size(all.directory.get(), "missing", [] {}) == 0);
 }
 
-TEST_CASE("what the removal of a tree gives back is its size, but for files that have other names still")
+TEST_CASE("removing a tree frees its size, except for files that have names elsewhere")
 {
     const tree all;
     const std::uint64_t size = all.blocks(), one = tree_size(all.directory.get(), "top/one", [] {});
@@ -72,7 +72,7 @@ TEST_CASE("what the removal of a tree gives back is its size, but for files that
         fs::create_hard_link(all.scratch / "top/one", all.scratch / "kept");
     remove_tree(all.directory.get(), "top", all.directory.get(), {}, &freed);
     CHECK_FALSE(fs::exists(all.scratch / "top"));
-    // A directory may have shrunk by then.
+    // A directory may have shrunk meanwhile.
     CHECK(freed <= size - (kept ? one : 0));
     CHECK(freed >= size - (kept ? one : 0) - 4 * 4096);
 }

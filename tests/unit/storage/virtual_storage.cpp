@@ -67,7 +67,7 @@ TEST_CASE("a virtual storage keeps the tar, its index and a record")
     CHECK(other.opaque_root);
 }
 
-TEST_CASE("a tar is read on after its diff is erased")
+TEST_CASE("a reader continues after its diff is erased")
 {
     fixture place;
     const std::string tar = place.tar("text", 500);
@@ -81,7 +81,7 @@ TEST_CASE("a tar is read on after its diff is erased")
     CHECK(out == tar);
 }
 
-TEST_CASE("entries are found without an index, and with one that is damaged, of another version or of another tar")
+TEST_CASE("entries are listed without an index, and if the index is damaged, of another version or of another tar")
 {
     fixture place;
     const std::string tar = place.tar("text", 3), other = place.tar("other", 2);
@@ -106,7 +106,7 @@ TEST_CASE("entries are found without an index, and with one that is damaged, of 
     CHECK_THROWS_AS(paths(place, tar), om::error);
 }
 
-TEST_CASE("an index is what lists entries where it is whole")
+TEST_CASE("entries are listed from the index if it is intact")
 {
     fixture place;
     const std::string tar = place.tar();
@@ -150,7 +150,7 @@ TEST_CASE("a diff of an earlier boot that was never synced is not contained")
     }
 }
 
-TEST_CASE("what no entry may say by itself is refused as where a layer is unpacked")
+TEST_CASE("an entry that unpacking would refuse by itself is refused")
 {
     CHECK(refused(tar_writer().file("../x", "")) == errc::entry_escapes_layer);
     CHECK(refused(tar_writer().file(".", "")) == errc::entry_escapes_layer);

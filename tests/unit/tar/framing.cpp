@@ -1,6 +1,6 @@
 #include <overmount/tar/framing.hpp>
 
-#include <overmount/tar/checker.hpp>
+#include <overmount/tar/comparer.hpp>
 
 #include "support/catch.hpp"
 #include "support/scratch.hpp"
@@ -24,15 +24,16 @@ using overmount::test::put_field;
 using overmount::test::run_quietly;
 using overmount::test::scratch_directory;
 using overmount::test::tar_writer;
+namespace detail = overmount::detail;
 namespace tar = overmount::tar;
 namespace tar_fields = overmount::test::tar_fields;
 
-// An entry and its whole file, holes filled with zeros.
+// An entry and the content of its file, holes filled with zeros.
 struct seen_entry
 {
     tar::entry headers;
     std::string content;
-    std::vector<tar::segment> pieces; // of data events, joined where they touch
+    std::vector<tar::segment> pieces; // of data events, adjacent ones merged
 };
 
 struct seen
@@ -76,7 +77,7 @@ seen read(const std::string& archive, std::size_t piece, const limits& bounds = 
 {
     seen out;
     tar::framing frames(bounds);
-    tar::checker check;
+    detail::comparer check;
     for (std::size_t begin = 0; begin < archive.size(); begin += piece) {
         auto input =
             std::as_bytes(std::span(archive).subspan(begin, std::min(piece, archive.size() - begin)));
@@ -84,7 +85,7 @@ seen read(const std::string& archive, std::size_t piece, const limits& bounds = 
             if (what == tar::event::entry) {
                 out.log += 'e';
                 if (checked)
-                    check.check(frames.entry(), frames.header_blocks(), frames.skippable());
+                    check.compare(frames.entry(), frames.header_blocks(), frames.skippable());
                 out.entries.push_back({frames.entry(), std::string(), {}});
                 out.entries.back().content.resize(frames.entry().size);
             } else if (what == tar::event::data) {
@@ -150,7 +151,7 @@ void make_tree(const std::filesystem::path& top)
     fs::create_symlink("../nowhere", top / "link");
     fs::create_hard_link(top / "one", top / "two");
     std::ofstream sparse(top / "sparse", std::ios::binary);
-    for (int i = 0; i < 40; ++i) { // more than the header and one further block of a GNU map hold
+    for (int i = 0; i < 40; ++i) { // more segments than the header and one further block of a GNU map can hold
         sparse.seekp(i * 16384 + 4096);
         sparse << std::string(4096, static_cast<char>('A' + i % 26));
     }
@@ -183,7 +184,7 @@ void check_archive(const std::filesystem::path& archive, const std::filesystem::
         CHECK(count[name] == 1);
 }
 
-TEST_CASE("what GNU tar and bsdtar write reads the same in pieces of any size")
+TEST_CASE("archives of GNU tar and bsdtar parse the same in pieces of any size")
 {
     const scratch_directory scratch;
     const auto top = scratch / "tree", archive = scratch / "archive.tar";
@@ -192,7 +193,7 @@ TEST_CASE("what GNU tar and bsdtar write reads the same in pieces of any size")
         SECTION(std::string("GNU tar, ") + format)
         {
             if (std::string_view(format) == "v7")
-                std::filesystem::remove_all(top / "dir"); // too long for it
+                std::filesystem::remove_all(top / "dir"); // its names are too long for this format
             const std::string option = std::string("--format=") + format;
             REQUIRE(run_quietly({"tar", "-C", top.c_str(), option.c_str(), "-cf", archive.c_str(), "."}) ==
                     0);
@@ -226,7 +227,7 @@ TEST_CASE("what GNU tar and bsdtar write reads the same in pieces of any size")
     }
 }
 
-TEST_CASE("an entry has what its headers say")
+TEST_CASE("an entry has the values of its headers")
 {
     tar_writer out;
     out.file("a", "text",
@@ -250,7 +251,7 @@ TEST_CASE("an entry has what its headers say")
     CHECK(read_back.entries[1].headers.device_minor == 259);
 }
 
-TEST_CASE("a fraction of a time before 1970 counts downwards")
+TEST_CASE("the fraction of a time before 1970 counts downwards")
 {
     const auto time_of = [](const std::string& text) {
         return read(tar_writer().file("a", "", {.pax = {{"mtime", text}}}).finish(), 512)
@@ -263,7 +264,7 @@ TEST_CASE("a fraction of a time before 1970 counts downwards")
     CHECK(time_of("1.9999999999") == tar::timestamp{1, 999'999'999});
 }
 
-TEST_CASE("skipped data are not missed")
+TEST_CASE("data can be skipped")
 {
     const std::string archive = tar_writer().file("a", std::string(1000, 'a')).file("b", "b").finish();
     tar::framing frames{limits()};
@@ -290,7 +291,7 @@ TEST_CASE("a wrong checksum is an error")
     CHECK(failure_of(archive).code() == errc::malformed_tar);
 }
 
-TEST_CASE("an archive cut in a header, in data or in padding is an error")
+TEST_CASE("an archive truncated in a header, in data or in padding is an error")
 {
     const std::string archive =
         tar_writer().file("a", std::string(600, 'a'), {.pax = {{"comment", "x"}}}).bytes();
@@ -301,7 +302,7 @@ TEST_CASE("an archive cut in a header, in data or in padding is an error")
     }
 }
 
-TEST_CASE("an owner above the largest is an error")
+TEST_CASE("an owner above the maximum is an error")
 {
     CHECK(failure_of(tar_writer().file("a", "", {.uid = 0xffffffff}).finish()).code() == errc::malformed_tar);
     CHECK(failure_of(tar_writer().file("a", "", {.gid = 1ull << 32}).finish()).code() == errc::malformed_tar);
@@ -322,7 +323,7 @@ TEST_CASE("a malformed PAX record is an error")
     }
 }
 
-TEST_CASE("a sparse map that overlaps, goes backwards, or leaves its file is an error")
+TEST_CASE("a sparse map that overlaps, goes backwards or exceeds its file is an error")
 {
     for (const std::string map : {"0,4,2,4", "8,4,0,4", "0,8,13,4", "0,4,8", "0,x", "0,4"}) {
         INFO(map);
@@ -377,7 +378,7 @@ TEST_CASE("an unknown type is an error")
               errc::unsupported_entry_type);
 }
 
-TEST_CASE("the second opinion disagrees where libarchive sees something else")
+TEST_CASE("an entry that libarchive reads differently is a disagreement")
 {
     const std::string archive = tar_writer().file("a", "text").finish();
     tar::framing frames{limits()};
@@ -385,7 +386,7 @@ TEST_CASE("the second opinion disagrees where libarchive sees something else")
     REQUIRE(frames.next(input) == tar::event::entry);
     const auto code_of = [&](const tar::entry& expected) {
         try {
-            tar::checker().check(expected, frames.header_blocks(), frames.skippable());
+            detail::comparer().compare(expected, frames.header_blocks(), frames.skippable());
         } catch (const overmount::error& failure) {
             return failure.code();
         }

@@ -26,7 +26,7 @@ using overmount::test::tar_attributes;
 using overmount::test::tar_field;
 using overmount::test::tar_writer;
 
-// An entry as seen from outside, with its content, holes as zeros.
+// An entry as a caller sees it, with its content; holes are zeros.
 struct seen
 {
     tar::entry entry;
@@ -34,7 +34,7 @@ struct seen
     std::string headers;
 };
 
-// Feeds `bytes` in pieces. Data are put together by their offsets.
+// Feeds `bytes` in pieces, and assembles the data by their offsets.
 std::vector<seen> read_all(std::string_view bytes, std::size_t piece = 65536,
                            const overmount::limits& bounds = {})
 {
@@ -126,7 +126,7 @@ bool same(const seen& left, const seen& right)
            left.content == right.content && left.headers == right.headers;
 }
 
-// A tree with a long name, links, a file of two blocks and a bit, and a sparse file of many segments.
+// A tree with a long name, links, a file slightly larger than two blocks, and a sparse file with many segments.
 void make_tree(const std::filesystem::path& top)
 {
     const std::string dir = "'" + top.native() + "'";
@@ -142,7 +142,7 @@ void make_tree(const std::filesystem::path& top)
 
 } // namespace
 
-TEST_CASE("archives of GNU tar and bsdtar read the same in pieces of any size", "[tar]")
+TEST_CASE("archives of GNU tar and bsdtar have the entries that those tools list, in pieces of any size")
 {
     overmount::test::scratch_directory scratch;
     make_tree(scratch.path());
@@ -223,7 +223,7 @@ TEST_CASE("a NUL type is a directory when its name ends in a slash", "[tar]")
     CHECK(type("a/") == tar::entry_type::directory);
 }
 
-TEST_CASE("types one to six have no data whatever their size field says", "[tar]")
+TEST_CASE("entries of types 1 to 6 have no data, whatever their size field", "[tar]")
 {
     for (const char type : std::string("123456")) {
         tar_writer archive;
@@ -238,7 +238,7 @@ TEST_CASE("types one to six have no data whatever their size field says", "[tar]
     }
 }
 
-TEST_CASE("a PAX size replaces that of the header, zero too", "[tar]")
+TEST_CASE("a PAX size overrides that of the header, even if it is zero", "[tar]")
 {
     tar_writer archive;
     archive.pax({{"size", "5"}}).entry('0', "a", "", {}).data("12345").file("b", "");
@@ -284,7 +284,7 @@ TEST_CASE("the last of equal PAX keys wins, and values are bytes", "[tar]")
     CHECK(one.entry.xattrs == std::vector<tar::xattr>{{"user.a", value}});
 }
 
-TEST_CASE("global headers are checked and mean nothing", "[tar]")
+TEST_CASE("global headers are checked and ignored", "[tar]")
 {
     CHECK(read_one(tar_writer().pax({{"path", "evil"}, {"uid", "7"}}, 'g').file("a", "")).entry.path == "a");
     refused(tar_writer().extension('g', "g", "junk").file("a", "").finish(), errc::malformed_tar);
@@ -319,7 +319,7 @@ TEST_CASE("malformed PAX records are errors", "[tar]")
             errc::malformed_tar);
 }
 
-TEST_CASE("owners and devices that do not fit are errors", "[tar]")
+TEST_CASE("owners and devices that are out of range are errors", "[tar]")
 {
     for (const char* id : {"4294967295", "4294967296", "-1", "x"}) {
         refused(tar_writer().file("a", "", with_pax({{"uid", id}})).finish(), errc::malformed_tar);
@@ -352,7 +352,7 @@ TEST_CASE("a wrong checksum and an unknown type are errors", "[tar]")
         refused(tar_writer().entry(type, "a", "", {}).finish(), errc::unsupported_entry_type);
 }
 
-TEST_CASE("sparse maps that overlap, run over the end or do not add up are errors", "[tar]")
+TEST_CASE("sparse maps that overlap, exceed the file or do not add up are errors", "[tar]")
 {
     const auto sparse = [](const char* map, const char* size) {
         return tar_writer().file(
@@ -423,14 +423,14 @@ TEST_CASE("an archive may lack its end marker but not end inside an entry", "[ta
     }
 }
 
-TEST_CASE("nothing behind the end marker is an entry", "[tar]")
+TEST_CASE("everything after the end marker is ignored", "[tar]")
 {
     const std::string more = tar_writer().file("b", "").finish() + "junk";
     CHECK(read_all(tar_writer().file("a", "").finish() + more).size() == 1);
     CHECK(read_all(tar_writer().file("a", "").finish() + more, 1).size() == 1);
 }
 
-TEST_CASE("data that the caller leaves out count in the offset and hide no entry", "[tar]")
+TEST_CASE("skipped data count in the offset, and the next entry is found", "[tar]")
 {
     const std::string bytes = tar_writer().file("a", std::string(1000, 'x')).file("b", "y").finish();
     tar::framing framing({});
@@ -446,7 +446,7 @@ TEST_CASE("data that the caller leaves out count in the offset and hide no entry
     CHECK(framing.entry().path == "b");
 }
 
-TEST_CASE("data left out in the middle of a file do not move what follows", "[tar]")
+TEST_CASE("data skipped in the middle of a file do not change the offset of the data after it", "[tar]")
 {
     const auto first_data_after = [](const tar_writer& archive, std::size_t count) {
         const std::string bytes = archive.finish();
@@ -466,7 +466,7 @@ TEST_CASE("data left out in the middle of a file do not move what follows", "[ta
     CHECK(first_data_after(sparse, 5) == std::pair(std::uint64_t{32}, '5'));
 }
 
-TEST_CASE("attributes that libarchive wrote in its own way are read", "[tar]")
+TEST_CASE("attributes in libarchive's own encoding are read", "[tar]")
 {
     const auto attributes = [](const overmount::test::string_pairs& records) {
         return read_one(tar_writer().file("a", "", with_pax(records))).entry.xattrs;
@@ -497,14 +497,14 @@ TEST_CASE("attributes of bsdtar's own archives are read", "[tar]")
     REQUIRE(bytes.find("LIBARCHIVE.xattr.user.%20%25%3D%FF") != std::string::npos);
     const auto all = read_all(bytes);
     REQUIRE(all.size() == 1);
-    // SCHILY's spelling of the odd name, which libarchive encodes as well, is another name.
+    // libarchive also encodes this name in the SCHILY record, which makes it a different name.
     for (const auto& [name, value] : attributes) {
         INFO(name);
         CHECK(std::ranges::count(all[0].entry.xattrs, tar::xattr{name, value}) == 1);
     }
 }
 
-TEST_CASE("an attribute in both spellings counts as all tools read it", "[tar]")
+TEST_CASE("of an attribute in both encodings the one that all tools read wins", "[tar]")
 {
     const auto attributes = [](const overmount::test::string_pairs& records) {
         return read_one(tar_writer().file("a", "", with_pax(records))).entry.xattrs;
@@ -516,7 +516,7 @@ TEST_CASE("an attribute in both spellings counts as all tools read it", "[tar]")
           list{{"user.a", "s"}});
 }
 
-TEST_CASE("an empty PAX value takes back what an earlier record said", "[tar]")
+TEST_CASE("an empty PAX value cancels an earlier record", "[tar]")
 {
     const auto one = read_one(tar_writer().file("name", "12345",
                                                 {.uid = 7,
@@ -547,7 +547,7 @@ TEST_CASE("an attribute may be empty", "[tar]")
               .entry.xattrs == std::vector<tar::xattr>{{"user.a", ""}});
 }
 
-TEST_CASE("a PAX value makes good for a field that is not a number", "[tar]")
+TEST_CASE("a PAX value overrides a header field that is not a number", "[tar]")
 {
     const auto spoilt = [](tar_field field, overmount::test::string_pairs records) {
         auto attributes = with_tweak([field](std::string& block) { put_field(block, field, "zzz"); });
@@ -568,7 +568,7 @@ TEST_CASE("an extension header without an entry is an error", "[tar]")
     refused(tar_writer().gnu_long('L', "b").finish(), errc::malformed_tar);
     refused(tar_writer().gnu_long('K', "b").finish(), errc::malformed_tar);
     refused(tar_writer().pax({{"path", "b"}}).bytes(), errc::truncated_stream);
-    // A global header belongs to none.
+    // A global header needs no entry.
     CHECK(read_all(tar_writer().pax({{"comment", "b"}}, 'g').finish()).empty());
     CHECK(read_all(tar_writer().pax({{"comment", "b"}}, 'g').bytes()).empty());
 }
@@ -596,7 +596,7 @@ TEST_CASE("an attribute's name is 1 to 255 bytes long", "[tar]")
             errc::malformed_tar);
 }
 
-TEST_CASE("an attribute in libarchive's spelling must be encoded as it does", "[tar]")
+TEST_CASE("an attribute in libarchive's record must be encoded as libarchive does", "[tar]")
 {
     for (const auto& [name, value] : overmount::test::string_pairs{{"user.a%0", "YQ"},
                                                                    {"user.a%zz", "YQ"},
@@ -611,7 +611,7 @@ TEST_CASE("an attribute in libarchive's spelling must be encoded as it does", "[
     }
 }
 
-TEST_CASE("a sparse map in pairs of records lacks neither offset nor size", "[tar]")
+TEST_CASE("a sparse map in pairs of records must have each offset and size", "[tar]")
 {
     const auto sparse = [](overmount::test::string_pairs records) {
         records.insert(records.begin(), {"GNU.sparse.size", "8"});
@@ -636,7 +636,7 @@ TEST_CASE("a sparse map that ends in a comma is an error", "[tar]")
             errc::malformed_tar);
 }
 
-TEST_CASE("an old GNU sparse file has GNU's magic and no PAX map", "[tar]")
+TEST_CASE("an old GNU sparse file must have GNU's magic and no PAX map", "[tar]")
 {
     const auto sparse = [](std::string_view magic, overmount::test::string_pairs records) {
         tar_attributes attributes = with_tweak([magic](std::string& block) {
@@ -654,7 +654,7 @@ TEST_CASE("an old GNU sparse file has GNU's magic and no PAX map", "[tar]")
     refused(sparse({"ustar  \0", 8}, {{"GNU.sparse.map", "0,4"}}).finish(), errc::malformed_tar);
 }
 
-TEST_CASE("a header behind a single zero block is an error: readers differ on it", "[tar]")
+TEST_CASE("a header after a single zero block is an error, since readers disagree about it", "[tar]")
 {
     refused(tar_writer().file("a", "").raw(std::string(512, '\0')).file("b", "").finish(),
             errc::malformed_tar);

@@ -28,7 +28,7 @@ std::string text(std::string_view bytes)
 
 } // namespace
 
-TEST_CASE("an octal number may have blanks and NULs around it or none", "[tar]")
+TEST_CASE("an octal number may have blanks and NULs around it", "[tar]")
 {
     CHECK(number(text({"0000644\0", 8})) == 0644);
     CHECK(number(text({"  644 \0\0", 8})) == 0644);
@@ -40,7 +40,7 @@ TEST_CASE("an octal number may have blanks and NULs around it or none", "[tar]")
     CHECK(number("        ") == 0);
 }
 
-TEST_CASE("what is no octal number is refused", "[tar]")
+TEST_CASE("a field that is not an octal number is refused", "[tar]")
 {
     CHECK_FALSE(number("00000008"));
     CHECK_FALSE(number("-0000001"));
@@ -50,7 +50,7 @@ TEST_CASE("what is no octal number is refused", "[tar]")
     CHECK_FALSE(number("+0000001"));
 }
 
-TEST_CASE("base-256 numbers have a sign and must fit 64 bits", "[tar]")
+TEST_CASE("base-256 numbers have a sign and must fit in 64 bits", "[tar]")
 {
     CHECK(number(text({"\x80\0\0\0\0\0\x01\x02", 8})) == 0x102);
     CHECK(number("\xff\xff\xff\xff\xff\xff\xff\xff") == -1);
@@ -64,7 +64,7 @@ TEST_CASE("base-256 numbers have a sign and must fit 64 bits", "[tar]")
     CHECK_FALSE(number(text({"\xff\xff\xff\xff\x7f\xff\xff\xff\xff\xff\xff\xff", 12})));
 }
 
-TEST_CASE("a checksum of unsigned or of signed bytes is right, and no other", "[tar]")
+TEST_CASE("only a checksum of unsigned or of signed bytes is correct", "[tar]")
 {
     std::string block(512, '\0');
     block.replace(0, 3, "\xe9\xff\x01");
@@ -81,7 +81,7 @@ TEST_CASE("a checksum of unsigned or of signed bytes is right, and no other", "[
     CHECK_FALSE(matches(plain + 1));
 }
 
-TEST_CASE("a decimal number is digits alone", "[tar]")
+TEST_CASE("a decimal number consists of digits only", "[tar]")
 {
     using overmount::tar::parse_decimal;
     CHECK(parse_decimal("0") == 0u);
@@ -90,7 +90,7 @@ TEST_CASE("a decimal number is digits alone", "[tar]")
         CHECK_FALSE(parse_decimal(wrong));
 }
 
-TEST_CASE("a percent sign stands for the byte that two hex digits give", "[tar]")
+TEST_CASE("a percent sign and two hex digits are decoded to a byte", "[tar]")
 {
     using overmount::tar::decode_percent;
     CHECK(decode_percent("a%20b%fF%25") == "a b\xff%");
@@ -99,7 +99,7 @@ TEST_CASE("a percent sign stands for the byte that two hex digits give", "[tar]"
         CHECK_FALSE(decode_percent(wrong));
 }
 
-TEST_CASE("base64 may have its padding or not, and no bits too many", "[tar]")
+TEST_CASE("base64 may lack its padding, but must not have extra bits", "[tar]")
 {
     using overmount::tar::decode_base64;
     CHECK(decode_base64("") == "");

@@ -10,6 +10,8 @@
 namespace {
 
 using namespace overmount::tar;
+using overmount::detail::last_link;
+using overmount::detail::merged_tree;
 using overmount::errc;
 
 void add(merged_tree& to, entry_type type, const std::string& path, const std::string& target = "")
@@ -21,7 +23,7 @@ void add(merged_tree& to, entry_type type, const std::string& path, const std::s
     to.add(one);
 }
 
-// `NAME` a file, `NAME/` a directory, `NAME -> TARGET` a symbolic link.
+// `NAME` is a file, `NAME/` a directory, `NAME -> TARGET` a symbolic link.
 merged_tree tree_of(const std::vector<std::string>& names)
 {
     merged_tree out{overmount::limits()};
@@ -36,7 +38,7 @@ merged_tree tree_of(const std::vector<std::string>& names)
     return out;
 }
 
-// Where the path leads, or why it leads nowhere.
+// The path that was found, or the error.
 std::string found(const merged_tree& in, const std::string& path, last_link last = last_link::follow)
 {
     try {
@@ -55,7 +57,7 @@ std::string found(const merged_tree& in, const std::string& path, last_link last
 
 } // namespace
 
-TEST_CASE("a path is found with and without a slash in front, with dots and slashes too many")
+TEST_CASE("a path is found with or without a leading slash, and with extra dots and slashes")
 {
     const auto tree = tree_of({"d/", "d/e/", "d/e/f", "top"});
     for (const char* path : {"d/e/f", "/d/e/f", "//d///e/./f", "./d/e/f", "d/../d/e/f", "d/e/../e/f", "/../../d/e/f"})
@@ -69,7 +71,7 @@ TEST_CASE("a path is found with and without a slash in front, with dots and slas
         CHECK(found(tree, path) == "no directory");
 }
 
-TEST_CASE("links are followed inside of the root, whatever they name")
+TEST_CASE("links are followed within the root, whatever their target")
 {
     const auto tree = tree_of({"d/", "d/f", "f", "e/", "e/g", "d/up -> ../e", "abs -> /d/f", "dir -> /d", "out -> ../../../../f", "d/out -> ../../../d/f",
                                "far -> /../../e/g", "d/here -> .", "root -> /", "none -> nothing", "slash -> f/", "dslash -> d/"});
@@ -77,7 +79,7 @@ TEST_CASE("links are followed inside of the root, whatever they name")
     CHECK(found(tree, "abs", last_link::keep) == "/abs");
     CHECK(found(tree, "dir") == "/d");
     CHECK(found(tree, "dir", last_link::keep) == "/dir");
-    CHECK(found(tree, "dir/", last_link::keep) == "/d"); // a slash asks for the directory
+    CHECK(found(tree, "dir/", last_link::keep) == "/d"); // a trailing slash requires the directory
     CHECK(found(tree, "dir/f", last_link::keep) == "/d/f");
     CHECK(found(tree, "out") == "/f");
     CHECK(found(tree, "d/out") == "/d/f");
@@ -85,7 +87,7 @@ TEST_CASE("links are followed inside of the root, whatever they name")
     CHECK(found(tree, "d/here/here/f") == "/d/f");
     CHECK(found(tree, "root/root/d/f") == "/d/f");
     CHECK(found(tree, "dir/up/g") == "/e/g");
-    CHECK(found(tree, "d/up/../f") == "/f"); // above what the link leads to, not above its name
+    CHECK(found(tree, "d/up/../f") == "/f"); // the parent of the link's target, not of the link
     CHECK(found(tree, "none") == "none");
     CHECK(found(tree, "none/x") == "none");
     CHECK(found(tree, "none", last_link::keep) == "/none");
@@ -94,7 +96,7 @@ TEST_CASE("links are followed inside of the root, whatever they name")
     CHECK(found(tree, "abs/x") == "no directory");
 }
 
-TEST_CASE("forty links are followed, and no more")
+TEST_CASE("forty links are followed, but not more")
 {
     std::vector<std::string> names{"end", "self -> self", "a -> b", "b -> a", "twice -> twice/x"};
     for (int i = 1; i <= 41; ++i)

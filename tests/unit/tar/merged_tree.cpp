@@ -9,6 +9,7 @@
 namespace {
 
 using namespace overmount::tar;
+using overmount::detail::merged_tree;
 using overmount::errc;
 using overmount::limits;
 
@@ -48,7 +49,7 @@ merged_tree merge(const std::vector<layer>& layers, const limits& bounds = limit
     return out;
 }
 
-// `path type mode layer.offset`, the root too; `*` for an implied directory.
+// `path type mode layer.offset` for each path, including the root; `*` marks an implied directory.
 std::string shown(const std::vector<layer>& layers)
 {
     std::string out;
@@ -80,7 +81,7 @@ const std::string root = "/ d 755 *\n";
 
 } // namespace
 
-TEST_CASE("a merged view has the topmost of each name, by the bytes of its path")
+TEST_CASE("a merged view has the topmost entry of each path, sorted by the bytes of the path")
 {
     CHECK(shown({}) == root);
     CHECK(shown({{dir("./"), dir("./a"), file("./a/x"), file("a-"), file("/b")}, {file("a/y", 0600), file("b", 0400)}}) ==
@@ -88,18 +89,18 @@ TEST_CASE("a merged view has the topmost of each name, by the bytes of its path"
     CHECK(shown({{dir("a", 0700), file("a/x")}, {dir("a", 0711)}}) == root + "/a d 711 1.0\n/a/x f 644 0.1\n");
 }
 
-TEST_CASE("a whiteout deletes what layers below have, whatever the order in its layer")
+TEST_CASE("a whiteout deletes entries of the layers below, at any position in its layer")
 {
     const layer below{dir("a"), file("a/x"), dir("a/d"), file("a/d/y"), file("a/d0")};
     CHECK(shown({below, {file("a/.wh.d"), file("a/.wh.x"), file(".wh.none")}}) == root + "/a d 700 0.0\n/a/d0 f 644 0.4\n");
     CHECK(shown({below, {file("a/x", 1), file("a/.wh.x"), file("a/.wh.d"), dir("a/d", 2), file(".wh.a")}}) ==
           root + "/a d 755 *\n/a/d d 2 1.3\n/a/x f 1 1.0\n");
     CHECK(shown({below, {file(".wh.a"), file("a/n")}}) == root + "/a d 755 *\n/a/n f 644 1.1\n");
-    // What was deleted in between has no attributes to show.
+    // The attributes of a directory that was deleted in between are gone.
     CHECK(shown({below, {file(".wh.a")}, {file("a/n")}}) == root + "/a d 755 *\n/a/n f 644 2.0\n");
 }
 
-TEST_CASE("an opaque directory hides what lies below, and none of its own layer")
+TEST_CASE("an opaque directory hides entries of the layers below, but not of its own layer")
 {
     const layer below{dir("a", 0701), file("a/x"), dir("b"), file("b/x")};
     CHECK(shown({below, {file("a/n"), file("a/.wh..wh..opq"), file("a/m")}}) ==
@@ -108,7 +109,7 @@ TEST_CASE("an opaque directory hides what lies below, and none of its own layer"
     CHECK(shown({below, {file(".wh..wh.plnk/x"), file(".wh..wh.aufs"), file(".wh..wh..opq/x")}}) == shown({below, {}}));
 }
 
-TEST_CASE("directories that a layer only implies show the attributes of those below")
+TEST_CASE("directories that a layer only implies have the attributes of the layer below")
 {
     CHECK(shown({{dir("a", 0701), dir("a/b", 0702)}, {file("a/b/c/x")}}) ==
           root + "/a d 701 0.0\n/a/b d 702 0.1\n/a/b/c d 755 *\n/a/b/c/x f 644 1.0\n");
@@ -117,24 +118,24 @@ TEST_CASE("directories that a layer only implies show the attributes of those be
           root + "/a d 711 1.0\n/a/x f 644 0.0\n/a/y f 644 2.0\n");
 }
 
-TEST_CASE("another type takes the place of what is below, with all it held")
+TEST_CASE("an entry of another type replaces the lower one with everything below it")
 {
     CHECK(shown({{dir("a"), file("a/x")}, {file("a")}}) == root + "/a f 644 1.0\n");
     CHECK(shown({{dir("a"), file("a/x")}, {file("a")}, {dir("a", 1)}}) == root + "/a d 1 2.0\n");
     CHECK(shown({{soft("a", "b"), dir("b")}, {file("a/x")}}) == root + "/a d 755 *\n/a/x f 644 1.0\n/b d 700 0.1\n");
 }
 
-TEST_CASE("of a name that comes twice in a layer the last entry counts")
+TEST_CASE("the last entry of a path in a layer counts")
 {
     CHECK(shown({{file("a", 1), file("a", 2)}}) == root + "/a f 2 0.1\n");
     CHECK(shown({{dir("a", 1), file("a/x"), dir("a", 2)}}) == root + "/a d 2 0.2\n/a/x f 644 0.1\n");
     CHECK(shown({{dir("a", 1), file("a/x"), file("a", 2)}}) == root + "/a f 2 0.2\n");
-    // A file in between has hidden what layers below have.
+    // A file in between has hidden the entries of the layers below.
     CHECK(shown({{dir("a"), file("a/x")}, {file("a"), dir("a", 3)}}) == root + "/a d 3 1.1\n");
     CHECK(shown({{dir("a"), file("a/x")}, {dir("a"), dir("a", 3)}}) == root + "/a d 3 1.1\n/a/x f 644 0.1\n");
 }
 
-TEST_CASE("links on the way to a name are followed within the layer")
+TEST_CASE("symbolic links in parent paths are followed within the layer")
 {
     CHECK(shown({{dir("usr"), dir("usr/lib"), soft("lib", "usr/lib"), file("lib/x"), file("lib/n/y")}}) ==
           root + "/lib l 777 0.2\n/usr d 700 0.0\n/usr/lib d 700 0.1\n/usr/lib/n d 755 *\n/usr/lib/n/y f 644 0.4\n"
@@ -145,7 +146,7 @@ TEST_CASE("links on the way to a name are followed within the layer")
           root + "/l l 777 1.1\n/u d 700 1.0\n");
     CHECK(shown({{dir("d"), dir("c"), soft("d/s", "/c"), file("d/s/x")}}) ==
           root + "/c d 700 0.1\n/c/x f 644 0.3\n/d d 700 0.0\n/d/s l 777 0.2\n");
-    // The link is another one by then.
+    // The link was replaced in the meantime.
     CHECK(shown({{dir("a"), dir("b"), soft("l", "a"), file("l/x"), soft("l", "b"), file("l/x", 1)}}) ==
           root + "/a d 700 0.0\n/a/x f 644 0.3\n/b d 700 0.1\n/b/x f 1 0.5\n/l l 777 0.4\n");
     CHECK(failure_of({{soft("l", "none"), file("l/x")}}) == errc::entry_escapes_layer);
@@ -154,7 +155,7 @@ TEST_CASE("links on the way to a name are followed within the layer")
     CHECK(failure_of({{dir("d")}, {soft("l", "d"), file("l/x")}}) == errc::entry_escapes_layer);
 }
 
-TEST_CASE("hard links of a layer are one thing, whatever becomes of the first name")
+TEST_CASE("hard links of a layer share one node, whatever happens to the first path")
 {
     const merged_tree tree = merge({{file("a", 1), hard("b", "./a"), hard("c", "b"), file("a", 2)}, {file("b", 3)}});
     CHECK(tree.items().at("c")->entry.mode == 1);
@@ -172,7 +173,7 @@ TEST_CASE("hard links of a layer are one thing, whatever becomes of the first na
     CHECK(failure_of({{dir("d"), file("d/f"), hard("d", "d/f")}}) == errc::missing_hard_link_target);
 }
 
-TEST_CASE("extended attributes are those that a mount shows")
+TEST_CASE("extended attributes are those that a mount has")
 {
     located_entry one = file("a");
     one.entry.xattrs = {{"user.z", "1"}, {"trusted.overlay.opaque", "y"}, {"user.a", ""}, {"security.selinux", "x"}};
@@ -183,7 +184,7 @@ TEST_CASE("extended attributes are those that a mount shows")
     CHECK(tree.items().at("b")->entry.xattrs.empty());
 }
 
-TEST_CASE("names that cannot be are refused")
+TEST_CASE("invalid names are refused")
 {
     CHECK(failure_of({{file("../a")}}) == errc::entry_escapes_layer);
     CHECK(failure_of({{file("/")}}) == errc::entry_escapes_layer);
@@ -191,10 +192,10 @@ TEST_CASE("names that cannot be are refused")
     CHECK(failure_of({{file(".wh.a/b")}}) == errc::invalid_whiteout);
 }
 
-TEST_CASE("a merged view stays within its bounds")
+TEST_CASE("a merged view stays within its limits")
 {
     limits few;
-    few.entries = 6; // those of a layer and the view at once
+    few.entries = 6; // counts the entries of the current layer and of the view
     CHECK(failure_of({{file("a"), file("b"), file("c")}}, few) == errc{});
     CHECK(failure_of({{file("a/b/c/d/e")}}, few) == errc::too_many_entries);
     CHECK(failure_of({{file("a"), file("b"), file("c")}, {file("d"), file("e")}}, few) == errc::too_many_entries);

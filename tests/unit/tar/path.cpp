@@ -21,7 +21,7 @@ overmount::error failure_of(const std::string& path, const limits& bounds = {})
     throw 0;
 }
 
-TEST_CASE("a path loses its slashes and dots in excess")
+TEST_CASE("redundant slashes and dots are removed from a path")
 {
     const limits bounds;
     CHECK(tar::normalise("a/b", bounds) == "a/b");
@@ -38,7 +38,7 @@ TEST_CASE("the root is an empty path")
         CHECK(tar::normalise(root, {}).empty());
 }
 
-TEST_CASE("a path with two dots or a NUL leaves the layer")
+TEST_CASE("a path with two dots or a NUL is refused")
 {
     for (const std::string& path : {std::string(".."), std::string("../a"), std::string("a/.."),
                                     std::string("a/../b"), std::string("/.."), std::string("a\0b", 3)})
@@ -46,7 +46,7 @@ TEST_CASE("a path with two dots or a NUL leaves the layer")
     CHECK(failure_of("a/../b").at() == overmount::stage::framing);
 }
 
-TEST_CASE("a name is as long as the limit allows, and four bytes more for a whiteout")
+TEST_CASE("the length of a name is limited, with four bytes more for a whiteout")
 {
     limits bounds;
     bounds.name_bytes = 10;
@@ -56,7 +56,7 @@ TEST_CASE("a name is as long as the limit allows, and four bytes more for a whit
     CHECK(failure_of("d/.wh.0123456789a", bounds).code() == errc::path_too_long);
 }
 
-TEST_CASE("a path is as long and as deep as the limits allow, after it is normalised")
+TEST_CASE("the length and depth of a path are limited after normalisation")
 {
     limits bounds;
     bounds.path_bytes = 5;

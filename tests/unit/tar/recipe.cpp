@@ -13,11 +13,11 @@
 namespace {
 
 using overmount::errc;
-using overmount::tar::recipe_reader;
-using overmount::tar::recipe_step;
-using overmount::tar::recipe_writer;
+using overmount::detail::recipe_reader;
+using overmount::detail::recipe_step;
+using overmount::detail::recipe_writer;
 
-// What a writer is told, so that it can be told again in other pieces, and compared with what a reader says.
+// The calls of a writer, to repeat them in other pieces and to compare them with the steps of a reader.
 struct told
 {
     recipe_step what;
@@ -132,7 +132,7 @@ std::vector<told> random_steps(unsigned seed)
     return out;
 }
 
-// A recipe whose steps are these bytes, compressed as a writer does it.
+// A recipe whose steps are these bytes, compressed as by a writer.
 std::string recipe_of(std::string_view steps, int window_log = 18)
 {
     std::string packed(ZSTD_compressBound(steps.size()) + 100, '\0');
@@ -156,7 +156,7 @@ std::string bytes_of(std::initializer_list<int> values, std::string_view more = 
     return out + std::string(more);
 }
 
-TEST_CASE("a recipe says again what its writer was told, and does not depend on the pieces")
+TEST_CASE("a reader returns the steps of the writer, and the recipe does not depend on the pieces")
 {
     for (unsigned seed = 0; seed < 25; ++seed) {
         INFO("seed " << seed);
@@ -178,14 +178,14 @@ TEST_CASE("a recipe does not depend on what its thread wrote before")
         const auto steps = random_steps(seed);
         (void)write(random_steps(seed + 1000));
         std::size_t room = 1000 * seed;
-        try { // one that breaks off in its midst
+        try { // a recipe that is abandoned halfway
             recipe_writer writer([&](std::span<const std::byte> bytes) {
                 if (bytes.size() > room)
                     throw 7;
                 room -= bytes.size();
             });
             for (int i = 0; i < 100; ++i)
-                writer.file(std::string(5000, static_cast<char>('a' + i % 26)), random_steps(seed).size());
+                writer.file(std::string(5000, static_cast<char>('a' + i % 26)), steps.size());
             writer.finish();
         } catch (int) {
         }
@@ -200,7 +200,7 @@ TEST_CASE("an empty tar has a recipe")
     CHECK(read(write({})).empty());
 }
 
-TEST_CASE("pieces of a file that touch are one")
+TEST_CASE("adjacent pieces of a file are merged")
 {
     const auto steps = read(write({{recipe_step::file, "a", 10},
                                    {recipe_step::piece, "", 1, 2},
@@ -214,12 +214,12 @@ TEST_CASE("pieces of a file that touch are one")
     CHECK(steps[3].first == 0xfffffffe);
 }
 
-TEST_CASE("long runs of zeros take next to no room")
+TEST_CASE("long runs of zeros take almost no space")
 {
     CHECK(write({{recipe_step::bytes, std::string(10 << 20, '\0')}}).size() < 4096);
 }
 
-TEST_CASE("a recipe that is cut or changed anywhere is refused")
+TEST_CASE("a recipe that is truncated or changed anywhere is refused")
 {
     const std::string recipe = write({{recipe_step::bytes, "header"},
                                       {recipe_step::file, "a/b", 5},
@@ -244,7 +244,7 @@ TEST_CASE("a recipe that is cut or changed anywhere is refused")
     CHECK(failure_of(recipe + recipe.substr(17)) == errc::invalid_asset);
 }
 
-TEST_CASE("a recipe of a newer version is told from a damaged one")
+TEST_CASE("a recipe of a newer version is distinguished from a damaged one")
 {
     std::string recipe = write({});
     recipe[16] = 2;
@@ -253,7 +253,7 @@ TEST_CASE("a recipe of a newer version is told from a damaged one")
     CHECK(failure_of(recipe) == errc::invalid_asset);
 }
 
-TEST_CASE("steps that cannot be are refused")
+TEST_CASE("invalid steps are refused")
 {
     const std::string file = bytes_of({2, 1, 'a', 5}), crc = bytes_of({4, 0, 0, 0, 0});
     const std::string piece = bytes_of({3, 0, 5}), end = bytes_of({0, 5});
@@ -261,21 +261,21 @@ TEST_CASE("steps that cannot be are refused")
     const std::string many(8, '\xff');
     for (const std::string& bad : {
              file + piece + crc,                             // no end
-             file + piece + crc + bytes_of({0, 4}),          // another size of the tar
-             file + piece + crc + end + "x",                 // something behind the end
-             bytes_of({6}),                                  // no such step
+             file + piece + crc + bytes_of({0, 4}),          // wrong size of the tar
+             file + piece + crc + end + "x",                 // bytes after the end
+             bytes_of({6}),                                  // an unknown step
              bytes_of({1, 0, 0}) + end,                      // an empty run of bytes
              bytes_of({1, 9, 0}, "12345") + bytes_of({0, 9}), // fewer bytes than it says
-             piece + crc + end,                              // a piece of no file
+             piece + crc + end,                              // a piece outside a file
              file + crc + end,                               // a file without a piece
              file + file + piece + crc + end,                // a file within a file
              file + piece + end,                             // a file without an end
              file + piece + bytes_of({1, 1, 0, 'x'}) + crc + bytes_of({0, 6}),
              file + piece + bytes_of({5, 1, 'a'}) + crc + end,
              file + bytes_of({3, 0, 0}) + crc + bytes_of({0, 0}), // an empty piece
-             file + bytes_of({3, 1, 5}) + crc + end,              // behind the end of the file
+             file + bytes_of({3, 1, 5}) + crc + end,              // exceeds the size of the file
              file + bytes_of({3, 6, 1}) + crc + bytes_of({0, 1}),
-             file + bytes_of({3, 1, 1, 3, 0, 4}) + crc + end,     // all pieces together are
+             file + bytes_of({3, 1, 1, 3, 0, 4}) + crc + end,     // the pieces together do
              file + bytes_of({3}, many + '\x7f') + piece + crc + end, // a number that overflows with another
              file + bytes_of({3}, many + '\xff') + piece + crc + end, // a number without an end
              bytes_of({2, 0, 5}) + piece + crc + end,                 // an empty path
@@ -293,7 +293,7 @@ TEST_CASE("steps that cannot be are refused")
     CHECK_FALSE(failure_of(recipe_of(bytes_of({5, 6}, "..a/.b") + bytes_of({0, 0}))));
 }
 
-TEST_CASE("the sizes of a recipe do not overflow together")
+TEST_CASE("the sum of sizes in a recipe cannot overflow")
 {
     const std::string large = std::string(8, '\xff') + '\x3f'; // 2^62 - 1
     const std::string file = bytes_of({2, 1, 'a'}, large) + bytes_of({3, 0}, large) + bytes_of({4, 0, 0, 0, 0});
@@ -301,7 +301,7 @@ TEST_CASE("the sizes of a recipe do not overflow together")
     CHECK(failure_of(recipe_of(file + file + file + bytes_of({0}, large))) == errc::invalid_asset);
 }
 
-TEST_CASE("a recipe that needs more memory than any of ours is refused")
+TEST_CASE("a recipe with a larger zstd window than ours is refused")
 {
     std::string steps;
     for (int i = 0; i < 100; ++i)
@@ -313,7 +313,7 @@ TEST_CASE("a recipe that needs more memory than any of ours is refused")
     CHECK(failure_of(recipe_of(steps, 22)) == errc::invalid_asset);
 }
 
-TEST_CASE("frames that are none of ours are not looked into")
+TEST_CASE("skippable zstd frames in or after a recipe are refused")
 {
     const std::string recipe = write({});
     const std::string skippable = bytes_of({0x50, 0x2a, 0x4d, 0x18, 1, 0, 0, 0, 'x'});
@@ -321,7 +321,7 @@ TEST_CASE("frames that are none of ours are not looked into")
     CHECK(failure_of(recipe + skippable) == errc::invalid_asset);
 }
 
-TEST_CASE("what the output of a recipe throws passes through")
+TEST_CASE("exceptions of a recipe's output are passed on")
 {
     recipe_writer one([](std::span<const std::byte>) { throw 7; });
     CHECK_THROWS_AS(one.finish(), int);

@@ -7,7 +7,7 @@ using namespace overmount;
 
 namespace {
 
-// What framing reads of headers; the checker, which is libarchive reading, must agree with it.
+// The entry that framing reads from headers; libarchive, through the comparer, must agree.
 tar::entry read_back(const std::string& headers, std::uint64_t size = 0)
 {
     tar::framing frames{limits()};
@@ -47,7 +47,7 @@ TEST_CASE("a short file takes one header block")
     CHECK(seen.mtime == tar::timestamp());
 }
 
-TEST_CASE("headers of one entry are always the same bytes")
+TEST_CASE("equal entries give equal headers")
 {
     tar::entry made = file(std::string(300, 'n') + "/name");
     made.mtime = {1700000000, 123456789};
@@ -55,7 +55,7 @@ TEST_CASE("headers of one entry are always the same bytes")
     CHECK(tar::make_header(made) == tar::make_header(made));
 }
 
-TEST_CASE("what ustar cannot hold is read back")
+TEST_CASE("values that ustar cannot hold are read back")
 {
     SECTION("a long name")
     {
@@ -64,12 +64,12 @@ TEST_CASE("what ustar cannot hold is read back")
             CHECK(read_back(tar::make_header(made)).path == made.path);
         }
     }
-    SECTION("a name that is no UTF-8")
+    SECTION("a name that is not UTF-8")
     {
         tar::entry made = file("d/\xff\xfe\x80 name");
         CHECK(read_back(tar::make_header(made)).path == made.path);
     }
-    SECTION("a time that is no whole second")
+    SECTION("a time with a fraction of a second")
     {
         for (const tar::timestamp time : {tar::timestamp{1700000000, 5}, {0, 999'999'999}, {-1, 0}, {-7, 0},
                                           {-2, 999'999'999}, {-3, 1}, {1ll << 40, 7}}) {
@@ -103,7 +103,7 @@ TEST_CASE("what ustar cannot hold is read back")
     }
 }
 
-TEST_CASE("a header does not wait for the data of a large file")
+TEST_CASE("a header is complete without the data of a large file")
 {
     tar::entry made = file("large");
     made.size = std::uint64_t{20} << 30;
@@ -139,7 +139,7 @@ TEST_CASE("each type of entry is read back")
     CHECK(seen.device_minor == made.device_minor);
 }
 
-TEST_CASE("what no header can hold is refused")
+TEST_CASE("an entry that no header can represent is refused")
 {
     CHECK_THROWS_AS(tar::make_header(file("")), error);
 }
@@ -163,7 +163,7 @@ TEST_CASE("an extended attribute is written once")
     CHECK(header.find("LIBARCHIVE.xattr") == std::string::npos);
 }
 
-TEST_CASE("names of extended attributes are bytes; one that no record can hold is refused")
+TEST_CASE("names of extended attributes are bytes; one that no record can represent is refused")
 {
     tar::entry made = file(std::string(150, 'n') + " mtime=-1.y");
     made.mtime = {-1, 500'000'000};

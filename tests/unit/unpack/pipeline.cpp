@@ -19,7 +19,7 @@ using om::unique_fd;
 
 namespace {
 
-// A storage's writer that keeps the tar.
+// A writer that keeps the tar in memory.
 class memory_writer
 {
 public:
@@ -90,30 +90,30 @@ asio::awaitable<void> unpack(om::worker_pool pool, std::shared_ptr<work> layer, 
     return unpack_layer(std::move(pool), std::move(layer), std::make_unique<file_input>(in_file(blob)));
 }
 
-// A writer that leaves all to the rest, in parts of an odd size.
+// A writer that defers everything, in parts of an odd size.
 class spreading_memory_writer
 {
 public:
     struct record
     {
         std::string out;
-        std::size_t parts_run = 0, write_fails_at = 0, rest_fails_at = 0; // bytes
+        std::size_t parts_run = 0, write_fails_at = 0, deferred_fails_at = 0; // bytes
         std::atomic<bool> finished = false, in_order = true;
         std::atomic<int> running = 0;
     };
-    struct rest
+    struct deferred
     {
         void run()
         {
             const auto bytes = std::exchange(left, {});
-            if (owner->finished || ++owner->running != 1) // one after the other
+            if (owner->finished || ++owner->running != 1) // parts must run one after the other
                 owner->in_order = false;
             const auto before = owner->out.size();
             owner->out.append(reinterpret_cast<const char*>(bytes.data()), bytes.size());
             for (int i = ++owner->parts_run % 16 == 0 ? 100 : 0; i != 0; --i)
-                std::this_thread::yield(); // so that it is the slower one at times
+                std::this_thread::yield(); // so that deferred work is sometimes the slower step
             --owner->running;
-            const auto fails_at = owner->rest_fails_at;
+            const auto fails_at = owner->deferred_fails_at;
             if (fails_at != 0 && before < fails_at && owner->out.size() >= fails_at)
                 throw om::error(om::errc::xattr_too_large);
         }
@@ -124,11 +124,11 @@ public:
     explicit spreading_memory_writer(record& to) : to_(&to) {}
     void write(std::span<const std::byte> bytes)
     {
-        rest left;
+        deferred left;
         for (bool taken = false; !taken; left.run())
             taken = write_part(bytes, left);
     }
-    bool write_part(std::span<const std::byte>& bytes, rest& left)
+    bool write_part(std::span<const std::byte>& bytes, deferred& left)
     {
         left.owner = to_;
         const std::size_t count = std::min<std::size_t>(bytes.size(), 9973);
@@ -155,7 +155,7 @@ private:
 static_assert(om::spreading_writer<spreading_memory_writer> && !om::spreading_writer<memory_writer>);
 using spreading_work = layer_work<spreading_memory_writer>;
 
-// An input that has nothing every second time, and comes in small pieces.
+// An input with small pieces that has no bytes available every second time.
 class halting_input final : public layer_input
 {
 public:
@@ -180,7 +180,7 @@ private:
 
 } // namespace
 
-TEST_CASE("a layer reaches its writer decoded, whatever its size")
+TEST_CASE("the writer gets the decoded layer, whatever its size")
 {
     const std::size_t size = GENERATE(0u, 1u, 5u, 128u << 10, (128u << 10) + 1, 256u << 10, 3u << 20);
     const bool compressed = GENERATE(true, false);
@@ -198,7 +198,7 @@ TEST_CASE("a layer reaches its writer decoded, whatever its size")
     REQUIRE(layer->record);
 }
 
-TEST_CASE("one worker unpacks a layer alone as several do")
+TEST_CASE("one worker alone unpacks a layer like several workers")
 {
     const std::size_t size = GENERATE(0u, 5u, 256u << 10, 3u << 20);
     const std::string tar = sample(size), blob = gzip(tar);
@@ -232,7 +232,7 @@ TEST_CASE("sixteen layers of several buffers unpack at the same time on one work
         REQUIRE(one == tar);
 }
 
-TEST_CASE("a diff ID that nobody promised is found")
+TEST_CASE("a diff ID that is not known in advance is computed")
 {
     const std::string tar = sample(1000);
     std::string got;
@@ -241,7 +241,7 @@ TEST_CASE("a diff ID that nobody promised is found")
     REQUIRE(layer->diff == om::diff_id(digest_of(tar)));
 }
 
-TEST_CASE("what was promised of a layer is compared, and its writer is not finished where it differs")
+TEST_CASE("the expected digests and compression are verified, and a mismatch leaves the writer unfinished")
 {
     const std::string tar = sample(300000), other = sample(10);
     const auto right = om::diff_id(digest_of(tar)), wrong = om::diff_id(digest_of(other));
@@ -259,11 +259,11 @@ TEST_CASE("what was promised of a layer is compared, and its writer is not finis
     REQUIRE(run(tar, {right, std::nullopt, om::compression::gzip}) == om::errc::unsupported_media_type);
 }
 
-TEST_CASE("an error of the decoder comes behind the bytes before it")
+TEST_CASE("an error of the decoder is reported after the bytes that preceded it")
 {
     const std::string tar = sample(2 << 20);
     std::string blob = gzip(tar);
-    blob[blob.size() - 5] = static_cast<char>(blob[blob.size() - 5] ^ 1); // of the CRC
+    blob[blob.size() - 5] = static_cast<char>(blob[blob.size() - 5] ^ 1); // damages the CRC
     const unsigned workers = GENERATE(1u, 2u);
     std::string got;
     SECTION("when the writer takes them all")
@@ -280,7 +280,7 @@ TEST_CASE("an error of the decoder comes behind the bytes before it")
     }
 }
 
-TEST_CASE("a tar above the limit of bytes is refused before it is handed on")
+TEST_CASE("a tar above the size limit is rejected before its bytes reach the writer")
 {
     om::limits small;
     small.stream_bytes = 300000;
@@ -291,7 +291,7 @@ TEST_CASE("a tar above the limit of bytes is refused before it is handed on")
     REQUIRE(got.size() <= small.stream_bytes);
 }
 
-TEST_CASE("an input may have nothing for the moment")
+TEST_CASE("an input may have no bytes available for a while")
 {
     const std::string tar = sample(600000),
                       blob = GENERATE(true, false) ? gzip(sample(600000)) : sample(600000);
@@ -301,7 +301,7 @@ TEST_CASE("an input may have nothing for the moment")
     std::weak_ptr<step> first;
     auto group = layer_steps(layer, std::make_unique<halting_input>(blob, first));
     std::atomic<bool> ended = false;
-    // Someone outside who says again and again that there may be more.
+    // Another thread that keeps notifying the decode step.
     std::thread feeder([&] {
         while (!ended) {
             if (const auto live = first.lock())
@@ -315,7 +315,7 @@ TEST_CASE("an input may have nothing for the moment")
     REQUIRE(got == tar);
 }
 
-TEST_CASE("what a writer leaves is done in order, and before it is finished, whoever does it")
+TEST_CASE("deferred work runs in order and before the writer is finished, on any worker")
 {
     const std::size_t size = GENERATE(0u, 1u, 9973u, 256u << 10, 5u << 20);
     const unsigned workers = GENERATE(1u, 2u, 4u);
@@ -333,24 +333,24 @@ TEST_CASE("what a writer leaves is done in order, and before it is finished, who
     }
 }
 
-TEST_CASE("of two failures the one of the earlier bytes counts, whichever worker was quicker")
+TEST_CASE("of two failures, the one at the earlier bytes is reported, whichever worker was faster")
 {
-    const std::string tar = sample(3 << 20);
-    std::string blob = gzip(tar);
-    const auto [write_at, rest_at, expected] = GENERATE(table<std::size_t, std::size_t, om::errc>({
+    static const std::string tar = sample(3 << 20), whole = gzip(tar);
+    std::string blob = whole;
+    const auto [write_at, deferred_at, expected] = GENERATE(table<std::size_t, std::size_t, om::errc>({
         {1500000, 0, om::errc::invalid_whiteout},
         {0, 1500000, om::errc::xattr_too_large},
         {1500000, 1400000, om::errc::xattr_too_large},
         {1400000, 1500000, om::errc::invalid_whiteout},
-        {0, 2500000, om::errc::xattr_too_large}, // before what the decoder says at the end
+        {0, 2500000, om::errc::xattr_too_large}, // precedes the error that the decoder reports at the end
         {0, 0, om::errc::corrupt_stream},
     }));
-    blob[blob.size() - 5] = static_cast<char>(blob[blob.size() - 5] ^ 1); // of the CRC
+    blob[blob.size() - 5] = static_cast<char>(blob[blob.size() - 5] ^ 1); // damages the CRC
     const unsigned workers = GENERATE(1u, 2u, 3u);
     for (int round = 0; round < 10; ++round) {
         spreading_memory_writer::record got;
         got.write_fails_at = write_at;
-        got.rest_fails_at = rest_at;
+        got.deferred_fails_at = deferred_at;
         auto layer = std::make_shared<spreading_work>(spreading_memory_writer(got), layer_facts(), om::limits());
         auto task = unpack_layer(om::worker_pool(workers), layer, std::make_unique<file_input>(in_file(blob)));
         REQUIRE(failure_of(std::move(task)).code() == expected);
@@ -359,7 +359,7 @@ TEST_CASE("of two failures the one of the earlier bytes counts, whichever worker
     }
 }
 
-TEST_CASE("layers that leave work to each other's workers end together")
+TEST_CASE("layers that share workers for deferred work all complete")
 {
     om::worker_pool pool(3);
     const std::string tar = sample(3 << 20), blob = gzip(tar);

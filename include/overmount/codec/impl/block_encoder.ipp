@@ -9,15 +9,15 @@
 #include <memory>
 #include <new>
 
-namespace overmount::inline OVERMOUNT_ABI::detail {
+namespace overmount::OVERMOUNT_ABI::detail {
 
-OVERMOUNT_LAZY inline std::uint32_t gzip_checksum(std::span<const std::byte> bytes)
+inline std::uint32_t gzip_checksum(std::span<const std::byte> bytes)
 {
     const auto* data = reinterpret_cast<const Bytef*>(bytes.data());
     return static_cast<std::uint32_t>(::crc32_z(::crc32_z(0, nullptr, 0), data, bytes.size()));
 }
 
-OVERMOUNT_LAZY inline std::string deflate_block(std::span<const std::byte> bytes, int level)
+inline std::string deflate_block(std::span<const std::byte> bytes, int level)
 {
     z_stream stream{};
     if (::deflateInit2(&stream, level, Z_DEFLATED, -15, 8, Z_DEFAULT_STRATEGY) != Z_OK)
@@ -28,14 +28,14 @@ OVERMOUNT_LAZY inline std::string deflate_block(std::span<const std::byte> bytes
     stream.avail_in = static_cast<uInt>(bytes.size());
     stream.next_out = reinterpret_cast<Bytef*>(out.data());
     stream.avail_out = static_cast<uInt>(out.size());
-    // Ends at a byte; more may follow. It has room: it comes to its end at once.
+    // Z_SYNC_FLUSH ends at a byte boundary, so that another block can follow. The output has room for everything, so one call is enough.
     if (::deflate(&stream, Z_SYNC_FLUSH) != Z_OK || stream.avail_in != 0 || stream.avail_out == 0)
         throw error(errc::corrupt_stream).at(stage::target).operation("deflate");
     out.resize(out.size() - stream.avail_out);
     return out;
 }
 
-OVERMOUNT_LAZY inline std::string zstd_frame(std::span<const std::byte> bytes, int level)
+inline std::string zstd_frame(std::span<const std::byte> bytes, int level)
 {
     struct release
     {
@@ -54,13 +54,13 @@ OVERMOUNT_LAZY inline std::string zstd_frame(std::span<const std::byte> bytes, i
     return out;
 }
 
-OVERMOUNT_LAZY_BODY std::string block_encoder::begin() const
+OVERMOUNT_DECL std::string block_encoder::begin() const
 {
-    // Deflate, no flags, no time, nothing on the level, unix. See RFC 1952, section 2.3.
+    // Method deflate, no flags, no time, no extra flags, OS Unix. See RFC 1952, section 2.3.
     return how_.kind() == compression::gzip ? std::string("\x1f\x8b\x08\0\0\0\0\0\0\x03", 10) : std::string();
 }
 
-OVERMOUNT_LAZY_BODY encoded_block block_encoder::encode(std::span<const std::byte> bytes) const
+OVERMOUNT_DECL encoded_block block_encoder::encode(std::span<const std::byte> bytes) const
 {
     encoded_block out;
     out.size = bytes.size();
@@ -73,26 +73,26 @@ OVERMOUNT_LAZY_BODY encoded_block block_encoder::encode(std::span<const std::byt
     return out;
 }
 
-OVERMOUNT_LAZY_BODY void block_encoder::note(const encoded_block& block)
+OVERMOUNT_DECL void block_encoder::note(const encoded_block& block)
 {
     if (how_.kind() == compression::gzip)
         crc_ = static_cast<std::uint32_t>(::crc32_combine(crc_, block.crc, static_cast<z_off_t>(block.size)));
     size_ += block.size;
 }
 
-OVERMOUNT_LAZY_BODY std::string block_encoder::end() const
+OVERMOUNT_DECL std::string block_encoder::end() const
 {
     if (how_.kind() == compression::zstd)
-        return size_ == 0 ? zstd_frame({}, how_.level()) : std::string(); // no bytes are a frame as well
+        return size_ == 0 ? zstd_frame({}, how_.level()) : std::string(); // an empty layer needs one empty frame
     if (how_.kind() == compression::none)
         return {};
-    std::string out("\x03\x00", 2); // a last block of nothing
+    std::string out("\x03\x00", 2); // an empty final block
     for (const std::uint32_t number : {crc_, static_cast<std::uint32_t>(size_)})
         for (unsigned shift = 0; shift < 32; shift += 8)
             out += static_cast<char>(number >> shift & 0xff);
     return out;
 }
 
-} // namespace overmount::inline OVERMOUNT_ABI::detail
+} // namespace overmount::OVERMOUNT_ABI::detail
 
 #endif

@@ -7,7 +7,7 @@
 
 #include <new>
 
-namespace overmount::inline OVERMOUNT_ABI::detail {
+namespace overmount::OVERMOUNT_ABI::detail {
 
 struct bzip2_codec::state
 {
@@ -20,12 +20,12 @@ OVERMOUNT_DECL void bzip2_codec::release::operator()(state* stream) const noexce
     delete stream;
 }
 
-OVERMOUNT_LAZY_BODY bzip2_codec::bzip2_codec()
+OVERMOUNT_DECL bzip2_codec::bzip2_codec()
 {
     reset();
 }
 
-OVERMOUNT_LAZY_BODY void bzip2_codec::reset()
+OVERMOUNT_DECL void bzip2_codec::reset()
 {
     state_.reset();
     auto fresh = std::make_unique<state>();
@@ -34,7 +34,7 @@ OVERMOUNT_LAZY_BODY void bzip2_codec::reset()
     state_.reset(fresh.release());
 }
 
-OVERMOUNT_LAZY_BODY codec_result bzip2_codec::run(std::span<const std::byte> in, std::span<std::byte> out)
+OVERMOUNT_DECL codec_result bzip2_codec::run(std::span<const std::byte> in, std::span<std::byte> out)
 {
     ::bz_stream& stream = state_->stream;
     // libbz2 does not write to its input; its type lacks the const.
@@ -57,6 +57,6 @@ OVERMOUNT_LAZY_BODY codec_result bzip2_codec::run(std::span<const std::byte> in,
     return {in.size() - stream.avail_in, out.size() - stream.avail_out, code == BZ_STREAM_END};
 }
 
-} // namespace overmount::inline OVERMOUNT_ABI::detail
+} // namespace overmount::OVERMOUNT_ABI::detail
 
 #endif

@@ -10,11 +10,11 @@
 #include <nmmintrin.h>
 #endif
 
-namespace overmount::inline OVERMOUNT_ABI::detail {
+namespace overmount::OVERMOUNT_ABI::detail {
 
 using crc32c_tables = std::array<std::array<std::uint32_t, 256>, 8>;
 
-// Table k: what a byte comes to with k zero bytes behind it.
+// Table k: the CRC contribution of a byte that is followed by k zero bytes.
 constexpr crc32c_tables make_crc32c_tables() noexcept
 {
     crc32c_tables out{};
@@ -55,15 +55,15 @@ OVERMOUNT_DECL std::uint32_t crc32c_by_table(std::uint32_t state, std::span<cons
 
 #ifdef __x86_64__
 
-// The instruction takes three cycles and can be started in each: three parts of the data go side by side, and a
-// table moves the sum of one over the length of the next.
+// The instruction has a latency of three cycles and a throughput of one per cycle. Three parts of the data are therefore processed
+// in parallel, and a table shifts the CRC of one part by the length of the next.
 inline constexpr std::size_t crc32c_lane = 1024;
 
 using crc32c_shift_table = std::array<std::array<std::uint32_t, 256>, 4>;
 
 constexpr crc32c_shift_table make_crc32c_shift() noexcept
 {
-    // What each bit comes to with 1, 2, 4, ... zero bytes behind it.
+    // The CRC contribution of each bit that is followed by 1, 2, 4, ... zero bytes.
     std::array<std::uint32_t, 32> shift{};
     const auto apply = [&shift](std::uint32_t value) {
         std::uint32_t out = 0;
@@ -138,6 +138,6 @@ OVERMOUNT_DECL bool has_crc32c_instruction() noexcept { return false; }
 
 #endif
 
-} // namespace overmount::inline OVERMOUNT_ABI::detail
+} // namespace overmount::OVERMOUNT_ABI::detail
 
 #endif

@@ -7,9 +7,9 @@
 #include <string>
 #include <string_view>
 
-namespace overmount::inline OVERMOUNT_ABI::detail {
+namespace overmount::OVERMOUNT_ABI::detail {
 
-OVERMOUNT_LAZY_BODY compression detect_compression(std::span<const std::byte> head)
+OVERMOUNT_DECL compression detect_compression(std::span<const std::byte> head)
 {
     const std::string_view text(reinterpret_cast<const char*>(head.data()), head.size());
     if (text.starts_with("\x1f\x8b"))
@@ -18,16 +18,16 @@ OVERMOUNT_LAZY_BODY compression detect_compression(std::span<const std::byte> he
         return compression::zstd;
     if (text.starts_with(std::string_view("\xfd\x37zXZ\0", 6)))
         return compression::xz;
-    // The fifth byte begins the magic of a block, or of the end: a tar may well begin with a name like BZh9.
+    // Also check the block or end magic from the fifth byte: a tar may start with a file name like BZh9.
     if (text.size() >= 6 && text.starts_with("BZh") &&
         (text.substr(4, 2) == "\x31\x41" || text.substr(4, 2) == "\x17\x72"))
         return compression::bzip2;
     if (text.starts_with("\x04\x22\x4d\x18") || text.starts_with("\x02\x21\x4c\x18"))
-        throw decode_error(errc::unsupported_compression, "lz4");
+        throw decode_error(errc::unsupported_compression, "lz4 is not supported");
     return compression::none;
 }
 
-OVERMOUNT_LAZY_BODY decode_result decoder::copy_decoder::step(std::span<const std::byte> input,
+OVERMOUNT_DECL decode_result decoder::copy_decoder::step(std::span<const std::byte> input,
                                                               std::span<std::byte> output)
 {
     decode_result done;
@@ -36,7 +36,7 @@ OVERMOUNT_LAZY_BODY decode_result decoder::copy_decoder::step(std::span<const st
     return done;
 }
 
-OVERMOUNT_LAZY_BODY decoder::any decoder::make(compression kind, const limits& bounds)
+OVERMOUNT_DECL decoder::any decoder::make(compression kind, const limits& bounds)
 {
     switch (kind) {
     case compression::gzip:
@@ -53,27 +53,27 @@ OVERMOUNT_LAZY_BODY decoder::any decoder::make(compression kind, const limits& b
     return copy_decoder();
 }
 
-OVERMOUNT_LAZY_BODY decoder::decoder(compression kind, const limits& bounds)
+OVERMOUNT_DECL decoder::decoder(compression kind, const limits& bounds)
     : kind_(make(kind, bounds)), ratio_(bounds.ratio), ratio_from_(bounds.ratio_from)
 {}
 
-OVERMOUNT_LAZY_BODY decode_result decoder::step(std::span<const std::byte> input, std::span<std::byte> output)
+OVERMOUNT_DECL decode_result decoder::step(std::span<const std::byte> input, std::span<std::byte> output)
 {
     const decode_result done = std::visit([&](auto& kind) { return kind.step(input, output); }, kind_);
     consumed_ += done.consumed;
     produced_ += done.produced;
-    // Exactly produced > ratio * consumed, without the overflow. Nothing comes out before something went in.
+    // Equivalent to produced > ratio * consumed, without overflow. `consumed_` is not 0, as no decoder produces bytes without input.
     if (produced_ > ratio_from_ && (produced_ - 1) / consumed_ >= ratio_)
         throw decode_error(errc::compression_ratio_exceeded,
-                           std::to_string(consumed_) + " bytes became " + std::to_string(produced_));
+                           std::to_string(consumed_) + " bytes expanded to " + std::to_string(produced_));
     return done;
 }
 
-OVERMOUNT_LAZY_BODY void decoder::finish() const
+OVERMOUNT_DECL void decoder::finish() const
 {
     std::visit([](const auto& kind) { kind.finish(); }, kind_);
 }
 
-} // namespace overmount::inline OVERMOUNT_ABI::detail
+} // namespace overmount::OVERMOUNT_ABI::detail
 
 #endif

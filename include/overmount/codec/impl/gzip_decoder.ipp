@@ -12,7 +12,7 @@
 
 #include <new>
 
-namespace overmount::inline OVERMOUNT_ABI::detail {
+namespace overmount::OVERMOUNT_ABI::detail {
 
 #ifdef OVERMOUNT_WITH_ISAL
 
@@ -21,31 +21,31 @@ OVERMOUNT_DECL void gzip_codec::release::operator()(inflate_state* state) const 
     delete state;
 }
 
-OVERMOUNT_LAZY_BODY gzip_codec::gzip_codec() : state_(new inflate_state)
+OVERMOUNT_DECL gzip_codec::gzip_codec() : state_(new inflate_state)
 {
     ::isal_inflate_init(state_.get());
     state_->crc_flag = ISAL_GZIP_NO_HDR_VER;
 }
 
-OVERMOUNT_LAZY_BODY void gzip_codec::reset() noexcept
+OVERMOUNT_DECL void gzip_codec::reset() noexcept
 {
     ::isal_inflate_reset(state_.get());
     state_->crc_flag = ISAL_GZIP_NO_HDR_VER;
-    later_ = true;
+    not_first_ = true;
     field_ = field::fixed;
-    at_ = size_ = crc_ = told_ = 0;
+    field_offset_ = extra_size_ = header_crc_ = stored_crc_ = 0;
 }
 
-OVERMOUNT_LAZY_BODY void gzip_codec::take_header_byte(std::byte byte)
+OVERMOUNT_DECL void gzip_codec::take_header_byte(std::byte byte)
 {
     const auto value = std::to_integer<std::uint8_t>(byte);
     if (field_ != field::crc)
-        crc_ = ::crc32_gzip_refl(crc_, &value, 1);
-    const std::uint32_t at = at_++;
+        header_crc_ = ::crc32_gzip_refl(header_crc_, &value, 1);
+    const std::uint32_t at = field_offset_++;
     switch (field_) {
     case field::fixed:
         if ((at == 0 && value != 0x1f) || (at == 1 && value != 0x8b))
-            throw decode_error(errc::corrupt_stream, later_ ? "trailing garbage" : "incorrect header check");
+            throw decode_error(errc::corrupt_stream, not_first_ ? "trailing garbage" : "incorrect header check");
         if (at == 2 && value != 8)
             throw decode_error(errc::corrupt_stream, "unknown compression method");
         if (at == 3 && (value & 0xe0) != 0)
@@ -56,12 +56,12 @@ OVERMOUNT_LAZY_BODY void gzip_codec::take_header_byte(std::byte byte)
             next_field();
         return;
     case field::extra_size:
-        size_ |= std::uint32_t{value} << (8 * at);
+        extra_size_ |= std::uint32_t{value} << (8 * at);
         if (at == 1)
             next_field();
         return;
     case field::extra:
-        if (at + 1 == size_)
+        if (at + 1 == extra_size_)
             next_field();
         return;
     case field::name:
@@ -70,8 +70,8 @@ OVERMOUNT_LAZY_BODY void gzip_codec::take_header_byte(std::byte byte)
             next_field();
         return;
     case field::crc:
-        told_ |= std::uint32_t{value} << (8 * at);
-        if (at == 1 && told_ != (crc_ & 0xffff))
+        stored_crc_ |= std::uint32_t{value} << (8 * at);
+        if (at == 1 && stored_crc_ != (header_crc_ & 0xffff))
             throw decode_error(errc::corrupt_stream, "header crc mismatch");
         if (at == 1)
             next_field();
@@ -81,11 +81,11 @@ OVERMOUNT_LAZY_BODY void gzip_codec::take_header_byte(std::byte byte)
     }
 }
 
-// Goes to the next field that the flags announce and that is not empty.
-OVERMOUNT_LAZY_BODY void gzip_codec::next_field()
+// Advances to the next field that the flags announce and that is not empty.
+OVERMOUNT_DECL void gzip_codec::next_field()
 {
     constexpr std::uint8_t has_crc = 2, has_extra = 4, has_name = 8, has_comment = 16;
-    at_ = 0;
+    field_offset_ = 0;
     for (;;) {
         field_ = static_cast<field>(static_cast<unsigned char>(field_) + 1);
         switch (field_) {
@@ -94,7 +94,7 @@ OVERMOUNT_LAZY_BODY void gzip_codec::next_field()
                 return;
             break;
         case field::extra:
-            if (size_ != 0)
+            if (extra_size_ != 0)
                 return;
             break;
         case field::name:
@@ -116,7 +116,7 @@ OVERMOUNT_LAZY_BODY void gzip_codec::next_field()
     }
 }
 
-OVERMOUNT_LAZY_BODY codec_result gzip_codec::run(std::span<const std::byte> in, std::span<std::byte> out)
+OVERMOUNT_DECL codec_result gzip_codec::run(std::span<const std::byte> in, std::span<std::byte> out)
 {
     std::size_t header = 0;
     while (field_ != field::data && header < in.size())
@@ -154,22 +154,22 @@ OVERMOUNT_DECL void gzip_codec::release::operator()(z_stream_s* stream) const no
     delete stream;
 }
 
-OVERMOUNT_LAZY_BODY gzip_codec::gzip_codec()
+OVERMOUNT_DECL gzip_codec::gzip_codec()
 {
     auto stream = std::make_unique<z_stream>();
-    // 15 bits of window, which is the largest; 16 more: gzip only.
+    // 15: the largest window. +16: accept only gzip.
     if (::inflateInit2(stream.get(), 15 + 16) != Z_OK)
         throw std::bad_alloc();
     stream_.reset(stream.release());
 }
 
-OVERMOUNT_LAZY_BODY void gzip_codec::reset() noexcept
+OVERMOUNT_DECL void gzip_codec::reset() noexcept
 {
     ::inflateReset(stream_.get());
-    later_ = true;
+    not_first_ = true;
 }
 
-OVERMOUNT_LAZY_BODY codec_result gzip_codec::run(std::span<const std::byte> in, std::span<std::byte> out)
+OVERMOUNT_DECL codec_result gzip_codec::run(std::span<const std::byte> in, std::span<std::byte> out)
 {
     z_stream& stream = *stream_;
     // zlib does not write to its input; its type lacks the const.
@@ -181,15 +181,15 @@ OVERMOUNT_LAZY_BODY codec_result gzip_codec::run(std::span<const std::byte> in, 
     if (code == Z_MEM_ERROR)
         throw std::bad_alloc();
     if (code != Z_OK && code != Z_STREAM_END &&
-        code != Z_BUF_ERROR) // the last: nothing to do, which is no error
-        throw decode_error(errc::corrupt_stream, later_ && stream.total_in <= 2 ? "trailing garbage"
+        code != Z_BUF_ERROR) // Z_BUF_ERROR only means that no progress was possible
+        throw decode_error(errc::corrupt_stream, not_first_ && stream.total_in <= 2 ? "trailing garbage"
                                                  : stream.msg != nullptr        ? stream.msg
-                                                                                : "zlib failed");
+                                                                                : "zlib reports damaged data");
     return {in.size() - stream.avail_in, out.size() - stream.avail_out, code == Z_STREAM_END};
 }
 
 #endif
 
-} // namespace overmount::inline OVERMOUNT_ABI::detail
+} // namespace overmount::OVERMOUNT_ABI::detail
 
 #endif

@@ -7,7 +7,7 @@
 
 #include <new>
 
-namespace overmount::inline OVERMOUNT_ABI::detail {
+namespace overmount::OVERMOUNT_ABI::detail {
 
 struct xz_codec::state
 {
@@ -20,19 +20,19 @@ OVERMOUNT_DECL void xz_codec::release::operator()(state* stream) const noexcept
     delete stream;
 }
 
-OVERMOUNT_LAZY_BODY xz_codec::xz_codec(std::uint64_t memory) : state_(new state), memory_(memory)
+OVERMOUNT_DECL xz_codec::xz_codec(std::uint64_t memory) : state_(new state), memory_(memory)
 {
     reset();
 }
 
-OVERMOUNT_LAZY_BODY void xz_codec::reset()
+OVERMOUNT_DECL void xz_codec::reset()
 {
-    // Memory of the stream before is used again.
+    // Reuses the memory of the previous stream.
     if (::lzma_stream_decoder(&state_->stream, memory_, LZMA_TELL_UNSUPPORTED_CHECK) != LZMA_OK)
         throw std::bad_alloc();
 }
 
-OVERMOUNT_LAZY_BODY codec_result xz_codec::run(std::span<const std::byte> in, std::span<std::byte> out)
+OVERMOUNT_DECL codec_result xz_codec::run(std::span<const std::byte> in, std::span<std::byte> out)
 {
     ::lzma_stream& stream = state_->stream;
     stream.next_in = reinterpret_cast<const std::uint8_t*>(in.data());
@@ -43,17 +43,17 @@ OVERMOUNT_LAZY_BODY codec_result xz_codec::run(std::span<const std::byte> in, st
     switch (code) {
     case LZMA_OK:
     case LZMA_STREAM_END:
-    case LZMA_BUF_ERROR: // nothing to do, which is no error
+    case LZMA_BUF_ERROR: // only means that no progress was possible
         break;
     case LZMA_MEM_ERROR:
         throw std::bad_alloc();
     case LZMA_MEMLIMIT_ERROR:
         throw decode_error(errc::unsupported_compression,
-                           "an xz stream that needs " + std::to_string(::lzma_memusage(&stream)) +
-                               " bytes is above the limit of " + std::to_string(memory_));
+                           "decoding the xz stream needs " + std::to_string(::lzma_memusage(&stream)) +
+                               " bytes of memory, above the limit of " + std::to_string(memory_));
     case LZMA_OPTIONS_ERROR:
     case LZMA_UNSUPPORTED_CHECK:
-        throw decode_error(errc::unsupported_compression, "xz with options that are not known");
+        throw decode_error(errc::unsupported_compression, "the xz stream uses unsupported options");
     case LZMA_FORMAT_ERROR:
         throw decode_error(errc::corrupt_stream, "incorrect header check");
     default:
@@ -62,6 +62,6 @@ OVERMOUNT_LAZY_BODY codec_result xz_codec::run(std::span<const std::byte> in, st
     return {in.size() - stream.avail_in, out.size() - stream.avail_out, code == LZMA_STREAM_END};
 }
 
-} // namespace overmount::inline OVERMOUNT_ABI::detail
+} // namespace overmount::OVERMOUNT_ABI::detail
 
 #endif

@@ -10,9 +10,9 @@
 #include <new>
 #include <string>
 
-namespace overmount::inline OVERMOUNT_ABI::detail {
+namespace overmount::OVERMOUNT_ABI::detail {
 
-OVERMOUNT_LAZY_BODY bool begins_zstd(std::span<const std::byte> head) noexcept
+OVERMOUNT_DECL bool begins_zstd(std::span<const std::byte> head) noexcept
 {
     static constexpr unsigned char frame[] = {0x28, 0xb5, 0x2f, 0xfd}, skippable[] = {0x50, 0x2a, 0x4d, 0x18};
     bool is_frame = true, is_skippable = true;
@@ -24,15 +24,15 @@ OVERMOUNT_LAZY_BODY bool begins_zstd(std::span<const std::byte> head) noexcept
     return is_frame || is_skippable;
 }
 
-// The fields of a frame header, RFC 8878, section 3.1.1.1.
+// The layout of a frame header. See RFC 8878, section 3.1.1.1.
 struct zstd_frame_header
 {
-    std::size_t size = 0; // of the header, magic included
+    std::size_t size = 0; // of the header, including the magic number
     bool single_segment = false;
     std::size_t content_size_at = 0, content_size_bytes = 0;
 };
 
-// From the first five bytes.
+// Computes the layout from the frame header descriptor, the fifth byte.
 inline zstd_frame_header read_zstd_descriptor(std::byte descriptor) noexcept
 {
     static constexpr std::uint8_t dictionary_bytes[] = {0, 1, 2, 4}, content_bytes[] = {0, 2, 4, 8};
@@ -47,7 +47,7 @@ inline zstd_frame_header read_zstd_descriptor(std::byte descriptor) noexcept
     return out;
 }
 
-// From a whole header.
+// Returns the window size from a complete header.
 inline std::uint64_t zstd_window_of(std::span<const std::byte> head) noexcept
 {
     const auto header = read_zstd_descriptor(head[4]);
@@ -62,7 +62,7 @@ inline std::uint64_t zstd_window_of(std::span<const std::byte> head) noexcept
     return size;
 }
 
-OVERMOUNT_LAZY [[noreturn]] inline void throw_zstd(std::size_t code)
+[[noreturn]] inline void throw_zstd(std::size_t code)
 {
     const std::string words = std::string("zstd: ") + ::ZSTD_getErrorName(code);
     switch (::ZSTD_getErrorCode(code)) {
@@ -82,21 +82,21 @@ OVERMOUNT_DECL void zstd_decoder::release::operator()(ZSTD_DCtx_s* context) cons
     ::ZSTD_freeDCtx(context);
 }
 
-OVERMOUNT_LAZY_BODY zstd_decoder::zstd_decoder(std::uint64_t window)
+OVERMOUNT_DECL zstd_decoder::zstd_decoder(std::uint64_t window)
     : window_(window), context_(::ZSTD_createDCtx())
 {
     if (!context_)
         throw std::bad_alloc();
-    // The limit is ours to check, to the byte; zstd's own must not be below it.
+    // We check the limit ourselves, exact to the byte; libzstd's own limit must not be lower.
     const auto range = ::ZSTD_dParam_getBounds(ZSTD_d_windowLogMax);
-    // Not bit_width, which is an int in some libraries only.
+    // Not std::bit_width: its return type differs between standard libraries.
     const int log = std::clamp(64 - std::countl_zero(window_), range.lowerBound, range.upperBound);
     if (const auto code = ::ZSTD_DCtx_setParameter(context_.get(), ZSTD_d_windowLogMax, log);
         ZSTD_isError(code))
         throw_zstd(code);
 }
 
-OVERMOUNT_LAZY_BODY void zstd_decoder::add_to_head(std::byte byte)
+OVERMOUNT_DECL void zstd_decoder::add_to_head(std::byte byte)
 {
     head_[head_size_++] = byte;
     const auto head = std::span<const std::byte>(head_).first(head_size_);
@@ -105,7 +105,7 @@ OVERMOUNT_LAZY_BODY void zstd_decoder::add_to_head(std::byte byte)
                            place_ == place::between ? "trailing garbage" : "not a zstd frame");
     if (head_size_ < 4)
         return;
-    // Of a skippable frame the magic is enough.
+    // A skippable frame needs no check beyond its magic number.
     if (const bool skippable = head[0] != std::byte{0x28}; !skippable) {
         if (head_size_ < 5 || head_size_ < read_zstd_descriptor(head[4]).size)
             return;
@@ -122,12 +122,12 @@ OVERMOUNT_LAZY_BODY void zstd_decoder::add_to_head(std::byte byte)
     place_ = place::inside;
 }
 
-OVERMOUNT_LAZY_BODY decode_result zstd_decoder::step(std::span<const std::byte> input, std::span<std::byte> output)
+OVERMOUNT_DECL decode_result zstd_decoder::step(std::span<const std::byte> input, std::span<std::byte> output)
 {
     decode_result done;
     while (done.produced < output.size() && (done.consumed < input.size() || more_)) {
-        // zstd never sees two frames at once, nor one whole: then it would decode in one go, and would take
-        // or refuse a window by the accident of how the stream is cut.
+        // Feed frame headers separately, so that libzstd never gets two frames or a whole frame at once: it would then decode in one
+        // pass, and whether it accepts a window would depend on how the stream is split.
         if (place_ != place::inside) {
             add_to_head(input[done.consumed++]);
             continue;
@@ -146,12 +146,12 @@ OVERMOUNT_LAZY_BODY decode_result zstd_decoder::step(std::span<const std::byte> 
     return done;
 }
 
-OVERMOUNT_LAZY_BODY void zstd_decoder::finish() const
+OVERMOUNT_DECL void zstd_decoder::finish() const
 {
     if (place_ != place::between || head_size_ != 0)
         throw decode_error(errc::truncated_stream, "zstd");
 }
 
-} // namespace overmount::inline OVERMOUNT_ABI::detail
+} // namespace overmount::OVERMOUNT_ABI::detail
 
 #endif

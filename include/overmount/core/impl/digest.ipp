@@ -6,9 +6,11 @@
 
 #include <openssl/evp.h>
 
+#include <algorithm>
+#include <array>
 #include <new>
 
-namespace overmount::inline OVERMOUNT_ABI {
+namespace overmount::OVERMOUNT_ABI {
 namespace detail {
 
 inline int hex_value(char digit) noexcept
@@ -23,7 +25,7 @@ OVERMOUNT_DECL void hasher::release::operator()(evp_md_ctx_st* context) const no
     ::EVP_MD_CTX_free(context);
 }
 
-OVERMOUNT_LAZY_BODY hasher::hasher(digest_algorithm algorithm)
+OVERMOUNT_DECL hasher::hasher(digest_algorithm algorithm)
     : algorithm_(algorithm), context_(::EVP_MD_CTX_new())
 {
     const EVP_MD* method = algorithm == digest_algorithm::sha256 ? ::EVP_sha256() : ::EVP_sha512();
@@ -31,13 +33,13 @@ OVERMOUNT_LAZY_BODY hasher::hasher(digest_algorithm algorithm)
         throw std::bad_alloc();
 }
 
-OVERMOUNT_LAZY_BODY void hasher::update(std::span<const std::byte> bytes)
+OVERMOUNT_DECL void hasher::update(std::span<const std::byte> bytes)
 {
     if (::EVP_DigestUpdate(context_.get(), bytes.data(), bytes.size()) != 1)
         throw std::bad_alloc();
 }
 
-OVERMOUNT_LAZY_BODY digest hasher::finish()
+OVERMOUNT_DECL digest hasher::finish()
 {
     std::array<std::byte, EVP_MAX_MD_SIZE> out;
     unsigned size = 0;
@@ -48,18 +50,18 @@ OVERMOUNT_LAZY_BODY digest hasher::finish()
 
 } // namespace detail
 
-OVERMOUNT_LAZY_BODY std::string_view to_string(digest_algorithm algorithm) noexcept
+OVERMOUNT_DECL std::string_view to_string(digest_algorithm algorithm) noexcept
 {
     return algorithm == digest_algorithm::sha256 ? "sha256" : "sha512";
 }
 
-OVERMOUNT_LAZY_BODY digest::digest(digest_algorithm algorithm, std::span<const std::byte> bytes) noexcept
+OVERMOUNT_DECL digest::digest(digest_algorithm algorithm, std::span<const std::byte> bytes) noexcept
     : algorithm_(algorithm)
 {
     std::copy_n(bytes.begin(), std::min(bytes.size(), bytes_.size()), bytes_.begin());
 }
 
-OVERMOUNT_LAZY_BODY std::optional<digest> digest::try_parse(std::string_view text) noexcept
+OVERMOUNT_DECL std::optional<digest> digest::try_parse(std::string_view text) noexcept
 {
     digest_algorithm algorithm{};
     std::size_t size = 0;
@@ -84,26 +86,26 @@ OVERMOUNT_LAZY_BODY std::optional<digest> digest::try_parse(std::string_view tex
     return digest(algorithm, std::span(bytes).first(size));
 }
 
-OVERMOUNT_LAZY_BODY digest digest::parse(std::string_view text)
+OVERMOUNT_DECL digest digest::parse(std::string_view text)
 {
     if (auto value = try_parse(text))
         return *value;
     throw error(errc::invalid_digest).subject(text);
 }
 
-OVERMOUNT_LAZY_BODY digest digest::of(std::span<const std::byte> bytes, digest_algorithm algorithm)
+OVERMOUNT_DECL digest digest::of(std::span<const std::byte> bytes, digest_algorithm algorithm)
 {
     detail::hasher hash(algorithm);
     hash.update(bytes);
     return hash.finish();
 }
 
-OVERMOUNT_LAZY_BODY digest digest::of(std::string_view text, digest_algorithm algorithm)
+OVERMOUNT_DECL digest digest::of(std::string_view text, digest_algorithm algorithm)
 {
     return of(std::as_bytes(std::span(text)), algorithm);
 }
 
-OVERMOUNT_LAZY_BODY std::string digest::hex() const
+OVERMOUNT_DECL std::string digest::hex() const
 {
     static constexpr char digits[] = "0123456789abcdef";
     std::string out;
@@ -115,17 +117,19 @@ OVERMOUNT_LAZY_BODY std::string digest::hex() const
     return out;
 }
 
-OVERMOUNT_LAZY_BODY std::string digest::string() const
+OVERMOUNT_DECL std::string digest::string() const
 {
     return std::string(to_string(algorithm_)) + ":" + hex();
 }
 
-OVERMOUNT_LAZY_BODY chain_id chain_id::of(const chain_id& parent, const diff_id& diff)
+OVERMOUNT_DECL chain_id chain_id::of(const std::optional<chain_id>& parent, const diff_id& diff)
 {
-    return chain_id(digest::of(parent.string() + " " + diff.string(), diff.value().algorithm()));
+    if (!parent)
+        return of(diff);
+    return chain_id(digest::of(parent->string() + " " + diff.string(), diff.value().algorithm()));
 }
 
-OVERMOUNT_LAZY_BODY chain_id chain_id::of(std::span<const diff_id> stack)
+OVERMOUNT_DECL chain_id chain_id::of(std::span<const diff_id> stack)
 {
     chain_id chain = of(stack.front());
     for (const diff_id& diff : stack.subspan(1))
@@ -133,6 +137,6 @@ OVERMOUNT_LAZY_BODY chain_id chain_id::of(std::span<const diff_id> stack)
     return chain;
 }
 
-} // namespace overmount::inline OVERMOUNT_ABI
+} // namespace overmount::OVERMOUNT_ABI
 
 #endif

@@ -4,9 +4,8 @@
 #include <overmount/core/error.hpp>
 
 #include <cerrno>
-#include <cstring>
 
-namespace overmount::inline OVERMOUNT_ABI {
+namespace overmount::OVERMOUNT_ABI {
 namespace detail {
 
 struct errc_entry
@@ -28,64 +27,72 @@ inline constexpr errc_entry errc_table[] = {
     {errc::invalid_index, condition::invalid_input, "invalid index"},
     {errc::invalid_config, condition::invalid_input, "invalid image config"},
     {errc::unsupported_media_type, condition::unsupported, "unsupported media type"},
-    {errc::no_matching_platform, condition::not_found, "no image for the wanted platform"},
+    {errc::no_matching_platform, condition::not_found, "the index has no image for the wanted platform"},
     {errc::unknown_archive_format, condition::invalid_input, "neither a docker archive nor an OCI layout"},
-    {errc::missing_blob, condition::invalid_input, "the archive lacks a file that it names"},
-    {errc::missing_image, condition::not_found, "the archive holds no such image"},
-    {errc::ambiguous_image, condition::invalid_input, "the archive holds several images: name one"},
+    {errc::missing_blob, condition::invalid_input, "the archive refers to a file or blob that it does not contain"},
+    {errc::missing_image, condition::not_found, "the archive contains no such image"},
+    {errc::ambiguous_image, condition::invalid_input, "the archive contains several images: name one"},
     {errc::truncated_stream, condition::corrupt_input, "the stream ends too early"},
     {errc::corrupt_stream, condition::corrupt_input, "the compressed stream is damaged"},
     {errc::unsupported_compression, condition::unsupported, "unsupported compression"},
     {errc::malformed_tar, condition::invalid_input, "malformed tar header"},
     {errc::tar_disagreement, condition::invalid_input, "the tar entry can be read in two ways"},
     {errc::unsupported_entry_type, condition::unsupported, "unsupported type of tar entry"},
-    {errc::entry_escapes_layer, condition::invalid_input, "the path is not one inside the layer"},
+    {errc::entry_escapes_layer, condition::invalid_input, "the path or link is not valid inside the layer"},
     {errc::invalid_whiteout, condition::invalid_input, "invalid whiteout"},
     {errc::missing_hard_link_target, condition::invalid_input, "the hard link's target is not in the layer"},
     {errc::too_many_entries, condition::limit_exceeded, "too many entries"},
     {errc::layer_too_large, condition::limit_exceeded, "the layer is too large"},
-    {errc::compression_ratio_exceeded, condition::limit_exceeded, "the layer expands too much"},
+    {errc::compression_ratio_exceeded, condition::limit_exceeded, "the layer's compression ratio exceeds the limits"},
     {errc::path_too_long, condition::limit_exceeded, "the path is too long"},
     {errc::path_too_deep, condition::limit_exceeded, "the path is too deep"},
     {errc::xattr_too_large, condition::limit_exceeded, "the extended attribute is too large"},
-    {errc::extension_too_large, condition::limit_exceeded, "too much in extension headers"},
+    {errc::extension_too_large, condition::limit_exceeded, "the extension headers are too large or too many"},
     {errc::too_many_segments, condition::limit_exceeded, "too many segments in a sparse file"},
     {errc::too_many_members, condition::limit_exceeded, "the archive has too many members"},
-    {errc::too_many_candidates, condition::limit_exceeded, "the stream has too much that may be a layer"},
+    {errc::too_many_candidates, condition::limit_exceeded, "the stream has too many candidate layers"},
     {errc::not_a_repository, condition::not_found, "not a repository"},
-    {errc::unsupported_repository, condition::unsupported, "neither this version nor this storage can use the repository"},
-    {errc::repository_open_to_others, condition::permission_denied, "others may enter the repository"},
+    {errc::unsupported_repository, condition::unsupported, "this version or storage policy cannot use the repository"},
+    {errc::repository_open_to_others, condition::permission_denied, "other users can enter the repository's directory"},
     {errc::repository_of_another_user, condition::permission_denied, "the repository belongs to another user"},
     {errc::corrupt_repository, condition::corrupt_input, "a record of the repository is damaged"},
-    {errc::repository_busy, condition::conflict, "the repository is in use"},
+    {errc::repository_busy, condition::conflict, "other operations hold the repository's lock"},
     {errc::image_not_found, condition::not_found, "no such image"},
     {errc::layer_not_found, condition::not_found, "no such layer"},
     {errc::ambiguous_image_id, condition::invalid_input, "the image ID is ambiguous"},
-    {errc::tag_does_not_exist, condition::not_found, "no such tag"},
-    {errc::layer_exists, condition::conflict, "the layer exists already"},
-    {errc::invalid_layer, condition::invalid_input, "invalid layer"},
+    {errc::tag_not_found, condition::not_found, "no such tag"},
     {errc::invalid_asset, condition::corrupt_input, "the stored layer is damaged"},
     {errc::ambiguous_layer_id, condition::invalid_input, "the chain ID is ambiguous"},
     {errc::entry_not_found, condition::not_found, "the layer has no such entry"},
     {errc::not_a_regular_file, condition::invalid_input, "not a regular file"},
-    {errc::diff_changed, condition::corrupt_input, "a file of the unpacked layer was changed"},
+    {errc::diff_changed, condition::corrupt_input, "a file of the unpacked layer has changed"},
     {errc::diff_damaged, condition::corrupt_input, "the stored layer was found damaged"},
-    {errc::missing_recipe, condition::not_found, "the layer has no recipe for its tar"},
-    {errc::image_cannot_be_composed, condition::invalid_input, "the config does not fit the layers"},
+    {errc::missing_recipe, condition::not_found, "the layer has no recipe for its tar: import it again"},
+    {errc::image_cannot_be_composed, condition::invalid_input, "the image config does not match the layers"},
     {errc::image_in_use, condition::conflict, "the image is in use"},
     {errc::layer_in_use, condition::conflict, "the layer is in use"},
     {errc::lease_not_found, condition::not_found, "no such lease"},
     {errc::parent_not_mounted, condition::not_found, "the parent layer is missing"},
     {errc::mount_failed, condition::system_failure, "mounting failed"},
     {errc::unmount_failed, condition::system_failure, "unmounting failed"},
-    {errc::mount_cannot_proceed, condition::unsupported, "the mount cannot be made as asked for"},
-    {errc::mount_exists, condition::conflict, "the place is mounted already"},
+    {errc::mount_not_possible, condition::unsupported, "the requested mount is not possible"},
+    {errc::mount_exists, condition::conflict, "the target is mounted already"},
     {errc::mount_not_found, condition::not_found, "no such mount"},
     {errc::mount_covered, condition::conflict, "something else is mounted on top"},
-    {errc::mount_not_durable, condition::conflict, "what was written in the mount may be incomplete"},
+    {errc::mount_not_durable, condition::conflict, "files in the mount may be incomplete: the machine went down"},
     {errc::mount_read_only, condition::conflict, "the mount is read-only"},
     {errc::upper_changed, condition::conflict, "the upper directory changed while it was read"},
-    {errc::too_many_layers, condition::limit_exceeded, "overlayfs stacks at most 500 layers"},
+    {errc::too_many_layers, condition::limit_exceeded, "the image has more than the 500 layers that overlayfs can stack"},
+    {errc::invalid_handle, condition::invalid_input, "the handle is empty"},
+    {errc::not_in_registry, condition::not_found, "the registry does not have it, or does not show it to this user"},
+    {errc::login_refused, condition::permission_denied, "the registry refused the credentials"},
+    {errc::malformed_answer, condition::invalid_input, "malformed answer of the registry"},
+    {errc::registry_unavailable, condition::system_failure, "the registry is not available"},
+    {errc::registry_busy, condition::system_failure, "the registry is busy"},
+    {errc::redirect_refused, condition::permission_denied, "the client does not follow to that place"},
+    {errc::registry_blocked, condition::permission_denied, "the settings forbid it"},
+    {errc::invalid_settings, condition::invalid_input, "malformed settings"},
+    {errc::credential_helper_failed, condition::system_failure, "the credential helper failed"},
 };
 
 inline const errc_entry* find_errc(int value) noexcept
@@ -120,7 +127,7 @@ inline bool errno_is(int number, condition group) noexcept
     }
 }
 
-// A function-local static of an inline function is one object in the whole program; the fixed identity makes
+// The categories are function-local statics of inline functions: one object in the whole program. Their fixed IDs make the
 // categories of two shared libraries compare equal.
 class errc_category final : public boost::system::error_category
 {
@@ -162,58 +169,40 @@ public:
         }
         return "unknown condition";
     }
-    // Codes of the kernel, libarchive and Asio know nothing of our conditions: they are sorted here.
+    // The categories of the kernel and of Asio do not know our conditions, so we map their codes here.
     bool equivalent(const boost::system::error_code& code, int value) const noexcept override
     {
-        if (code.category() == boost::system::system_category() ||
-            code.category() == boost::system::generic_category() || code.category() == archive_category())
+        if (code.category() == boost::system::system_category() || code.category() == boost::system::generic_category())
             return errno_is(code.value(), static_cast<condition>(value));
         return false;
     }
 };
 
-class archive_category_type final : public boost::system::error_category
-{
-public:
-    constexpr archive_category_type() noexcept : error_category(0x6f7665726d6e7433) {}
-    const char* name() const noexcept override { return "libarchive"; }
-    std::string message(int value) const override
-    {
-        return value > 0 ? std::string("libarchive: ") + std::strerror(value) : "libarchive failed";
-    }
-};
-
 } // namespace detail
 
-OVERMOUNT_LAZY_BODY const boost::system::error_category& error_category() noexcept
+OVERMOUNT_DECL const boost::system::error_category& error_category() noexcept
 {
     static constexpr detail::errc_category category;
     return category;
 }
 
-OVERMOUNT_LAZY_BODY const boost::system::error_category& condition_category() noexcept
+OVERMOUNT_DECL const boost::system::error_category& condition_category() noexcept
 {
     static constexpr detail::condition_category_type category;
     return category;
 }
 
-OVERMOUNT_LAZY_BODY const boost::system::error_category& archive_category() noexcept
-{
-    static constexpr detail::archive_category_type category;
-    return category;
-}
-
-OVERMOUNT_LAZY_BODY boost::system::error_code make_error_code(errc value) noexcept
+OVERMOUNT_DECL boost::system::error_code make_error_code(errc value) noexcept
 {
     return {static_cast<int>(value), error_category()};
 }
 
-OVERMOUNT_LAZY_BODY boost::system::error_condition make_error_condition(condition value) noexcept
+OVERMOUNT_DECL boost::system::error_condition make_error_condition(condition value) noexcept
 {
     return {static_cast<int>(value), condition_category()};
 }
 
-OVERMOUNT_LAZY_BODY std::string_view to_string(stage value) noexcept
+OVERMOUNT_DECL std::string_view to_string(stage value) noexcept
 {
     switch (value) {
     case stage::none: return "";
@@ -230,57 +219,57 @@ OVERMOUNT_LAZY_BODY std::string_view to_string(stage value) noexcept
     return "";
 }
 
-OVERMOUNT_LAZY_BODY error::error(boost::system::error_code code) : system_error(code) { compose(); }
-OVERMOUNT_LAZY_BODY error::error(errc code) : error(make_error_code(code)) {}
+OVERMOUNT_DECL error::error(boost::system::error_code code) : system_error(code) { compose(); }
+OVERMOUNT_DECL error::error(errc code) : error(make_error_code(code)) {}
 
-OVERMOUNT_LAZY_BODY error error::from_errno(int number)
+OVERMOUNT_DECL error error::from_errno(int number)
 {
     return error(boost::system::error_code(number, boost::system::system_category()));
 }
 
-OVERMOUNT_LAZY_BODY error& error::at(overmount::stage value)
+OVERMOUNT_DECL error& error::at(overmount::stage value)
 {
     stage_ = value;
     compose();
     return *this;
 }
 
-OVERMOUNT_LAZY_BODY error& error::layer(std::string_view name)
+OVERMOUNT_DECL error& error::layer(std::string_view name)
 {
     layer_ = name;
     compose();
     return *this;
 }
 
-OVERMOUNT_LAZY_BODY error& error::entry(std::string_view path)
+OVERMOUNT_DECL error& error::entry(std::string_view path)
 {
     entry_ = path;
     compose();
     return *this;
 }
 
-OVERMOUNT_LAZY_BODY error& error::operation(std::string_view name)
+OVERMOUNT_DECL error& error::operation(std::string_view name)
 {
     operation_ = name;
     compose();
     return *this;
 }
 
-OVERMOUNT_LAZY_BODY error& error::detail(std::string_view words)
+OVERMOUNT_DECL error& error::detail(std::string_view words)
 {
     detail_ = words;
     compose();
     return *this;
 }
 
-OVERMOUNT_LAZY_BODY error& error::subject(std::string_view text)
+OVERMOUNT_DECL error& error::subject(std::string_view text)
 {
     subject_ = text;
     compose();
     return *this;
 }
 
-OVERMOUNT_LAZY_BODY void error::compose()
+OVERMOUNT_DECL void error::compose()
 {
     std::string text;
     const auto part = [&text](std::string_view label, std::string_view value) {
@@ -301,7 +290,7 @@ OVERMOUNT_LAZY_BODY void error::compose()
     what_ = std::move(text);
 }
 
-OVERMOUNT_LAZY_BODY std::string escape(std::string_view bytes, std::size_t limit)
+OVERMOUNT_DECL std::string escape(std::string_view bytes, std::size_t limit)
 {
     static constexpr char hex[] = "0123456789abcdef";
     std::string out;
@@ -321,6 +310,6 @@ OVERMOUNT_LAZY_BODY std::string escape(std::string_view bytes, std::size_t limit
     return out;
 }
 
-} // namespace overmount::inline OVERMOUNT_ABI
+} // namespace overmount::OVERMOUNT_ABI
 
 #endif

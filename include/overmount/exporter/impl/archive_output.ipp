@@ -10,16 +10,16 @@
 
 #include <set>
 
-namespace overmount::inline OVERMOUNT_ABI {
+namespace overmount::OVERMOUNT_ABI {
 namespace detail {
 
 enum class archive_form
 {
     oci,
-    docker, // and OCI as well
+    docker, // an OCI layout with docker's documents added
 };
 
-// A file that was written before, from its beginning.
+// Reads a range of a file that was written before.
 class file_reader final : public layer_reader
 {
 public:
@@ -36,7 +36,7 @@ private:
     std::uint64_t position_ = 0;
 };
 
-// The path of a file, and the directory that it will be in.
+// The directory and name of the file to write.
 struct output_place
 {
     output_place(std::shared_ptr<const unique_fd> in, std::string as) : directory(std::move(in)), name(std::move(as)) {}
@@ -48,17 +48,17 @@ OVERMOUNT_LAZY inline output_place open_output(const std::filesystem::path& name
 {
     const std::filesystem::path file = from_working_directory(named.string());
     std::error_code ignored;
-    // A link stays one, to a new file.
+    // If the path is a symbolic link, replace the file it points to, not the link.
     const auto real = std::filesystem::is_symlink(file, ignored) ? std::filesystem::canonical(file, ignored) : file;
     const auto status = std::filesystem::status(real, ignored);
     if (real.filename().empty() || (std::filesystem::exists(status) && !std::filesystem::is_regular_file(status)))
         throw error(errc::not_a_regular_file).subject(named.string());
     const std::string parent = real.has_parent_path() ? real.parent_path().string() : ".";
     const int fd = ::open(parent.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    return {new_shared<unique_fd>(check(fd, "open directory", parent)), real.filename().string()};
+    return {new_shared<unique_fd>(checked(fd, "open directory", parent)), real.filename().string()};
 }
 
-// All that goes into an archive: the documents, then the layers.
+// The members of an archive: the documents, then the layers.
 OVERMOUNT_LAZY inline std::vector<archive_member> plan_archive(archive_form form, const std::vector<offered_image>& images,
                                                                const blob_table& blobs, std::vector<archive_member> layers)
 {
@@ -67,7 +67,7 @@ OVERMOUNT_LAZY inline std::vector<archive_member> plan_archive(archive_form form
     std::vector<archive_member> documents;
     std::vector<std::string> manifests;
     const auto add = [&](std::string text) {
-        std::string path = path_of_blob(digest::of(text));
+        std::string path = layout_blob_path(digest::of(text));
         if (seen.insert(path).second)
             documents.push_back({std::move(path), std::move(text)});
     };
@@ -133,34 +133,34 @@ OVERMOUNT_LAZY inline asio::awaitable<void> write_planned(archive_form form, arc
         auto open = [path = *file](const stop_flag&) { return new_shared<output_place>(open_output(path)); };
         place = *co_await run_on(context.pool(), std::move(open));
     }
-    // Docker of any age reads its archives' layers plain.
+    // Old versions of docker read only uncompressed layers, so kept blobs are not used.
     for (offered_image& image : images)
         if (form == archive_form::docker)
             image.kept.reset();
     blob_table blobs;
     std::vector<archive_member> members;
-    std::shared_ptr<draft_file> waiting;
-    std::uint64_t waited = 0; // bytes of it
+    std::shared_ptr<draft_file> encoded_layers;
+    std::uint64_t encoded_bytes = 0; // in that file
     for (const kept_blob& blob : distinct_blobs(images)) {
         auto open = [blob] { return std::make_unique<verified_layer>(blob); };
-        members.push_back({path_of_blob(blob.id), {}, std::move(open), blob.size});
+        members.push_back({layout_blob_path(blob.id), {}, std::move(open), blob.size});
     }
     for (const offered_layer& layer : distinct_layers(images)) {
         if (context.encoding().kind() == compression::none) {
             blobs.insert({layer.diff, {layer.diff.value(), layer.size, compression::none}});
             auto open = [layer] { return std::make_unique<verified_layer>(layer); };
-            members.push_back({path_of_blob(layer.diff.value()), {}, std::move(open), layer.size});
+            members.push_back({layout_blob_path(layer.diff.value()), {}, std::move(open), layer.size});
             continue;
         }
-        // Digest and size stand in front of the bytes, so that these wait, all in one file without a name.
+        // Digests and sizes precede the bytes in the archive, so encode all layers to one unnamed file first.
         auto encoded = new_shared<layer_encode>(layer, context.encoding(), place.directory,
-                                                      layer_encode::file::unnamed, waiting);
+                                                      layer_encode::file::unnamed, encoded_layers);
         co_await layer_encode::run(encoded, context.pool());
         blobs.insert({layer.diff, {encoded->id(), encoded->size(), context.encoding().kind()}});
-        waiting = encoded->draft();
-        file_range bytes(waiting->fd(), std::exchange(waited, waited + encoded->size()), encoded->size());
+        encoded_layers = encoded->draft();
+        file_range bytes(encoded_layers->fd(), std::exchange(encoded_bytes, encoded_bytes + encoded->size()), encoded->size());
         auto open = [bytes] { return std::make_unique<file_reader>(bytes); };
-        members.push_back({path_of_blob(encoded->id()), {}, std::move(open), encoded->size()});
+        members.push_back({layout_blob_path(encoded->id()), {}, std::move(open), encoded->size()});
     }
     auto source = new_shared<archive_source>(plan_archive(form, images, blobs, std::move(members)));
     if (file != nullptr)
@@ -174,7 +174,7 @@ OVERMOUNT_LAZY inline asio::awaitable<void> write_archive(archive_form form, arc
 {
     const auto* file = std::get_if<std::filesystem::path>(&output.where());
     std::string name = file != nullptr ? file->string() : std::string();
-    return for_output(std::move(name), write_planned(form, std::move(output), std::move(images), std::move(context)));
+    return with_output_in_errors(std::move(name), write_planned(form, std::move(output), std::move(images), std::move(context)));
 }
 
 } // namespace detail
@@ -191,6 +191,6 @@ OVERMOUNT_LAZY_BODY boost::asio::awaitable<void> oci_archive_target::write(std::
     return detail::write_archive(detail::archive_form::oci, output_, std::move(images), std::move(context));
 }
 
-} // namespace overmount::inline OVERMOUNT_ABI
+} // namespace overmount::OVERMOUNT_ABI
 
 #endif

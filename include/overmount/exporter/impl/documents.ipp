@@ -10,10 +10,10 @@
 #include <algorithm>
 #include <set>
 
-namespace overmount::inline OVERMOUNT_ABI::detail {
+namespace overmount::OVERMOUNT_ABI::detail {
 
-// What works on documents is a template of their type, which compilers look into only when it is used. The type keeps the
-// order of members.
+// Functions on documents are templates on the JSON type, so that they are instantiated only where they are used. This type keeps
+// the order of members.
 using ordered_json = nlohmann::ordered_json;
 
 inline constexpr const char* manifest_media_type = "application/vnd.oci.image.manifest.v1+json";
@@ -83,7 +83,7 @@ std::string annotation(const Json& entry, const char* name)
 inline constexpr const char* ref_name_annotation = "org.opencontainers.image.ref.name";
 inline constexpr const char* image_name_annotation = "io.containerd.image.name";
 
-// Whether `later` takes the place of `entry`: it has its name, or is the same without one.
+// Whether the new entry `later` replaces `entry`: they have the same name, or neither has a name and the digests are equal.
 template <class Json>
 bool replaces(const Json& later, const Json& entry)
 {
@@ -123,7 +123,7 @@ std::string index_as(const std::vector<offered_image>& images, const std::vector
         }
     }
     if (!old.empty()) {
-        static_cast<void>(index::parse(old, limits())); // within limits, and an index
+        static_cast<void>(index::parse(old, limits())); // check that it is a valid index within limits
         out = Json::parse(old);
         Json kept = Json::array();
         for (Json& entry : out["manifests"])
@@ -137,7 +137,7 @@ std::string index_as(const std::vector<offered_image>& images, const std::vector
     return out.dump();
 }
 
-// As docker takes it.
+// The name by which docker knows the image.
 OVERMOUNT_LAZY inline reference docker_name(const offered_name& name)
 {
     return reference::parse(name.image_name.empty() ? name.ref_name : name.image_name).with_default_tag();
@@ -151,10 +151,10 @@ std::string docker_manifest_as(const std::vector<offered_image>& images, const b
         Json tags, layers = Json::array();
         for (const offered_name& name : image.names)
             if (const reference full = docker_name(name); full.tag())
-                tags.push_back(full.string()); // in full: podman takes docker's short names for names of its own
+                tags.push_back(full.string()); // the full name: podman would resolve a short name differently from docker
         for (const offered_layer& layer : image.layers)
-            layers.push_back(path_of_blob(blobs.at(layer.diff).id));
-        out.push_back({{"Config", path_of_blob(image.config.id())}, {"RepoTags", tags}, {"Layers", layers}});
+            layers.push_back(layout_blob_path(blobs.at(layer.diff).id));
+        out.push_back({{"Config", layout_blob_path(image.config.id())}, {"RepoTags", tags}, {"Layers", layers}});
     }
     return out.dump();
 }
@@ -198,6 +198,6 @@ OVERMOUNT_LAZY_BODY std::string make_repositories(const std::vector<offered_imag
     return repositories_as<ordered_json>(images, blobs);
 }
 
-} // namespace overmount::inline OVERMOUNT_ABI::detail
+} // namespace overmount::OVERMOUNT_ABI::detail
 
 #endif

@@ -11,10 +11,10 @@
 #include <map>
 #include <utility>
 
-namespace overmount::inline OVERMOUNT_ABI {
+namespace overmount::OVERMOUNT_ABI {
 namespace detail {
 
-// A layout that is being written or added to. What it made goes with it, unless it was finished.
+// Writes or extends a layout. The destructor removes everything that was created, unless the layout was finished.
 class layout_run
 {
 public:
@@ -28,7 +28,7 @@ public:
     layout_run& operator=(const layout_run&) = delete;
     ~layout_run()
     {
-        for (auto one = made_.rbegin(); one != made_.rend(); ++one)
+        for (auto one = created_.rbegin(); one != created_.rend(); ++one)
             ::unlinkat(one->directory->get(), one->name.c_str(), one->flags);
     }
 
@@ -43,7 +43,7 @@ public:
         }
         const auto layers = distinct_layers(self->images_);
         for (const offered_layer& layer : layers) {
-            auto encode = new_shared<layer_encode>(layer, self->context_.encoding(), self->folder(layer),
+            auto encode = new_shared<layer_encode>(layer, self->context_.encoding(), self->folder_of(layer),
                                                          layer_encode::file::draft);
             co_await layer_encode::run(encode, self->context_.pool());
             auto keep = [self, encode, id = layer.diff](const stop_flag&) { self->keep(id, *encode); };
@@ -54,7 +54,7 @@ public:
     }
 
 private:
-    struct made_thing
+    struct created_item
     {
         std::shared_ptr<const unique_fd> directory;
         std::string name;
@@ -66,7 +66,7 @@ private:
         return context_.encoding().kind() == compression::none ? layer.diff.value().algorithm()
                                                                : digest_algorithm::sha256;
     }
-    OVERMOUNT_LAZY [[nodiscard]] const std::shared_ptr<const unique_fd>& folder(const offered_layer& layer) const
+    OVERMOUNT_LAZY [[nodiscard]] const std::shared_ptr<const unique_fd>& folder_of(const offered_layer& layer) const
     {
         return folders_.at(algorithm_of(layer));
     }
@@ -75,11 +75,11 @@ private:
     std::shared_ptr<const unique_fd> open_folder(std::shared_ptr<const unique_fd> parent, const std::string& name)
     {
         if (::mkdirat(parent->get(), name.c_str(), by_umask_of_process(0777)) == 0)
-            made_.push_back({parent, name, AT_REMOVEDIR});
+            created_.push_back({parent, name, AT_REMOVEDIR});
         else if (errno != EEXIST)
             throw_errno("mkdir", name);
         const int fd = ::openat(parent->get(), name.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        return new_shared<unique_fd>(check(fd, "open directory", name));
+        return new_shared<unique_fd>(checked(fd, "open directory", name));
     }
 
     OVERMOUNT_LAZY void begin()
@@ -90,15 +90,15 @@ private:
             path = path.parent_path();
         const int fd = ::open(path.parent_path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         const auto parent =
-            new_shared<unique_fd>(check(fd, "open directory", path.parent_path().string()));
-        top_ = open_folder(parent, path.filename().string());
-        const std::vector<std::string> there = list_directory(top_->get(), ".");
-        if (!there.empty() && !exists(top_->get(), "oci-layout"))
+            new_shared<unique_fd>(checked(fd, "open directory", path.parent_path().string()));
+        layout_ = open_folder(parent, path.filename().string());
+        const std::vector<std::string> there = list_directory(layout_->get(), ".");
+        if (!there.empty() && !exists(layout_->get(), "oci-layout"))
             throw error(errc::unknown_archive_format)
                 .at(stage::target)
                 .subject(directory_.string())
-                .detail("the directory is not empty and no OCI layout");
-        const auto blobs = open_folder(top_, "blobs");
+                .detail("the directory is neither empty nor an OCI layout");
+        const auto blobs = open_folder(layout_, "blobs");
         folders_[digest_algorithm::sha256] = open_folder(blobs, "sha256");
         const auto need = [&](digest_algorithm kind) {
             if (!folders_.contains(kind))
@@ -115,7 +115,7 @@ private:
         const bool is_new = !exists(directory->get(), name);
         draft.place(name, context_.sync());
         if (is_new)
-            made_.push_back({directory, name, 0});
+            created_.push_back({directory, name, 0});
     }
 
     OVERMOUNT_LAZY void copy(const kept_blob& blob, const stop_flag& stop)
@@ -155,21 +155,21 @@ private:
             put(folder, image.config.id().hex(), image.config.bytes());
             put(folder, digest::of(manifests.back()).hex(), manifests.back());
         }
-        const std::string old = read_file(top_->get(), "index.json", limits().json_bytes).value_or("");
+        const std::string old = read_file(layout_->get(), "index.json", limits().json_bytes).value_or("");
         const std::string index = make_index(images_, manifests, old);
-        if (!exists(top_->get(), "oci-layout"))
-            put(top_, "oci-layout", layout_version);
-        put(top_, "index.json", index);
-        made_.clear();
+        if (!exists(layout_->get(), "oci-layout"))
+            put(layout_, "oci-layout", layout_version);
+        put(layout_, "index.json", index);
+        created_.clear();
     }
 
     std::filesystem::path directory_;
     std::vector<offered_image> images_;
     export_context context_;
-    std::shared_ptr<const unique_fd> top_;
+    std::shared_ptr<const unique_fd> layout_;
     std::map<digest_algorithm, std::shared_ptr<const unique_fd>> folders_;
     blob_table blobs_;
-    std::vector<made_thing> made_; // what a failure removes, last first
+    std::vector<created_item> created_; // files and directories to remove on failure, last one first
 };
 
 OVERMOUNT_LAZY inline asio::awaitable<void> write_layout(std::filesystem::path directory, std::vector<offered_image> images,
@@ -177,7 +177,7 @@ OVERMOUNT_LAZY inline asio::awaitable<void> write_layout(std::filesystem::path d
 {
     std::string name = directory.string();
     auto run = new_shared<layout_run>(std::move(directory), std::move(images), std::move(context));
-    return for_output(std::move(name), layout_run::run(std::move(run)));
+    return with_output_in_errors(std::move(name), layout_run::run(std::move(run)));
 }
 
 } // namespace detail
@@ -188,6 +188,6 @@ OVERMOUNT_LAZY_BODY boost::asio::awaitable<void> oci_layout_target::write(std::v
     return detail::write_layout(directory_, std::move(images), std::move(context));
 }
 
-} // namespace overmount::inline OVERMOUNT_ABI
+} // namespace overmount::OVERMOUNT_ABI
 
 #endif

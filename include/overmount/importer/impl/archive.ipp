@@ -8,7 +8,7 @@
 #include <cstddef>
 #include <span>
 
-namespace overmount::inline OVERMOUNT_ABI {
+namespace overmount::OVERMOUNT_ABI {
 
 OVERMOUNT_LAZY_BODY bool is_compressed(const std::string& path)
 {
@@ -17,6 +17,6 @@ OVERMOUNT_LAZY_BODY bool is_compressed(const std::string& path)
     return detail::detect_compression(std::span(head).first(size)) != compression::none;
 }
 
-} // namespace overmount::inline OVERMOUNT_ABI
+} // namespace overmount::OVERMOUNT_ABI
 
 #endif

@@ -12,7 +12,7 @@
 #include <memory>
 #include <set>
 
-namespace overmount::inline OVERMOUNT_ABI {
+namespace overmount::OVERMOUNT_ABI {
 namespace detail {
 
 OVERMOUNT_LAZY inline std::string full_name(const std::string& tag)
@@ -20,8 +20,8 @@ OVERMOUNT_LAZY inline std::string full_name(const std::string& tag)
     return reference::parse(tag).with_default_tag().string();
 }
 
-// The manifests of the layout that an archive of the new form is as well. Not all that its indexes name is
-// there: docker saves the platforms that it has.
+// The OCI manifests in an archive of the new format, which is an OCI layout as well. Manifests that its indexes name may be
+// missing: docker saves only the platforms that it has.
 class layout_manifests
 {
 public:
@@ -35,7 +35,7 @@ public:
             collect(entry, nullptr, 1);
     }
 
-    // Adds to an image what belongs to it: a manifest of the same config and layers.
+    // Adds the manifest with the same config and layers to an image, and the index that leads to it.
     OVERMOUNT_LAZY void complete(found_image& image) const
     {
         const auto fits = [&image](const found& candidate) {
@@ -64,7 +64,7 @@ private:
 
     OVERMOUNT_LAZY void collect(const descriptor& what, std::shared_ptr<const std::string> outermost, unsigned depth)
     {
-        const std::string path = blob_path(what.digest());
+        const std::string path = layout_blob_path(what.digest());
         const bool is_index = is_index_media_type(what.media_type());
         if (!(is_index || is_manifest_media_type(what.media_type())) || !files_.find(path) ||
             !seen_.insert(what.digest()).second)
@@ -74,7 +74,7 @@ private:
             if (!is_index)
                 return collect_manifest(std::move(text), std::move(outermost));
             if (depth == bounds_.index_depth)
-                throw error(errc::invalid_index).at(stage::manifest).detail("indexes nest too deep");
+                throw error(errc::invalid_index).at(stage::manifest).detail("indexes are nested too deeply");
             const index value = index::parse(std::move(text), bounds_);
             if (!outermost)
                 outermost = new_shared<const std::string>(value.bytes());
@@ -88,7 +88,7 @@ private:
         try {
             manifests_.push_back({manifest::parse(std::move(text), bounds_), std::move(outermost)});
         } catch (const error& failure) {
-            // Attestations and other artifacts are no images.
+            // Attestations and other artifacts are not images.
             if (failure.code() != errc::unsupported_media_type)
                 throw;
         }
@@ -113,7 +113,7 @@ OVERMOUNT_LAZY inline found_image read_docker_image(image_files& files, const do
         throw error(errc::invalid_config)
             .at(stage::manifest)
             .entry(config)
-            .detail("the manifest and the config name different numbers of layers");
+            .detail("the manifest and the config have different numbers of layers");
     for (std::size_t i = 0; i < diffs.size(); ++i) {
         const std::string path = resolve_link({}, image.layers[i]);
         out.layers.push_back({diffs[i], files.layer(path, diffs[i]),
@@ -158,7 +158,7 @@ OVERMOUNT_LAZY_BODY std::vector<found_image> discover_docker_archive(image_files
         throw error(errc::missing_image)
             .at(stage::manifest)
             .subject(wanted)
-            .detail("there is: " + (names.empty() ? "no tag" : names));
+            .detail("the tags in the archive are: " + (names.empty() ? "none" : names));
     return out;
 }
 
@@ -180,6 +180,6 @@ docker_archive::discover(import_context context) const
     return detail::discover_docker_on_worker(path_, name_, std::move(context));
 }
 
-} // namespace overmount::inline OVERMOUNT_ABI
+} // namespace overmount::OVERMOUNT_ABI
 
 #endif

@@ -9,7 +9,7 @@
 
 #include <fcntl.h>
 
-namespace overmount::inline OVERMOUNT_ABI::detail {
+namespace overmount::OVERMOUNT_ABI::detail {
 
 OVERMOUNT_LAZY inline std::shared_ptr<const unique_fd> open_source(const std::string& path)
 {
@@ -20,21 +20,21 @@ OVERMOUNT_LAZY inline std::shared_ptr<const unique_fd> open_source(const std::st
     return fd;
 }
 
-// Of a regular file.
+// The size of a regular file; throws for any other type.
 OVERMOUNT_LAZY inline std::uint64_t size_of(const struct stat& status, const std::string& path)
 {
     if (!S_ISREG(status.st_mode))
         throw error(errc::unknown_archive_format)
             .at(stage::source)
             .subject(path)
-            .detail("not a regular file");
+            .detail("it is not a regular file");
     return static_cast<std::uint64_t>(status.st_size);
 }
 
 OVERMOUNT_LAZY inline file_range whole_file(std::shared_ptr<const unique_fd> fd, const std::string& path)
 {
     struct stat status;
-    check(::fstat(fd->get(), &status), "stat", path);
+    checked(::fstat(fd->get(), &status), "stat", path);
     return {std::move(fd), 0, size_of(status, path)};
 }
 
@@ -71,28 +71,23 @@ OVERMOUNT_LAZY_BODY std::optional<digest> digest_of_name(std::string_view path)
                              std::string(path.substr(slash + 1)));
 }
 
-OVERMOUNT_LAZY_BODY std::string blob_path(const digest& id)
-{
-    return "blobs/" + std::string(to_string(id.algorithm())) + "/" + id.hex();
-}
-
 OVERMOUNT_LAZY_BODY image_files::image_files(const std::string& path, const limits& bounds)
     : root_(open_source(path)), bounds_(bounds), bytes_left_(bounds.all_json_bytes)
 {
     struct stat status;
-    check(::fstat(root_->get(), &status), "stat", path);
+    checked(::fstat(root_->get(), &status), "stat", path);
     directory_ = S_ISDIR(status.st_mode);
     if (directory_)
         return;
     try {
-        note_members(path);
+        index_members(path);
     } catch (error& failure) {
         failure.at(stage::source).subject(path);
         throw;
     }
 }
 
-OVERMOUNT_LAZY_BODY void image_files::note_members(const std::string& path)
+OVERMOUNT_LAZY_BODY void image_files::index_members(const std::string& path)
 {
     const file_range archive = whole_file(root_, path);
     limits outer = bounds_;
@@ -101,7 +96,7 @@ OVERMOUNT_LAZY_BODY void image_files::note_members(const std::string& path)
     std::array<std::byte, 4096> buffer;
     const std::size_t head = archive.read(0, buffer);
     if (detect_compression(std::span(buffer).first(head)) != compression::none)
-        throw error(errc::unknown_archive_format).detail("it is compressed as a whole: see archive_file");
+        throw error(errc::unknown_archive_format).detail("the archive is compressed as a whole; import it as archive_file");
     for (std::uint64_t position = 0;;) {
         const std::size_t size = archive.read(position, buffer);
         if (size == 0)
@@ -127,16 +122,16 @@ OVERMOUNT_LAZY_BODY void image_files::note_members(const std::string& path)
 OVERMOUNT_LAZY_BODY void image_files::note(const tar::entry& entry, layer_source bytes)
 {
     std::string name = tar::normalise(entry.path, bounds_);
-    const bool there = members_.erase(name) + links_.erase(name) != 0;
-    // Of two members with one name some readers take the first, some the last. Blobs and layers have digests.
-    if (there && (name == "index.json" || name == "manifest.json" || name == "oci-layout"))
-        throw error(errc::malformed_tar).at(stage::source).entry(name).detail("the archive holds it twice");
+    const bool duplicate = members_.erase(name) + links_.erase(name) != 0;
+    // If two members have the same name, some readers use the first, others the last. Blobs and layers are verified by digest.
+    if (duplicate && (name == "index.json" || name == "manifest.json" || name == "oci-layout"))
+        throw error(errc::malformed_tar).at(stage::source).entry(name).detail("the archive has two members of this name");
     const auto link_to = [&](std::string target) {
-        take_memory(name.size() + target.size());
+        charge_memory(name.size() + target.size());
         links_.emplace(std::move(name), std::move(target));
     };
     if (entry.type == tar::entry_type::regular && !entry.sparse) {
-        take_memory(name.size());
+        charge_memory(name.size());
         members_.emplace(std::move(name), std::move(bytes));
     } else if (entry.type == tar::entry_type::symbolic_link) {
         link_to(resolve_link(tar::parent_of(name), entry.link_target));
@@ -145,15 +140,15 @@ OVERMOUNT_LAZY_BODY void image_files::note(const tar::entry& entry, layer_source
     }
 }
 
-// Of a member with so many bytes of names. One of several with the same name counts as well.
-OVERMOUNT_LAZY_BODY void image_files::take_memory(std::size_t names)
+// Accounts for the memory of a member with `names` bytes of names. Replaced members of the same name still count.
+OVERMOUNT_LAZY_BODY void image_files::charge_memory(std::size_t names)
 {
-    constexpr std::size_t others = 192; // what else a member takes
-    if (names + others > memory_left_)
+    constexpr std::size_t overhead = 192; // memory per member besides its names
+    if (names + overhead > memory_left_)
         throw error(errc::too_many_members)
             .at(stage::source)
-            .detail("their names take more than " + std::to_string(bounds_.member_bytes) + " bytes");
-    memory_left_ -= names + others;
+            .detail("the names of all members take more than " + std::to_string(bounds_.member_bytes) + " bytes");
+    memory_left_ -= names + overhead;
 }
 
 OVERMOUNT_LAZY_BODY std::optional<layer_source> image_files::find(std::string_view name) const
@@ -191,18 +186,24 @@ OVERMOUNT_LAZY_BODY std::string image_files::document(std::string_view name)
     if (!found)
         throw error(errc::missing_blob).at(stage::manifest).subject(name);
     if (*found->size() > bounds_.json_bytes)
-        throw error(errc::json_limit_exceeded).at(stage::manifest).subject(name).detail("too many bytes");
+        throw error(errc::json_limit_exceeded).at(stage::manifest).subject(name).detail("the document has too many bytes");
     if (*found->size() > bytes_left_)
-        throw error(errc::json_limit_exceeded).at(stage::manifest).subject(name).detail("too many documents");
+        throw error(errc::json_limit_exceeded)
+            .at(stage::manifest)
+            .subject(name)
+            .detail("the documents of the archive are too large together");
     if (found->is_gone_by())
-        throw error(errc::truncated_stream).at(stage::manifest).subject(name).detail("it began like no document, and was not kept");
+        throw error(errc::truncated_stream)
+            .at(stage::manifest)
+            .subject(name)
+            .detail("it does not begin like a document, so it was not kept while the archive was read");
     bytes_left_ -= *found->size();
     return found->file()->text();
 }
 
 OVERMOUNT_LAZY_BODY std::string image_files::document(const descriptor& what)
 {
-    const std::string path = blob_path(what.digest());
+    const std::string path = layout_blob_path(what.digest());
     std::string text = document(path);
     if (text.size() != what.size())
         throw error(errc::size_mismatch).at(stage::manifest).subject(path);
@@ -211,6 +212,6 @@ OVERMOUNT_LAZY_BODY std::string image_files::document(const descriptor& what)
     return text;
 }
 
-} // namespace overmount::inline OVERMOUNT_ABI::detail
+} // namespace overmount::OVERMOUNT_ABI::detail
 
 #endif

@@ -10,10 +10,10 @@
 
 #include <algorithm>
 
-namespace overmount::inline OVERMOUNT_ABI {
+namespace overmount::OVERMOUNT_ABI {
 namespace detail {
 
-// What a descriptor leads to, through indexes: a manifest, and the outermost of the indexes.
+// The manifest that a descriptor leads to, possibly through indexes, and the outermost of these indexes.
 struct found_manifest
 {
     manifest value;
@@ -25,7 +25,7 @@ OVERMOUNT_LAZY inline found_manifest find_manifest(image_files& files, descripto
     std::optional<std::string> outermost;
     for (unsigned depth = 0; depth < context.bounds().index_depth; ++depth) {
         std::string text = files.document(what);
-        const std::string path = blob_path(what.digest());
+        const std::string path = layout_blob_path(what.digest());
         if (!is_index_media_type(what.media_type()))
             return in_document(path, [&] {
                 if (!what.media_type().empty() && !is_manifest_media_type(what.media_type()))
@@ -38,13 +38,13 @@ OVERMOUNT_LAZY inline found_manifest find_manifest(image_files& files, descripto
         what = in_document(
             path, [&] { return index::parse(std::move(text), context.bounds()).select(context.wanted()); });
     }
-    throw error(errc::invalid_index).at(stage::manifest).detail("indexes nest too deep");
+    throw error(errc::invalid_index).at(stage::manifest).detail("indexes are nested too deeply");
 }
 
 OVERMOUNT_LAZY inline found_image read_image(image_files& files, found_manifest found, const limits& bounds)
 {
     const descriptor& described = found.value.config();
-    const std::string path = blob_path(described.digest());
+    const std::string path = layout_blob_path(described.digest());
     std::string text = files.document(described);
     found_image out{in_document(path, [&] { return image_config::parse(std::move(text), bounds); }), {}};
     const std::vector<diff_id>& diffs = out.config.diff_ids();
@@ -52,10 +52,10 @@ OVERMOUNT_LAZY inline found_image read_image(image_files& files, found_manifest 
         throw error(errc::invalid_config)
             .at(stage::manifest)
             .entry(path)
-            .detail("the manifest and the config name different numbers of layers");
+            .detail("the manifest and the config have different numbers of layers");
     for (std::size_t i = 0; i < diffs.size(); ++i) {
         const layer_descriptor& layer = found.value.layers()[i];
-        const std::string name = blob_path(layer.blob.digest());
+        const std::string name = layout_blob_path(layer.blob.digest());
         const layer_source bytes = files.layer(name, diffs[i]);
         if (bytes.size() != layer.blob.size())
             throw error(errc::size_mismatch).at(stage::source).layer(diffs[i].string()).subject(name);
@@ -66,7 +66,7 @@ OVERMOUNT_LAZY inline found_image read_image(image_files& files, found_manifest 
     return out;
 }
 
-// A name with a slash or a colon is an image's: its full form. A bare `latest` says nothing of the image.
+// The full form of an image name; nullopt unless it has a slash or a colon, since a bare `latest` does not name an image.
 OVERMOUNT_LAZY inline std::optional<std::string> full_image_name(const std::string& name)
 {
     if (name.find_first_of("/:") == std::string::npos)
@@ -74,11 +74,11 @@ OVERMOUNT_LAZY inline std::optional<std::string> full_image_name(const std::stri
     try {
         return reference::parse(name).with_default_tag().string();
     } catch (const error&) {
-        return std::nullopt; // a ref name may be any text
+        return std::nullopt; // a reference name may be any text
     }
 }
 
-// What an entry of index.json is called: by containerd in full, by the spec's annotation in any way.
+// The name of an entry of index.json: containerd's annotation, a full name, or else the annotation of the spec, any text.
 OVERMOUNT_LAZY inline const std::string& name_of(const descriptor& entry)
 {
     return entry.image_name().empty() ? entry.ref_name() : entry.image_name();
@@ -92,8 +92,8 @@ OVERMOUNT_LAZY inline bool is_named(const descriptor& entry, const std::string& 
             (full_image_name(entry.image_name()) == full || full_image_name(entry.ref_name()) == full));
 }
 
-// The entries that are one image each, on several platforms: those of one name. Of those without a name, the
-// ones that name a platform.
+// Groups entries that are the same image for different platforms: entries with the same name. All entries that have a platform
+// but no name are one image; an entry with neither is an image of its own.
 OVERMOUNT_LAZY inline std::vector<std::vector<descriptor>> group_by_image(const std::vector<descriptor>& entries,
                                                                           const std::string& wanted)
 {
@@ -122,7 +122,7 @@ OVERMOUNT_LAZY inline const descriptor& choose(const std::vector<descriptor>& gr
         throw error(errc::ambiguous_image)
             .at(stage::manifest)
             .subject(name_of(chosen))
-            .detail("several entries of the index have this name and no platform");
+            .detail("several entries of the index have this name and none has a platform");
     return chosen;
 }
 
@@ -139,7 +139,7 @@ OVERMOUNT_LAZY inline void check_layout_version(image_files& files, const std::s
     std::string text = files.document("oci-layout");
     in_document("oci-layout", [&] { read_json(text, bounds, errc::unknown_archive_format, root); });
     if (version != "1.0.0")
-        throw refuse("it is an OCI layout of another version than 1.0.0");
+        throw refuse("the version of the OCI layout is not 1.0.0");
 }
 
 OVERMOUNT_LAZY_BODY std::vector<found_image> discover_layout(image_files& files, const std::string& path,
@@ -159,7 +159,7 @@ OVERMOUNT_LAZY_BODY std::vector<found_image> discover_layout(image_files& files,
         throw error(errc::missing_image)
             .at(stage::manifest)
             .subject(wanted)
-            .detail("there is: " + (names.empty() ? "nothing" : names));
+            .detail("the images in the index are: " + (names.empty() ? "none" : names));
     }
     std::vector<found_image> out;
     for (const auto& group : groups) {
@@ -193,6 +193,6 @@ oci_layout::discover(import_context context) const
     return detail::discover_layout_on_worker(path_, name_, std::move(context));
 }
 
-} // namespace overmount::inline OVERMOUNT_ABI
+} // namespace overmount::OVERMOUNT_ABI
 
 #endif

@@ -6,9 +6,9 @@
 #include <overmount/runtime/new_shared.hpp>
 #include <overmount/runtime/run_on.hpp>
 
-namespace overmount::inline OVERMOUNT_ABI {
+namespace overmount::OVERMOUNT_ABI {
 
-// A template, as its virtual function would be compiled for everybody.
+// A template, because otherwise every program would compile its virtual function.
 template <class File>
 class byte_sink::file_target final : public target
 {
@@ -37,6 +37,6 @@ OVERMOUNT_LAZY_BODY byte_sink::byte_sink(unique_fd file)
 {
 }
 
-} // namespace overmount::inline OVERMOUNT_ABI
+} // namespace overmount::OVERMOUNT_ABI
 
 #endif

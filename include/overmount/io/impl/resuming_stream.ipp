@@ -14,7 +14,7 @@
 #include <optional>
 #include <span>
 
-namespace overmount::inline OVERMOUNT_ABI {
+namespace overmount::OVERMOUNT_ABI {
 namespace detail {
 
 class resuming_source
@@ -31,13 +31,13 @@ public:
 private:
     struct state
     {
-        state(opener opens, std::uint64_t bytes, resume_policy rules)
-            : open_at(std::move(opens)), size(bytes), policy(std::move(rules))
+        state(opener function, std::uint64_t bytes, resume_policy chosen)
+            : open_at(std::move(function)), size(bytes), policy(std::move(chosen))
         {}
         opener open_at;
         std::uint64_t size, position = 0;
         resume_policy policy;
-        std::optional<byte_stream> at_hand;
+        std::optional<byte_stream> current;
         unsigned failures = 0; // since the last byte
     };
 
@@ -50,9 +50,9 @@ private:
             std::optional<error> failure;
             std::size_t count = 0;
             try {
-                if (!self->at_hand)
-                    self->at_hand = co_await self->open_at(self->position);
-                count = co_await self->at_hand->read_some(into);
+                if (!self->current)
+                    self->current = co_await self->open_at(self->position);
+                count = co_await self->current->read_some(into);
             } catch (const error& failed) {
                 failure = failed;
             } catch (const boost::system::system_error& failed) {
@@ -63,11 +63,11 @@ private:
                 self->position += count;
                 co_return count;
             }
-            self->at_hand.reset();
+            self->current.reset();
             if (!failure)
                 failure = error(errc::truncated_stream).at(stage::source);
             const auto state_now = co_await boost::asio::this_coro::cancellation_state;
-            if (state_now.cancelled() != boost::asio::cancellation_type::none || self->failures == self->policy.attempts() || !self->policy.carries_on_after(*failure))
+            if (state_now.cancelled() != boost::asio::cancellation_type::none || self->failures == self->policy.attempts() || !self->policy.retries_after(*failure))
                 throw *failure;
             co_await pause(delay(*self));
             ++self->failures;
@@ -99,6 +99,6 @@ OVERMOUNT_LAZY_BODY byte_stream resuming_stream(std::function<boost::asio::await
     return byte_stream(detail::resuming_source(std::move(open_at), size, std::move(policy)));
 }
 
-} // namespace overmount::inline OVERMOUNT_ABI
+} // namespace overmount::OVERMOUNT_ABI
 
 #endif

@@ -15,10 +15,10 @@
 #include <string_view>
 #include <utility>
 
-namespace overmount::inline OVERMOUNT_ABI::detail {
+namespace overmount::OVERMOUNT_ABI::detail {
 
-// Whether the layer has it; what cannot be told is a failure, and not a layer without it.
-OVERMOUNT_LAZY inline bool stat_in(int layer, const char* path, struct stat& status)
+// True if the layer has the path. Throws if that cannot be found out, so that a failure is not taken for a missing file.
+inline bool stat_in(int layer, const char* path, struct stat& status)
 {
     if (::fstatat(layer, path, &status, AT_SYMLINK_NOFOLLOW) == 0)
         return true;
@@ -30,13 +30,13 @@ OVERMOUNT_LAZY inline bool stat_in(int layer, const char* path, struct stat& sta
 enum class shown_as
 {
     nothing,
-    other, // hides what lies below
+    other, // not a directory: hides what the layers below have there
     directory,
     opaque_directory,
 };
 
-// By a descriptor, where it may be had: the way through /proc takes three times as long.
-OVERMOUNT_LAZY inline shown_as look(int layer, const std::string& path)
+// Uses a descriptor if the directory can be opened: a path through /proc takes three times as long.
+inline shown_as look(int layer, const std::string& path)
 {
     struct stat status;
     const unique_fd fd(::openat(layer, path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
@@ -55,18 +55,18 @@ OVERMOUNT_LAZY inline shown_as look(int layer, const std::string& path)
     return size == 1 && value == 'y' ? shown_as::opaque_directory : shown_as::directory;
 }
 
-OVERMOUNT_LAZY inline bool is_within(std::string_view path, std::string_view directory)
+inline bool is_within(std::string_view path, std::string_view directory)
 {
     return path.starts_with(directory) && (path.size() == directory.size() || path[directory.size()] == '/');
 }
 
-OVERMOUNT_LAZY_BODY shown_layers::shown_layers(const std::vector<stacked_layer>& stack) : stack_(&stack)
+OVERMOUNT_DECL shown_layers::shown_layers(const std::vector<stacked_layer>& stack) : stack_(&stack)
 {
     root_.showing.resize(stack.size());
     std::iota(root_.showing.begin(), root_.showing.end(), std::size_t{0});
 }
 
-OVERMOUNT_LAZY_BODY void shown_layers::list(answer& directory) const
+OVERMOUNT_DECL void shown_layers::list(lookup& directory) const
 {
     constexpr std::size_t most = 256;
     for (const std::size_t layer : directory.showing) {
@@ -76,16 +76,16 @@ OVERMOUNT_LAZY_BODY void shown_layers::list(answer& directory) const
     }
 }
 
-// Of the layers that show the parent, those that show `path` as a directory.
-OVERMOUNT_LAZY_BODY shown_layers::answer shown_layers::ask(std::string path)
+// Looks `path` up in the layers that have its parent directory.
+OVERMOUNT_DECL shown_layers::lookup shown_layers::look_up(std::string path)
 {
-    constexpr std::size_t few = 6; // a list takes about as many calls
-    answer& parent = parents_.empty() ? root_ : parents_.back();
+    constexpr std::size_t few = 6; // listing a directory takes about as many calls
+    lookup& parent = parents_.empty() ? root_ : parents_.back();
     const auto& above = parent.showing;
     if (++parent.children == few)
         list(parent);
-    answer out{std::move(path)};
-    out.asked = above.size();
+    lookup out{std::move(path)};
+    out.searched = above.size();
     const std::string name(tar::name_of(out.path));
     for (std::size_t index = 0; index < above.size(); ++index) {
         if (!parent.listed.empty() && parent.listed[index] && !parent.listed[index]->contains(name))
@@ -97,14 +97,14 @@ OVERMOUNT_LAZY_BODY shown_layers::answer shown_layers::ask(std::string path)
             break;
         out.showing.push_back(above[index]);
         if (what == shown_as::opaque_directory) {
-            out.asked = index + 1;
+            out.searched = index + 1;
             break;
         }
     }
     return out;
 }
 
-OVERMOUNT_LAZY_BODY const std::vector<std::size_t>& shown_layers::of(const std::string& path)
+OVERMOUNT_DECL const std::vector<std::size_t>& shown_layers::of(const std::string& path)
 {
     if (path.empty())
         return root_.showing;
@@ -112,23 +112,23 @@ OVERMOUNT_LAZY_BODY const std::vector<std::size_t>& shown_layers::of(const std::
         parents_.pop_back();
     while (parents_.empty() || parents_.back().path != path) {
         const std::size_t done = parents_.empty() ? 0 : parents_.back().path.size() + 1;
-        parents_.push_back(ask(path.substr(0, path.find('/', done))));
+        parents_.push_back(look_up(path.substr(0, path.find('/', done))));
     }
     return parents_.back().showing;
 }
 
-OVERMOUNT_LAZY_BODY std::span<const std::size_t> shown_layers::hidden(const std::string& path)
+OVERMOUNT_DECL std::span<const std::size_t> shown_layers::hidden(const std::string& path)
 {
     if (path.empty())
         return {};
     static_cast<void>(of(path));
     const auto& above = (parents_.size() == 1 ? root_ : parents_[parents_.size() - 2]).showing;
-    return std::span(above).subspan(parents_.back().asked);
+    return std::span(above).subspan(parents_.back().searched);
 }
 
-OVERMOUNT_LAZY_BODY correction::correction(const std::vector<stacked_layer>& stack) : stack_(stack), shown_(stack)
+OVERMOUNT_DECL correction::correction(const std::vector<stacked_layer>& stack) : stack_(stack), shown_(stack)
 {
-    // In the order of their paths: neighbours have their parents in common.
+    // Query the paths in sorted order: neighbours share their parents.
     std::set<std::string_view> implied;
     std::set<std::pair<std::string_view, std::size_t>> whiteouts;
     for (std::size_t layer = 0; layer < stack.size(); ++layer) {
@@ -153,18 +153,18 @@ OVERMOUNT_LAZY_BODY correction::correction(const std::vector<stacked_layer>& sta
     }
 }
 
-OVERMOUNT_LAZY_BODY void correction::add(const std::string& path)
+OVERMOUNT_DECL void correction::add(const std::string& path)
 {
     for (std::string part = path; !part.empty() && !directories_.contains(part); part = tar::parent_of(part))
         directories_.emplace(part, source_of(part));
 }
 
-OVERMOUNT_LAZY_BODY bool correction::implies(std::size_t layer, const std::string& path) const
+OVERMOUNT_DECL bool correction::implies(std::size_t layer, const std::string& path) const
 {
     return path.empty() ? stack_[layer].record.implied_root : implied_[layer].contains(path);
 }
 
-OVERMOUNT_LAZY_BODY std::optional<std::size_t> correction::attributes_of(const std::string& path)
+OVERMOUNT_DECL std::optional<std::size_t> correction::attributes_of(const std::string& path)
 {
     for (const std::size_t layer : shown_.of(path))
         if (!implies(layer, path))
@@ -181,14 +181,14 @@ OVERMOUNT_LAZY_BODY std::optional<std::size_t> correction::attributes_of(const s
     return std::nullopt;
 }
 
-OVERMOUNT_LAZY_BODY std::size_t correction::source_of(const std::string& path)
+OVERMOUNT_DECL std::size_t correction::source_of(const std::string& path)
 {
-    // No layer may have an entry for it: then all show what an implied directory shows.
+    // If no layer has an entry for it, all its directories have the attributes of implied directories: any of them will do.
     const auto source = attributes_of(path);
     return source ? *source : shown_.of(path).front();
 }
 
-OVERMOUNT_LAZY inline void copy_xattrs(int from, int to)
+inline void copy_xattrs(int from, int to)
 {
     std::vector<char> names(65536), value(65536);
     const ssize_t size = ::flistxattr(from, names.data(), names.size());
@@ -200,41 +200,41 @@ OVERMOUNT_LAZY inline void copy_xattrs(int from, int to)
         if (name.starts_with("trusted.overlay.") || name.starts_with("user.overlay."))
             continue;
         const ssize_t length = ::fgetxattr(from, name.c_str(), value.data(), value.size());
-        check(static_cast<int>(length), "getxattr", name);
-        check(::fsetxattr(to, name.c_str(), value.data(), static_cast<std::size_t>(length), 0), "setxattr", name);
+        checked(static_cast<int>(length), "getxattr", name);
+        checked(::fsetxattr(to, name.c_str(), value.data(), static_cast<std::size_t>(length), 0), "setxattr", name);
     }
 }
 
-OVERMOUNT_LAZY_BODY void copy_directory_attributes(int from, int to)
+OVERMOUNT_DECL void copy_directory_attributes(int from, int to)
 {
     struct stat status;
-    check(::fstat(from, &status), "stat");
-    check(::fchown(to, status.st_uid, status.st_gid), "chown");
-    check(::fchmod(to, status.st_mode & 07777), "chmod");
+    checked(::fstat(from, &status), "stat");
+    checked(::fchown(to, status.st_uid, status.st_gid), "chown");
+    checked(::fchmod(to, status.st_mode & 07777), "chmod");
     copy_xattrs(from, to);
     const std::array<timespec, 2> times{status.st_mtim, status.st_mtim};
-    check(::futimens(to, times.data()), "utimens");
+    checked(::futimens(to, times.data()), "utimens");
 }
 
-OVERMOUNT_LAZY inline void copy_directory(const stacked_layer& from, int target, const std::string& path)
+inline void copy_directory(const stacked_layer& from, int target, const std::string& path)
 {
     constexpr int flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
     const char* name = path.empty() ? "." : path.c_str();
-    const unique_fd to(check(::openat(target, name, flags), "open", path));
-    const unique_fd source(check(::openat(from.fd()->get(), name, flags), "open", path));
+    const unique_fd to(checked(::openat(target, name, flags), "open", path));
+    const unique_fd source(checked(::openat(from.fd()->get(), name, flags), "open", path));
     copy_directory_attributes(source.get(), to.get());
 }
 
-OVERMOUNT_LAZY_BODY void correction::write(int target)
+OVERMOUNT_DECL void correction::write(int target)
 {
     for (const auto& [path, source] : directories_)
-        check(::mkdirat(target, path.c_str(), 0700), "mkdir", path);
-    // Children first: making them changes the times of their parents.
+        checked(::mkdirat(target, path.c_str(), 0700), "mkdir", path);
+    // Copy attributes of children first, after all directories were created: creating a child changes the times of its parent.
     for (auto one = directories_.rbegin(); one != directories_.rend(); ++one)
         copy_directory(stack_[one->second], target, one->first);
     copy_directory(stack_[source_of("")], target, "");
 }
 
-} // namespace overmount::inline OVERMOUNT_ABI::detail
+} // namespace overmount::OVERMOUNT_ABI::detail
 
 #endif

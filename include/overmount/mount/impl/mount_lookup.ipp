@@ -20,9 +20,9 @@
 #include <utility>
 #include <vector>
 
-namespace overmount::inline OVERMOUNT_ABI::detail {
+namespace overmount::OVERMOUNT_ABI::detail {
 
-// The kernel's interface, newer than the C library's headers (linux/mount.h, linux/stat.h of Linux 6.8).
+// Parts of the kernel's interface that the C library's headers lack (linux/mount.h, linux/stat.h of Linux 6.8).
 namespace kernel {
 
 inline constexpr long statmount = 457;
@@ -36,7 +36,7 @@ struct mount_request
 };
 static_assert(sizeof(mount_request) == 24);
 
-// Places in struct statx and struct statmount.
+// Offsets in struct statx and struct statmount.
 inline constexpr std::size_t statx_mask_at = 0, statx_mnt_id_at = 144, statx_size = 256;
 inline constexpr std::size_t mask_at = 8, old_id_at = 56, point_at = 108, text_at = 512;
 
@@ -50,23 +50,23 @@ Number number_at(const std::byte* from) noexcept
 
 } // namespace kernel
 
-OVERMOUNT_LAZY_BODY std::uint64_t mount_namespace()
+OVERMOUNT_DECL std::uint64_t mount_namespace()
 {
     struct stat status;
     return ::stat("/proc/self/ns/mnt", &status) == 0 ? status.st_ino : 0;
 }
 
-OVERMOUNT_LAZY_BODY std::uint64_t unique_mount_id(int fd) noexcept
+OVERMOUNT_DECL std::uint64_t unique_mount_id(int fd) noexcept
 {
     alignas(8) std::array<std::byte, kernel::statx_size> out{};
-    // Kernels before 6.8 know no such bit, and leave it out of the answer.
+    // Kernels before 6.8 do not know this bit and leave it out of the returned mask.
     if (::syscall(SYS_statx, fd, "", AT_EMPTY_PATH, kernel::statx_mnt_id_unique, out.data()) != 0 ||
         (kernel::number_at<std::uint32_t>(out.data() + kernel::statx_mask_at) & kernel::statx_mnt_id_unique) == 0)
         return 0;
     return kernel::number_at<std::uint64_t>(out.data() + kernel::statx_mnt_id_at);
 }
 
-OVERMOUNT_LAZY_BODY std::uint64_t mountinfo_id(int fd)
+OVERMOUNT_DECL std::uint64_t mountinfo_id(int fd)
 {
     const std::string text = read_file(AT_FDCWD, "/proc/self/fdinfo/" + std::to_string(fd), 1 << 20).value_or("");
     static constexpr std::string_view label = "mnt_id:\t";
@@ -77,13 +77,13 @@ OVERMOUNT_LAZY_BODY std::uint64_t mountinfo_id(int fd)
     return out;
 }
 
-OVERMOUNT_LAZY_BODY bool is_mount_root(int fd)
+OVERMOUNT_DECL bool is_mount_root(int fd)
 {
-    const unique_fd above(check(::openat(fd, "..", O_PATH | O_DIRECTORY | O_CLOEXEC), "open", ".."));
+    const unique_fd above(checked(::openat(fd, "..", O_PATH | O_DIRECTORY | O_CLOEXEC), "open", ".."));
     return mountinfo_id(above.get()) != mountinfo_id(fd);
 }
 
-OVERMOUNT_LAZY_BODY mount_identity identity_of(int root, std::string source)
+OVERMOUNT_DECL mount_identity identity_of(int root, std::string source)
 {
     mount_identity out;
     out.boot = boot_id();
@@ -91,14 +91,14 @@ OVERMOUNT_LAZY_BODY mount_identity identity_of(int root, std::string source)
     out.id = unique_mount_id(root);
     out.number = mountinfo_id(root);
     struct stat status;
-    check(::fstat(root, &status), "stat");
+    checked(::fstat(root, &status), "stat");
     out.device = status.st_dev;
     out.source = std::move(source);
     return out;
 }
 
-// nullopt where the kernel refuses the call: 0 as number says that this namespace has no such mount.
-OVERMOUNT_LAZY inline std::optional<found_mount> ask_statmount(std::uint64_t id)
+// nullopt if the kernel refuses the call. Number 0 means that this namespace has no such mount.
+inline std::optional<found_mount> ask_statmount(std::uint64_t id)
 {
     kernel::mount_request request;
     request.id = id;
@@ -124,69 +124,69 @@ OVERMOUNT_LAZY inline std::optional<found_mount> ask_statmount(std::uint64_t id)
     return out;
 }
 
-OVERMOUNT_LAZY inline bool may_be(const mountinfo_entry& entry, const mount_identity& wanted)
+inline bool matches(const mountinfo_entry& entry, const mount_identity& wanted)
 {
     return entry.source == wanted.source && entry.fs_type == "overlay" && entry.root == "/" &&
            (wanted.device == 0 || entry.device == wanted.device) && (wanted.number == 0 || entry.id == wanted.number);
 }
 
-OVERMOUNT_LAZY_BODY std::optional<found_mount> find_mount(const mount_identity& wanted, const std::string& likely)
+OVERMOUNT_DECL std::optional<found_mount> find_mount(const mount_identity& wanted, const std::string& hint)
 {
     if (!wanted.boot.empty() && wanted.boot != boot_id())
         return std::nullopt;
     if (wanted.id != 0)
-        if (auto told = ask_statmount(wanted.id))
-            return told->path.empty() ? std::nullopt : std::move(told);
+        if (auto current = ask_statmount(wanted.id))
+            return current->path.empty() ? std::nullopt : std::move(current);
     if (wanted.source.empty() || (wanted.mount_namespace != 0 && wanted.mount_namespace != mount_namespace()))
-        return std::nullopt; // a copy of the mount in another namespace is another mount
+        return std::nullopt; // the copy of a mount in another namespace is a different mount
     const auto now = mountinfo::read();
     std::optional<found_mount> out;
     for (const mountinfo_entry& entry : now.entries())
-        if (may_be(entry, wanted) && (!out || (entry.mount_point == likely && out->path != likely)))
+        if (matches(entry, wanted) && (!out || (entry.mount_point == hint && out->path != hint)))
             out = found_mount{entry.mount_point, entry.id};
     return out;
 }
 
-OVERMOUNT_LAZY_BODY bool lies_in(int fd, const mount_identity& wanted, const found_mount& found)
+OVERMOUNT_DECL bool lies_in(int fd, const mount_identity& wanted, const found_mount& found)
 {
     if (const std::uint64_t id = wanted.id != 0 ? unique_mount_id(fd) : 0)
         return id == wanted.id;
     return mountinfo_id(fd) == found.number;
 }
 
-OVERMOUNT_LAZY_BODY bool is_attached(const mount_identity& wanted, const found_mount& found)
+OVERMOUNT_DECL bool is_attached(const mount_identity& wanted, const found_mount& found)
 {
     if (wanted.id != 0)
-        if (const auto told = ask_statmount(wanted.id))
-            return told->number != 0;
+        if (const auto current = ask_statmount(wanted.id))
+            return current->number != 0;
     const auto now = mountinfo::read();
     return std::any_of(now.entries().begin(), now.entries().end(), [&](const mountinfo_entry& entry) {
-        return entry.id == found.number && may_be(entry, wanted);
+        return entry.id == found.number && matches(entry, wanted);
     });
 }
 
-OVERMOUNT_LAZY_BODY bool superblock_is_gone([[maybe_unused]] std::uint64_t device) noexcept
+OVERMOUNT_DECL bool superblock_is_gone([[maybe_unused]] std::uint64_t device) noexcept
 {
 #ifdef SYS_ustat
-    // The kernel's 32 bits of a device number are the lower half of the C library's.
+    // The kernel's 32-bit device number is the lower half of the C library's dev_t.
     if (device == 0 || device > 0xffffffffu)
         return false;
     alignas(8) std::array<std::byte, 64> unused{};
     return ::syscall(SYS_ustat, static_cast<unsigned>(device), unused.data()) != 0 && errno == EINVAL;
 #else
-    return false; // arm64 and others have no such call
+    return false; // arm64 and others have no ustat(2)
 #endif
 }
 
-OVERMOUNT_LAZY_BODY bool number_is_anothers(const mountinfo& now, const mount_identity& wanted) noexcept
+OVERMOUNT_DECL bool device_number_was_reused(const mountinfo& now, const mount_identity& wanted) noexcept
 {
     return !wanted.source.empty() && std::any_of(now.entries().begin(), now.entries().end(), [&](const mountinfo_entry& entry) {
         return entry.device == wanted.device && entry.source != wanted.source;
     });
 }
 
-// Outside of the root there is nothing where the root is no mount, or one that the first process sees in another place.
-OVERMOUNT_LAZY_BODY bool shows_all(const mountinfo& now)
+// mountinfo is not complete if the root directory is not a mount point, or if process 1 sees that mount at another path.
+OVERMOUNT_DECL bool lists_all_mounts(const mountinfo& now)
 {
     const mountinfo_entry* root = now.find_by_target("/");
     if (root == nullptr)
@@ -197,6 +197,6 @@ OVERMOUNT_LAZY_BODY bool shows_all(const mountinfo& now)
     });
 }
 
-} // namespace overmount::inline OVERMOUNT_ABI::detail
+} // namespace overmount::OVERMOUNT_ABI::detail
 
 #endif

@@ -5,29 +5,29 @@
 
 #include <string_view>
 
-namespace overmount::inline OVERMOUNT_ABI {
+namespace overmount::OVERMOUNT_ABI {
 namespace detail {
 
-// A page without the NUL that the kernel puts at its end. Pages are larger on some machines, never smaller.
+// One page less the NUL that the kernel puts at its end. Some machines have larger pages, none smaller ones.
 inline constexpr std::size_t legacy_options_max = 4095;
-// SET_STRING of fsconfig takes no more.
+// The largest string that FSCONFIG_SET_STRING accepts.
 inline constexpr std::size_t fsconfig_string_max = 255;
 
-OVERMOUNT_LAZY [[noreturn]] inline void refuse_spec(std::string_view why, std::string_view subject = {})
+[[noreturn]] inline void refuse_spec(std::string_view why, std::string_view subject = {})
 {
-    throw error(errc::mount_cannot_proceed).at(stage::mount).subject(subject).detail(why);
+    throw error(errc::mount_not_possible).at(stage::mount).subject(subject).detail(why);
 }
 
-OVERMOUNT_LAZY inline void check_directory(const mount_directory& directory, std::string_view what)
+inline void check_directory(const mount_directory& directory, std::string_view what)
 {
     if (directory.fd() < 0 && directory.path().empty())
         refuse_spec(std::string(what).append(" has neither a descriptor nor a path"));
     if (directory.path().find('\0') != std::string::npos)
-        refuse_spec(std::string("the path of ").append(what).append(" holds a NUL"), directory.path());
+        refuse_spec(std::string("the path of ").append(what).append(" contains a NUL"), directory.path());
 }
 
-// mount(2) splits at commas, lower directories are split at colons; a backslash takes the meaning of both.
-OVERMOUNT_LAZY inline std::string escape_option(std::string_view path)
+// The kernel splits the options of mount(2) at commas and lower directories at colons; a backslash escapes both.
+inline std::string escape_option(std::string_view path)
 {
     std::string out;
     for (const char byte : path) {
@@ -40,26 +40,26 @@ OVERMOUNT_LAZY inline std::string escape_option(std::string_view path)
 
 } // namespace detail
 
-OVERMOUNT_LAZY_BODY std::string mount_directory::name() const
+OVERMOUNT_DECL std::string mount_directory::name() const
 {
     return path_.empty() ? "/proc/self/fd/" + std::to_string(fd()) : path_;
 }
 
-OVERMOUNT_LAZY_BODY void mount_spec::validate() const
+OVERMOUNT_DECL void mount_spec::validate() const
 {
     if (lowers_.size() > max_lowers)
         throw error(errc::too_many_layers)
             .at(stage::mount)
-            .detail(std::to_string(lowers_.size()) + " lower directories");
+            .detail("the mount has " + std::to_string(lowers_.size()) + " lower directories");
     if (lowers_.empty())
         detail::refuse_spec("there is no lower directory");
     if (upper_ && !work_)
-        detail::refuse_spec("the upper directory lacks a work directory");
+        detail::refuse_spec("the upper directory needs a work directory");
     if (work_ && !upper_)
         detail::refuse_spec("there is a work directory without an upper directory");
     if (!upper_ && lowers_.size() < 2)
         detail::refuse_spec(
-            "overlayfs needs a second lower directory where there is no upper: add an empty one");
+            "overlayfs needs a second lower directory if there is no upper directory: add an empty one");
     for (std::size_t i = 0; i < lowers_.size(); ++i)
         detail::check_directory(lowers_[i], "lower directory " + std::to_string(i + 1));
     if (upper_) {
@@ -68,10 +68,10 @@ OVERMOUNT_LAZY_BODY void mount_spec::validate() const
     }
     if (source_.empty() || source_.size() > detail::fsconfig_string_max ||
         source_.find('\0') != std::string::npos)
-        detail::refuse_spec("the source is empty, longer than 255 bytes, or holds a NUL", source_);
+        detail::refuse_spec("the source is empty, longer than 255 bytes, or contains a NUL", source_);
 }
 
-OVERMOUNT_LAZY_BODY std::vector<mount_option> option_list(const mount_spec& spec)
+OVERMOUNT_DECL std::vector<mount_option> option_list(const mount_spec& spec)
 {
     std::vector<mount_option> out{{"source", spec.source()}};
     for (const lower& directory : spec.lowers())
@@ -80,7 +80,7 @@ OVERMOUNT_LAZY_BODY std::vector<mount_option> option_list(const mount_spec& spec
         out.push_back({"upperdir", spec.upper()->name()});
     if (spec.work())
         out.push_back({"workdir", spec.work()->name()});
-    // With userxattr the kernel takes no other redirect_dir than nofollow, and sets that by itself.
+    // With userxattr the kernel accepts no redirect_dir other than nofollow, and sets that itself.
     if (!spec.userxattr())
         out.push_back({"redirect_dir", "off"});
     out.push_back({"metacopy", "off"});
@@ -93,7 +93,7 @@ OVERMOUNT_LAZY_BODY std::vector<mount_option> option_list(const mount_spec& spec
     return out;
 }
 
-OVERMOUNT_LAZY_BODY std::string legacy_options(const mount_spec& spec)
+OVERMOUNT_DECL std::string legacy_options(const mount_spec& spec)
 {
     std::string out = "lowerdir=";
     bool first = true;
@@ -115,6 +115,6 @@ OVERMOUNT_LAZY_BODY std::string legacy_options(const mount_spec& spec)
     return out;
 }
 
-} // namespace overmount::inline OVERMOUNT_ABI
+} // namespace overmount::OVERMOUNT_ABI
 
 #endif

@@ -2,7 +2,7 @@
 #define OVERMOUNT_MOUNT_IMPL_MOUNTINFO_IPP
 
 #include <overmount/mount/mountinfo.hpp>
-#include <overmount/posix/unique_fd.hpp>
+#include <overmount/posix/fs.hpp>
 
 #include <fcntl.h>
 #include <sys/sysmacros.h>
@@ -13,11 +13,11 @@
 #include <charconv>
 #include <optional>
 
-namespace overmount::inline OVERMOUNT_ABI {
+namespace overmount::OVERMOUNT_ABI {
 namespace detail {
 
-// The kernel writes blanks and the like as a backslash and three octal digits; anything else stays as it is.
-OVERMOUNT_LAZY inline std::string decode_octal(std::string_view text)
+// The kernel writes spaces and some other bytes as a backslash and three octal digits. Anything else is copied unchanged.
+inline std::string decode_octal(std::string_view text)
 {
     const auto octal = [](char c) { return c >= '0' && c <= '7'; };
     std::string out;
@@ -35,7 +35,7 @@ OVERMOUNT_LAZY inline std::string decode_octal(std::string_view text)
     return out;
 }
 
-// Cuts off what stands before the next `separator`; the rest is empty after the last part.
+// Removes the text before the next `separator` from `rest` and returns it. `rest` is empty after the last part.
 inline std::string_view cut(std::string_view& rest, char separator) noexcept
 {
     const auto at = rest.find(separator);
@@ -44,8 +44,8 @@ inline std::string_view cut(std::string_view& rest, char separator) noexcept
     return part;
 }
 
-// Splits before it decodes: a comma that is part of a path is written in octal.
-OVERMOUNT_LAZY inline std::vector<std::string> split_options(std::string_view text)
+// Splits before decoding: a comma that is part of a path is written in octal.
+inline std::vector<std::string> split_options(std::string_view text)
 {
     std::vector<std::string> out;
     while (!text.empty())
@@ -59,7 +59,7 @@ inline bool parse_id(std::string_view text, std::uint64_t& out) noexcept
     return code == std::errc() && end == text.data() + text.size();
 }
 
-OVERMOUNT_LAZY inline std::optional<mountinfo_entry> parse_mountinfo_line(std::string_view line)
+inline std::optional<mountinfo_entry> parse_mountinfo_line(std::string_view line)
 {
     mountinfo_entry out;
     if (!parse_id(cut(line, ' '), out.id) || !parse_id(cut(line, ' '), out.parent_id))
@@ -72,7 +72,7 @@ OVERMOUNT_LAZY inline std::optional<mountinfo_entry> parse_mountinfo_line(std::s
     out.root = decode_octal(cut(line, ' '));
     out.mount_point = decode_octal(cut(line, ' '));
     out.options = split_options(cut(line, ' '));
-    // Any number of optional fields, closed by a hyphen.
+    // Any number of optional fields, terminated by a hyphen.
     std::string_view field;
     do {
         if (line.empty())
@@ -96,7 +96,7 @@ const mountinfo_entry* find_last(const Entries& entries, Predicate matches) noex
 
 } // namespace detail
 
-OVERMOUNT_LAZY_BODY mountinfo mountinfo::parse(std::string_view text)
+OVERMOUNT_DECL mountinfo mountinfo::parse(std::string_view text)
 {
     mountinfo out;
     while (!text.empty())
@@ -105,7 +105,7 @@ OVERMOUNT_LAZY_BODY mountinfo mountinfo::parse(std::string_view text)
     return out;
 }
 
-OVERMOUNT_LAZY_BODY mountinfo mountinfo::read()
+OVERMOUNT_DECL mountinfo mountinfo::read()
 {
     static constexpr std::size_t limit = 256u << 20;
     static constexpr const char* file = "/proc/self/mountinfo";
@@ -120,9 +120,7 @@ OVERMOUNT_LAZY_BODY mountinfo mountinfo::read()
     for (;;) {
         if (used == text.size())
             text.resize(std::max<std::size_t>(64 << 10, 2 * used));
-        const ssize_t got = ::read(fd.get(), text.data() + used, text.size() - used);
-        if (got < 0 && errno == EINTR)
-            continue;
+        const ssize_t got = detail::uninterrupted([&] { return ::read(fd.get(), text.data() + used, text.size() - used); });
         if (got < 0)
             throw fail(errno, "read");
         if (got == 0)
@@ -134,22 +132,17 @@ OVERMOUNT_LAZY_BODY mountinfo mountinfo::read()
     return parse(std::string_view(text).substr(0, used));
 }
 
-OVERMOUNT_LAZY_BODY const mountinfo_entry* mountinfo::find_by_source(std::string_view source) const noexcept
-{
-    return detail::find_last(entries_, [=](const mountinfo_entry& entry) { return entry.source == source; });
-}
-
-OVERMOUNT_LAZY_BODY const mountinfo_entry* mountinfo::find_by_target(std::string_view path) const noexcept
+OVERMOUNT_DECL const mountinfo_entry* mountinfo::find_by_target(std::string_view path) const noexcept
 {
     return detail::find_last(entries_,
                              [=](const mountinfo_entry& entry) { return entry.mount_point == path; });
 }
 
-OVERMOUNT_LAZY_BODY const mountinfo_entry* mountinfo::find_by_id(std::uint64_t id) const noexcept
+OVERMOUNT_DECL const mountinfo_entry* mountinfo::find_by_id(std::uint64_t id) const noexcept
 {
     return detail::find_last(entries_, [=](const mountinfo_entry& entry) { return entry.id == id; });
 }
 
-} // namespace overmount::inline OVERMOUNT_ABI
+} // namespace overmount::OVERMOUNT_ABI
 
 #endif

@@ -18,7 +18,7 @@
 #include <map>
 #include <utility>
 
-namespace overmount::inline OVERMOUNT_ABI {
+namespace overmount::OVERMOUNT_ABI {
 namespace detail {
 
 inline bool stat_directory(const mount_directory& directory, struct ::stat& out) noexcept
@@ -35,8 +35,8 @@ inline bool lies_on_overlayfs(const mount_directory& directory) noexcept
            info.f_type == OVERLAYFS_SUPER_MAGIC;
 }
 
-// ELOOP says only that something overlaps.
-OVERMOUNT_LAZY inline std::string explain_overlap(const mount_spec& spec)
+// Finds the directories that overlap, which ELOOP does not tell.
+inline std::string explain_overlap(const mount_spec& spec)
 {
     std::map<std::pair<dev_t, ino_t>, std::size_t> seen;
     for (std::size_t i = 0; i < spec.lowers().size(); ++i) {
@@ -51,8 +51,8 @@ OVERMOUNT_LAZY inline std::string explain_overlap(const mount_spec& spec)
     return "one of the directories lies inside another";
 }
 
-// EINVAL stands for a dozen rules; these are the ones that a correct spec can break.
-OVERMOUNT_LAZY inline std::string explain_invalid(const mount_spec& spec)
+// EINVAL stands for a dozen rules; these are the ones that a valid spec can still break.
+inline std::string explain_invalid(const mount_spec& spec)
 {
     if (spec.upper()) {
         struct ::stat upper{}, work{};
@@ -64,30 +64,31 @@ OVERMOUNT_LAZY inline std::string explain_invalid(const mount_spec& spec)
         }
         const unique_fd work_fd(::open(spec.work()->name().c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
         if (work_fd && ::faccessat(work_fd.get(), "work/incompat/volatile", F_OK, 0) == 0)
-            return "a volatile mount used the work directory: its upper directory may be incomplete";
+            return "a volatile mount used the work directory, so the upper directory may be incomplete: if you accept that, remove "
+                   "work/incompat/volatile in the work directory";
         if (lies_on_overlayfs(*spec.upper()))
-            return "the upper directory lies on overlayfs, which cannot hold one";
+            return "the upper directory lies on overlayfs, which does not support upper directories";
     }
     for (const lower& directory : spec.lowers())
         if (lies_on_overlayfs(directory))
             return "a lower directory lies on overlayfs, of which at most two can be stacked";
     return spec.upper()
-               ? "the upper directory's file system may not be able to hold one, or an upper or work "
-                 "directory lies inside the other"
-               : "the kernel log may tell why";
+               ? "the file system of the upper directory may not support upper directories, or one of the upper and work "
+                 "directories lies inside the other"
+               : "see the kernel log for the reason";
 }
 
-OVERMOUNT_LAZY inline std::string explain(int number, const mount_spec& spec)
+inline std::string explain(int number, const mount_spec& spec)
 {
     switch (number) {
     case ENODEV:
-        return "the kernel has no overlayfs";
+        return "the kernel does not support overlayfs: load the module overlay";
     case EPERM:
     case EACCES:
         return spec.userxattr() ? "mounting needs CAP_SYS_ADMIN, and access to the directories"
                                 : "mounting needs CAP_SYS_ADMIN; in a user namespace also userxattr";
     case ENOENT:
-        return "the directory is missing";
+        return "the directory does not exist";
     case ENOTDIR:
         return "it is not a directory";
     case ELOOP:
@@ -101,16 +102,16 @@ OVERMOUNT_LAZY inline std::string explain(int number, const mount_spec& spec)
     case EROFS:
         return "the upper or the work directory is read-only";
     case ENOSPC:
-        return "the disk is full, or there are more mounts than fs.mount-max allows";
+        return "the disk is full, or the number of mounts has reached fs.mount-max";
     case EMFILE:
-        return "too many open files";
+        return "the process has too many open files: raise its limit (ulimit -n)";
     default:
         return {};
     }
 }
 
-// `likely` are words of our own; `log` is the kernel's and may quote paths.
-OVERMOUNT_LAZY inline error mount_error(int number, std::string_view step, std::string_view subject, std::string_view likely,
+// `likely` is our explanation; `log` has the kernel's messages, which may quote paths and are escaped.
+inline error mount_error(int number, std::string_view step, std::string_view subject, std::string_view likely,
                                         std::string_view log = {})
 {
     const boost::system::error_code code(number, boost::system::system_category());
@@ -127,21 +128,21 @@ OVERMOUNT_LAZY inline error mount_error(int number, std::string_view step, std::
     return out;
 }
 
-// An overlay that is being described to the kernel, option by option.
+// The file system context (fsopen(2)) of an overlay that is being configured, option by option.
 class overlay_context
 {
 public:
     overlay_context(const mount_spec& spec, directory_form form) : spec_(spec), form_(form) {}
 
-    OVERMOUNT_LAZY void open();
-    OVERMOUNT_LAZY void give(const mount_option& option);
-    OVERMOUNT_LAZY void give(const char* key, const mount_directory& directory, const std::string& what);
-    OVERMOUNT_LAZY [[nodiscard]] unique_fd finish();
+    void open();
+    void give(const mount_option& option);
+    void give(const char* key, const mount_directory& directory, const std::string& what);
+    [[nodiscard]] unique_fd finish();
 
 private:
-    OVERMOUNT_LAZY [[nodiscard]] std::string read_log() const;
-    OVERMOUNT_LAZY void give_text(const char* key, const mount_directory& directory, int fd, const std::string& what);
-    OVERMOUNT_LAZY [[nodiscard]] error refusal(int number, std::string_view step, std::string_view subject = {}) const
+    [[nodiscard]] std::string read_log() const;
+    void give_text(const char* key, const mount_directory& directory, int fd, const std::string& what);
+    [[nodiscard]] error refusal(int number, std::string_view step, std::string_view subject = {}) const
     {
         return mount_error(number, step, subject, explain(number, spec_), read_log());
     }
@@ -151,15 +152,15 @@ private:
     unique_fd fd_;
 };
 
-OVERMOUNT_LAZY_BODY void overlay_context::open()
+OVERMOUNT_DECL void overlay_context::open()
 {
     fd_.reset(::fsopen("overlay", FSOPEN_CLOEXEC));
     if (const int number = errno; !fd_)
         throw mount_error(number, "fsopen", {}, explain(number, spec_));
 }
 
-// One message a read; ENODATA ends them. Errors and warnings are kept without their mark.
-OVERMOUNT_LAZY_BODY std::string overlay_context::read_log() const
+// Each read returns one message, until ENODATA. The prefixes that mark errors and warnings are removed.
+OVERMOUNT_DECL std::string overlay_context::read_log() const
 {
     std::string out;
     std::array<char, 8192> buffer{};
@@ -177,18 +178,18 @@ OVERMOUNT_LAZY_BODY std::string overlay_context::read_log() const
     return out;
 }
 
-OVERMOUNT_LAZY_BODY void overlay_context::give(const mount_option& option)
+OVERMOUNT_DECL void overlay_context::give(const mount_option& option)
 {
     const int done = option.value ? ::fsconfig(fd_.get(), FSCONFIG_SET_STRING, option.key.c_str(),
                                                option.value->c_str(), 0)
                                   : ::fsconfig(fd_.get(), FSCONFIG_SET_FLAG, option.key.c_str(), nullptr, 0);
     if (const int number = errno; done != 0)
-        throw mount_error(number, "fsconfig", option.key, "the kernel may not know the option", read_log());
+        throw mount_error(number, "fsconfig", option.key, "the kernel may not support this option", read_log());
 }
 
-OVERMOUNT_LAZY_BODY void overlay_context::give(const char* key, const mount_directory& given, const std::string& what)
+OVERMOUNT_DECL void overlay_context::give(const char* key, const mount_directory& given, const std::string& what)
 {
-    const mount_directory directory = given.opened(); // until the kernel has it
+    const mount_directory directory = given.opened(); // open only until the kernel has its own reference
     unique_fd opened;
     if (directory.fd() < 0) {
         opened.reset(::open(directory.path().c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
@@ -205,7 +206,7 @@ OVERMOUNT_LAZY_BODY void overlay_context::give(const char* key, const mount_dire
         case descriptor_refusal::final:
             throw mount_error(number, "fsconfig " + what, directory.name(), explain(number, spec_), log);
         case descriptor_refusal::no_lowerdir:
-            throw mount_error(ENOSYS, "fsconfig " + what, {}, "the kernel has no lowerdir+", log);
+            throw mount_error(ENOSYS, "fsconfig " + what, {}, "the kernel does not support the option lowerdir+", log);
         case descriptor_refusal::no_fd:
             form_ = directory_form::text;
         }
@@ -213,8 +214,8 @@ OVERMOUNT_LAZY_BODY void overlay_context::give(const char* key, const mount_dire
     give_text(key, directory, fd, what);
 }
 
-// A backslash has a meaning in upper paths of some kernels.
-OVERMOUNT_LAZY_BODY void overlay_context::give_text(const char* key, const mount_directory& directory, int fd,
+// Passes the path if it is short and has no backslash, which some kernels treat as an escape in upper paths.
+OVERMOUNT_DECL void overlay_context::give_text(const char* key, const mount_directory& directory, int fd,
                                                     const std::string& what)
 {
     const std::string& path = directory.path();
@@ -225,7 +226,7 @@ OVERMOUNT_LAZY_BODY void overlay_context::give_text(const char* key, const mount
         throw refusal(errno, "fsconfig " + what, directory.name());
 }
 
-OVERMOUNT_LAZY_BODY unique_fd overlay_context::finish()
+OVERMOUNT_DECL unique_fd overlay_context::finish()
 {
     if (::fsconfig(fd_.get(), FSCONFIG_CMD_CREATE, nullptr, nullptr, 0) != 0)
         throw refusal(errno, "fsconfig create");
@@ -238,18 +239,18 @@ OVERMOUNT_LAZY_BODY unique_fd overlay_context::finish()
     return out;
 }
 
-OVERMOUNT_LAZY_BODY descriptor_refusal read_refusal(int number, std::string_view log) noexcept
+OVERMOUNT_DECL descriptor_refusal read_refusal(int number, std::string_view log) noexcept
 {
     const auto says = [log](std::string_view words) { return log.find(words) != std::string_view::npos; };
     if (number != EINVAL)
         return descriptor_refusal::final;
-    // Before 6.5 overlayfs was no user of the interface, and the VFS kept a string for it.
+    // Before Linux 6.5 overlayfs did not implement fsconfig; the VFS collected the options as a string for it.
     if (says("Unknown parameter") || says("Legacy"))
         return descriptor_refusal::no_lowerdir;
     return log.empty() || says("Bad value") ? descriptor_refusal::no_fd : descriptor_refusal::final;
 }
 
-OVERMOUNT_LAZY_BODY unique_fd create_overlay(const mount_spec& spec, directory_form form)
+OVERMOUNT_DECL unique_fd create_overlay(const mount_spec& spec, directory_form form)
 {
     spec.validate();
     overlay_context context(spec, form);
@@ -270,7 +271,7 @@ OVERMOUNT_LAZY_BODY unique_fd create_overlay(const mount_spec& spec, directory_f
     return context.finish();
 }
 
-OVERMOUNT_LAZY inline unique_fd open_target(const std::string& target)
+inline unique_fd open_target(const std::string& target)
 {
     unique_fd out(::open(target.c_str(), O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
     if (!out)
@@ -280,22 +281,22 @@ OVERMOUNT_LAZY inline unique_fd open_target(const std::string& target)
 
 } // namespace detail
 
-OVERMOUNT_LAZY_BODY unique_fd overlay_mount::create(const mount_spec& spec)
+OVERMOUNT_DECL unique_fd overlay_mount::create(const mount_spec& spec)
 {
     return detail::create_overlay(spec, detail::directory_form::descriptor);
 }
 
-OVERMOUNT_LAZY_BODY void overlay_mount::attach(int mount_fd, const std::string& target)
+OVERMOUNT_DECL void overlay_mount::attach(int mount_fd, const std::string& target)
 {
     attach(mount_fd, detail::open_target(target).get());
 }
 
-OVERMOUNT_LAZY_BODY void overlay_mount::attach(int mount_fd, int target_fd)
+OVERMOUNT_DECL void overlay_mount::attach(int mount_fd, int target_fd)
 {
     if (::move_mount(mount_fd, "", target_fd, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) != 0)
         throw detail::mount_error(errno, "move_mount", {},
-                                  errno == EINVAL ? "the mount is attached already" : "");
-    // Only now: to attach below a shared mount makes a mount shared.
+                                  errno == EINVAL ? "the mount is already attached" : "");
+    // After move_mount: attaching a mount below a shared mount makes it shared.
     struct ::mount_attr attributes{};
     attributes.propagation = MS_PRIVATE;
     if (::mount_setattr(mount_fd, "", AT_EMPTY_PATH, &attributes, sizeof attributes) != 0) {
@@ -305,7 +306,7 @@ OVERMOUNT_LAZY_BODY void overlay_mount::attach(int mount_fd, int target_fd)
     }
 }
 
-OVERMOUNT_LAZY_BODY mount_identity overlay_mount::mount_at(const mount_spec& spec, const std::string& target)
+OVERMOUNT_DECL mount_identity overlay_mount::mount_at(const mount_spec& spec, const std::string& target)
 {
     spec.validate();
     const std::string options = legacy_options(spec);
@@ -327,13 +328,13 @@ OVERMOUNT_LAZY_BODY mount_identity overlay_mount::mount_at(const mount_spec& spe
     return detail::identity_of(detail::open_target(target).get(), spec.source());
 }
 
-OVERMOUNT_LAZY_BODY mount_identity overlay_mount::mount(const mount_spec& spec, const std::string& target)
+OVERMOUNT_DECL mount_identity overlay_mount::mount(const mount_spec& spec, const std::string& target)
 {
     unique_fd created;
     try {
         created = create(spec);
     } catch (const error& refused) {
-        // Seccomp filters that are older than fsopen answer with EPERM and let mount(2) pass.
+        // Seccomp filters older than fsopen reject it with EPERM, but allow mount(2).
         const boost::system::error_code& code = refused.code();
         const bool system = code.category() == boost::system::system_category();
         const bool filtered = system && code.value() == EPERM && refused.operation() == "fsopen";
@@ -349,12 +350,12 @@ OVERMOUNT_LAZY_BODY mount_identity overlay_mount::mount(const mount_spec& spec, 
 
 namespace detail {
 
-OVERMOUNT_LAZY inline error unmount_error(error out, const std::string& target)
+inline error unmount_error(error out, const std::string& target)
 {
     return out.at(stage::mount).operation("umount").subject(target);
 }
 
-OVERMOUNT_LAZY inline std::string name_of_mount(int fd)
+inline std::string name_of_mount(int fd)
 {
     const auto now = mountinfo::read();
     const mountinfo_entry* entry = now.find_by_id(mountinfo_id(fd));
@@ -362,21 +363,23 @@ OVERMOUNT_LAZY inline std::string name_of_mount(int fd)
                             : "a mount of " + escape(entry->fs_type) + " (" + escape(entry->source) + ") at " + escape(entry->mount_point);
 }
 
-// What a path leads to is the mount itself. The descriptor is closed again: it would keep the mount in use.
-OVERMOUNT_LAZY inline void check_uncovered(const mount_identity& identity, const found_mount& found)
+// Checks that the path leads to this mount and not to another one on top of it. Closes its descriptor, which would keep the mount in
+// use.
+inline void check_uncovered(const mount_identity& identity, const found_mount& found)
 {
     const unique_fd top(::open(found.path.c_str(), O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
     if (!top && errno != ENOENT && errno != ENOTDIR && errno != ELOOP)
         throw unmount_error(error::from_errno(errno), found.path);
     if (!top)
-        throw unmount_error(error(errc::mount_covered), found.path).detail("something is mounted over a directory above it");
+        throw unmount_error(error(errc::mount_covered), found.path).detail("another mount covers a parent directory of it");
     if (!lies_in(top.get(), identity, found))
-        throw unmount_error(error(errc::mount_covered), found.path).detail(name_of_mount(top.get()) + " lies on top of it");
+        throw unmount_error(error(errc::mount_covered), found.path).detail(name_of_mount(top.get()) + " is on top of it");
 }
 
-// overlayfs looks at the upper first, then makes its work directory, then refuses a lower that is the upper: of an upper
-// that is free, ELOOP is the answer, and nothing was written to it.
-OVERMOUNT_LAZY_BODY upper_use probe_upper(const mount_spec& probe)
+// Tries to create an overlay whose lower directory is its upper directory. overlayfs first checks whether the upper directory is in use
+// (EBUSY), then prepares the work directory, and then refuses this lower directory (ELOOP): so ELOOP means that the upper directory is
+// not in use. Nothing is written to it.
+OVERMOUNT_DECL upper_use probe_upper(const mount_spec& probe)
 {
     const unique_fd context(::fsopen("overlay", FSOPEN_CLOEXEC));
     const auto opened = [](const mount_directory& directory) {
@@ -399,7 +402,7 @@ OVERMOUNT_LAZY_BODY upper_use probe_upper(const mount_spec& probe)
 
 } // namespace detail
 
-OVERMOUNT_LAZY_BODY std::optional<mount_identity> overlay_mount::identify(const std::string& target)
+OVERMOUNT_DECL std::optional<mount_identity> overlay_mount::identify(const std::string& target)
 {
     const unique_fd root = detail::open_target(target);
     if (!detail::is_mount_root(root.get()))
@@ -409,7 +412,7 @@ OVERMOUNT_LAZY_BODY std::optional<mount_identity> overlay_mount::identify(const 
     return detail::identity_of(root.get(), entry == nullptr ? std::string() : entry->source);
 }
 
-OVERMOUNT_LAZY_BODY void overlay_mount::unmount(const mount_identity& identity, const std::string& target, bool detach)
+OVERMOUNT_DECL void overlay_mount::unmount(const mount_identity& identity, const std::string& target, bool detach)
 {
     const auto found = detail::find_mount(identity, target);
     if (!found)
@@ -418,7 +421,7 @@ OVERMOUNT_LAZY_BODY void overlay_mount::unmount(const mount_identity& identity, 
     if (::umount2(found->path.c_str(), UMOUNT_NOFOLLOW | (detach ? MNT_DETACH : 0)) == 0) {
         if (detail::is_attached(identity, *found))
             throw detail::unmount_error(error(errc::unmount_failed), found->path)
-                .detail("what was mounted on top of it at this moment is gone instead");
+                .detail("another mount appeared on top of it and was unmounted instead: try again");
         return;
     }
     const int number = errno;
@@ -436,24 +439,24 @@ OVERMOUNT_LAZY_BODY void overlay_mount::unmount(const mount_identity& identity, 
     }
 }
 
-OVERMOUNT_LAZY_BODY bool overlay_mount::alive(const mount_identity& identity, const mount_spec& probe)
+OVERMOUNT_DECL bool overlay_mount::alive(const mount_identity& identity, const mount_spec& probe)
 {
     const std::string boot = detail::boot_id();
     if (!identity.boot.empty() && !boot.empty() && identity.boot != boot)
         return false;
     if (identity.device != 0) {
-        if (!detail::superblock_is_gone(identity.device) && !detail::number_is_anothers(mountinfo::read(), identity))
+        if (!detail::superblock_is_gone(identity.device) && !detail::device_number_was_reused(mountinfo::read(), identity))
             return true;
     } else {
-        // From a version that recorded no number, or from a process that was killed before it knew one.
+        // An older version recorded no device number, or the process was killed before it recorded one.
         if (detail::find_mount(identity))
             return true;
         if (!probe.upper())
-            return identity.mount_namespace != detail::mount_namespace() || !detail::shows_all(mountinfo::read());
+            return identity.mount_namespace != detail::mount_namespace() || !detail::lists_all_mounts(mountinfo::read());
     }
     return probe.upper() && detail::probe_upper(probe) != detail::upper_use::free;
 }
 
-} // namespace overmount::inline OVERMOUNT_ABI
+} // namespace overmount::OVERMOUNT_ABI
 
 #endif

@@ -16,42 +16,41 @@
 #include <cstring>
 #include <tuple>
 
-namespace overmount::inline OVERMOUNT_ABI {
+namespace overmount::OVERMOUNT_ABI {
 namespace detail {
 
-OVERMOUNT_LAZY [[noreturn]] inline void upper_error(errc code, const std::string& path, const char* why)
+[[noreturn]] inline void upper_error(errc code, const std::string& path, const char* why)
 {
     throw error(code).at(stage::mount).entry(path).detail(why);
 }
 
-// By its path and not by a descriptor: a fifo or a device must not be opened.
-OVERMOUNT_LAZY inline std::string by_descriptor(int directory, const std::string& name)
+// A path for calls that would need a descriptor of the file: a fifo or a device must not be opened.
+inline std::string by_descriptor(int directory, const std::string& name)
 {
     return "/proc/self/fd/" + std::to_string(directory) + "/" + name;
 }
 
-// Nothing when it has no such attribute. Most files have none: the size is asked for first, and room made then.
-OVERMOUNT_LAZY inline std::optional<std::string> xattr_of(const std::string& file, const char* name)
+// Reads one xattr; nullopt if the file does not have it. Asks for the size first, since most files have none.
+inline std::optional<std::string> xattr_of(const std::string& file, const char* name)
 {
     ssize_t size = ::lgetxattr(file.c_str(), name, nullptr, 0);
     if (size < 0 && (errno == ENODATA || errno == EOPNOTSUPP))
         return std::nullopt;
-    std::string value(static_cast<std::size_t>(check(static_cast<int>(size), "getxattr")), '\0');
+    std::string value(static_cast<std::size_t>(checked(static_cast<int>(size), "getxattr")), '\0');
     if (!value.empty())
-        size = check(static_cast<int>(::lgetxattr(file.c_str(), name, value.data(), value.size())), "getxattr");
+        size = checked(static_cast<int>(::lgetxattr(file.c_str(), name, value.data(), value.size())), "getxattr");
     value.resize(static_cast<std::size_t>(size));
     return value;
 }
 
-// Those that a layer holds, by name. The bounds are those of the extension header in which they go.
-OVERMOUNT_LAZY
+// The xattrs that a layer stores, sorted by name. The limit is that of the extension header that holds them.
 inline std::vector<tar::xattr> layer_xattrs(const std::string& file, tar::entry_type type, const limits& bounds)
 {
     ssize_t size = ::llistxattr(file.c_str(), nullptr, 0);
     if (size == 0 || (size < 0 && errno == EOPNOTSUPP))
         return {};
-    std::string names(static_cast<std::size_t>(check(static_cast<int>(size), "listxattr")), '\0');
-    size = check(static_cast<int>(::llistxattr(file.c_str(), names.data(), names.size())), "listxattr");
+    std::string names(static_cast<std::size_t>(checked(static_cast<int>(size), "listxattr")), '\0');
+    size = checked(static_cast<int>(::llistxattr(file.c_str(), names.data(), names.size())), "listxattr");
     names.resize(static_cast<std::size_t>(size));
     std::vector<tar::xattr> out;
     std::uint64_t bytes = 0;
@@ -67,8 +66,8 @@ inline std::vector<tar::xattr> layer_xattrs(const std::string& file, tar::entry_
     return out;
 }
 
-// What a header says of a file; nothing for a socket, which no tar can hold.
-OVERMOUNT_LAZY inline std::optional<tar::entry> entry_of(std::string path, const struct stat& status)
+// Makes a tar entry of a file's status; nullopt for a socket, which a tar cannot hold.
+inline std::optional<tar::entry> entry_of(std::string path, const struct stat& status)
 {
     tar::entry out;
     out.path = std::move(path);
@@ -94,7 +93,7 @@ OVERMOUNT_LAZY inline std::optional<tar::entry> entry_of(std::string path, const
     return out;
 }
 
-OVERMOUNT_LAZY inline bool same_state(const struct stat& a, const struct stat& b)
+inline bool same_state(const struct stat& a, const struct stat& b)
 {
     const auto facts = [](const struct stat& of) {
         return std::tuple(of.st_dev, of.st_ino, of.st_mode, of.st_size, of.st_mtim.tv_sec, of.st_mtim.tv_nsec,
@@ -103,21 +102,21 @@ OVERMOUNT_LAZY inline bool same_state(const struct stat& a, const struct stat& b
     return facts(a) == facts(b);
 }
 
-OVERMOUNT_LAZY inline struct stat status_of(int fd)
+inline struct stat status_of(int fd)
 {
     struct stat out;
-    check(::fstat(fd, &out), "stat");
+    checked(::fstat(fd, &out), "stat");
     return out;
 }
 
 } // namespace detail
 
-OVERMOUNT_LAZY_BODY upper_reader::upper_reader(unique_fd upper, upper_options options)
+OVERMOUNT_DECL upper_reader::upper_reader(unique_fd upper, upper_options options)
     : directory_(std::move(upper)), options_(std::move(options))
 {
 }
 
-OVERMOUNT_LAZY_BODY std::size_t upper_reader::read(std::span<std::byte> into)
+OVERMOUNT_DECL std::size_t upper_reader::read(std::span<std::byte> into)
 {
     try {
         while (given_ == pending_.size() && left_ == 0) {
@@ -140,13 +139,13 @@ OVERMOUNT_LAZY_BODY std::size_t upper_reader::read(std::span<std::byte> into)
     }
 }
 
-OVERMOUNT_LAZY_BODY void upper_reader::advance()
+OVERMOUNT_DECL void upper_reader::advance()
 {
     if (!begun_) {
         begun_ = true;
-        // Who may not see them is told that there are none: that would be another layer.
+        // A process that may not read these xattrs would see none, and read another layer: find out first.
         if (::fsetxattr(directory_.get(), "trusted.overlay.none", "", 0, XATTR_REPLACE) != 0 && errno == EPERM)
-            detail::throw_errno("reading the overlay's xattrs");
+            detail::throw_errno("read trusted.overlay xattrs");
         add_directory(std::move(directory_), "");
         return;
     }
@@ -160,11 +159,11 @@ OVERMOUNT_LAZY_BODY void upper_reader::advance()
     add(one);
 }
 
-OVERMOUNT_LAZY_BODY void upper_reader::add(const item& one)
+OVERMOUNT_DECL void upper_reader::add(const item& one)
 {
     if (one.name.starts_with(".wh."))
-        detail::upper_error(errc::invalid_whiteout, path_, "a layer cannot hold a file of that name");
-    if (!one.stays) {
+        detail::upper_error(errc::invalid_whiteout, path_, "a layer cannot hold a file with this name");
+    if (!one.present) {
         add_whiteout(levels_.back().path + ".wh." + one.name);
         return;
     }
@@ -172,7 +171,7 @@ OVERMOUNT_LAZY_BODY void upper_reader::add(const item& one)
     struct stat status;
     if (::fstatat(directory_.get(), one.name.c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0) {
         if (errno == ENOENT)
-            detail::upper_error(errc::upper_changed, path_, "it was removed meanwhile");
+            detail::upper_error(errc::upper_changed, path_, "it was removed while it was being read");
         detail::throw_errno("stat");
     }
     auto made = detail::entry_of(path_, status);
@@ -189,16 +188,16 @@ OVERMOUNT_LAZY_BODY void upper_reader::add(const item& one)
         }
         path_bytes_ += path_.size();
         if (path_bytes_ > options_.bounds().directory_bytes)
-            detail::upper_error(errc::too_many_entries, path_, "their hard links are too many");
+            detail::upper_error(errc::too_many_entries, path_, "the paths of files with hard links exceed limits::directory_bytes");
     }
     if (made->type == tar::entry_type::directory || made->type == tar::entry_type::regular) {
-        // Should it be a fifo by now, it does not block.
+        // O_NONBLOCK: if a fifo has replaced the file meanwhile, open must not block.
         unique_fd opened(::openat(directory_.get(), one.name.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
         if (!opened && (errno == ENOENT || errno == ELOOP))
-            detail::upper_error(errc::upper_changed, path_, "it was removed or replaced meanwhile");
-        detail::check(opened.get(), "open");
+            detail::upper_error(errc::upper_changed, path_, "it was removed or replaced while it was being read");
+        detail::checked(opened.get(), "open");
         if (!detail::same_state(detail::status_of(opened.get()), status))
-            detail::upper_error(errc::upper_changed, path_, "it was replaced or written to meanwhile");
+            detail::upper_error(errc::upper_changed, path_, "it was replaced or written to while it was being read");
         if (made->type == tar::entry_type::directory)
             add_directory(std::move(opened), path_ + "/");
         else
@@ -209,8 +208,8 @@ OVERMOUNT_LAZY_BODY void upper_reader::add(const item& one)
     if (made->type == tar::entry_type::symbolic_link) {
         std::string target(static_cast<std::size_t>(status.st_size) + 1, '\0');
         const ssize_t size = ::readlinkat(directory_.get(), one.name.c_str(), target.data(), target.size());
-        if (detail::check(static_cast<int>(size), "readlink") != status.st_size)
-            detail::upper_error(errc::upper_changed, path_, "the link was replaced meanwhile");
+        if (detail::checked(static_cast<int>(size), "readlink") != status.st_size)
+            detail::upper_error(errc::upper_changed, path_, "the link was replaced while it was being read");
         target.pop_back();
         made->link_target = std::move(target);
     }
@@ -218,38 +217,38 @@ OVERMOUNT_LAZY_BODY void upper_reader::add(const item& one)
     write(*made);
 }
 
-OVERMOUNT_LAZY_BODY void upper_reader::add_whiteout(const std::string& path)
+OVERMOUNT_DECL void upper_reader::add_whiteout(const std::string& path)
 {
     tar::entry made;
     made.path = path;
     write(made);
 }
 
-OVERMOUNT_LAZY_BODY void upper_reader::add_directory(unique_fd opened, const std::string& path)
+OVERMOUNT_DECL void upper_reader::add_directory(unique_fd opened, const std::string& path)
 {
     const std::string name = detail::by_descriptor(opened.get(), ".");
     if (detail::xattr_of(name, "trusted.overlay.redirect"))
         detail::upper_error(errc::unsupported_entry_type, path_,
-                            "the directory was renamed by an overlay with redirect_dir, and shows content of the layers below");
+                            "the directory was renamed by an overlay with redirect_dir, and its content is in the layers below");
     const std::string opaque = detail::xattr_of(name, "trusted.overlay.opaque").value_or("");
     const struct stat status = detail::status_of(opened.get());
     auto made = detail::entry_of(path.empty() ? "./" : path, status);
     made->xattrs = detail::layer_xattrs(name, made->type, options_.bounds());
     write(*made);
-    // What is below an opaque directory is hidden already. The kernel does not heed the mark on the root.
-    const bool hidden = !levels_.empty() && levels_.back().hides;
-    const bool hides = hidden || (opaque == "y" && !path.empty());
-    if (hides && !hidden && options_.shows_below(path_))
+    // Below an opaque directory everything is hidden already. The kernel ignores the xattr on the root.
+    const bool hidden = !levels_.empty() && levels_.back().hides_lower;
+    const bool hides_lower = hidden || (opaque == "y" && !path.empty());
+    if (hides_lower && !hidden && options_.shows_below(path_))
         add_whiteout(path + ".wh..wh..opq");
     directory_ = std::move(opened);
-    levels_.push_back({status, path, hides});
+    levels_.push_back({status, path, hides_lower});
     levels_.back().items = list(path, opaque);
-    if (hides)
-        std::erase_if(levels_.back().items, [](const item& one) { return !one.stays; });
+    if (hides_lower)
+        std::erase_if(levels_.back().items, [](const item& one) { return !one.present; });
     std::sort(levels_.back().items.begin(), levels_.back().items.end());
 }
 
-OVERMOUNT_LAZY_BODY std::vector<upper_reader::item> upper_reader::list(const std::string& path,
+OVERMOUNT_DECL std::vector<upper_reader::item> upper_reader::list(const std::string& path,
                                                                        const std::string& opaque)
 {
     const detail::directory_stream stream = detail::stream_of(detail::open_directory(directory_.get(), "."));
@@ -263,33 +262,33 @@ OVERMOUNT_LAZY_BODY std::vector<upper_reader::item> upper_reader::list(const std
     return out;
 }
 
-OVERMOUNT_LAZY_BODY bool upper_reader::is_whiteout(const std::string& name, unsigned char type,
+OVERMOUNT_DECL bool upper_reader::is_whiteout(const std::string& name, unsigned char type,
                                                    const std::string& opaque) const
 {
-    // Overlays that could not make a device mark an empty file, in a directory that says so.
+    // An overlay that cannot create devices uses an empty file with an xattr as a whiteout, in a directory with opaque=x.
     const bool by_xattr = opaque == "x" && (type == DT_REG || type == DT_UNKNOWN);
     if (type != DT_CHR && type != DT_UNKNOWN && !by_xattr)
         return false;
     struct stat status;
     if (::fstatat(directory_.get(), name.c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0)
-        return false; // whoever reads it will say that it is gone
+        return false; // reading the entry will report that it was removed
     if (S_ISCHR(status.st_mode))
         return status.st_rdev == makedev(0, 0);
     return by_xattr && S_ISREG(status.st_mode) && status.st_size == 0 &&
            detail::xattr_of(detail::by_descriptor(directory_.get(), name), "trusted.overlay.whiteout");
 }
 
-OVERMOUNT_LAZY_BODY void upper_reader::add_file(unique_fd opened, const struct stat& status, const std::string& path,
+OVERMOUNT_DECL void upper_reader::add_file(unique_fd opened, const struct stat& status, const std::string& path,
                                                 tar::entry made)
 {
     const std::string name = detail::by_descriptor(directory_.get(), std::string(tar::name_of(path)));
     if (detail::xattr_of(name, "trusted.overlay.metacopy"))
         detail::upper_error(errc::unsupported_entry_type, path,
-                            "an overlay with metacopy left the file's content in the layers below");
+                            "the file was changed by an overlay with metacopy, and its content is in the layers below");
     made.xattrs = detail::layer_xattrs(name, made.type, options_.bounds());
-    // The header is of this state, and the data must be: see read_file.
+    // The header describes this state; read_file checks that the data belongs to it.
     if (!detail::same_state(detail::status_of(opened.get()), status))
-        detail::upper_error(errc::upper_changed, path, "it was replaced or written to meanwhile");
+        detail::upper_error(errc::upper_changed, path, "it was replaced or written to while it was being read");
     write(made);
     bytes_ += made.size;
     if (bytes_ > options_.bounds().layer_bytes)
@@ -300,45 +299,42 @@ OVERMOUNT_LAZY_BODY void upper_reader::add_file(unique_fd opened, const struct s
         file_ = std::move(opened);
 }
 
-OVERMOUNT_LAZY_BODY std::size_t upper_reader::read_file(std::span<std::byte> into)
+OVERMOUNT_DECL std::size_t upper_reader::read_file(std::span<std::byte> into)
 {
     if (into.size() > left_)
         into = into.first(left_);
-    ssize_t count = 0;
-    do
-        count = ::read(file_.get(), into.data(), into.size());
-    while (count < 0 && errno == EINTR);
-    if (detail::check(static_cast<int>(count), "read") == 0)
-        detail::upper_error(errc::upper_changed, path_, "it became shorter meanwhile");
-    left_ -= static_cast<std::uint64_t>(count);
+    const std::size_t count = detail::read_some(file_.get(), into);
+    if (count == 0)
+        detail::upper_error(errc::upper_changed, path_, "it became shorter while it was being read");
+    left_ -= count;
     if (left_ == 0) {
         if (!detail::same_state(detail::status_of(file_.get()), file_status_))
-            detail::upper_error(errc::upper_changed, path_, "it was written to meanwhile");
+            detail::upper_error(errc::upper_changed, path_, "it was written to while it was being read");
         pending_ = tar::zeros_behind(static_cast<std::uint64_t>(file_status_.st_size));
         given_ = 0;
         file_.reset();
     }
-    return static_cast<std::size_t>(count);
+    return count;
 }
 
-OVERMOUNT_LAZY_BODY void upper_reader::leave()
+OVERMOUNT_DECL void upper_reader::leave()
 {
     path_ = levels_.back().path;
     if (!detail::same_state(detail::status_of(directory_.get()), levels_.back().status))
-        detail::upper_error(errc::upper_changed, path_, "the directory was changed meanwhile");
+        detail::upper_error(errc::upper_changed, path_, "the directory was changed while it was being read");
     levels_.pop_back();
     if (levels_.empty()) {
         pending_ = tar::end_marker();
         return;
     }
-    // One descriptor however deep the tree is; a directory that was moved has another parent.
+    // Go up by "..", so that one descriptor is enough at any depth. A directory that was moved has another parent.
     directory_ = detail::open_directory(directory_.get(), "..");
     const struct stat status = detail::status_of(directory_.get());
     if (inode(status.st_dev, status.st_ino) != inode(levels_.back().status.st_dev, levels_.back().status.st_ino))
-        detail::upper_error(errc::upper_changed, path_, "the directory was moved meanwhile");
+        detail::upper_error(errc::upper_changed, path_, "the directory was moved while it was being read");
 }
 
-OVERMOUNT_LAZY_BODY void upper_reader::write(const tar::entry& made)
+OVERMOUNT_DECL void upper_reader::write(const tar::entry& made)
 {
     if (++entries_ > options_.bounds().entries)
         detail::upper_error(errc::too_many_entries, made.path, "");
@@ -351,7 +347,7 @@ OVERMOUNT_LAZY_BODY void upper_reader::write(const tar::entry& made)
     pending_ += tar::make_header(made);
 }
 
-OVERMOUNT_LAZY_BODY bool is_unchanged(int upper, int shown)
+OVERMOUNT_DECL bool is_unchanged(int upper, int shown)
 {
     if (detail::next_entry(detail::stream_of(detail::open_directory(upper, ".")).get()) != nullptr)
         return false;
@@ -364,6 +360,6 @@ OVERMOUNT_LAZY_BODY bool is_unchanged(int upper, int shown)
     return facts(upper) == facts(shown);
 }
 
-} // namespace overmount::inline OVERMOUNT_ABI
+} // namespace overmount::OVERMOUNT_ABI
 
 #endif

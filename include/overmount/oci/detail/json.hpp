@@ -3,160 +3,21 @@
 
 #include <overmount/core/error.hpp>
 #include <overmount/core/limits.hpp>
+#include <overmount/oci/detail/json_field.hpp>
 
 #include <nlohmann/json.hpp>
 
+#include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
-namespace overmount::inline OVERMOUNT_ABI::detail {
+namespace overmount::OVERMOUNT_ABI::detail {
 
-// What is known of a document: a tree of fields, each with what takes its value. What it does not name is
-// skipped, null is the same as absent, and nothing of the document is kept but what the takers keep. Takers
-// may throw `error`: the reader adds the place. Made by the functions below; keys must outlive it.
-class json_field
-{
-public:
-    using text_taker = std::function<void(std::string)>;
-    using number_taker = std::function<void(std::uint64_t)>;
-    using flag_taker = std::function<void(bool)>;
-    using member = std::pair<std::string_view, json_field>;
-    using action = std::function<void()>;
-    struct refused
-    {
-        const char* why;
-    };
-    struct object
-    {
-        std::vector<member> members; // at most 64
-        bool any_keys;
-    };
-    struct list
-    {
-        std::vector<json_field> element; // one
-        std::size_t most;
-    };
-    struct dictionary
-    {
-        std::vector<json_field> element; // one
-        text_taker key;
-    };
-    enum class form : unsigned char
-    {
-        refused,
-        text,
-        number,
-        flag,
-        object,
-        list,
-        dictionary,
-    };
-    enum class presence : unsigned char
-    {
-        optional,
-        required,
-        required_or_null,
-    };
-
-    explicit json_field(refused value) : form_(form::refused), why_(value.why) {}
-    explicit json_field(text_taker take) : form_(form::text), text_(std::move(take)) {}
-    explicit json_field(number_taker take) : form_(form::number), number_(std::move(take)) {}
-    explicit json_field(flag_taker take) : form_(form::flag), flag_(std::move(take)) {}
-    OVERMOUNT_LAZY json_field(object value, action done)
-        : form_(form::object), done_(std::move(done)), members_(std::move(value.members)), any_keys_(value.any_keys)
-    {}
-    OVERMOUNT_LAZY explicit json_field(list value)
-        : form_(form::list), element_(std::move(value.element)), most_(value.most)
-    {}
-    OVERMOUNT_LAZY explicit json_field(dictionary value)
-        : form_(form::dictionary), text_(std::move(value.key)), element_(std::move(value.element))
-    {}
-
-    [[nodiscard]] json_field required() &&
-    {
-        presence_ = presence::required;
-        return std::move(*this);
-    }
-    // It must be there, but Go writes null for a list without elements.
-    [[nodiscard]] json_field required_or_null() &&
-    {
-        presence_ = presence::required_or_null;
-        return std::move(*this);
-    }
-
-private:
-    friend class json_reader;
-    // No variant: a compiler takes more for it than for all the rest here.
-    form form_;
-    presence presence_ = presence::optional;
-    const char* why_ = nullptr;
-    action done_;
-    text_taker text_; // of a dictionary, what takes the keys
-    number_taker number_;
-    flag_taker flag_;
-    std::vector<member> members_;
-    bool any_keys_ = false;
-    std::vector<json_field> element_;
-    std::size_t most_ = 0;
-};
-
-OVERMOUNT_LAZY [[nodiscard]] inline json_field json_text(json_field::text_taker take)
-{
-    return json_field(std::move(take));
-}
-OVERMOUNT_LAZY [[nodiscard]] inline json_field json_text(std::string& out)
-{
-    return json_text([&out](std::string value) { out = std::move(value); });
-}
-// A whole number that is not negative.
-OVERMOUNT_LAZY [[nodiscard]] inline json_field json_number(json_field::number_taker take)
-{
-    return json_field(std::move(take));
-}
-OVERMOUNT_LAZY [[nodiscard]] inline json_field json_number(std::uint64_t& out)
-{
-    return json_number([&out](std::uint64_t value) { out = value; });
-}
-OVERMOUNT_LAZY [[nodiscard]] inline json_field json_flag(bool& out)
-{
-    return json_field(json_field::flag_taker([&out](bool value) { out = value; }));
-}
-// Whatever its value is, the field must not be there.
-OVERMOUNT_LAZY [[nodiscard]] inline json_field json_refused(const char* why)
-{
-    return json_field(json_field::refused{why});
-}
-// `done` is called when all of it was read.
-OVERMOUNT_LAZY [[nodiscard]] inline json_field json_object(std::vector<json_field::member> members,
-                                                           json_field::action done = {})
-{
-    return json_field(json_field::object{std::move(members), false}, std::move(done));
-}
-// An object whose keys are anybody's: annotations, labels.
-OVERMOUNT_LAZY [[nodiscard]] inline json_field json_map(std::vector<json_field::member> members)
-{
-    return json_field(json_field::object{std::move(members), true}, {});
-}
-// The same where all its members are of one form: `key` is called with the name of each, before it is read.
-OVERMOUNT_LAZY [[nodiscard]] inline json_field json_dictionary(json_field element, json_field::text_taker key)
-{
-    return json_field(json_field::dictionary{{std::move(element)}, std::move(key)});
-}
-OVERMOUNT_LAZY [[nodiscard]] inline json_field json_list(json_field element, std::size_t most = ~std::size_t{0})
-{
-    return json_field(json_field::list{{std::move(element)}, most});
-}
-OVERMOUNT_LAZY [[nodiscard]] inline json_field json_texts(std::vector<std::string>& out)
-{
-    return json_list(json_text([&out](std::string value) { out.push_back(std::move(value)); }));
-}
-
-// nlohmann's SAX interface: follows the document through the tree of fields. Its memory is one level for each
-// that is open, and what the takers keep.
+// Handler for nlohmann's SAX interface: matches the document against the tree of fields. It keeps one `level` for each
+// open object or list; everything else is kept by the handlers of the fields.
 class json_reader
 {
 public:
@@ -173,11 +34,11 @@ public:
         return true;
     }
     bool boolean(bool value) { return take(json_field::form::flag, &json_field::flag_, value); }
-    bool number_integer(std::int64_t) { return refuse(); } // the negative ones
+    bool number_integer(std::int64_t) { return refuse(); } // called for negative numbers only
     bool number_unsigned(std::uint64_t value) { return take(json_field::form::number, &json_field::number_, value); }
     bool number_float(double, const std::string&) { return refuse(); }
     bool string(std::string& value) { return take(json_field::form::text, &json_field::text_, std::move(value)); }
-    bool binary(std::vector<std::uint8_t>&) { return refuse(); } // not in JSON
+    bool binary(std::vector<std::uint8_t>&) { return refuse(); } // does not occur in JSON
     bool start_object(std::size_t) { return enter(false, json_field::form::object, json_field::form::dictionary); }
     bool start_array(std::size_t) { return enter(true, json_field::form::list, json_field::form::list); }
 
@@ -191,7 +52,7 @@ public:
         if (top.field->form_ == json_field::form::dictionary) {
             key_ = name;
             next_ = &top.field->element_.front();
-            with_place([&] { top.field->text_(name); });
+            add_field_path_to_errors([&] { top.field->text_(name); });
             return true;
         }
         const auto& members = top.field->members_;
@@ -200,10 +61,10 @@ public:
                 top.index = i;
                 next_ = &members[i].second;
                 if ((std::exchange(top.seen, top.seen | bit(i)) & bit(i)) != 0)
-                    throw fail(where(), "it is there twice");
-            } else if (!top.field->any_keys_ && members[i].first == as_go_reads(members[i].first, name)) {
+                    throw fail(field_path(), "the field occurs twice");
+            } else if (!top.field->any_keys_ && members[i].first == matched_by_go(members[i].first, name)) {
                 open_.pop_back();
-                throw fail(where(name), "its name has other letters: readers disagree about it");
+                throw fail(field_path(name), "its name differs from a known field only in case: some readers take one for the other");
             }
         }
         return true;
@@ -218,9 +79,9 @@ public:
         const auto& members = done.field->members_;
         for (std::size_t i = 0; i < members.size(); ++i)
             if (members[i].second.presence_ != json_field::presence::optional && (done.seen & bit(i)) == 0)
-                throw fail(where(members[i].first), "it is missing");
+                throw fail(field_path(members[i].first), "the field is missing");
         if (done.field->done_)
-            with_place(done.field->done_);
+            add_field_path_to_errors(done.field->done_);
         return true;
     }
     bool end_array()
@@ -237,17 +98,17 @@ public:
 private:
     struct level
     {
-        const json_field* field; // none: all of it is skipped
+        const json_field* field; // null: the whole value is skipped
         bool is_list;
-        std::size_t index = 0;  // of the member that is read; of a list, the elements that were begun
-        std::uint64_t seen = 0; // known members, one bit each
+        std::size_t index = 0;  // of an object: index of the current member; of a list: number of elements begun
+        std::uint64_t seen = 0; // known members that occurred, one bit each
     };
 
     static constexpr std::uint64_t bit(std::size_t i) { return std::uint64_t{1} << i; }
 
-    // Go's reader, which most tools use, takes `Digest` for `digest`, and U+017F and U+212A for `s` and `k`.
-    // The known name where it would take `key` for it.
-    OVERMOUNT_LAZY static std::string_view as_go_reads(std::string_view known, std::string_view key)
+    // Go's JSON reader, which most tools use, ignores case: it takes `Digest` for `digest`, and U+017F and U+212A for `s`
+    // and `k`. Returns `known` if Go would take `key` for it, otherwise an empty text.
+    OVERMOUNT_LAZY static std::string_view matched_by_go(std::string_view known, std::string_view key)
     {
         const auto lower = [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; };
         for (const char c : known) {
@@ -268,10 +129,10 @@ private:
     OVERMOUNT_LAZY void count()
     {
         if (values_left_-- == 0)
-            throw error(errc::json_limit_exceeded).at(stage_).detail("too many values");
+            throw error(errc::json_limit_exceeded).at(stage_).detail("the document has too many values");
     }
 
-    // The field that the value that comes is of; none when it is unknown.
+    // The field that the next value belongs to; null if it is unknown.
     OVERMOUNT_LAZY const json_field* next()
     {
         count();
@@ -283,20 +144,20 @@ private:
         ++top.index;
         if (top.field == nullptr)
             return nullptr;
-        if (top.index > top.field->most_)
-            throw fail(where(), "too many of them");
+        if (top.index > top.field->max_elements_)
+            throw fail(field_path(), "the list has too many elements");
         return &top.field->element_.front();
     }
 
-    template <class Taker, class Value>
-    bool take(json_field::form wanted, Taker json_field::*taker, Value value)
+    template <class Handler, class Value>
+    bool take(json_field::form wanted, Handler json_field::*handler, Value value)
     {
         const json_field* field = next();
         if (field == nullptr)
             return true;
         if (field->form_ != wanted)
             throw wrong(*field);
-        with_place([&] { (field->*taker)(std::move(value)); });
+        add_field_path_to_errors([&] { (field->*handler)(std::move(value)); });
         return true;
     }
 
@@ -304,7 +165,7 @@ private:
     {
         const json_field* field = next();
         if (open_.size() >= depth_)
-            throw error(errc::json_limit_exceeded).at(stage_).detail("it nests too deep");
+            throw error(errc::json_limit_exceeded).at(stage_).detail("the document is nested too deeply");
         if (field != nullptr && field->form_ != one && field->form_ != other)
             throw wrong(*field);
         open_.push_back({field, is_list});
@@ -318,8 +179,8 @@ private:
         return true;
     }
 
-    // What is read, such as `layers[3].digest`, or its member `more`.
-    OVERMOUNT_LAZY [[nodiscard]] std::string where(std::string_view more = {}) const
+    // The path of the current value, such as `layers[3].digest`, or of its member `member`.
+    OVERMOUNT_LAZY [[nodiscard]] std::string field_path(std::string_view member = {}) const
     {
         std::string out;
         const auto add = [&out](std::string_view name) { (out += out.empty() ? "" : ".") += name; };
@@ -331,8 +192,8 @@ private:
             else
                 add(each.field->members_[each.index].first);
         }
-        if (!more.empty())
-            add(more);
+        if (!member.empty())
+            add(member);
         return out.empty() ? "the document" : out;
     }
 
@@ -342,24 +203,24 @@ private:
     }
     OVERMOUNT_LAZY [[nodiscard]] error wrong(const json_field& field) const
     {
-        static constexpr const char* words[] = {"",
+        static constexpr const char* expectations[] = {"",
                                                 "it is not a string",
                                                 "it is not a whole number",
                                                 "it is not true or false",
                                                 "it is not an object",
                                                 "it is not a list",
                                                 "it is not an object"};
-        return fail(where(), field.why_ != nullptr ? field.why_ : words[static_cast<std::size_t>(field.form_)]);
+        return fail(field_path(), field.why_ != nullptr ? field.why_ : expectations[static_cast<std::size_t>(field.form_)]);
     }
 
     template <class Call>
-    void with_place(const Call& call)
+    void add_field_path_to_errors(const Call& call)
     {
         try {
             call();
         } catch (error& failure) {
             const std::string more = failure.detail().empty() ? "" : ": " + failure.detail();
-            failure.at(stage_).detail(escape(where()) + more);
+            failure.at(stage_).detail(escape(field_path()) + more);
             throw;
         }
     }
@@ -369,25 +230,25 @@ private:
     errc code_;
     stage stage_;
     std::vector<level> open_;
-    std::string key_; // of the dictionary that is read; none is in another
+    std::string key_; // current key of the open dictionary; dictionaries do not nest
     std::size_t depth_;
     std::uint64_t values_left_;
 };
 
-// Reads a document, whose size, depth and number of values are bounded. A known field that is missing, there
-// twice or of another type is an error `code` that names it.
+// Reads a document within the limits on its size, depth and number of values. Throws `code`, with the path of the field, if
+// a required field is missing, or a known field occurs twice or has the wrong type.
 OVERMOUNT_LAZY inline void read_json(std::string_view text, const limits& bounds, errc code, const json_field& root,
                                      stage at = stage::manifest)
 {
     if (text.size() > bounds.json_bytes)
-        throw error(errc::json_limit_exceeded).at(at).detail("too many bytes");
-    // nlohmann takes a NUL for the end, whatever follows, and skips a byte order mark: other readers do not.
+        throw error(errc::json_limit_exceeded).at(at).detail("the document has too many bytes");
+    // nlohmann ends at a NUL, whatever follows, and skips a byte order mark; other readers do not.
     if (text.find('\0') != std::string_view::npos || text.starts_with("\xef\xbb\xbf"))
         throw error(errc::malformed_json).at(at);
     json_reader reader(root, bounds, code, at);
     nlohmann::json::sax_parse(text, &reader);
 }
 
-} // namespace overmount::inline OVERMOUNT_ABI::detail
+} // namespace overmount::OVERMOUNT_ABI::detail
 
 #endif

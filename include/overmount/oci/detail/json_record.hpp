@@ -10,11 +10,11 @@
 #include <utility>
 #include <vector>
 
-namespace overmount::inline OVERMOUNT_ABI::detail {
+namespace overmount::OVERMOUNT_ABI::detail {
 
-// An object in the making, a record of the repository. One function for each kind of value: an object in braces takes a
-// compiler much more, which looks at each constructor of nlohmann's tree for each value. A template of the tree's type,
-// which compilers look into only when it is used.
+// Builds the JSON object of a record of the repository. There is one function per kind of value because an initializer list is
+// slow to compile: it tries each constructor of nlohmann's type for each value. A template on that type, so that it is
+// instantiated only where it is used.
 template <class Json>
 class basic_json_record
 {
@@ -43,8 +43,8 @@ private:
 
     Json tree_ = Json::object();
 };
-using json_record = basic_json_record<nlohmann::json>; // which sorts the members by their names
+using json_record = basic_json_record<nlohmann::json>; // members are sorted by name
 
-} // namespace overmount::inline OVERMOUNT_ABI::detail
+} // namespace overmount::OVERMOUNT_ABI::detail
 
 #endif

@@ -4,7 +4,7 @@
 #include <overmount/oci/detail/json.hpp>
 #include <overmount/oci/image_config.hpp>
 
-namespace overmount::inline OVERMOUNT_ABI {
+namespace overmount::OVERMOUNT_ABI {
 
 OVERMOUNT_LAZY_BODY image_config image_config::parse(std::string bytes, const limits& bounds)
 {
@@ -15,12 +15,12 @@ OVERMOUNT_LAZY_BODY image_config image_config::parse(std::string bytes, const li
     history_entry step;
     const auto type = [](const std::string& value) {
         if (value != "layers")
-            throw error(errc::invalid_config).subject(value).detail("it is not of layers");
+            throw error(errc::invalid_config).subject(value).detail("the type of a rootfs must be layers");
     };
     const auto take_diff = [&](const std::string& value) {
         const auto diff = digest::try_parse(value);
         if (!diff)
-            throw error(errc::invalid_config).subject(value).detail("not a diff ID");
+            throw error(errc::invalid_config).subject(value).detail("this is not a valid diff ID");
         out.diff_ids_.emplace_back(*diff);
     };
     const auto rootfs =
@@ -30,7 +30,7 @@ OVERMOUNT_LAZY_BODY image_config image_config::parse(std::string bytes, const li
     std::string* label = nullptr;
     const auto labels = detail::json_dictionary(json_text([&](std::string value) { *label = std::move(value); }),
                                                 [&](std::string name) { label = &out.labels_[std::move(name)]; });
-    const auto keys_of = [](std::set<std::string>& names) { // each with an object that has nothing to say
+    const auto keys_of = [](std::set<std::string>& names) { // the value of each key is an empty object
         return detail::json_dictionary(detail::json_map({}),
                                        [&names](std::string name) { names.insert(std::move(name)); });
     };
@@ -63,6 +63,6 @@ OVERMOUNT_LAZY_BODY image_config image_config::parse(std::string bytes, const li
     return out;
 }
 
-} // namespace overmount::inline OVERMOUNT_ABI
+} // namespace overmount::OVERMOUNT_ABI
 
 #endif

@@ -10,7 +10,7 @@
 #include <chrono>
 #include <utility>
 
-namespace overmount::inline OVERMOUNT_ABI {
+namespace overmount::OVERMOUNT_ABI {
 
 OVERMOUNT_LAZY_BODY image_config_edit::image_config_edit(const image_config& from)
     : base_(from.bytes()), old_environment_(from.environment()), old_labels_(from.labels()),
@@ -21,7 +21,7 @@ OVERMOUNT_LAZY_BODY image_config_edit::image_config_edit(const image_config& fro
 OVERMOUNT_LAZY_BODY image_config_edit& image_config_edit::set_environment(std::string_view name, std::string_view value)
 {
     if (name.empty() || name.find('=') != std::string_view::npos)
-        throw error(errc::invalid_config).subject(name).detail("not the name of a variable");
+        throw error(errc::invalid_config).subject(name).detail("the name of a variable must not be empty or contain =");
     const std::string begin = std::string(name) + "=";
     auto all = environment_.value_or(old_environment_);
     const auto has_name = [&](const std::string& one) { return one.starts_with(begin); };
@@ -57,7 +57,7 @@ OVERMOUNT_LAZY_BODY image_config_edit& image_config_edit::expose(std::string por
 
 OVERMOUNT_LAZY_BODY image_config_edit& image_config_edit::append_layer(const diff_id& diff, history_entry step)
 {
-    touches_layers_ = true;
+    edits_layers_ = true;
     step.empty_layer = false;
     layers_.push_back(diff);
     steps_.push_back(std::move(step));
@@ -66,7 +66,7 @@ OVERMOUNT_LAZY_BODY image_config_edit& image_config_edit::append_layer(const dif
 
 OVERMOUNT_LAZY_BODY image_config_edit& image_config_edit::append_empty(history_entry step)
 {
-    touches_layers_ = true;
+    edits_layers_ = true;
     step.empty_layer = true;
     steps_.push_back(std::move(step));
     return *this;
@@ -74,7 +74,7 @@ OVERMOUNT_LAZY_BODY image_config_edit& image_config_edit::append_empty(history_e
 
 OVERMOUNT_LAZY_BODY image_config_edit& image_config_edit::replace_layers(std::vector<diff_id> layers)
 {
-    touches_layers_ = true;
+    edits_layers_ = true;
     layers_ = std::move(layers);
     return *this;
 }
@@ -92,7 +92,7 @@ namespace detail {
 OVERMOUNT_LAZY inline bool is_rfc3339(std::string_view text)
 {
     constexpr std::string_view date_and_time = "0000-00-00T00:00:00";
-    // Digits where the model has zeros.
+    // The text must have digits where the model has zeros, and be equal elsewhere.
     const auto fits = [](std::string_view part, std::string_view model) {
         return std::equal(part.begin(), part.end(), model.begin(), model.end(),
                           [](char c, char m) { return m == '0' ? c >= '0' && c <= '9' : c == m; });
@@ -119,11 +119,11 @@ OVERMOUNT_LAZY inline bool is_rfc3339(std::string_view text)
 OVERMOUNT_LAZY inline const std::string& checked_time(const std::string& text, const char* what)
 {
     if (!text.empty() && !is_rfc3339(text))
-        throw error(errc::invalid_config).subject(what).detail("its time is not one of RFC 3339");
+        throw error(errc::invalid_config).subject(what).detail("the time is not in the format of RFC 3339");
     return text;
 }
 
-// Go writes null for what is not there, as well.
+// The member `name` as an object; replaces null, which Go writes for absent members.
 template <class Json>
 Json& object_at(Json& in, const std::string& name)
 {
@@ -144,7 +144,7 @@ void assign(Json& into, const char* name, const std::optional<Value>& value)
         into[name] = *value;
 }
 
-// An object whose members have names of their own: what stays keeps its place.
+// Makes an object with arbitrary keys have exactly the keys of `wanted`; members that remain keep their position.
 template <class Json, class Names, class Assign>
 void assign_members(Json& into, const char* name, const std::optional<Names>& wanted, const Assign& assign_one)
 {
@@ -161,7 +161,7 @@ void assign_members(Json& into, const char* name, const std::optional<Names>& wa
         into.erase(name);
 }
 
-// Names, each with an object that has nothing to say; what old ones say stays.
+// The same for a set of names, each with an empty object as value; existing values are kept.
 template <class Json>
 void assign_names(Json& into, const char* name, const std::optional<std::set<std::string>>& wanted)
 {
@@ -192,7 +192,7 @@ Json step_of(const history_entry& from)
 }
 
 template <class Json>
-std::size_t layers_of(const Json& history)
+std::size_t count_layer_steps(const Json& history)
 {
     return static_cast<std::size_t>(std::count_if(history.begin(), history.end(), [](const Json& step) {
         const auto empty = step.find("empty_layer");
@@ -200,17 +200,17 @@ std::size_t layers_of(const Json& history)
     }));
 }
 
-// As many steps that made a layer as there are layers.
+// Appends steps until there are as many steps that created a layer as there are layers.
 template <class Json>
-void fit_history(Json& history, std::size_t layers)
+void add_missing_steps(Json& history, std::size_t layers)
 {
-    for (std::size_t have = layers_of(history); have < layers; ++have)
+    for (std::size_t have = count_layer_steps(history); have < layers; ++have)
         history.push_back({{"comment", "how this layer was made is not recorded"}});
 }
 
 } // namespace detail
 
-// A template of the document's type, which compilers look into only when it is used.
+// A template on the document's type, so that it is instantiated only where it is used.
 template <class Json>
 std::string image_config_edit::document() const
 {
@@ -240,14 +240,14 @@ std::string image_config_edit::document() const
         assign(config, "StopSignal", stop_signal_);
     }
 
-    if (touches_layers_ || base_.empty()) {
+    if (edits_layers_ || base_.empty()) {
         Json& rootfs = detail::object_at(out, "rootfs");
         rootfs["type"] = "layers";
         rootfs["diff_ids"] = Json::array();
         for (const diff_id& layer : layers_)
             rootfs["diff_ids"].push_back(layer.string());
     }
-    if (touches_layers_) {
+    if (edits_layers_) {
         Json history = Json::array();
         if (const auto old = out.find("history"); !replaces_history_ && old != out.end() && old->is_array())
             history = std::move(*old);
@@ -255,13 +255,13 @@ std::string image_config_edit::document() const
         for (const history_entry& step : steps_)
             steps.push_back(detail::step_of<Json>(step));
         if (!replaces_history_ && !(history.empty() && steps.empty())) {
-            const std::size_t later = detail::layers_of(steps);
-            detail::fit_history(history, layers_.size() - std::min(later, layers_.size()));
+            const std::size_t later = detail::count_layer_steps(steps);
+            detail::add_missing_steps(history, layers_.size() - std::min(later, layers_.size()));
         }
         for (Json& step : steps)
             history.push_back(std::move(step));
-        if (!history.empty() && detail::layers_of(history) != layers_.size())
-            throw error(errc::invalid_config).subject("history").detail("it has not one step for each layer");
+        if (!history.empty() && detail::count_layer_steps(history) != layers_.size())
+            throw error(errc::invalid_config).subject("history").detail("the history must have exactly one step for each layer");
         if (history.empty())
             out.erase("history");
         else
@@ -277,9 +277,9 @@ std::string image_config_edit::document() const
 
 OVERMOUNT_LAZY_BODY image_config image_config_edit::build(const limits& bounds) const
 {
-    return image_config::parse(document<nlohmann::ordered_json>(), bounds); // which keeps the order of members
+    return image_config::parse(document<nlohmann::ordered_json>(), bounds); // ordered: keeps the order of members
 }
 
-} // namespace overmount::inline OVERMOUNT_ABI
+} // namespace overmount::OVERMOUNT_ABI
 
 #endif

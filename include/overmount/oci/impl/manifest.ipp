@@ -4,10 +4,10 @@
 #include <overmount/oci/detail/json.hpp>
 #include <overmount/oci/manifest.hpp>
 
-namespace overmount::inline OVERMOUNT_ABI {
+namespace overmount::OVERMOUNT_ABI {
 namespace detail {
 
-// What was read of a descriptor; `take` makes one of it and leaves room for the next.
+// Collects the members of a descriptor while it is read; `take` returns it and resets the parts for the next one.
 struct descriptor_parts
 {
     std::string media_type, os, architecture, variant, ref_name, image_name;
@@ -40,8 +40,8 @@ struct descriptor_parts
     }
 };
 
-// What a media type of a layer promises of its bytes.
-OVERMOUNT_LAZY inline std::optional<compression> promised_by(std::string_view type)
+// The compression that the media type of a layer promises; nullopt for docker's types, which are not reliable.
+OVERMOUNT_LAZY inline std::optional<compression> compression_of_media_type(std::string_view type)
 {
     for (const std::string_view start : {"application/vnd.oci.image.layer.v1.tar",
                                          "application/vnd.oci.image.layer.nondistributable.v1.tar"}) {
@@ -52,13 +52,13 @@ OVERMOUNT_LAZY inline std::optional<compression> promised_by(std::string_view ty
         if (type.starts_with(start) && type.substr(start.size()) == "+zstd")
             return compression::zstd;
     }
-    // Docker's types promise gzip and are given to everything.
+    // Docker's types promise gzip, but tools use them for layers of any compression.
     for (const std::string_view start : {"application/vnd.docker.image.rootfs.diff.tar",
                                          "application/vnd.docker.image.rootfs.foreign.diff.tar"})
         if (type == start || (type.starts_with(start) &&
                               (type.substr(start.size()) == ".gzip" || type.substr(start.size()) == ".zstd")))
             return std::nullopt;
-    throw error(errc::unsupported_media_type).subject(type).detail("of a layer");
+    throw error(errc::unsupported_media_type).subject(type).detail("this is not the media type of a layer");
 }
 
 } // namespace detail
@@ -82,12 +82,12 @@ OVERMOUNT_LAZY_BODY manifest manifest::parse(std::string bytes, const limits& bo
     detail::descriptor_parts parts, layer;
     const auto version = [](std::uint64_t value) {
         if (value != 2)
-            throw error(errc::unsupported_media_type).detail("docker's schema 1 manifests are not supported");
+            throw error(errc::unsupported_media_type).detail("only schema version 2 is supported, not docker's schema 1");
     };
     std::string own_type;
     const auto type = [&own_type](const std::string& value) {
         if (!value.empty() && !is_manifest_media_type(value))
-            throw error(errc::unsupported_media_type).subject(value).detail("of a manifest");
+            throw error(errc::unsupported_media_type).subject(value).detail("this is not the media type of a manifest");
         own_type = value;
     };
     const auto take_config = [&] {
@@ -95,10 +95,10 @@ OVERMOUNT_LAZY_BODY manifest manifest::parse(std::string bytes, const limits& bo
         const std::string& value = config->media_type();
         if (value != "application/vnd.oci.image.config.v1+json" &&
             value != "application/vnd.docker.container.image.v1+json" && !value.empty())
-            throw error(errc::unsupported_media_type).subject(value).detail("of a config");
+            throw error(errc::unsupported_media_type).subject(value).detail("this is not the media type of a config");
     };
     const auto take_layer = [&](descriptor blob) {
-        const auto promised = detail::promised_by(blob.media_type());
+        const auto promised = detail::compression_of_media_type(blob.media_type());
         layers.push_back({std::move(blob), promised});
     };
     using detail::json_object;
@@ -110,8 +110,8 @@ OVERMOUNT_LAZY_BODY manifest manifest::parse(std::string bytes, const limits& bo
              {"config", parts.field(take_config).required()},
              {"layers",
               detail::json_list(layer.field([&] { take_layer(layer.take()); }), bounds.layers).required()},
-             // What is an index for one reader must not be a manifest for the next (CVE-2021-41190).
-             {"manifests", detail::json_refused("it is an index as well")}}));
+             // Refuse documents that one reader takes for an index and another for a manifest (CVE-2021-41190).
+             {"manifests", detail::json_refused("a manifest must not have the fields of an index")}}));
     manifest out(std::move(bytes), std::move(*config));
     if (own_type.empty())
         own_type = out.config_.media_type().starts_with("application/vnd.docker.")
@@ -128,13 +128,13 @@ OVERMOUNT_LAZY_BODY index index::parse(std::string bytes, const limits& bounds)
     detail::descriptor_parts entry;
     const auto version = [](std::uint64_t value) {
         if (value != 2)
-            throw error(errc::invalid_index).subject(std::to_string(value)).detail("it is not 2");
+            throw error(errc::invalid_index).subject(std::to_string(value)).detail("the schema version of an index must be 2");
     };
     const auto type = [](const std::string& value) {
         if (!value.empty() && !is_index_media_type(value))
-            throw error(errc::unsupported_media_type).subject(value).detail("of an index");
+            throw error(errc::unsupported_media_type).subject(value).detail("this is not the media type of an index");
     };
-    constexpr const char* both = "it is a manifest as well";
+    constexpr const char* both = "an index must not have the fields of a manifest";
     detail::read_json(bytes, bounds, errc::invalid_index,
                       detail::json_object({{"schemaVersion", detail::json_number(version).required()},
                                            {"mediaType", detail::json_text(type)},
@@ -154,7 +154,7 @@ OVERMOUNT_LAZY_BODY const descriptor& index::select_from(const std::vector<descr
     unsigned best_fit = 0;
     std::string offered;
     for (const descriptor& entry : entries) {
-        // Attestations of buildkit say unknown/unknown.
+        // The platform of buildkit's attestations is unknown/unknown, which fits none.
         const unsigned fit = entry.platform() ? 2 * wanted.fit(*entry.platform()) : 1;
         if (fit > best_fit) {
             best = &entry;
@@ -167,7 +167,7 @@ OVERMOUNT_LAZY_BODY const descriptor& index::select_from(const std::vector<descr
         throw error(errc::no_matching_platform)
             .at(stage::manifest)
             .subject(wanted.string())
-            .detail("there is: " + (offered.empty() ? "nothing" : escape(offered)));
+            .detail("the platforms in the index are: " + (offered.empty() ? "none" : escape(offered)));
     return *best;
 }
 
@@ -187,6 +187,6 @@ OVERMOUNT_LAZY_BODY std::vector<docker_archive_image> parse_docker_archive_manif
     return out;
 }
 
-} // namespace overmount::inline OVERMOUNT_ABI
+} // namespace overmount::OVERMOUNT_ABI
 
 #endif

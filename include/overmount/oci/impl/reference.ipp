@@ -3,7 +3,7 @@
 
 #include <overmount/oci/reference.hpp>
 
-namespace overmount::inline OVERMOUNT_ABI {
+namespace overmount::OVERMOUNT_ABI {
 namespace detail {
 
 inline bool is_lower_or_digit(char c) noexcept
@@ -64,14 +64,14 @@ inline bool is_domain(std::string_view text) noexcept
     return true;
 }
 
-// Whether the first part of a name is a domain: when it can be nothing else.
-inline bool is_domain_in_front(std::string_view part) noexcept
+// Whether the first component of a name is a domain. As in docker, it has a `.`, a `:` or an upper-case letter, or is `localhost`.
+inline bool looks_like_domain(std::string_view part) noexcept
 {
     return part.find_first_of(".:ABCDEFGHIJKLMNOPQRSTUVWXYZ") != std::string_view::npos ||
            part == "localhost";
 }
 
-// What docker takes for an image's ID rather than for its name.
+// Whether docker takes `text` for the ID of an image rather than for its name.
 inline bool is_image_id(std::string_view text) noexcept
 {
     return text.size() == 64 && text.find_first_not_of("0123456789abcdef") == std::string_view::npos;
@@ -87,6 +87,12 @@ inline bool is_tag(std::string_view text) noexcept
 
 } // namespace detail
 
+OVERMOUNT_LAZY_BODY bool reference::states_domain(std::string_view name) noexcept
+{
+    const auto slash = name.find('/');
+    return slash != std::string_view::npos && detail::looks_like_domain(name.substr(0, slash));
+}
+
 OVERMOUNT_LAZY_BODY reference reference::parse(std::string_view text)
 {
     const auto refuse = [text](const char* why) {
@@ -97,7 +103,7 @@ OVERMOUNT_LAZY_BODY reference reference::parse(std::string_view text)
     if (const auto at = rest.find('@'); at != std::string_view::npos) {
         out.digest_ = overmount::digest::try_parse(rest.substr(at + 1));
         if (!out.digest_)
-            throw refuse("the part behind @ is not a digest");
+            throw refuse("the part after @ is not a valid digest");
         rest = rest.substr(0, at);
     }
     const auto slash = rest.rfind('/');
@@ -105,24 +111,24 @@ OVERMOUNT_LAZY_BODY reference reference::parse(std::string_view text)
         colon != std::string_view::npos && (slash == std::string_view::npos || colon > slash)) {
         out.tag_ = rest.substr(colon + 1);
         if (!detail::is_tag(*out.tag_))
-            throw refuse("not a valid tag");
+            throw refuse("the tag is not valid: at most 128 letters, digits and _ . -, not starting with . or -");
         rest = rest.substr(0, colon);
     }
     if (detail::is_image_id(text))
         throw refuse("64 hex digits are an image ID, not a name");
     const auto first = rest.find('/');
     const std::string_view front = rest.substr(0, std::min(first, rest.size()));
-    const bool domain = first != std::string_view::npos && detail::is_domain_in_front(front);
+    const bool domain = first != std::string_view::npos && detail::looks_like_domain(front);
     out.domain_ = domain ? front : "docker.io";
     if (out.domain_ == "index.docker.io")
         out.domain_ = "docker.io";
     out.path_ = domain ? rest.substr(first + 1) : rest;
     if (!detail::is_domain(out.domain_))
-        throw refuse("not a valid domain");
+        throw refuse("the domain is not valid");
     for (std::size_t begin = 0; begin <= out.path_.size();) {
         const std::size_t end = std::min(out.path_.find('/', begin), out.path_.size());
         if (!detail::is_path_component(std::string_view(out.path_).substr(begin, end - begin)))
-            throw refuse("a name has lower-case letters, digits and . _ - between them");
+            throw refuse("a name consists of lower-case letters and digits, separated by . _ - or /");
         begin = end + 1;
     }
     if (out.domain_ == "docker.io" && out.path_.find('/') == std::string::npos)
@@ -163,11 +169,11 @@ OVERMOUNT_LAZY_BODY std::string reference::familiar() const
         const std::string_view shorter = short_form.substr(official.size());
         return std::string(detail::is_image_id(shorter) ? short_form : shorter);
     }
-    return detail::is_domain_in_front(std::string_view(path_).substr(0, path_.find('/')))
+    return detail::looks_like_domain(std::string_view(path_).substr(0, path_.find('/')))
                ? full
                : std::string(short_form);
 }
 
-} // namespace overmount::inline OVERMOUNT_ABI
+} // namespace overmount::OVERMOUNT_ABI
 
 #endif

@@ -1,4 +1,4 @@
-// What is done with a diff that is kept.
+// The operations on the stored content of a diff.
 #ifndef OVERMOUNT_REPOSITORY_IMPL_ASSET_IPP
 #define OVERMOUNT_REPOSITORY_IMPL_ASSET_IPP
 
@@ -7,30 +7,30 @@
 #include <overmount/repository/operations/asset_read.hpp>
 #include <overmount/runtime/new_shared.hpp>
 
-namespace overmount::inline OVERMOUNT_ABI {
+namespace overmount::OVERMOUNT_ABI {
 
 template <packable_storage Storage>
 std::uint64_t basic_asset<Storage>::size() const
 {
-    return state_->storage.record(id_).bytes;
+    return detail::valid(state_)->storage.record(*id_).bytes;
 }
 
 template <packable_storage Storage>
 std::function<std::shared_ptr<asset_stream::source>()> basic_asset<Storage>::opener() const
 {
-    return [owner = state_, id = id_] {
+    return [owner = detail::valid(state_), id = *id_] {
         return detail::new_shared<detail::stored_tar<asset_stream::source, Storage>>(owner, id);
     };
 }
 
 template <packable_storage Storage>
-asio::awaitable<void> basic_asset<Storage>::list_all(std::shared_ptr<state> owner, diff_id id, listener hears)
+asio::awaitable<void> basic_asset<Storage>::list_all(std::shared_ptr<state> owner, diff_id id, entry_visitor visitor)
 {
-    auto work = [owner, id, hears](const detail::stop_flag& stop) {
+    auto work = [owner, id, visitor](const detail::stop_flag& stop) {
         auto entries = detail::entries_of(owner->storage, id);
         for (tar::located_entry one; entries.next(one);) {
             stop.throw_if_stopped();
-            hears(one.entry);
+            visitor(one.entry);
         }
     };
     co_await detail::run_on(owner->pool, std::move(work));
@@ -39,9 +39,10 @@ asio::awaitable<void> basic_asset<Storage>::list_all(std::shared_ptr<state> owne
 template <packable_storage Storage>
 asio::awaitable<asset_stream> basic_asset<Storage>::open_path(std::shared_ptr<state> owner, diff_id id, std::string path)
 {
-    auto work = [owner, id, path](const detail::stop_flag& stop) {
+    const auto executor = co_await asio::this_coro::executor;
+    auto work = [owner, id, path, executor](const detail::stop_flag& stop) {
         const tar::located_entry file = detail::find_file(owner->storage, id, path, stop);
-        return asset_stream(detail::open_file(owner, id, file, stop), owner->pool, file.entry.size);
+        return asset_stream(detail::open_file(owner, id, file, stop), owner->pool, executor, file.entry.size);
     };
     co_return co_await detail::run_on(owner->pool, std::move(work));
 }
@@ -49,15 +50,16 @@ asio::awaitable<asset_stream> basic_asset<Storage>::open_path(std::shared_ptr<st
 template <packable_storage Storage>
 asio::awaitable<asset_stream> basic_asset<Storage>::pack_all(std::shared_ptr<state> owner, diff_id id)
 {
-    auto work = [owner, id](const detail::stop_flag&) {
-        return asset_stream(detail::new_shared<detail::stored_tar<asset_stream::source, Storage>>(owner, id), owner->pool,
+    const auto executor = co_await asio::this_coro::executor;
+    auto work = [owner, id, executor](const detail::stop_flag&) {
+        return asset_stream(detail::new_shared<detail::stored_tar<asset_stream::source, Storage>>(owner, id), owner->pool, executor,
                             owner->storage.record(id).bytes);
     };
     co_return co_await detail::run_on(owner->pool, std::move(work));
 }
 
 template <packable_storage Storage>
-asio::awaitable<digest> basic_asset<Storage>::digest_of(std::shared_ptr<state> owner, diff_id id)
+asio::awaitable<void> basic_asset<Storage>::verify_digest(std::shared_ptr<state> owner, diff_id id)
 {
     auto work = [owner, id](const detail::stop_flag& stop) {
         auto reader = owner->storage.pack(id);
@@ -68,22 +70,12 @@ asio::awaitable<digest> basic_asset<Storage>::digest_of(std::shared_ptr<state> o
             stop.throw_if_stopped();
             sum.update({buffer.get(), count});
         }
-        return sum.finish();
+        if (const digest found = sum.finish(); found != id.value())
+            throw error(errc::invalid_asset).at(stage::storage).layer(id.string()).detail("the digest of its bytes is " + found.string());
     };
-    co_return co_await detail::run_on(owner->pool, std::move(work));
+    co_await detail::run_on(owner->pool, std::move(work));
 }
 
-template <packable_storage Storage>
-asio::awaitable<void> basic_asset<Storage>::verify_digest(basic_asset self)
-{
-    const digest found = co_await self.load_digest();
-    if (found != self.id_.value())
-        throw error(errc::invalid_asset)
-            .at(stage::storage)
-            .layer(self.id_.string())
-            .detail("its bytes have " + found.string());
-}
-
-} // namespace overmount::inline OVERMOUNT_ABI
+} // namespace overmount::OVERMOUNT_ABI
 
 #endif

@@ -4,14 +4,14 @@
 #include <overmount/repository/operations/commit_run.hpp>
 #include <overmount/runtime/new_shared.hpp>
 
-namespace overmount::inline OVERMOUNT_ABI::detail {
+namespace overmount::OVERMOUNT_ABI::detail {
 
 template <mountable_storage Storage>
 asio::awaitable<image_config> commit_upper(std::shared_ptr<repository_state<Storage>> owner, mount_record record,
                                            commit_options options)
 {
     if (!owner)
-        throw error(errc::mount_not_found).at(stage::mount).subject(record.target).detail("it is not this object's any more");
+        throw error(errc::mount_not_found).at(stage::mount).subject(record.target).detail("the object no longer owns a mount");
     auto run = new_shared<commit_run<Storage>>(owner, std::move(record), std::move(options));
     auto work = commit_run<Storage>::run(run);
     auto clean = [run](const stop_flag&) { run->clean(); };
@@ -19,6 +19,6 @@ asio::awaitable<image_config> commit_upper(std::shared_ptr<repository_state<Stor
     co_return run->made();
 }
 
-} // namespace overmount::inline OVERMOUNT_ABI::detail
+} // namespace overmount::OVERMOUNT_ABI::detail
 
 #endif

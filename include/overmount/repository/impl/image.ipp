@@ -1,4 +1,4 @@
-// What is done with an image and its mounts.
+// The operations on an image and on its mounts.
 #ifndef OVERMOUNT_REPOSITORY_IMPL_IMAGE_IPP
 #define OVERMOUNT_REPOSITORY_IMPL_IMAGE_IPP
 
@@ -22,11 +22,11 @@
 #include <optional>
 #include <string_view>
 
-namespace overmount::inline OVERMOUNT_ABI {
+namespace overmount::OVERMOUNT_ABI {
 
 namespace detail {
 
-// Of mounts of any repository: see `mount_record::source`.
+// The mounts of all repositories have a source that begins with it: see `mount_record::source`.
 inline constexpr std::string_view mount_source_prefix = "overmount-";
 
 } // namespace detail
@@ -39,12 +39,12 @@ basic_mount<Storage, Mount>::ownership::~ownership()
     try {
         if constexpr (mount_policy<Mount>)
             Mount::unmount(record.identity, record.target, true);
-        // An upper is never deleted here, however small. A read-only mount keeps nothing: a few empty directories.
+        // An upper directory that may have been written is never deleted here. A read-only mount has only a few empty directories.
         detail::mount_table table(owner->records);
         if (!seen || (!record.writable && table.state(record, detail::alive_by<Mount>()) == mount_state::stopped))
             table.remove(record);
     } catch (const std::exception&) {
-        // A destructor has nobody to tell; the record stays.
+        // A destructor cannot report it; the record stays.
     }
 }
 
@@ -59,8 +59,8 @@ basic_mount<Storage, Mount>::commit_record(std::shared_ptr<state> owner, mount_r
 template <storage_policy Storage, optional_mount_policy Mount>
 asio::awaitable<void> basic_mount<Storage, Mount>::unmount_owned(std::shared_ptr<ownership> mine)
 {
-    if (!mine || mine->over)
-        throw error(errc::mount_not_found).at(stage::mount).detail("it is not this object's any more");
+    if (mine->over)
+        throw error(errc::mount_not_found).at(stage::mount).detail("the object no longer owns the mount");
     co_await unmount_record(mine->owner, mine->record);
     mine->over = true;
 }
@@ -78,7 +78,7 @@ std::optional<bool> basic_mount<Storage, Mount>::try_unmount(state& owner, const
         return std::nullopt;
     const auto now = table.find(record.id);
     if (!now || now->identity != record.identity)
-        throw refuse(error(errc::mount_not_found), "it was mounted again meanwhile");
+        throw refuse(error(errc::mount_not_found), "the mount was removed or mounted again in the meantime");
     const detail::alive_test alive = detail::alive_by<Mount>();
     bool unmounted = false;
     try {
@@ -92,10 +92,10 @@ std::optional<bool> basic_mount<Storage, Mount>::try_unmount(state& owner, const
     }
     if (!unmounted && table.state(record, alive) == mount_state::alive)
         throw refuse(error(errc::mount_not_found),
-                     "it is not visible here: another mount namespace has it, or a process that was inside when it was unmounted");
+                     "the mount is not visible here: another mount namespace holds it, or a process that used it when it was detached");
     if (unmounted && table.uses_upper(record, alive))
         throw refuse(error::from_errno(EBUSY),
-                     "it is out of sight here, and another mount namespace or a process has it still: what was written is kept");
+                     "it was unmounted here, but another mount namespace or a process still holds it: what was written is kept");
     table.erase(table.discard(record));
     return true;
 }
@@ -103,7 +103,7 @@ std::optional<bool> basic_mount<Storage, Mount>::try_unmount(state& owner, const
 template <storage_policy Storage, optional_mount_policy Mount>
 asio::awaitable<void> basic_mount<Storage, Mount>::unmount_record(std::shared_ptr<state> owner, mount_record record)
 {
-    // Whoever looks at a mount, as other processes with this repository do, has it in use for a moment.
+    // Another process that looks at the mount, as processes with this repository do, keeps it busy for a moment.
     const auto patience = std::chrono::steady_clock::now() + std::chrono::seconds(1);
     std::function<std::optional<bool>(const detail::stop_flag&)> work = [owner, record, patience](const detail::stop_flag&) {
         return try_unmount(*owner, record, patience);
@@ -133,12 +133,12 @@ template <storage_policy Storage, optional_mount_policy Mount>
 basic_mount<Storage, Mount> basic_mount<Storage, Mount>::made(std::shared_ptr<state> owner, mount_record record, bool seen)
     requires mount_policy<Mount>
 {
-    // Owned from here on, so that what fails leaves no mount; where it cannot be unmounted its record and upper stay.
+    // Owned from here on, so that a failure leaves no mount. If it cannot be unmounted, its record and upper directory stay.
     basic_mount out(owner, record);
     out.owned_->seen = seen;
-    // Where the target could not be locked, another one may have been mounted on top by now.
+    // If the target could not be locked, another mount may be on top of it by now.
     if (Mount::identify(record.target) != record.identity)
-        throw error(errc::mount_covered).at(stage::mount).subject(record.target).detail("it was mounted over at this moment");
+        throw error(errc::mount_covered).at(stage::mount).subject(record.target).detail("another mount was just made on top of it");
     detail::mount_table(owner->records).update(record, owner->sync);
     return out;
 }
@@ -157,7 +157,7 @@ basic_mount<Storage, Mount>::try_mount_again(std::shared_ptr<state> owner, const
         return std::nullopt;
     record = table.find(id);
     if (!record || !record->writable)
-        throw error(errc::mount_read_only).at(stage::mount).subject(id).detail("it keeps nothing: mount the image");
+        throw error(errc::mount_read_only).at(stage::mount).subject(id).detail("it keeps no changes: mount the image instead");
     if (table.state(*record, detail::alive_by<Mount>()) == mount_state::alive)
         throw error(errc::mount_exists).at(stage::mount).subject(record->target).detail("the mount is alive");
     const bool incomplete = detail::mount_table::may_be_incomplete(*record);
@@ -238,9 +238,9 @@ basic_mount<Storage, Mount>::mount_now(std::shared_ptr<state> owner, mount_subje
     requires mountable_storage<Storage> && mount_policy<Mount>
 {
     std::function<std::optional<basic_mount>(const detail::stop_flag&)> work = [owner, what, options](const detail::stop_flag&) {
-        // Locked until the mount is there: it keeps what it needs from the collection.
+        // Locked until the mount is recorded: the record keeps its layers from being collected.
         auto lock = owner->records->lock(detail::lock_kind::roots);
-        // Owned from the first moment: nobody may be there to take it when the context goes.
+        // The result owns the mount: if the context is destroyed, it is detached.
         return lock.try_take() ? try_mount(owner, what, options) : std::nullopt;
     };
     auto made = co_await detail::retry_until(owner->pool, std::move(work), owner->lock_limit, owner->records->base().string());
@@ -258,7 +258,7 @@ template <storage_policy Storage, optional_mount_policy Mount>
 std::vector<basic_layer<Storage, Mount>> basic_image<Storage, Mount>::layers() const
 {
     std::vector<basic_layer<Storage, Mount>> out;
-    for (auto& [chain, record] : detail::chain_of(config_->diff_ids()))
+    for (auto& [chain, record] : detail::chain_of(config().diff_ids()))
         out.push_back(basic_layer<Storage, Mount>(state_, chain, std::move(record)));
     std::reverse(out.begin(), out.end());
     return out;
@@ -267,7 +267,7 @@ std::vector<basic_layer<Storage, Mount>> basic_image<Storage, Mount>::layers() c
 template <storage_policy Storage, optional_mount_policy Mount>
 std::optional<basic_layer<Storage, Mount>> basic_image<Storage, Mount>::top() const
 {
-    const auto chain = detail::chain_of(config_->diff_ids());
+    const auto chain = detail::chain_of(config().diff_ids());
     if (chain.empty())
         return std::nullopt;
     return basic_layer<Storage, Mount>(state_, chain.back().first, chain.back().second);
@@ -277,7 +277,7 @@ template <storage_policy Storage, optional_mount_policy Mount>
 std::uint64_t basic_image<Storage, Mount>::size() const
 {
     std::uint64_t out = 0;
-    for (const diff_id& diff : config_->diff_ids())
+    for (const diff_id& diff : config().diff_ids())
         out += state_->storage.record(diff).bytes;
     return out;
 }
@@ -285,7 +285,7 @@ std::uint64_t basic_image<Storage, Mount>::size() const
 template <storage_policy Storage, optional_mount_policy Mount>
 std::vector<tag_record> basic_image<Storage, Mount>::tags(const std::function<void(const error&)>& damaged) const
 {
-    auto out = state_->records->tags(damaged);
+    auto out = valid().state_->records->tags(damaged);
     std::erase_if(out, [this](const tag_record& tag) { return tag.image != id(); });
     return out;
 }
@@ -293,6 +293,7 @@ std::vector<tag_record> basic_image<Storage, Mount>::tags(const std::function<vo
 template <storage_policy Storage, optional_mount_policy Mount>
 std::optional<overmount::manifest> basic_image<Storage, Mount>::manifest() const
 {
+    static_cast<void>(valid());
     const auto read = [this](const digest& name, bool is_tagged) -> std::optional<overmount::manifest> {
         auto text = state_->records->manifests.find(name);
         if (!text)
@@ -300,7 +301,7 @@ std::optional<overmount::manifest> basic_image<Storage, Mount>::manifest() const
         if (digest::of(*text, name.algorithm()) != name) {
             if (is_tagged)
                 throw error(errc::digest_mismatch).at(stage::repository).subject("manifests/" + detail::digest_name(name) + ".json");
-            return std::nullopt; // nobody knows whose it was
+            return std::nullopt; // damaged: it is unknown which image it belonged to
         }
         try {
             auto found = overmount::manifest::parse(std::move(*text), state_->bounds);
@@ -342,13 +343,14 @@ template <storage_policy Storage, optional_mount_policy Mount>
 asio::awaitable<asset_stream> basic_image<Storage, Mount>::open_file(basic_image self, std::string path)
     requires packable_storage<Storage>
 {
-    auto work = [self, path](const detail::stop_flag& stop) {
+    const auto executor = co_await asio::this_coro::executor;
+    auto work = [self, path, executor](const detail::stop_flag& stop) {
         const auto& owner = self.state_;
         const auto view = detail::load_view(*owner, self.config_->diff_ids(), stop);
-        const auto& [where, what] = tar::lookup(view.tree.items(), path);
+        const auto& [where, what] = detail::lookup(view.tree.items(), path);
         if (what->entry.type != tar::entry_type::regular)
             throw error(errc::not_a_regular_file).at(stage::storage).entry(path);
-        return asset_stream(detail::open_merged(owner, view, where, *what, stop), owner->pool, what->entry.size);
+        return asset_stream(detail::open_merged(owner, view, where, *what, stop), owner->pool, executor, what->entry.size);
     };
     co_return co_await detail::run_on(self.state_->pool, std::move(work));
 }
@@ -359,7 +361,7 @@ asio::awaitable<basic_layer<Storage, Mount>> basic_image<Storage, Mount>::find_l
 {
     auto work = [self, path](const detail::stop_flag& stop) {
         const auto view = detail::load_view(*self.state_, self.config_->diff_ids(), stop);
-        const auto& found = tar::lookup(view.tree.items(), path, tar::last_link::keep);
+        const auto& found = detail::lookup(view.tree.items(), path, detail::last_link::keep);
         const auto layers = self.layers(); // topmost first
         if (layers.empty())
             throw error(errc::entry_not_found).at(stage::storage).entry(path);
@@ -374,7 +376,7 @@ basic_image<Storage, Mount>::configs_of(const std::vector<basic_image>& images)
 {
     std::vector<std::shared_ptr<const image_config>> out;
     for (const basic_image& one : images)
-        out.push_back(one.config_);
+        out.push_back(detail::valid(one.config_));
     return out;
 }
 
@@ -384,11 +386,14 @@ basic_image<Storage, Mount>::mount_image(std::shared_ptr<state> owner, std::shar
                                          mount_options options)
     requires mountable_storage<Storage> && mount_policy<Mount>
 {
-    // What is written in the mount needs all that is below it, after a power cut too.
+    // What is written in the mount needs the layers below it, also after a power cut.
     auto is_durable = [owner, config, options](const detail::stop_flag&) {
         return options.accepts_damaged() || owner->sync == durability::none || owner->records->image_files.is_durable(config->id());
     };
-    if (options.writable() && !co_await detail::run_on(owner->pool, std::move(is_durable)))
+    bool durable = true;
+    if (options.writable())
+        durable = co_await detail::run_on(owner->pool, std::move(is_durable));
+    if (!durable)
         co_await detail::make_image_durable(owner, *config);
     mount_subject what(config->id());
     co_return co_await basic_mount<Storage, Mount>::mount_now(std::move(owner), std::move(what), std::move(options));
@@ -405,6 +410,6 @@ asio::awaitable<void> detail::export_all(std::shared_ptr<repository_state<Storag
     co_await run_then_clean(owner->pool, std::move(work), std::move(clean));
 }
 
-} // namespace overmount::inline OVERMOUNT_ABI
+} // namespace overmount::OVERMOUNT_ABI
 
 #endif

@@ -1,4 +1,4 @@
-// What is done with a layer.
+// The operations on a layer.
 #ifndef OVERMOUNT_REPOSITORY_IMPL_LAYER_IPP
 #define OVERMOUNT_REPOSITORY_IMPL_LAYER_IPP
 
@@ -6,7 +6,7 @@
 #include <overmount/repository/operations/lease_run.hpp>
 #include <overmount/repository/state.hpp>
 
-namespace overmount::inline OVERMOUNT_ABI {
+namespace overmount::OVERMOUNT_ABI {
 
 template <storage_policy Storage, optional_mount_policy Mount>
 basic_layer<Storage, Mount>::basic_layer(std::shared_ptr<state> owner, const chain_id& id, layer_record record)
@@ -32,7 +32,8 @@ std::optional<basic_layer<Storage, Mount>> basic_layer<Storage, Mount>::parent()
 template <storage_policy Storage, optional_mount_policy Mount>
 diff_record basic_layer<Storage, Mount>::record() const
 {
-    return state_->storage.record(diff());
+    const diff_id& wanted = diff();
+    return state_->storage.record(wanted);
 }
 
 template <storage_policy Storage, optional_mount_policy Mount>
@@ -40,13 +41,13 @@ asio::awaitable<basic_mount<Storage, Mount>>
 basic_layer<Storage, Mount>::mount_layer(std::shared_ptr<state> owner, chain_id top, mount_options options)
     requires mountable_storage<Storage> && mount_policy<Mount>
 {
-    // What is written in the mount needs all that is below it, after a power cut too.
+    // What is written in the mount needs the layers below it, also after a power cut.
     if (options.writable() && !options.accepts_damaged() && owner->sync != durability::none)
         co_await detail::make_layer_durable(owner, top);
     mount_subject what(top);
     co_return co_await basic_mount<Storage, Mount>::mount_now(std::move(owner), std::move(what), std::move(options));
 }
 
-} // namespace overmount::inline OVERMOUNT_ABI
+} // namespace overmount::OVERMOUNT_ABI
 
 #endif

@@ -5,12 +5,10 @@
 #include <overmount/repository.hpp>
 #include <overmount/repository/locked.hpp>
 #include <overmount/repository/operations/asset_read.hpp>
-#include <overmount/repository/operations/check_run.hpp>
 #include <overmount/repository/operations/compose.hpp>
 #include <overmount/repository/operations/create_run.hpp>
 #include <overmount/repository/operations/import_run.hpp>
 #include <overmount/repository/operations/merged_view.hpp>
-#include <overmount/repository/operations/repair_run.hpp>
 #include <overmount/repository/operations/stream_run.hpp>
 #include <overmount/repository/records/find.hpp>
 #include <overmount/runtime/new_shared.hpp>
@@ -19,10 +17,10 @@
 #include <algorithm>
 #include <iterator>
 
-namespace overmount::inline OVERMOUNT_ABI {
+namespace overmount::OVERMOUNT_ABI {
 
-// Not in the class: with separate compilation a program leaves them to repository/instances.hpp, and compilers compile
-// anew what is inline.
+// Defined outside the class: with separate compilation repository/instances.hpp instantiates them, but compilers would still compile
+// inline members in each translation unit.
 
 template <storage_policy Storage, optional_mount_policy Mount>
 asio::awaitable<basic_repository<Storage, Mount>>
@@ -36,7 +34,7 @@ basic_repository<Storage, Mount>::open_at(std::filesystem::path base, repository
         return detail::new_shared<state>(std::move(records), options, pool);
     };
     auto opened = co_await detail::run_on(pool, std::move(work));
-    // What somebody who died has committed is put into its place.
+    // Completes the imports that dead processes committed.
     auto apply = [opened](const detail::stop_flag&) { opened->records->apply_abandoned(); };
     co_await detail::run_on(pool, std::move(apply));
     co_return basic_repository(std::move(opened));
@@ -67,7 +65,7 @@ template <storage_policy Storage, optional_mount_policy Mount>
 asio::awaitable<std::vector<basic_image<Storage, Mount>>>
 basic_repository<Storage, Mount>::import_file(std::shared_ptr<state> owner, archive_file source, import_options options)
 {
-    static_cast<void>(detail::full_names(options.tags())); // before anything is read
+    static_cast<void>(detail::full_names(options.tags())); // throws before anything is read
     auto open = [source](const detail::stop_flag&) -> std::unique_ptr<detail::archive_bytes> {
         return std::make_unique<detail::file_source>(detail::whole_file(source.path()));
     };
@@ -91,10 +89,11 @@ basic_repository<Storage, Mount>::finish_run(std::shared_ptr<state> owner, std::
 }
 
 template <storage_policy Storage, optional_mount_policy Mount>
+template <class Run>
 asio::awaitable<basic_layer<Storage, Mount>>
-basic_repository<Storage, Mount>::finish_layer(std::shared_ptr<state> owner, std::shared_ptr<create_run> run, asio::awaitable<void> work)
+basic_repository<Storage, Mount>::finish_layer(std::shared_ptr<state> owner, std::shared_ptr<Run> run, asio::awaitable<void> work)
 {
-    // The record is read while the operation's lease keeps it.
+    // The record is read before the operation's lease ends.
     auto made = detail::new_shared<std::optional<layer_type>>();
     auto look = [owner, run, made](const detail::stop_flag&) {
         try {
@@ -108,38 +107,6 @@ basic_repository<Storage, Mount>::finish_layer(std::shared_ptr<state> owner, std
     };
     co_await detail::run_then_clean(owner->pool, std::move(work), std::move(look));
     co_return std::move(**made);
-}
-
-template <storage_policy Storage, optional_mount_policy Mount>
-asio::awaitable<check_report>
-basic_repository<Storage, Mount>::check_all(std::shared_ptr<state> owner, check_options options)
-{
-    auto run = detail::new_shared<detail::check_run<Storage>>(owner, options);
-    auto work = run->run(run);
-    auto clean = [run](const detail::stop_flag&) { run->clean(); };
-    co_await detail::run_then_clean(owner->pool, std::move(work), std::move(clean));
-    co_return run->report();
-}
-
-template <storage_policy Storage, optional_mount_policy Mount>
-asio::awaitable<check_report>
-basic_repository<Storage, Mount>::repair_from(std::shared_ptr<state> owner, std::optional<detail::any_importer> source,
-                                              repair_options options)
-{
-    std::vector<found_image> given;
-    if (source) {
-        import_context context(owner->pool, owner->bounds, options.wanted());
-        given = co_await source->discover(std::move(context));
-    }
-    check_report before = co_await check_all(owner, check_options());
-    if (before.ok())
-        co_return before;
-    auto run = detail::new_shared<detail::repair_run<Storage>>(owner, std::move(before), std::move(given));
-    auto work = run->run(run);
-    auto clean = [run](const detail::stop_flag&) { run->clean(); };
-    co_await detail::run_then_clean(owner->pool, std::move(work), std::move(clean));
-    check_report after = co_await check_all(owner, check_options().contents(false));
-    co_return run->report(std::move(after));
 }
 
 template <storage_policy Storage, optional_mount_policy Mount>
@@ -169,10 +136,11 @@ asio::awaitable<asset_stream>
 basic_repository<Storage, Mount>::flatten_chain(std::shared_ptr<state> owner, std::optional<chain_id> top)
     requires packable_storage<Storage>
 {
-    auto work = [owner, top](const detail::stop_flag& stop) {
+    const auto executor = co_await asio::this_coro::executor;
+    auto work = [owner, top, executor](const detail::stop_flag& stop) {
         auto tar = detail::new_shared<detail::flat_tar<Storage>>(owner, detail::load_view(*owner, top, stop));
         const std::uint64_t size = tar->size(stop);
-        return asset_stream(std::move(tar), owner->pool, size);
+        return asset_stream(std::move(tar), owner->pool, executor, size);
     };
     co_return co_await detail::run_on(owner->pool, std::move(work));
 }
@@ -183,9 +151,9 @@ basic_repository<Storage, Mount>::squash_image(std::shared_ptr<state> owner, ima
     requires packable_storage<Storage>
 {
     auto names = detail::full_names(options.tags());
-    auto run = detail::new_shared<create_run>(owner, std::nullopt);
+    auto run = detail::new_shared<detail::create_run<Storage>>(owner, std::nullopt);
     auto made = detail::new_shared<std::optional<image_config>>();
-    auto tell = [owner, made, names, config = from.config()](detail::publication<Storage>& end, const diff_id& diff) {
+    auto add_image = [owner, made, names, config = from.config()](detail::publication<Storage>& end, const diff_id& diff) {
         history_entry step;
         step.created = config.created();
         step.created_by = "overmount squash";
@@ -195,21 +163,21 @@ basic_repository<Storage, Mount>::squash_image(std::shared_ptr<state> owner, ima
         made->emplace(edit.build(owner->bounds));
         end.add_image(found_image{**made, {}}, names, false);
     };
-    run->when_made(std::move(tell));
+    run->when_made(std::move(add_image));
     auto open = [owner, top = std::optional<chain_id>(from.top())]() -> std::unique_ptr<detail::layer_input> {
         auto view = detail::load_view(*owner, top, detail::stop_flag());
         return std::make_unique<detail::asset_input>(detail::new_shared<detail::flat_tar<Storage>>(owner, std::move(view)));
     };
-    auto work = create_run::from_input(run, std::move(open));
+    auto work = run->from_input(run, std::move(open));
     static_cast<void>(co_await finish_layer(owner, std::move(run), std::move(work)));
     co_return image(std::move(owner), std::move(**made));
 }
 
 template <storage_policy Storage, optional_mount_policy Mount>
 asio::awaitable<std::vector<basic_image<Storage, Mount>>>
-basic_repository<Storage, Mount>::import_all(std::shared_ptr<state> owner, detail::any_importer source, import_options options)
+basic_repository<Storage, Mount>::import_all(std::shared_ptr<state> owner, any_importer source, import_options options)
 {
-    static_cast<void>(detail::full_names(options.tags())); // before anything is read
+    static_cast<void>(detail::full_names(options.tags())); // throws before anything is read
     import_context context(owner->pool, owner->bounds, options.wanted());
     auto found = co_await source.discover(std::move(context));
     co_return co_await finish_import(std::move(owner), std::move(found), std::move(options));
@@ -217,9 +185,9 @@ basic_repository<Storage, Mount>::import_all(std::shared_ptr<state> owner, detai
 
 template <storage_policy Storage, optional_mount_policy Mount>
 asio::awaitable<basic_image<Storage, Mount>>
-basic_repository<Storage, Mount>::import_one(std::shared_ptr<state> owner, detail::any_importer source, import_options options)
+basic_repository<Storage, Mount>::import_one(std::shared_ptr<state> owner, any_importer source, import_options options)
 {
-    static_cast<void>(detail::full_names(options.tags())); // before anything is read
+    static_cast<void>(detail::full_names(options.tags())); // throws before anything is read
     import_context context(owner->pool, owner->bounds, options.wanted());
     auto found = co_await source.discover(std::move(context));
     if (found.size() != 1)
@@ -232,8 +200,8 @@ template <storage_policy Storage, optional_mount_policy Mount>
 std::optional<basic_image<Storage, Mount>> basic_repository<Storage, Mount>::load_image(const digest& id) const
 {
     try {
-        if (auto config = state_->records->image(id))
-            return image(state_, image_config::parse(std::move(*config), state_->bounds));
+        if (auto config = opened()->records->image(id))
+            return image(opened(), image_config::parse(std::move(*config), opened()->bounds));
     } catch (error& failure) {
         if (failure.subject().empty())
             failure.subject("images/" + detail::digest_path(id) + "/config.json");
@@ -247,7 +215,7 @@ std::vector<basic_image<Storage, Mount>>
 basic_repository<Storage, Mount>::images(const std::function<void(const error&)>& damaged) const
 {
     std::vector<image> out;
-    for (const digest& id : state_->records->images(damaged)) {
+    for (const digest& id : opened()->records->images(damaged)) {
         try {
             if (auto found = load_image(id))
                 out.push_back(std::move(*found));
@@ -264,7 +232,7 @@ basic_repository<Storage, Mount>::images(const std::function<void(const error&)>
 template <storage_policy Storage, optional_mount_policy Mount>
 basic_image<Storage, Mount> basic_repository<Storage, Mount>::find_image(std::string_view name) const
 {
-    if (const auto id = detail::find_image_id(*state_->records, name))
+    if (const auto id = detail::find_image_id(*opened()->records, name))
         if (auto found = load_image(*id))
             return std::move(*found);
     throw error(errc::image_not_found).at(stage::repository).subject(name);
@@ -275,47 +243,47 @@ asio::awaitable<void> basic_repository<Storage, Mount>::remove_one(std::shared_p
 {
     auto work = [owner, id](const detail::stop_flag&) {
         const detail::store& records = *owner->records;
-        if (!detail::exists(records.base_fd(), "images/" + detail::digest_path(id))) // one that is damaged can be removed
+        if (!detail::exists(records.base_fd(), "images/" + detail::digest_path(id))) // a damaged image can be removed as well
             throw error(errc::image_not_found).at(stage::repository).subject(id.string());
         if (const auto mounted = detail::mount_table(owner->records).in_use(id, detail::alive_by<Mount>()))
             throw error(errc::image_in_use).at(stage::repository).subject(mounted->target).detail("unmount it first");
         if (owner->sync != durability::none)
-            records.imports.make_removals_last(); // or one of them may bring it back
-        // A tag that the disk does not give may lead here; one that is damaged leads nowhere.
+            records.imports.make_removals_last(); // otherwise an import record may reappear after a crash and restore the image
+        // A tag that cannot be read because of an I/O error may name this image; a damaged tag names none.
         const auto refuse = [](const error& failure) {
             if (failure.code() != errc::corrupt_repository)
                 throw failure;
         };
-        // Tags first: none of them leads nowhere.
+        // Tags first, so that no tag is left without its image.
         for (const tag_record& tag : records.tags(refuse))
             if (tag.image == id)
                 records.tag_files.remove(records.staging.fd(), tag.name, owner->sync);
         records.image_files.remove(records.staging.fd(), id, owner->sync);
     };
     co_await detail::run_locked(owner, detail::lock_kind::roots, std::move(work));
-    co_await asio::this_coro::throw_if_cancelled(false); // it is done
+    co_await asio::this_coro::throw_if_cancelled(false); // the removal is done
     co_await sweep(std::move(owner));
 }
 
 template <storage_policy Storage, optional_mount_policy Mount>
 std::vector<tag_record> basic_repository<Storage, Mount>::tags(const std::function<void(const error&)>& damaged) const
 {
-    return state_->records->tags(damaged);
+    return opened()->records->tags(damaged);
 }
 
 template <storage_policy Storage, optional_mount_policy Mount>
 tag_record basic_repository<Storage, Mount>::tag(std::string_view name) const
 {
     const std::string full = reference::parse(name).with_default_tag().string();
-    if (auto found = state_->records->tag(full))
+    if (auto found = opened()->records->tag(full))
         return *found;
-    throw error(errc::tag_does_not_exist).at(stage::repository).subject(full);
+    throw error(errc::tag_not_found).at(stage::repository).subject(full);
 }
 
 template <storage_policy Storage, optional_mount_policy Mount>
 asio::awaitable<void> basic_repository<Storage, Mount>::tag_image(std::shared_ptr<state> owner, std::string name, digest id)
 {
-    static_cast<void>(reference::parse(name)); // before anything is read
+    static_cast<void>(reference::parse(name)); // throws before anything is read
     auto look = [owner, id](const detail::stop_flag&) {
         auto config = owner->records->image(id);
         if (!config)
@@ -335,12 +303,12 @@ asio::awaitable<void> basic_repository<Storage, Mount>::untag(std::shared_ptr<st
     auto work = [owner, full](const detail::stop_flag&) {
         const detail::store& records = *owner->records;
         if (owner->sync != durability::none)
-            records.imports.make_removals_last(); // or one of them may bring it back
+            records.imports.make_removals_last(); // otherwise an import record may reappear after a crash and restore the tag
         if (!records.tag_files.remove(records.staging.fd(), full, owner->sync))
-            throw error(errc::tag_does_not_exist).at(stage::repository).subject(full);
+            throw error(errc::tag_not_found).at(stage::repository).subject(full);
     };
     co_await detail::run_locked(owner, detail::lock_kind::roots, std::move(work));
-    co_await asio::this_coro::throw_if_cancelled(false); // it is done
+    co_await asio::this_coro::throw_if_cancelled(false); // the removal is done
     co_await sweep(std::move(owner));
 }
 
@@ -348,18 +316,18 @@ template <storage_policy Storage, optional_mount_policy Mount>
 asio::awaitable<basic_layer<Storage, Mount>>
 basic_repository<Storage, Mount>::create_layer(std::filesystem::path file, std::optional<chain_id> parent) const
 {
-    auto run = detail::new_shared<create_run>(state_, std::move(parent));
-    auto work = create_run::from_file(run, std::move(file));
-    return finish_layer(state_, std::move(run), std::move(work));
+    auto run = detail::new_shared<detail::create_run<Storage>>(opened(), std::move(parent));
+    auto work = run->from_file(run, std::move(file));
+    return detail::operation(finish_layer(opened(), std::move(run), std::move(work)));
 }
 
 template <storage_policy Storage, optional_mount_policy Mount>
 asio::awaitable<basic_layer<Storage, Mount>>
 basic_repository<Storage, Mount>::create_layer(byte_stream stream, std::optional<chain_id> parent) const
 {
-    auto run = detail::new_shared<create_run>(state_, std::move(parent));
-    auto work = create_run::from_stream(run, std::move(stream));
-    return finish_layer(state_, std::move(run), std::move(work));
+    auto run = detail::new_shared<detail::create_run<Storage>>(opened(), std::move(parent));
+    auto work = run->from_stream(run, std::move(stream));
+    return detail::operation(finish_layer(opened(), std::move(run), std::move(work)));
 }
 
 template <storage_policy Storage, optional_mount_policy Mount>
@@ -367,10 +335,10 @@ std::vector<basic_layer<Storage, Mount>>
 basic_repository<Storage, Mount>::layers(const std::function<void(const error&)>& damaged) const
 {
     std::vector<layer_type> out;
-    for (const chain_id& chain : state_->records->layers.list()) {
+    for (const chain_id& chain : opened()->records->layers.list()) {
         try {
-            if (auto found = state_->records->layers.find_own(chain))
-                out.push_back(layer_type(state_, chain, std::move(*found)));
+            if (auto found = opened()->records->layers.find_own(chain))
+                out.push_back(layer_type(opened(), chain, std::move(*found)));
         } catch (const error& failure) {
             if (!detail::is_damage(failure))
                 throw;
@@ -384,7 +352,7 @@ basic_repository<Storage, Mount>::layers(const std::function<void(const error&)>
 template <storage_policy Storage, optional_mount_policy Mount>
 basic_layer<Storage, Mount> basic_repository<Storage, Mount>::find_layer(std::string_view name) const
 {
-    if (const auto found = detail::unique_prefix(state_->records->layers.list(), name, errc::ambiguous_layer_id))
+    if (const auto found = detail::unique_prefix(opened()->records->layers.list(), name, errc::ambiguous_layer_id))
         return layer(*found);
     throw error(errc::layer_not_found).at(stage::repository).subject(name);
 }
@@ -392,19 +360,19 @@ basic_layer<Storage, Mount> basic_repository<Storage, Mount>::find_layer(std::st
 template <storage_policy Storage, optional_mount_policy Mount>
 bool basic_repository<Storage, Mount>::contains(const chain_id& chain) const
 {
-    return state_->records->layers.find_own(chain).has_value();
+    return opened()->records->layers.find_own(chain).has_value();
 }
 
 template <storage_policy Storage, optional_mount_policy Mount>
 bool basic_repository<Storage, Mount>::contains(const diff_id& id) const
 {
-    return state_->storage.contains(id);
+    return opened()->storage.contains(id);
 }
 
 template <storage_policy Storage, optional_mount_policy Mount>
 diff_record basic_repository<Storage, Mount>::diff(const diff_id& id) const
 {
-    return state_->storage.record(id);
+    return opened()->storage.record(id);
 }
 
 template <storage_policy Storage, optional_mount_policy Mount>
@@ -412,7 +380,7 @@ std::vector<mount_record>
 basic_repository<Storage, Mount>::mounts(const std::function<void(const error&)>& damaged) const
 {
     std::vector<error> found;
-    auto out = detail::mount_table(state_->records).list(&found);
+    auto out = detail::mount_table(opened()->records).list(&found);
     for (const error& failure : found)
         if (damaged)
             damaged(failure);
@@ -435,7 +403,7 @@ std::vector<mount_record> basic_repository<Storage, Mount>::find_mounts(const st
         if (const auto there = std::filesystem::is_directory(target, none) ? Mount::identify(target) : std::nullopt)
             take([&](const mount_record& one) { return one.source() == there->source; });
         take([&](const mount_record& one) { return one.target == target; });
-    } catch (const error&) { // it is no place to mount at
+    } catch (const error&) { // the name is not a mount target
     }
     if (name.size() >= 4)
         take([&](const mount_record& one) { return one.id.starts_with(name); });
@@ -443,21 +411,21 @@ std::vector<mount_record> basic_repository<Storage, Mount>::find_mounts(const st
 }
 
 template <storage_policy Storage, optional_mount_policy Mount>
-const std::filesystem::path& basic_repository<Storage, Mount>::base() const noexcept
+const std::filesystem::path& basic_repository<Storage, Mount>::base() const
 {
-    return state_->records->base();
+    return opened()->records->base();
 }
 
 template <storage_policy Storage, optional_mount_policy Mount>
-const limits& basic_repository<Storage, Mount>::bounds() const noexcept
+const limits& basic_repository<Storage, Mount>::bounds() const
 {
-    return state_->bounds;
+    return opened()->bounds;
 }
 
 template <storage_policy Storage, optional_mount_policy Mount>
 void basic_repository<Storage, Mount>::require_diff(const diff_id& id) const
 {
-    if (!state_->is_there(id))
+    if (!opened()->is_there(id))
         throw error(errc::layer_not_found).at(stage::storage).layer(id.string());
 }
 
@@ -467,14 +435,14 @@ basic_repository<Storage, Mount>::import_tar(std::shared_ptr<state> owner, diff_
                                              std::function<std::shared_ptr<asset_stream::source>()> open,
                                              std::optional<chain_id> parent)
 {
-    auto run = detail::new_shared<create_run>(owner, std::move(parent), id);
+    auto run = detail::new_shared<detail::create_run<Storage>>(owner, std::move(parent), id);
     auto input = [open = std::move(open)]() -> std::unique_ptr<detail::layer_input> {
         return std::make_unique<detail::asset_input>(open());
     };
-    auto work = create_run::from_input(run, std::move(input));
+    auto work = run->from_input(run, std::move(input));
     return finish_layer(std::move(owner), std::move(run), std::move(work));
 }
 
-} // namespace overmount::inline OVERMOUNT_ABI
+} // namespace overmount::OVERMOUNT_ABI
 
 #endif

@@ -1,9 +1,10 @@
-// What frees the space of a repository, and what keeps it.
+// Leases, collection, and measuring of space.
 #ifndef OVERMOUNT_REPOSITORY_IMPL_SPACE_IPP
 #define OVERMOUNT_REPOSITORY_IMPL_SPACE_IPP
 
 #include <overmount/repository/locked.hpp>
 #include <overmount/repository/operations/collect_run.hpp>
+#include <overmount/repository/operations/layer_removal.hpp>
 #include <overmount/repository/operations/lease_run.hpp>
 #include <overmount/repository/operations/usage_run.hpp>
 #include <overmount/repository/space.hpp>
@@ -12,9 +13,10 @@
 #include <algorithm>
 #include <set>
 
-namespace overmount::inline OVERMOUNT_ABI {
+namespace overmount::OVERMOUNT_ABI {
 
-// What dead owners left, and read-only mounts that are none any more: as part of an operation that writes.
+// Removes the leftovers of dead processes, and the records of read-only mounts that are no longer mounted. Part of each operation
+// that writes.
 template <storage_policy Storage, optional_mount_policy Mount>
 asio::awaitable<void> basic_space<Storage, Mount>::sweep(std::shared_ptr<state> owner)
 {
@@ -29,7 +31,7 @@ asio::awaitable<void> basic_space<Storage, Mount>::sweep(std::shared_ptr<state> 
 template <storage_policy Storage, optional_mount_policy Mount>
 asio::awaitable<collect_report> basic_space<Storage, Mount>::collect_all(std::shared_ptr<state> owner, collect_options options)
 {
-    auto mounts = [owner](const detail::stop_flag&) { // which keep what they were given
+    auto mounts = [owner](const detail::stop_flag&) { // dead mounts would keep their layers
         if constexpr (mountable_storage<Storage>)
             detail::mount_table(owner->records).sweep(detail::alive_by<Mount>());
     };
@@ -45,32 +47,32 @@ asio::awaitable<collect_report> basic_space<Storage, Mount>::collect_all(std::sh
 template <storage_policy Storage, optional_mount_policy Mount>
 asio::awaitable<void> basic_space<Storage, Mount>::remove_one_layer(std::shared_ptr<state> owner, chain_id chain)
 {
-    auto run = detail::new_shared<detail::collect_run<Storage>>(owner, collect_options());
-    co_await run->remove_layer(run, std::move(chain));
+    auto run = detail::new_shared<detail::layer_removal<Storage>>(owner, std::move(chain));
+    co_await run->run(run);
     co_await sweep(std::move(owner));
 }
 
 template <storage_policy Storage, optional_mount_policy Mount>
 asio::awaitable<std::vector<digest>> basic_space<Storage, Mount>::remove_unused(std::shared_ptr<state> owner)
 {
-    constexpr std::size_t renames_a_turn = 256;
+    constexpr std::size_t removals_per_lock = 256;
     std::vector<digest> out;
     for (bool more = true; more;) {
-        auto turn = [owner](const detail::stop_flag&) {
+        auto remove_some = [owner](const detail::stop_flag&) {
             const detail::store& records = *owner->records;
             const std::set<digest> used = detail::used_images(owner->records);
             if (owner->sync != durability::none)
-                records.imports.make_removals_last(); // or one of them may bring it back
+                records.imports.make_removals_last(); // otherwise an import record may reappear after a crash and restore the image
             std::vector<digest> removed;
             for (const digest& id : records.image_files.list())
-                if (removed.size() < renames_a_turn && !used.contains(id) &&
+                if (removed.size() < removals_per_lock && !used.contains(id) &&
                     records.image_files.remove(records.staging.fd(), id, owner->sync))
                     removed.push_back(id);
             return removed;
         };
-        const auto removed = co_await detail::run_locked(owner, detail::lock_kind::roots, std::move(turn));
+        const auto removed = co_await detail::run_locked(owner, detail::lock_kind::roots, std::move(remove_some));
         out.insert(out.end(), removed.begin(), removed.end());
-        more = removed.size() == renames_a_turn;
+        more = removed.size() == removals_per_lock;
     }
     co_await sweep(std::move(owner));
     co_return out;
@@ -90,7 +92,7 @@ asio::awaitable<lease> basic_space<Storage, Mount>::lease_now(std::shared_ptr<st
     struct held final : overmount::lease::held
     {
         held(std::shared_ptr<detail::store> opened, detail::held_lease file) : records(std::move(opened)), lease(std::move(file)) {}
-        std::shared_ptr<detail::store> records; // has the directory that the lease's file is in
+        std::shared_ptr<detail::store> records; // keeps the directory of the lease's file open
         detail::held_lease lease;
     };
     auto take = [owner, what](const detail::stop_flag&) {
@@ -125,9 +127,10 @@ template <storage_policy Storage, optional_mount_policy Mount>
 std::vector<timed_lease> basic_space<Storage, Mount>::leases() const
 {
     std::vector<timed_lease> out;
+    const auto& files = opened()->records->leases;
     const auto now = detail::two_clocks::now();
-    for (const std::string& file : state_->records->leases.files()) {
-        const auto record = state_->records->leases.timed(file);
+    for (const std::string& file : files.files()) {
+        const auto record = files.timed(file);
         if (!record)
             continue;
         timed_lease one{record->name, record->left(now), {}, {}};
@@ -142,6 +145,6 @@ std::vector<timed_lease> basic_space<Storage, Mount>::leases() const
     return out;
 }
 
-} // namespace overmount::inline OVERMOUNT_ABI
+} // namespace overmount::OVERMOUNT_ABI
 
 #endif

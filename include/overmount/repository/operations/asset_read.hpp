@@ -1,4 +1,4 @@
-// How a diff that is kept is listed and read.
+// Lists and reads the content of a stored diff.
 #ifndef OVERMOUNT_REPOSITORY_OPERATIONS_ASSET_READ_HPP
 #define OVERMOUNT_REPOSITORY_OPERATIONS_ASSET_READ_HPP
 
@@ -20,9 +20,9 @@
 #include <string_view>
 #include <utility>
 
-namespace overmount::inline OVERMOUNT_ABI::detail {
+namespace overmount::OVERMOUNT_ABI::detail {
 
-// A stored tar from its beginning, as what `Interface` says a source of bytes is.
+// Reads a stored tar from its beginning. `Interface` is the base class of byte sources that it implements.
 template <class Interface, packable_storage Storage>
 class stored_tar final : public Interface
 {
@@ -38,12 +38,12 @@ private:
     typename Storage::reader reader_;
 };
 
-// One file of a tar, with zeros in its holes. The walk stands at its entry.
+// Reads one file of a tar, with zeros in its holes. The walk's current entry is the file's.
 template <packable_storage Storage>
 class member_source final : public asset_stream::source
 {
 public:
-    using walk = tar::entry_walk<typename Storage::reader>;
+    using walk = entry_walk<typename Storage::reader>;
 
     member_source(std::shared_ptr<repository_state<Storage>> owner, walk at)
         : owner_(std::move(owner)), walk_(std::move(at)), size_(walk_.entry().size)
@@ -51,20 +51,20 @@ public:
     }
     std::size_t read(std::span<std::byte> into) override
     {
-        if (rest_.empty() && !over_) {
+        if (unread_.empty() && !over_) {
             const auto piece = walk_.data();
-            rest_ = piece.bytes;
-            over_ = rest_.empty();
+            unread_ = piece.bytes;
+            over_ = unread_.empty();
             begin_ = over_ ? size_ : piece.offset;
         }
         const bool hole = position_ < begin_;
-        const std::uint64_t most = hole ? begin_ - position_ : rest_.size();
-        const auto count = static_cast<std::size_t>(std::min<std::uint64_t>(into.size(), most));
+        const std::uint64_t available = hole ? begin_ - position_ : unread_.size();
+        const auto count = static_cast<std::size_t>(std::min<std::uint64_t>(into.size(), available));
         if (hole) {
             std::fill_n(into.begin(), count, std::byte{0});
         } else {
-            std::copy_n(rest_.begin(), count, into.begin());
-            rest_ = rest_.subspan(count);
+            std::copy_n(unread_.begin(), count, into.begin());
+            unread_ = unread_.subspan(count);
             begin_ += count;
         }
         position_ += count;
@@ -75,12 +75,12 @@ private:
     std::shared_ptr<repository_state<Storage>> owner_;
     walk walk_;
     std::uint64_t size_, position_ = 0;
-    std::uint64_t begin_ = 0;         // of the next data
-    std::span<const std::byte> rest_; // of them
-    bool over_ = false;               // no more of them
+    std::uint64_t begin_ = 0;           // offset of the next data in the file
+    std::span<const std::byte> unread_; // the rest of the current piece of data
+    bool over_ = false;                 // there are no more data
 };
 
-// The same as the input of a decode step.
+// A source of an asset stream, as the input of a decode step.
 class asset_input final : public layer_input
 {
 public:
@@ -97,29 +97,26 @@ template <packable_storage Storage>
     if constexpr (indexed_storage<Storage>)
         return storage.entries(id);
     else
-        return tar::entry_walk<typename Storage::reader>(storage.pack(id), tar::kept_limits());
+        return entry_walk<typename Storage::reader>(storage.pack(id), kept_limits());
 }
 
-// Whether the entry is one that stands for a name of its own.
+// Whether the path is not a whiteout.
 [[nodiscard]] inline bool is_ordinary(std::string_view path) noexcept
 {
-    for (; !path.empty(); path = tar::parent_of(path))
-        if (tar::whiteout::of(tar::name_of(path)).kind != tar::whiteout_kind::none)
-            return false;
-    return true;
+    return tar::whiteout::of_path(path).kind == tar::whiteout_kind::none;
 }
 
-// The entry that has the content of the regular file `path`: the last one of that name, or what a hard link in its
-// place meant when it was made.
+// The entry that has the content of the regular file `path`: the last one of that name, or, if that is a hard link, the file that its
+// target was at that point of the tar.
 template <packable_storage Storage>
 [[nodiscard]] tar::located_entry find_file(const Storage& storage, const diff_id& id, std::string_view path,
                                            const stop_flag& stop)
 {
-    const limits bounds = tar::kept_limits();
-    constexpr int most_links = 40; // each costs a pass
+    const limits bounds = kept_limits();
+    constexpr int max_links = 40; // each costs a pass over the tar
     std::string wanted = tar::normalise(path, bounds);
     std::uint64_t before = ~std::uint64_t{0};
-    for (int links = 0; links < most_links; ++links) {
+    for (int links = 0; links < max_links; ++links) {
         std::optional<tar::located_entry> found;
         auto entries = entries_of(storage, id);
         for (tar::located_entry one; entries.next(one) && one.offset < before;) {
@@ -128,10 +125,10 @@ template <packable_storage Storage>
             const bool link = one.entry.type == tar::entry_type::hard_link;
             if (name == wanted && is_ordinary(name)) {
                 if (!link || tar::normalise(one.entry.link_target, bounds) != wanted)
-                    found = one; // a link to itself is none
+                    found = one; // ignore a link to itself
             } else if (found && one.entry.type != tar::entry_type::directory && is_ordinary(name) &&
                        wanted.starts_with(name + "/")) {
-                found.reset(); // something else took the place of a directory above
+                found.reset(); // a directory above was replaced by another type
             }
         }
         if (!found)
@@ -151,7 +148,7 @@ template <packable_storage Storage>
         .at(stage::storage)
         .layer(id.string())
         .entry(path)
-        .detail("it is a hard link to too many hard links");
+        .detail("it is a chain of more than " + std::to_string(max_links) + " hard links");
 }
 
 template <packable_storage Storage>
@@ -165,7 +162,7 @@ open_file(std::shared_ptr<repository_state<Storage>> owner, const diff_id& id, c
         begin = file.offset;
         reader.seek(begin);
     }
-    tar::entry_walk<typename Storage::reader> walk(std::move(reader), tar::kept_limits());
+    entry_walk<typename Storage::reader> walk(std::move(reader), kept_limits());
     while (walk.next()) {
         stop.throw_if_stopped();
         if (begin + walk.offset() < file.offset)
@@ -177,6 +174,6 @@ open_file(std::shared_ptr<repository_state<Storage>> owner, const diff_id& id, c
     throw error(errc::invalid_asset).at(stage::storage).layer(id.string()).entry(file.entry.path);
 }
 
-} // namespace overmount::inline OVERMOUNT_ABI::detail
+} // namespace overmount::OVERMOUNT_ABI::detail
 
 #endif

@@ -1,4 +1,4 @@
-// The blobs of an image, kept as they came.
+// Keeps the blobs of an image byte for byte as they were imported.
 #ifndef OVERMOUNT_REPOSITORY_OPERATIONS_BLOB_KEEP_HPP
 #define OVERMOUNT_REPOSITORY_OPERATIONS_BLOB_KEEP_HPP
 
@@ -15,9 +15,9 @@
 #include <string>
 #include <utility>
 
-namespace overmount::inline OVERMOUNT_ABI::detail {
+namespace overmount::OVERMOUNT_ABI::detail {
 
-// Whether all blobs of the image are known by their digests: only then there is something that can go out as it came.
+// Whether the image has a manifest and the digests of all its blobs: only then can it be exported unchanged.
 OVERMOUNT_LAZY [[nodiscard]] inline bool has_blobs(const found_image& image)
 {
     return image.manifest &&
@@ -25,8 +25,8 @@ OVERMOUNT_LAZY [[nodiscard]] inline bool has_blobs(const found_image& image)
                        [](const found_layer& layer) { return layer.blob.has_value(); });
 }
 
-// A blob that is being written beside the layers of an import; its file is open until its end. What is not shown goes with
-// their directory.
+// A blob that is being written in the staging directory of an import. Its file is open until `finish`. A blob that is not
+// published is removed with the directory.
 class blob_draft
 {
 public:
@@ -34,17 +34,17 @@ public:
         : staging_(staging), name_(std::move(name)), sync_(sync)
     {
         constexpr int flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
-        file_.reset(check(::openat(staging_, name_.c_str(), flags, 0600), "create", name_));
+        file_.reset(checked(::openat(staging_, name_.c_str(), flags, 0600), "create", name_));
     }
     void write(std::span<const std::byte> bytes) { write_all(file_.get(), bytes); }
-    // All of it was written.
+    // Called when all bytes are written.
     OVERMOUNT_LAZY void finish()
     {
         if (sync_ == durability::full)
-            check(::fsync(file_.get()), "fsync", name_);
+            checked(::fsync(file_.get()), "fsync", name_);
         file_.reset();
     }
-    // It has its digest.
+    // Called when the bytes are verified: they have the digest `id`.
     OVERMOUNT_LAZY void publish(store& records, const digest& id) const
     {
         records.blobs.publish(staging_, name_, id, sync_);
@@ -57,11 +57,11 @@ private:
     unique_fd file_;
 };
 
-// An input that writes what is read of it to a draft, and finishes it at the end.
-class kept_input final : public layer_input
+// An input that writes all bytes read through it to a draft, and finishes the draft at the end.
+class tee_input final : public layer_input
 {
 public:
-    kept_input(std::unique_ptr<layer_input> from, std::shared_ptr<blob_draft> into) : from_(std::move(from)), into_(std::move(into)) {}
+    tee_input(std::unique_ptr<layer_input> from, std::shared_ptr<blob_draft> into) : from_(std::move(from)), into_(std::move(into)) {}
     void set_reader(const std::weak_ptr<step>& reader) override { from_->set_reader(reader); }
     [[nodiscard]] std::optional<std::size_t> read(std::span<std::byte> into) override
     {
@@ -78,13 +78,13 @@ private:
     std::shared_ptr<blob_draft> into_;
 };
 
-// `from` itself where there is no draft.
-[[nodiscard]] inline std::unique_ptr<layer_input> keeping(std::unique_ptr<layer_input> from, std::shared_ptr<blob_draft> into)
+// An input that also writes to the draft `into`; `from` itself without a draft.
+[[nodiscard]] inline std::unique_ptr<layer_input> tee_to(std::unique_ptr<layer_input> from, std::shared_ptr<blob_draft> into)
 {
-    return into ? std::make_unique<kept_input>(std::move(from), std::move(into)) : std::move(from);
+    return into ? std::make_unique<tee_input>(std::move(from), std::move(into)) : std::move(from);
 }
 
-// Takes a tar that is only compared with its digests.
+// Discards a tar that is only decoded to verify its digests.
 class null_writer
 {
 public:
@@ -94,7 +94,7 @@ public:
 };
 static_assert(diff_writer<null_writer>);
 
-// The blobs of an image whose blobs are kept.
+// Adds all blobs of an image to a lease.
 OVERMOUNT_LAZY inline void lease_blobs(lease_content& lease, const found_image& image)
 {
     lease.blob(image.config.id()).blob(digest::of(*image.manifest));
@@ -102,6 +102,6 @@ OVERMOUNT_LAZY inline void lease_blobs(lease_content& lease, const found_image& 
         lease.blob(*layer.blob);
 }
 
-} // namespace overmount::inline OVERMOUNT_ABI::detail
+} // namespace overmount::OVERMOUNT_ABI::detail
 
 #endif

@@ -12,9 +12,9 @@
 #include <string>
 #include <utility>
 
-namespace overmount::inline OVERMOUNT_ABI::detail {
+namespace overmount::OVERMOUNT_ABI::detail {
 
-// The layers of an archive that is read once, unpacked as they came by, before anybody knew of which image they are.
+// The candidate layers of a one-pass archive: unpacked as they were read, before the images of the archive were known.
 template <storage_policy Storage>
 class carried_layers
 {
@@ -31,24 +31,24 @@ public:
     {
         blobs_.try_emplace({blob, diff}, std::move(draft));
     }
-    // A member that looked like a layer and is none. The first counts, where a layer is missing at the end.
+    // Notes why a member could not be unpacked as a layer. The first such failure is thrown if a layer is missing at the end.
     void failed(std::exception_ptr why)
     {
         if (!failure_)
             failure_ = std::move(why);
     }
 
-    // Throws where it has not come by, or is not what was promised.
+    // Throws if no candidate has this diff, or if its compression is not the promised one.
     [[nodiscard]] candidate& find(const found_layer& layer)
     {
         const auto found = layers_.find(layer.diff);
         if (found == layers_.end())
-            missing(layer, "no member of the archive has this tar");
+            missing(layer, "no member of the archive is this layer's tar");
         if (layer.promised && *layer.promised != found->second.kind)
             throw error(errc::unsupported_media_type)
                 .at(stage::decode)
                 .layer(layer.diff.string())
-                .detail("it promises " + std::string(to_string(*layer.promised)) + ", the bytes are " +
+                .detail("its media type says " + std::string(to_string(*layer.promised)) + ", but the bytes are " +
                         std::string(to_string(found->second.kind)));
         return found->second;
     }
@@ -56,7 +56,7 @@ public:
     {
         const auto found = blobs_.find({*layer.blob, layer.diff});
         if (found == blobs_.end())
-            missing(layer, "the blob " + layer.blob->string() + " is not its tar");
+            missing(layer, "the blob " + layer.blob->string() + " is not this layer's tar");
         return found->second;
     }
 
@@ -73,6 +73,6 @@ private:
     std::exception_ptr failure_;
 };
 
-} // namespace overmount::inline OVERMOUNT_ABI::detail
+} // namespace overmount::OVERMOUNT_ABI::detail
 
 #endif

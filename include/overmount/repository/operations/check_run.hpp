@@ -14,17 +14,17 @@
 
 #include <algorithm>
 #include <iterator>
-#include <memory>
 #include <map>
+#include <memory>
 #include <optional>
 #include <set>
 #include <string>
 #include <utility>
 #include <vector>
 
-namespace overmount::inline OVERMOUNT_ABI::detail {
+namespace overmount::OVERMOUNT_ABI::detail {
 
-// One check at work. Shared by its coroutines and by the workers that act for them.
+// Checks a repository. Shared by the operation's coroutines and its worker threads.
 template <storage_policy Storage>
 class check_run
 {
@@ -41,21 +41,21 @@ public:
 
     static asio::awaitable<void> run(pointer self)
     {
-        if (!self->repository_->records->read_only()) { // nobody collects there, and nothing can be made
+        if (!self->repository_->records->read_only()) { // no collection can run there, and no lease can be taken
             auto lease = [self](const stop_flag&) { self->lease(); };
             co_await run_locked(self->repository_, lock_kind::shared, std::move(lease));
         }
         auto look = [self](const stop_flag& stop) { self->look(stop); };
         co_await run_on(self->repository_->pool, std::move(look));
         auto group = new_shared<task_group>(co_await asio::this_coro::executor);
-        for (int i = 0; i < 2; ++i) // each has one after the other
+        for (int i = 0; i < 2; ++i) // each verifies one object at a time
             group->add(verify_some(self));
         co_await task_group::join(std::move(group));
         auto finish = [self](const stop_flag& stop) { self->finish(stop); };
         co_await run_on(self->repository_->pool, std::move(finish));
     }
 
-    // On a worker.
+    // Runs on a worker thread.
     void clean()
     {
         scope_->clean();
@@ -64,7 +64,7 @@ public:
 private:
     using findings = std::vector<finding>;
 
-    // Something whose bytes are to be read.
+    // A diff or blob whose content is to be read.
     struct content
     {
         digest id;
@@ -84,7 +84,7 @@ private:
         const store& records = *repository_->records;
         read_records(stop);
         if (!report_.findings.empty()) {
-            // It may have been read while something was removed: that is then not found again.
+            // A finding may come from a removal that ran at the same time: keep only what a second reading finds too.
             const findings before = std::exchange(report_.findings, {});
             read_records(stop);
             std::erase_if(report_.findings, [&before](const finding& one) {
@@ -101,7 +101,7 @@ private:
         if (!options_.contents()) {
             for (const diff_id& id : all_.diffs)
                 if (repository_->is_damaged(id))
-                    tell(finding_kind::diff_marked, id.string(), "an earlier check found it damaged");
+                    add_finding(finding_kind::diff_marked, id.string(), "an earlier check found it damaged");
             return;
         }
         for (const diff_id& id : all_.diffs)
@@ -110,19 +110,19 @@ private:
             todo_.push_back({id, true});
     }
 
-    void tell(finding_kind kind, std::string object, std::string detail)
+    void add_finding(finding_kind kind, std::string object, std::string detail)
     {
         report_.findings.push_back({kind, std::move(object), "", std::move(detail)});
     }
 
-    // The file of a tag, or the record of an import.
-    void tell_unreadable(const error& failure)
+    // Adds a finding for an unreadable tag or import record.
+    void add_unreadable(const error& failure)
     {
         const std::string& path = failure.subject();
-        tell(finding_kind::record_unreadable, path.starts_with("tags/") ? path.substr(5) : path, failure.what());
+        add_finding(finding_kind::record_unreadable, path.starts_with("tags/") ? path.substr(5) : path, failure.what());
     }
 
-    // What `read` gives; where that is damaged, nothing, and a finding.
+    // The result of `read`; if what it reads is damaged, nullopt, and a finding is added.
     template <class Read>
     auto try_read(finding_kind kind, const std::string& object, const Read& read) -> std::optional<decltype(read())>
     {
@@ -131,20 +131,20 @@ private:
         } catch (const error& failure) {
             if (!is_damage(failure))
                 throw;
-            tell(kind, object, failure.what());
+            add_finding(kind, object, failure.what());
             return std::nullopt;
         }
     }
 
-    // All records, and what is wrong with them by themselves and with each other.
+    // Reads all records, and adds findings about damaged records and dangling references.
     void read_records(const stop_flag& stop)
     {
         const store& records = *repository_->records;
         report_.findings.clear();
         mounted_.clear();
         all_ = listed_records();
-        // Who refers to others comes first: what is put meanwhile is there before anything refers to it.
-        all_.tags = records.tags([this](const error& failure) { tell_unreadable(failure); });
+        // Read an object before those that it refers to: whatever is added meanwhile is published before anything refers to it.
+        all_.tags = records.tags([this](const error& failure) { add_unreadable(failure); });
         for (const digest& id : records.images())
             read_image(id, stop);
         for (const chain_id& chain : records.layers.list())
@@ -175,9 +175,9 @@ private:
         if (!found)
             return;
         if (!*found)
-            return tell(finding_kind::config_changed, id.string(), "its config is missing");
+            return add_finding(finding_kind::config_changed, id.string(), "its config is missing");
         if (const digest sum = digest::of(**found, id.algorithm()); sum != id)
-            return tell(finding_kind::config_changed, id.string(), "its config has " + sum.string());
+            return add_finding(finding_kind::config_changed, id.string(), "its config has the digest " + sum.string());
         const auto config = try_read(finding_kind::config_changed, id.string(),
                                      [&] { return image_config::parse(**found, repository_->bounds); });
         if (config)
@@ -191,7 +191,7 @@ private:
         const auto found = try_read(finding_kind::record_unreadable, chain.string(),
                                     [&] { return repository_->records->layers.find(chain); });
         if (found && !*found)
-            tell(finding_kind::record_unreadable, chain.string(), "its record is missing");
+            add_finding(finding_kind::record_unreadable, chain.string(), "its record is missing");
         else if (found)
             layer = **found;
     }
@@ -205,12 +205,12 @@ private:
         if (!found)
             return;
         if (!*found)
-            return tell(finding_kind::manifest_changed, id.string(), "it is missing");
+            return add_finding(finding_kind::manifest_changed, id.string(), "the file is missing");
         if (const digest sum = digest::of(**found, id.algorithm()); sum != id)
-            tell(finding_kind::manifest_changed, id.string(), "it has " + sum.string());
+            add_finding(finding_kind::manifest_changed, id.string(), "its content has the digest " + sum.string());
     }
 
-    // What layers refer to, and what no layer needs.
+    // Lists the diffs: those that layers refer to, and those that no layer needs.
     void read_diffs(const stop_flag& stop)
     {
         std::set<diff_id> known;
@@ -245,13 +245,13 @@ private:
         }
     }
 
-    // Where the tree of a diff is made again: beside the diffs, or where the machine keeps what is temporary.
-    [[nodiscard]] int scratch() const { return scope_->is_open() ? scope_->staging() : elsewhere_.directory(); }
+    // Where the tree of a diff is unpacked again: in the staging directory, or in a temporary directory if the repository is read-only.
+    [[nodiscard]] int scratch() const { return scope_->is_open() ? scope_->staging() : outside_scratch_.directory(); }
 
     void finish(const stop_flag& stop)
     {
         auto& all = report_.findings;
-        // A record that cannot be read was told already.
+        // An unreadable record was reported already.
         std::erase_if(contents_, [&all](const finding& one) {
             return one.kind == finding_kind::diff_unreadable &&
                    std::any_of(all.begin(), all.end(), [&one](const finding& other) {
@@ -265,7 +265,7 @@ private:
         std::sort(report_.mended.begin(), report_.mended.end());
     }
 
-    // Of the chains that are mounted, as far as these are whole.
+    // Checks the corrections of the chains of images and mounted layers, except damaged chains.
     void check_corrections(const stop_flag& stop)
     {
         const mount_table table(repository_->records);
@@ -275,7 +275,7 @@ private:
         const auto is_damaged = [&damaged](const auto& one) {
             return damaged.contains(one.first.string()) || damaged.contains(one.second.diff.string());
         };
-        std::map<chain_id, std::optional<std::vector<diff_id>>> chains; // those of layers are read
+        std::map<chain_id, std::optional<std::vector<diff_id>>> chains; // nullopt: of a mounted layer, to be read
         for (const auto& [id, diffs] : all_.images)
             if (diffs && !diffs->empty())
                 chains.insert_or_assign(chain_id::of(*diffs), *diffs);
@@ -289,13 +289,13 @@ private:
                 if (const auto layers = chain_of(*diffs); std::any_of(layers.begin(), layers.end(), is_damaged))
                     continue;
                 if (table.lost_correction(top, repository_->stack_of(top)))
-                    tell(finding_kind::correction_missing, top.string(), "mounts of the chain need it");
+                    add_finding(finding_kind::correction_missing, top.string(), "mounts of the chain need a correction, which is missing");
             } catch (const error& failure) {
                 if (!is_damage(failure))
                     throw;
-                // What is missing of it was told before; what only a correction reads was not.
+                // A missing object was reported before. A damaged file that only the correction reads was not.
                 if (failure.code() == errc::corrupt_repository && !damaged.contains(failure.layer()))
-                    tell(finding_kind::record_unreadable, top.string(), failure.what());
+                    add_finding(finding_kind::record_unreadable, top.string(), failure.what());
             }
         }
     }
@@ -304,14 +304,14 @@ private:
     check_options options_;
     check_report report_;
     listed_records all_;
-    std::set<chain_id> mounted_; // without an image
+    std::set<chain_id> mounted_; // layers that are mounted without an image
     std::vector<content> todo_;
-    std::size_t next_ = 0; // of `todo_`; on the strand of the coroutines, as is
-    findings contents_;
+    std::size_t next_ = 0; // index into `todo_`; used on the strand only
+    findings contents_;    // used on the strand only
     std::shared_ptr<work_scope> scope_ = new_shared<work_scope>(repository_->records);
-    mutable scratch_directory elsewhere_; // of a repository that can only be read
+    mutable scratch_directory outside_scratch_; // for a repository that is read-only
 };
 
-} // namespace overmount::inline OVERMOUNT_ABI::detail
+} // namespace overmount::OVERMOUNT_ABI::detail
 
 #endif

@@ -17,32 +17,34 @@
 #include <utility>
 #include <vector>
 
-namespace overmount::inline OVERMOUNT_ABI::detail {
+namespace overmount::OVERMOUNT_ABI::detail {
 
-// Reads what is there, and what needs it, into marks. What an image, a tag, an import, a mount or a lease says must be readable: a
-// damaged one ends the reading in `corrupt_repository`, which names it. Used by one thread at a time.
+// Reads all objects of a repository, and all references to them, into marks. The records of images, tags, imports, mounts and leases
+// must be readable: for a damaged one, reading fails with `corrupt_repository`, whose subject is the record. Used by one thread at a
+// time.
 class collection_reader
 {
 public:
     OVERMOUNT_LAZY collection_reader(std::shared_ptr<store> records, const limits& bounds);
 
-    // All, without any lock: what is there first, so that whoever puts something meanwhile loses nothing.
+    // Reads everything, without a lock. Lists the objects before it reads references, so that an object that is added meanwhile is
+    // not taken for unneeded.
     OVERMOUNT_LAZY void read(const stop_flag& stop);
-    // What came since. Under the exclusive lock the marks are then true for as long as it is held. Layers and manifests that came
-    // are needed, whatever they are for.
+    // Reads what was added since. Under the exclusive lock, the marks are then accurate while the lock is held. Counts all new layers
+    // and manifests as needed.
     OVERMOUNT_LAZY void read_again(const stop_flag& stop);
 
     [[nodiscard]] collection_marks& marks() noexcept { return marks_; }
     [[nodiscard]] const collection_marks& marks() const noexcept { return marks_; }
-    // By ID, with their diffs.
+    // The images by ID, with their diffs.
     [[nodiscard]] const std::map<digest, std::vector<diff_id>>& images() const noexcept { return images_; }
-    // That leases keep, each once.
+    // The objects that leases keep, each once.
     OVERMOUNT_LAZY [[nodiscard]] std::vector<kept_thing> leased_things() const;
     // The layers whose records were read.
     [[nodiscard]] const std::map<chain_id, layer_record>& layers() const noexcept { return layers_; }
 
 private:
-    using version = std::tuple<std::uint64_t, std::int64_t, std::int64_t>; // inode and time of the last change
+    using version = std::tuple<std::uint64_t, std::int64_t, std::int64_t>; // inode and change time
 
     OVERMOUNT_LAZY void list_things();
     OVERMOUNT_LAZY void read_images(const stop_flag& stop);
@@ -61,16 +63,16 @@ private:
     std::unordered_set<digest> known_documents_;
     std::map<chain_id, layer_record> layers_;
     std::map<digest, std::vector<diff_id>> images_;
-    std::map<std::string, version> tags_;            // by the file
-    std::map<std::string, std::uint64_t> leases_;    // by the file
+    std::map<std::string, version> tags_;            // by file name
+    std::map<std::string, std::uint64_t> leases_;    // by file name
     std::set<std::string> mounts_;
     std::vector<lease_line> leased_;
 };
 
-// The images that a tag, a mount or a lease names. The caller holds the lock of the roots.
+// The images that tags, mounts or leases refer to. The caller holds the lock of the roots.
 OVERMOUNT_LAZY [[nodiscard]] std::set<digest> used_images(std::shared_ptr<store> records);
 
-} // namespace overmount::inline OVERMOUNT_ABI::detail
+} // namespace overmount::OVERMOUNT_ABI::detail
 
 #ifndef OVERMOUNT_SEPARATE_COMPILATION
 #include <overmount/repository/operations/impl/collection_reader.ipp>

@@ -15,9 +15,9 @@
 #include <utility>
 #include <vector>
 
-namespace overmount::inline OVERMOUNT_ABI::detail {
+namespace overmount::OVERMOUNT_ABI::detail {
 
-// The tar of an upper directory as what the pipeline reads.
+// The tar of an upper directory, as an input of the pipeline.
 class upper_input final : public layer_input
 {
 public:
@@ -28,8 +28,8 @@ private:
     upper_reader from_;
 };
 
-// The upper directory of one mount on its way to a layer and an image. Shared by the coroutine and by the workers that
-// act for it, one at a time.
+// Commits the upper directory of one mount as a layer and an image. Shared by the operation's coroutine and its worker threads,
+// which use it one at a time.
 template <mountable_storage Storage>
 class commit_run
 {
@@ -43,7 +43,7 @@ public:
 
     static asio::awaitable<void> run(pointer self)
     {
-        self->names_ = full_names(self->options_.tags()); // before the work, not behind it
+        self->names_ = full_names(self->options_.tags()); // reject invalid names before the work
         auto prepare = [self](const stop_flag&) { return self->prepare(); };
         if (co_await run_on(self->repository_->pool, std::move(prepare))) {
             auto open = [self] { return self->open(); };
@@ -53,14 +53,14 @@ public:
         auto lease = [self](const stop_flag&) { self->lease(); };
         co_await run_locked(self->repository_, lock_kind::shared, std::move(lease));
         auto draft = [self](const stop_flag&) {
-            self->tell(*self->end_, std::nullopt);
+            self->add_result(*self->end_, std::nullopt);
             self->end_->write();
         };
         co_await run_on(self->repository_->pool, std::move(draft));
         co_await publication<Storage>::run(self->end_, &self->known_);
     }
 
-    // Removes what is left, shown or not. On a worker.
+    // Removes all remaining staging files, whether or not the image was published. Runs on a worker thread.
     void clean()
     {
         if (layer_)
@@ -69,11 +69,11 @@ public:
         scope_->clean();
     }
 
-    // Of the image, when it is shown.
+    // The new image's config, once the image is published.
     [[nodiscard]] const image_config& made() const { return *made_; }
 
 private:
-    // Whether there is anything to make a layer of.
+    // Opens the upper directory; returns whether it has any changes to make a layer of.
     bool prepare()
     {
         if (!record_.writable)
@@ -90,11 +90,11 @@ private:
         if (is_unchanged(upper_.get(), mount_table(repository_->records).root_below(record_, top_, stack()).get()))
             return false;
         layer_ = new_shared<create_run<Storage>>(repository_, top_);
-        layer_->when_made([this](publication<Storage>& end, const diff_id& diff) { tell(end, diff); });
+        layer_->when_made([this](publication<Storage>& end, const diff_id& diff) { add_result(end, diff); });
         return true;
     }
 
-    // Of the image that is mounted; for a layer, an empty one of its chain.
+    // The config of the mounted image; for a mounted layer, an otherwise empty config with the layers of its chain.
     [[nodiscard]] image_config config() const
     {
         if (record_.layer)
@@ -112,7 +112,7 @@ private:
         return top_ ? repository_->stack_of(*top_) : std::vector<stacked_layer>();
     }
 
-    // Only now, with a permit, are all layers opened.
+    // Opens all layers. Called with a permit, so that few operations do so at the same time.
     [[nodiscard]] std::unique_ptr<layer_input> open()
     {
         upper_options options;
@@ -140,17 +140,17 @@ private:
         made_ = edit.build(repository_->bounds);
     }
 
-    // Under the lock: an upper that was removed lists nothing, and would make an empty layer.
-    void check_upper() const
+    // Under the lock: a removed upper directory has no entries, and would make an empty layer.
+    void require_upper() const
     {
         const store& records = *repository_->records;
         const unique_fd now(::openat(records.mounts(), (record_.id + "/upper").c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
         struct stat read, there;
         if (!now || ::fstat(upper_.get(), &read) != 0 || ::fstat(now.get(), &there) != 0 || read.st_ino != there.st_ino)
-            throw error(errc::mount_not_found).at(stage::mount).subject(record_.target).detail("it was unmounted meanwhile");
+            throw error(errc::mount_not_found).at(stage::mount).subject(record_.target).detail("it was unmounted during the commit");
     }
 
-    // Under the lock: the layers below stay.
+    // Under the lock, so that no layer below is removed before it is leased.
     void lease()
     {
         lease_content content;
@@ -161,13 +161,13 @@ private:
         scope_->open(content);
     }
 
-    // The image with what it is to be called.
-    void tell(publication<Storage>& end, const std::optional<diff_id>& diff)
+    // Adds the new image with its names.
+    void add_result(publication<Storage>& end, const std::optional<diff_id>& diff)
     {
         make_config(diff);
-        check_upper(); // before anything is shown; and once more with the image
+        require_upper(); // before anything is published, and again just before the image is
         end.add_image(found_image{*made_, {}}, names_, false);
-        end.check_first([this] { check_upper(); });
+        end.before_commit([this] { require_upper(); });
     }
 
     std::shared_ptr<state> repository_;
@@ -178,18 +178,18 @@ private:
     std::optional<chain_id> top_;
     unique_fd upper_;
     std::shared_ptr<create_run<Storage>> layer_;
-    // Where no layer is made:
+    // Used only if there is no layer to make:
     const known_records known_;
     std::shared_ptr<work_scope> scope_ = new_shared<work_scope>(repository_->records);
     std::shared_ptr<publication<Storage>> end_ = new_shared<publication<Storage>>(repository_, scope_);
 };
 
-// Not inline: with separate compilation, a program leaves it to repository/instances.hpp.
+// Not inline: with separate compilation, repository/instances.hpp instantiates it.
 template <mountable_storage Storage>
 asio::awaitable<image_config> commit_upper(std::shared_ptr<repository_state<Storage>> owner, mount_record record,
                                            commit_options options);
 
-} // namespace overmount::inline OVERMOUNT_ABI::detail
+} // namespace overmount::OVERMOUNT_ABI::detail
 
 #include <overmount/repository/impl/commit_run.ipp>
 

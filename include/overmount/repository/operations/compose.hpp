@@ -9,9 +9,9 @@
 #include <utility>
 #include <vector>
 
-namespace overmount::inline OVERMOUNT_ABI::detail {
+namespace overmount::OVERMOUNT_ABI::detail {
 
-// The config with the layers of a chain, lowest first.
+// The config, with the layers of a chain, lowest first. Throws `image_cannot_be_composed`.
 OVERMOUNT_LAZY [[nodiscard]] inline image_config with_layers(const image_config& config, const std::vector<diff_id>& chain,
                                                              const limits& bounds)
 {
@@ -21,7 +21,7 @@ OVERMOUNT_LAZY [[nodiscard]] inline image_config with_layers(const image_config&
     if (config.diff_ids() == chain)
         return config;
     if (!config.diff_ids().empty())
-        throw fail("the config names other layers than the chain has");
+        throw fail("the config and the chain have different layers");
     try {
         return image_config_edit(config).replace_layers(chain).build(bounds);
     } catch (const error& failure) {
@@ -29,7 +29,7 @@ OVERMOUNT_LAZY [[nodiscard]] inline image_config with_layers(const image_config&
     }
 }
 
-// Makes an image of a config and of layers that are there.
+// Makes an image of a config and of layers of the repository.
 template <storage_policy Storage>
 class compose_run
 {
@@ -37,7 +37,7 @@ public:
     using state = repository_state<Storage>;
     using pointer = std::shared_ptr<compose_run>;
 
-    // \param is_there the image must be there already: it gets names
+    // \param is_there the image must already exist, and only gets names
     compose_run(std::shared_ptr<state> owner, image_config config, std::optional<chain_id> top, import_options options,
                 bool is_there = false)
         : repository_(std::move(owner)), config_(std::move(config)), top_(std::move(top)), options_(std::move(options)), is_there_(is_there)
@@ -51,7 +51,7 @@ public:
         auto draft = [self](const stop_flag&) {
             self->end_->add_image(*self->made_, self->names_, false);
             if (self->is_there_)
-                self->end_->check_first([self = self.get()] { self->check_there(); });
+                self->end_->before_commit([self = self.get()] { self->require_there(); });
             self->end_->write();
         };
         co_await run_on(self->repository_->pool, std::move(draft));
@@ -67,24 +67,24 @@ public:
     [[nodiscard]] const image_config& made() const { return made_->config; }
 
 private:
-    // Under the lock: the layers stay.
+    // Under the lock, so that no layer is removed before it is leased.
     void lease()
     {
         std::vector<diff_id> layers = config_.diff_ids();
         if (top_)
             layers = repository_->diffs_of(top_);
         for (const diff_id& layer : layers)
-            if (!is_there_ || !repository_->is_damaged(layer)) // an image that is there can be named, whatever became of it
+            if (!is_there_ || !repository_->is_damaged(layer)) // an existing image can be named even if it is damaged
                 repository_->require_believed(layer);
         made_.emplace(found_image{with_layers(config_, layers, repository_->bounds), {}});
         if (is_there_)
-            check_there();
+            require_there();
         lease_content content;
         publication<Storage>::lease_image(content, *made_);
         scope_->open(content);
     }
 
-    void check_there() const
+    void require_there() const
     {
         if (!repository_->records->image(config_.id()))
             throw error(errc::image_not_found).at(stage::repository).subject(config_.id().string());
@@ -102,7 +102,7 @@ private:
     std::shared_ptr<publication<Storage>> end_ = new_shared<publication<Storage>>(repository_, scope_);
 };
 
-// Gives an image that is there more names, and makes all that it leads to last where the repository's durability asks for that.
+// Gives an existing image more names, and makes all that it refers to durable if the repository's durability asks for that.
 template <storage_policy Storage>
 asio::awaitable<void> name_image(std::shared_ptr<repository_state<Storage>> owner, image_config config, import_options names)
 {
@@ -117,6 +117,6 @@ asio::awaitable<void> make_image_durable(std::shared_ptr<repository_state<Storag
     return name_image(std::move(owner), std::move(config), import_options());
 }
 
-} // namespace overmount::inline OVERMOUNT_ABI::detail
+} // namespace overmount::OVERMOUNT_ABI::detail
 
 #endif

@@ -1,4 +1,4 @@
-// What is kept of one diff or blob, read and compared.
+// Verifies the stored content of one diff or blob.
 #ifndef OVERMOUNT_REPOSITORY_OPERATIONS_CONTENT_CHECK_HPP
 #define OVERMOUNT_REPOSITORY_OPERATIONS_CONTENT_CHECK_HPP
 
@@ -18,21 +18,21 @@
 #include <utility>
 #include <vector>
 
-namespace overmount::inline OVERMOUNT_ABI::detail {
+namespace overmount::OVERMOUNT_ABI::detail {
 
-// What comparing one of them found, and what it found to be no more.
+// The result for one diff or blob: its damages, and the earlier damages that no longer exist.
 struct verified
 {
     std::vector<finding> damages = {}, mended = {};
 };
 
-// Used by one worker. A diff that is found damaged is marked, where the repository can be written, and one that is marked and
-// whole is not any more.
+// Used by one worker thread. Unless the repository is read-only, marks a damaged diff, and removes the mark of a diff that is intact
+// again.
 template <storage_policy Storage>
 class content_check
 {
 public:
-    // \param scratch where the tree of a diff may be made again
+    // \param scratch a directory in which the tree of a diff may be unpacked again
     content_check(std::shared_ptr<repository_state<Storage>> owner, int scratch) : repository_(std::move(owner)), scratch_(scratch) {}
 
     [[nodiscard]] verified verify_blob(const digest& id, const stop_flag& stop) const
@@ -40,18 +40,13 @@ public:
         try {
             const unique_fd fd = repository_->records->blobs.open(id);
             if (!fd)
-                return {}; // removed since
+                return {}; // it was removed meanwhile
             const digest found = sum_of(id.algorithm(), stop, [&fd](std::span<std::byte> into) {
-                ssize_t count = 0;
-                do
-                    count = ::read(fd.get(), into.data(), into.size());
-                while (count < 0 && errno == EINTR);
-                check(count < 0 ? -1 : 0, "read");
-                return static_cast<std::size_t>(count);
+                return read_some(fd.get(), into);
             });
             if (found == id)
                 return {};
-            return {{{finding_kind::blob_changed, id.string(), "", "it has " + found.string()}}};
+            return {{{finding_kind::blob_changed, id.string(), "", "its content has the digest " + found.string()}}};
         } catch (const error& failure) {
             if (!is_damage(failure))
                 throw;
@@ -68,7 +63,7 @@ public:
                     break;
                 verified out{compare(id, attempt, stop)};
                 if (!repository_->storage.is_current(id, *version))
-                    continue; // it is another one by now, or gone
+                    continue; // the diff was replaced or removed meanwhile
                 if (!repository_->records->read_only())
                     note(id, *version, out);
                 return out;
@@ -81,7 +76,7 @@ public:
     }
 
 private:
-    // The digest of what `read` gives, piece by piece.
+    // The digest of all bytes that `read` returns.
     template <class Read>
     static digest sum_of(digest_algorithm algorithm, const stop_flag& stop, Read read)
     {
@@ -114,7 +109,7 @@ private:
                 const digest found = sum_of(id.value().algorithm(), stop,
                                             [&reader](std::span<std::byte> into) { return reader.read(into); });
                 if (found != id.value())
-                    add(finding_kind::diff_changed, "", "its tar has " + found.string());
+                    add(finding_kind::diff_changed, "", "its tar has the digest " + found.string());
             } else if (repository_->is_damaged(id)) {
                 add(finding_kind::diff_marked, "", "an earlier check found it damaged");
             }
@@ -127,7 +122,7 @@ private:
         return out;
     }
 
-    // Nothing where it is gone, or where something stands in its place that no mark can be put into.
+    // nullopt if the diff no longer exists, or if a file of another type is in its place, which cannot be marked.
     [[nodiscard]] std::optional<diff_version> version_of(const diff_id& id) const
         requires markable_storage<Storage>
     {
@@ -146,12 +141,12 @@ private:
         const bool marked = repository_->is_damaged(id);
         if (marked && found.damages.empty()) {
             repository_->storage.unmark_damaged(version);
-            found.mended.push_back({finding_kind::diff_marked, id.string(), "", "it is whole, and is believed again"});
+            found.mended.push_back({finding_kind::diff_marked, id.string(), "", "the diff is intact, and its mark was removed"});
         } else if (!marked && !found.damages.empty()) {
             try {
                 repository_->storage.mark_damaged(version, scratch_);
-            } catch (const error& failure) { // what is found is told all the same
-                found.damages.front().detail += "; it cannot be marked: " + std::string(failure.what());
+            } catch (const error& failure) { // report the damage in any case
+                found.damages.front().detail += "; the diff cannot be marked as damaged: " + std::string(failure.what());
             }
         }
     }
@@ -161,7 +156,7 @@ private:
         try {
             return repository_->is_there(id);
         } catch (const error&) {
-            return true; // and its record is damaged
+            return true; // it exists, with a damaged record
         }
     }
 
@@ -169,6 +164,6 @@ private:
     int scratch_;
 };
 
-} // namespace overmount::inline OVERMOUNT_ABI::detail
+} // namespace overmount::OVERMOUNT_ABI::detail
 
 #endif

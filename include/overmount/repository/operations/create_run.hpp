@@ -12,10 +12,10 @@
 #include <utility>
 #include <vector>
 
-namespace overmount::inline OVERMOUNT_ABI::detail {
+namespace overmount::OVERMOUNT_ABI::detail {
 
-// One layer that is made from a tar whose digest mostly nobody knows before its end. Shared by the coroutine and by
-// the workers that act for it, one at a time.
+// Creates one layer from a tar whose digest is usually unknown until its end. Shared by the operation's coroutine and its worker
+// threads, which use it one at a time.
 template <storage_policy Storage>
 class create_run
 {
@@ -24,20 +24,21 @@ public:
     using pointer = std::shared_ptr<create_run>;
     using engine = layer_engine<Storage>;
 
-    // `expected`, of a tar whose digest is known.
+    // \param expected the digest of the tar, if it is known
     create_run(std::shared_ptr<state> owner, std::optional<chain_id> parent, std::optional<diff_id> expected = std::nullopt)
         : parent_(std::move(parent)), expected_(std::move(expected)), engine_(new_shared<engine>(std::move(owner)))
     {}
 
     [[nodiscard]] const worker_pool& pool() const noexcept { return engine_->pool(); }
     [[nodiscard]] bool is_made() const noexcept { return chain_.has_value(); }
-    // Of the layer, when it is shown.
+    // The layer's chain ID, once the layer is published.
     [[nodiscard]] const chain_id& chain() const { return *chain_; }
 
-    // What is to be shown with the layer: called with its diff when it is made, on a worker. By default the layer alone.
-    void when_made(std::function<void(publication<Storage>&, const diff_id&)> tell) { tell_ = std::move(tell); }
+    // Sets a function that adds what is to be published: called on a worker thread with the new diff. By default, the layer alone is
+    // published.
+    void when_made(std::function<void(publication<Storage>&, const diff_id&)> add_result) { add_result_ = std::move(add_result); }
 
-    // `open`, called on a worker, gives an input that never lacks bytes.
+    // `open` is called on a worker thread; it returns an input that never waits for bytes.
     static asio::awaitable<void> from_input(pointer self, std::function<std::unique_ptr<layer_input>()> open)
     {
         co_await begin(self);
@@ -48,7 +49,7 @@ public:
         };
         auto input = co_await run_on(self->pool(), std::move(first));
         co_await unpack_layer(self->pool(), self->work_, std::move(input));
-        co_await show(self);
+        co_await finish(self);
     }
     static asio::awaitable<void> from_file(pointer self, std::filesystem::path file)
     {
@@ -56,17 +57,17 @@ public:
         return from_input(std::move(self), std::move(open));
     }
 
-    // Takes no place: nobody knows how long the next bytes take.
+    // Takes no permit: the next bytes may take arbitrarily long.
     static asio::awaitable<void> from_stream(pointer self, byte_stream stream)
     {
         co_await begin(self);
         auto first = [self](const stop_flag&) { self->begin_layer(); };
         co_await run_on(self->pool(), std::move(first));
         co_await engine::unpack_stream(self->pool(), self->work_, std::move(stream), std::nullopt, nullptr);
-        co_await show(self);
+        co_await finish(self);
     }
 
-    // Removes what is left, shown or not. On a worker.
+    // Removes all remaining staging files, whether or not the layer was published. Runs on a worker thread.
     void clean()
     {
         work_.reset();
@@ -80,7 +81,7 @@ private:
         co_await run_locked(self->engine_->owner(), lock_kind::shared, std::move(open));
     }
 
-    // Under the lock: the layers below stay.
+    // Under the lock, so that no layer below is removed before it is leased.
     void open()
     {
         if (parent_)
@@ -100,33 +101,33 @@ private:
         engine_->lease(content);
     }
 
-    static asio::awaitable<void> show(pointer self)
+    static asio::awaitable<void> finish(pointer self)
     {
         auto found = [self](const stop_flag&) { self->found(); };
         co_await run_locked(self->engine_->owner(), lock_kind::shared, std::move(found));
-        auto tell = [self] { self->tell(); };
-        co_await engine::show(self->engine_, std::move(tell));
+        auto add_result = [self] { self->add_result(); };
+        co_await engine::publish_images(self->engine_, std::move(add_result));
         self->chain_ = chain_of(self->diffs_).back().first;
     }
 
-    // Now the digest is known: under the lock, what is there of it stays.
+    // The digest is known now. Under the lock, so that an existing diff is not removed before it is leased.
     void found()
     {
-        if (work_->bytes == 0 && !expected_) // the producer failed: nobody means a layer of no bytes
-            throw error(errc::truncated_stream).at(stage::source).detail("there are no bytes");
+        if (work_->bytes == 0 && !expected_) // the producer of the tar has failed: even an empty layer has bytes
+            throw error(errc::truncated_stream).at(stage::source).detail("the tar has no bytes");
         const diff_id& diff = *work_->diff;
         diffs_.push_back(diff);
         lease();
         state& repository = engine_->repository();
-        if (!repository.storage.contains(diff)) // who wants the same diff from now on waits for this one
+        if (!repository.storage.contains(diff)) // from now on, other importers of the diff wait for this one
             engine_->finished().add(diff, std::move(work_->writer), std::move(*work_->record),
                                     repository.records->claims.try_share(diff));
     }
 
-    void tell()
+    void add_result()
     {
-        if (tell_)
-            tell_(engine_->end(), diffs_.back());
+        if (add_result_)
+            add_result_(engine_->end(), diffs_.back());
         else
             engine_->end().add_chain(diffs_);
     }
@@ -134,11 +135,11 @@ private:
     std::optional<chain_id> parent_, chain_;
     std::optional<diff_id> expected_;
     std::vector<diff_id> diffs_; // of the chain, lowest first
-    std::function<void(publication<Storage>&, const diff_id&)> tell_;
+    std::function<void(publication<Storage>&, const diff_id&)> add_result_;
     std::shared_ptr<engine> engine_;
     std::shared_ptr<typename engine::work> work_;
 };
 
-} // namespace overmount::inline OVERMOUNT_ABI::detail
+} // namespace overmount::OVERMOUNT_ABI::detail
 
 #endif

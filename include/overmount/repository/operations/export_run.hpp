@@ -20,9 +20,9 @@
 #include <string>
 #include <vector>
 
-namespace overmount::inline OVERMOUNT_ABI::detail {
+namespace overmount::OVERMOUNT_ABI::detail {
 
-// A name that was asked for. A text such as `latest`, with neither slash nor colon, is none of an image.
+// A name that the user asked for. A text with neither slash nor colon, such as `latest`, is not an image name.
 OVERMOUNT_LAZY [[nodiscard]] inline offered_name name_as_given(const std::string& text)
 {
     if (text.empty() || !std::all_of(text.begin(), text.end(), [](unsigned char c) { return c > 0x20 && c < 0x7f; }))
@@ -37,14 +37,14 @@ OVERMOUNT_LAZY [[nodiscard]] inline offered_name name_as_given(const std::string
     return out;
 }
 
-// A name that the repository has for the image, as containerd writes it: the tag alone, and all of it.
+// The name of a repository tag, as containerd writes it: the tag alone as the reference, and the full image name.
 OVERMOUNT_LAZY [[nodiscard]] inline offered_name name_of_tag(const std::string& full)
 {
     const reference parsed = reference::parse(full);
     return {parsed.tag() ? *parsed.tag() : full, full};
 }
 
-// A blob that was kept.
+// Reads a kept blob.
 class stored_blob final : public layer_reader
 {
 public:
@@ -53,23 +53,14 @@ public:
         if (!fd_)
             throw error(errc::missing_blob).at(stage::storage).subject(id.string());
     }
-    std::size_t read(std::span<std::byte> into) override
-    {
-        for (;;) {
-            const ssize_t count = ::read(fd_.get(), into.data(), into.size());
-            if (count >= 0)
-                return static_cast<std::size_t>(count);
-            if (errno != EINTR)
-                throw_errno("read");
-        }
-    }
+    std::size_t read(std::span<std::byte> into) override { return read_some(fd_.get(), into); }
 
 private:
     unique_fd fd_;
 };
 
-// The manifests that an image may go out with: those of the tags that it is asked for by, of its other tags, and all
-// others; each once.
+// The manifests to try for an exported image, in order and each once: those of the tags under which it is exported, those of its
+// other tags, and all others.
 OVERMOUNT_LAZY
 [[nodiscard]] inline std::vector<digest> manifests_to_try(const digest& image, const std::vector<offered_name>& names,
                                                           const std::vector<tag_record>& tags,
@@ -93,7 +84,7 @@ OVERMOUNT_LAZY
     return out;
 }
 
-// Images on their way out. It tells others that their layers are relied on.
+// Exports images. Leases their layers and blobs meanwhile.
 template <packable_storage Storage>
 class export_run
 {
@@ -111,7 +102,7 @@ public:
     {
         auto offer = [self](const stop_flag&) { return self->offer(); };
         auto images = co_await run_on(self->repository_->pool, std::move(offer));
-        if (!self->repository_->records->read_only()) { // nobody collects there
+        if (!self->repository_->records->read_only()) { // no collection can run there
             auto lease = [self](const stop_flag&) { self->lease(); };
             co_await run_locked(self->repository_, lock_kind::shared, std::move(lease));
         }
@@ -124,11 +115,11 @@ public:
     void clean()
     {
         scope_->clean();
-        elsewhere_.reset();
+        outside_scratch_.reset();
     }
 
 private:
-    // Under the lock: what was found a moment ago, and is there still, stays.
+    // Under the lock: `offer` found the objects without it, so verify that they still exist, and lease them.
     void lease()
     {
         for (const diff_id& diff : diffs_)
@@ -150,8 +141,8 @@ private:
     {
         const store& records = *repository_->records;
         if (records.read_only()) {
-            elsewhere_ = new_shared<scratch_directory>();
-            *scratch_ = open_directory(elsewhere_->directory(), ".");
+            outside_scratch_ = new_shared<scratch_directory>();
+            *scratch_ = open_directory(outside_scratch_->directory(), ".");
         }
         const std::vector<tag_record> tags = records.tags();
         std::vector<offered_image> out;
@@ -194,8 +185,8 @@ private:
         return std::nullopt;
     }
 
-    // Nothing where it is another image's, or where some of the blobs are not there. That the manifest is among them
-    // says that they were compared with the diffs.
+    // nullopt if the manifest is of another image, or if not all its blobs are kept. If the manifest itself is kept as a blob, its blobs
+    // were verified against the diffs.
     [[nodiscard]] std::optional<kept_manifest> read_kept(const offered_image& image, const digest& id,
                                                          std::string text) const
     {
@@ -219,13 +210,13 @@ private:
     std::shared_ptr<state> repository_;
     std::vector<std::shared_ptr<const image_config>> images_;
     export_options options_;
-    std::vector<diff_id> diffs_; // that the images have
-    std::vector<digest> blobs_;  // that go out as they came
+    std::vector<diff_id> diffs_; // of the images
+    std::vector<digest> blobs_;  // exported unchanged
     std::shared_ptr<unique_fd> scratch_ = new_shared<unique_fd>();
     std::shared_ptr<work_scope> scope_ = new_shared<work_scope>(repository_->records);
-    std::shared_ptr<scratch_directory> elsewhere_; // of a repository that can only be read
+    std::shared_ptr<scratch_directory> outside_scratch_; // for a repository that is read-only
 };
 
-} // namespace overmount::inline OVERMOUNT_ABI::detail
+} // namespace overmount::OVERMOUNT_ABI::detail
 
 #endif

@@ -20,7 +20,7 @@
 #include <utility>
 #include <vector>
 
-namespace overmount::inline OVERMOUNT_ABI::detail {
+namespace overmount::OVERMOUNT_ABI::detail {
 
 // Diffs that an import has unpacked and not published yet.
 template <storage_policy Storage>
@@ -33,7 +33,7 @@ public:
         : repository_(std::move(owner)), scope_(std::move(scope))
     {}
 
-    // From any thread.
+    // Adds a diff, with its claim. From any thread.
     void add(const diff_id& id, typename Storage::writer writer, diff_record record, std::shared_ptr<claim> held)
     {
         const std::lock_guard guard(mutex_);
@@ -42,7 +42,7 @@ public:
     void drop() { waiting_.clear(); }
     [[nodiscard]] bool any() const noexcept { return !waiting_.empty() || !early_.empty(); }
 
-    // Tells whoever waits for one of them that the work goes on. On a worker.
+    // Beats the claims of all diffs, for importers that wait for one of them. From any thread; see `claim_beat`.
     void beat() const
     {
         std::vector<std::shared_ptr<claim>> held;
@@ -50,7 +50,7 @@ public:
         for (const auto& one : held)
             one->beat();
     }
-    // Adds the claims that are held still. From any thread.
+    // Adds the claims that are still held. From any thread.
     void list_claims(std::vector<std::shared_ptr<claim>>& into) const
     {
         const std::lock_guard guard(mutex_);
@@ -59,11 +59,12 @@ public:
                 into.push_back(one.held);
     }
 
-    // The records of what was published.
+    // The records of the published diffs.
     [[nodiscard]] const known_records& published() const noexcept { return published_; }
 
-    // Publishes what is finished by now, noted as not durable, which takes no sync, and gives its claims up: others have it
-    // while the rest is still coming. `publish` makes it last. On a worker, beside `add`, not beside `publish`.
+    // Publishes the diffs that are finished by now and releases their claims, so that other importers can use them while more diffs
+    // are still being unpacked. They are recorded as not durable, which needs no sync; `publish` makes them durable. Runs on a worker
+    // thread; may run at the same time as `add`, but not as `publish`.
     void publish_early()
     {
         if constexpr (early_storage<Storage>) {
@@ -77,23 +78,23 @@ public:
         }
     }
 
-    // Publishes all, after one sync, and gives the claims up: by more than one worker where it is much. Nothing is added
-    // meanwhile.
+    // Publishes all diffs after one sync, and releases their claims. Many diffs are shared between several worker threads. No diff may
+    // be added meanwhile.
     static asio::awaitable<void> publish(pointer self)
     {
         const worker_pool& pool = self->repository_->pool;
-        const std::size_t lanes = std::min<std::size_t>(self->waiting_.size() / some, pool.workers());
+        const std::size_t lanes = std::min<std::size_t>(self->waiting_.size() / batch, pool.workers());
         if (lanes > 1) {
             auto sync = [self](const stop_flag&) { self->sync(); };
             co_await run_on(pool, std::move(sync));
             auto group = new_shared<task_group>(co_await asio::this_coro::executor);
             for (std::size_t lane = 0; lane < lanes; ++lane)
-                group->add(publish_in_turn(self));
+                group->add(publish_batches(self));
             co_await task_group::join(std::move(group));
         } else {
             auto all = [self](const stop_flag&) {
                 self->sync();
-                while (self->publish_some()) {
+                while (self->publish_batch()) {
                 }
             };
             co_await run_on(pool, std::move(all));
@@ -109,8 +110,8 @@ public:
     }
 
 private:
-    // What a worker publishes at a time; others get their turn in between.
-    static constexpr std::size_t some = 16;
+    // How many diffs a worker thread publishes before it lets other work run.
+    static constexpr std::size_t batch = 16;
 
     struct finished
     {
@@ -124,31 +125,31 @@ private:
     {
         diff_id id;
         std::uint64_t identity;
-        bool weaker; // it is noted as not durable
+        bool weaker; // recorded as not durable
     };
 
     void publish_early(finished one)
     {
         const bool weaker = repository_->sync == durability::batch;
-        const diff_record lasting = one.record;
+        const diff_record durable = one.record;
         if (weaker) {
             one.record.sync = durability::none;
             one.writer.rewrite(one.record);
         }
         const auto end = repository_->publish(one.writer, one.id);
-        if (end == repository_state<Storage>::published::later) { // it is replaced with the others
+        if (end == repository_state<Storage>::published::later) { // it replaces a damaged diff: left to `publish`
             if (weaker)
-                one.writer.rewrite(lasting);
-            one.record = lasting;
+                one.writer.rewrite(durable);
+            one.record = durable;
             const std::lock_guard guard(mutex_);
             waiting_.push_back(std::move(one));
         } else if (end == repository_state<Storage>::published::ours) {
             early_.push_back({one.id, repository_->storage.identity(one.id), weaker});
-            published_.emplace(one.id, lasting);
+            published_.emplace(one.id, durable);
         }
     }
 
-    // What is published lasts after this, but for its names, and what was published early.
+    // Syncs the content of the finished diffs, and marks those that were published early as durable. Their names are synced later.
     void sync()
     {
         if (any() && repository_->sync == durability::batch)
@@ -156,43 +157,43 @@ private:
         if constexpr (early_storage<Storage>)
             for (const early& one : std::exchange(early_, {}))
                 if (one.weaker && !repository_->storage.mark_durable(one.id, one.identity, scope_->staging()))
-                    published_.erase(one.id); // another one's, which has to be made to last as others' are
+                    published_.erase(one.id); // replaced by another importer's diff, which `publication` must make durable
     }
 
-    static asio::awaitable<void> publish_in_turn(pointer self)
+    static asio::awaitable<void> publish_batches(pointer self)
     {
         for (bool more = true; more;) {
-            auto publish = [self](const stop_flag&) { return self->publish_some(); };
+            auto publish = [self](const stop_flag&) { return self->publish_batch(); };
             more = co_await run_on(self->repository_->pool, std::move(publish));
         }
     }
 
-    // Whether there may be more.
-    bool publish_some()
+    // Returns whether there may be more.
+    bool publish_batch()
     {
-        for (std::size_t count = 0; count < some; ++count) {
+        for (std::size_t count = 0; count < batch; ++count) {
             const std::size_t next = next_.fetch_add(1);
             if (next >= waiting_.size())
                 return false;
-            end_one(waiting_[next], repository_->publish(waiting_[next].writer, waiting_[next].id));
+            finish_one(waiting_[next], repository_->publish(waiting_[next].writer, waiting_[next].id));
         }
         return true;
     }
 
-    // What is to be replaced comes later, when all that is to be is known.
-    void end_one(finished& one, typename repository_state<Storage>::published end)
+    // Records the result for one diff. Replacements of damaged diffs are collected, and done when all of them are known.
+    void finish_one(finished& one, typename repository_state<Storage>::published end)
     {
         const std::lock_guard guard(mutex_);
         if (end == repository_state<Storage>::published::later) {
             later_.push_back(&one);
             return;
         }
-        one.held.reset(); // who waits for it finds the diff
-        // Another one's may have been written with another durability.
+        one.held.reset(); // importers that wait for the claim find the diff
+        // Another importer's diff may have another durability, so it is not in `published_`.
         if (end == repository_state<Storage>::published::ours)
             published_.emplace(one.id, std::move(one.record));
     }
-    // Whether none is left. The corrections that were made of what gives way are forgotten first, by one walk for all.
+    // Returns whether no replacement is left. First forgets the corrections that were made of the damaged diffs, in one walk for all.
     bool replace_later()
     {
         if (replaced_.empty()) {
@@ -201,11 +202,11 @@ private:
             repository_->forget_corrections(replaced_);
         }
         for (finished* one : std::exchange(later_, {}))
-            end_one(*one, repository_->replace(one->writer, one->id, scope_->staging()));
+            finish_one(*one, repository_->replace(one->writer, one->id, scope_->staging()));
         return later_.empty();
     }
-    // A mount that accepts what is damaged may have read what gave way, and have made one of it since. It has the lock of the
-    // roots meanwhile: when that was had, it is done.
+    // A mount that accepts damaged diffs may have read an old diff and made a correction of it since. It does so under the lock of the
+    // roots: once we have had that lock, no such mount is in progress.
     static asio::awaitable<void> forget_corrections_again(pointer self)
     {
         if constexpr (mountable_storage<Storage>) {
@@ -220,15 +221,15 @@ private:
 
     std::shared_ptr<repository_state<Storage>> repository_;
     std::shared_ptr<work_scope> scope_;
-    mutable std::mutex mutex_; // of the next three
-    std::vector<finished> waiting_; // but not while it is published
+    mutable std::mutex mutex_; // protects the next three
+    std::vector<finished> waiting_; // unprotected while it is published
     std::vector<early> early_;
     std::vector<finished*> later_; // to be replaced
     known_records published_;
-    std::set<diff_id> replaced_; // or about to be: their corrections are to be forgotten
-    std::atomic<std::size_t> next_ = 0; // to be published
+    std::set<diff_id> replaced_; // replaced or about to be: their corrections must be forgotten
+    std::atomic<std::size_t> next_ = 0; // the next diff to publish
 };
 
-} // namespace overmount::inline OVERMOUNT_ABI::detail
+} // namespace overmount::OVERMOUNT_ABI::detail
 
 #endif

@@ -1,7 +1,7 @@
 #ifndef OVERMOUNT_REPOSITORY_OPERATIONS_IMPORT_RUN_HPP
 #define OVERMOUNT_REPOSITORY_OPERATIONS_IMPORT_RUN_HPP
 
-#include <overmount/posix/descriptor_turn.hpp>
+#include <overmount/posix/descriptor_budget.hpp>
 #include <overmount/repository/operations/carried_layers.hpp>
 #include <overmount/repository/operations/kept_blobs.hpp>
 #include <overmount/repository/operations/layer_engine.hpp>
@@ -10,19 +10,20 @@
 #include <algorithm>
 #include <chrono>
 #include <deque>
+#include <functional>
 #include <list>
 #include <mutex>
 #include <set>
 #include <vector>
 
-namespace overmount::inline OVERMOUNT_ABI::detail {
+namespace overmount::OVERMOUNT_ABI::detail {
 
-// One import at work: the layers that are to be had, wherever they come from. Shared by the coroutines of the import and by
-// the workers that act for it.
+// Imports images: gets the layers that the repository lacks, wherever they come from, and publishes all. Shared by the import's
+// coroutines and its worker threads.
 //
-// Layers that nobody else is at are claimed, unpacked and shown in one round; what another operation or process has claimed
-// is looked at again only then, so that two imports never wait for each other. A claim takes a descriptor until its layer is
-// shown: a round has as many layers as the process can spare.
+// The import works in rounds. A round claims layers that no other importer has claimed, unpacks them, and publishes them. Only then
+// are the layers that others have claimed tried again, so that two imports never wait for each other. A claim takes a descriptor
+// until its layer is published: a round has as many layers as the process has descriptors to spare.
 template <storage_policy Storage>
 class import_run
 {
@@ -31,7 +32,7 @@ public:
     using carried = carried_layers<Storage>;
     using pointer = std::shared_ptr<import_run>;
 
-    // \param by the layers that have come by already, where there are such
+    // \param by the candidate layers of a one-pass archive, which are already unpacked; else null
     import_run(std::shared_ptr<engine> with, std::vector<found_image> found, import_options options,
                std::shared_ptr<carried> by = nullptr)
         : engine_(std::move(with)), images_(std::move(found)), options_(std::move(options)), carried_(std::move(by))
@@ -41,7 +42,7 @@ public:
 
     static asio::awaitable<void> run(pointer self)
     {
-        self->names_ = full_names(self->options_.tags()); // before anything is read
+        self->names_ = full_names(self->options_.tags()); // reject invalid names before anything is read
         self->plan();
         auto lease = [self](const stop_flag&) { self->lease(); };
         co_await run_locked(self->engine_->owner(), lock_kind::shared, std::move(lease));
@@ -49,26 +50,22 @@ public:
         co_await run_on(self->engine_->pool(), std::move(draft));
         while (!self->todo_.empty()) {
             const std::size_t before = self->todo_.size();
-            auto beat_and_show = [self] {
-                self->beat();
-                self->show_early();
-            };
-            co_await claim_beat::during(self->engine_->pool(), one_round(self), std::move(beat_and_show));
-            auto beat = [self] { self->beat(); };
-            co_await claim_beat::during(self->engine_->pool(), engine::publish(self->engine_), std::move(beat));
+            const std::function<void()> beat = [self] { self->beat(); }, publish_early = [self] { self->publish_early(); }, nothing;
+            co_await claim_beat::during(self->engine_->pool(), one_round(self), beat, publish_early);
+            co_await claim_beat::during(self->engine_->pool(), engine::publish_layers(self->engine_), beat, nothing);
             self->round_.clear();
-            if (self->todo_.size() == before) // others have them all
+            if (self->todo_.size() == before) // other importers have claimed all of them
                 co_await pause(std::chrono::milliseconds(50));
         }
         if (self->options_.keeps_blobs()) {
             co_await kept_blobs<Storage>::compare(self->engine_, &self->blobs_);
-            auto show = [self](const stop_flag&) { self->blobs_.show(*self->engine_); };
-            co_await run_on(self->engine_->pool(), std::move(show));
+            auto publish = [self](const stop_flag&) { self->blobs_.publish(*self->engine_); };
+            co_await run_on(self->engine_->pool(), std::move(publish));
         }
-        co_await engine::show(self->engine_);
+        co_await engine::publish_images(self->engine_);
     }
 
-    // Removes what is left of the import, finished or not. On a worker.
+    // Removes all remaining staging files, whether or not the import succeeded. Runs on a worker thread.
     void clean()
     {
         round_.clear();
@@ -79,22 +76,22 @@ public:
     }
 
 private:
-    // Bytes of a blob up to which one worker does all of a layer: handing it on takes longer than its parts side by side
-    // would win.
+    // In bytes. One worker thread unpacks all of a layer whose blob is no larger: handing parts of it to other workers costs more than
+    // it gains.
     static constexpr std::uint64_t small_blob = 64 << 10;
 
-    // Layers that a worker takes at a time, where each is a small work: others get their turn in between.
-    static constexpr std::size_t some = 16;
+    // How many small layers a worker thread unpacks before it lets other work run.
+    static constexpr std::size_t batch = 16;
 
     struct job
     {
         job(const found_layer& found, std::string named) : layer(&found), name(std::move(named)) {}
         [[nodiscard]] bool is_small() const noexcept { return layer->bytes.file() != nullptr && *layer->bytes.size() <= small_blob; }
-        const found_layer* layer; // of the images
+        const found_layer* layer; // points into `images_`
         std::string name;
-        std::int64_t claim_seen = 0; // of the other one who has it
+        std::int64_t claim_seen = 0; // the last heartbeat of another importer's claim, and when it was first seen
         std::chrono::steady_clock::time_point claim_since{};
-        std::shared_ptr<claim> held; // ours
+        std::shared_ptr<claim> held; // our claim
     };
     using work = typename engine::work;
 
@@ -113,7 +110,7 @@ private:
 
     [[nodiscard]] bool keeps_blobs_of(const found_image& image) const { return options_.keeps_blobs() && has_blobs(image); }
 
-    // Under the lock: what is there now stays.
+    // Under the lock, so that no existing diff is removed before it is leased.
     void lease()
     {
         lease_content content;
@@ -123,20 +120,15 @@ private:
                 lease_blobs(content, image);
         }
         engine_->lease(content);
-        leave_out_what_is_there();
-    }
-
-    void leave_out_what_is_there()
-    {
         std::erase_if(todo_, [this](const job& j) { return engine_->repository().storage.contains(j.layer->diff); });
     }
 
     void draft()
     {
-        if (carried_) // before anything is shown
+        if (carried_) // report missing layers before anything is published
             for (const job& j : todo_)
                 static_cast<void>(carried_->find(*j.layer));
-        // Largest first: the last one to end should be a small one. Who does not say may be the largest.
+        // Largest first, so that the import does not end with a large one alone. A layer of unknown size counts as the largest.
         const auto size = [](const job& j) { return j.layer->bytes.size().value_or(~std::uint64_t{0}); };
         todo_.sort([size](const job& a, const job& b) { return size(a) > size(b); });
         for (const found_image& image : images_) {
@@ -147,7 +139,7 @@ private:
         engine_->end().write();
     }
 
-    // Every second, on a worker.
+    // Beats all held claims. See `claim_beat`.
     void beat()
     {
         std::vector<std::shared_ptr<claim>> held;
@@ -162,14 +154,14 @@ private:
             one->beat();
     }
 
-    // Every few seconds, likewise.
-    void show_early()
+    // Publishes the finished diffs every few seconds. Called with each heartbeat, on a worker thread.
+    void publish_early()
     {
         constexpr auto few = std::chrono::seconds(3);
         const auto now = std::chrono::steady_clock::now();
-        if (now - shown_ < few)
+        if (now - published_ < few)
             return;
-        shown_ = now;
+        published_ = now;
         engine_->finished().publish_early();
     }
 
@@ -187,23 +179,23 @@ private:
         co_await task_group::join(std::move(group));
     }
 
-    // Moves to the round what is ours to have, and leaves out what is there by now, whoever made it.
+    // Moves the layers that this import may unpack to the round. Drops those that exist by now: another importer releases its claim
+    // when the layer is published.
     void claim_some(const stop_flag& stop)
     {
-        constexpr std::size_t fewest = 8;
-        leave_out_what_is_there();
-        std::size_t most = std::max(free_descriptors() / 4, fewest);
-        for (auto next = todo_.begin(); next != todo_.end() && most != 0;) {
+        constexpr std::size_t min_layers = 8;
+        std::size_t left = std::max(free_descriptors() / 4, min_layers);
+        for (auto next = todo_.begin(); next != todo_.end() && left != 0;) {
             stop.throw_if_stopped();
             const auto one = next++;
-            if (!may_begin(*one) && !carried_) // what has come by waits for nobody
+            if (!may_begin(*one) && !carried_) // a candidate layer is unpacked already: wait for no claim
                 continue;
             {
                 const std::lock_guard guard(mutex_);
                 round_.splice(round_.end(), todo_, one);
             }
-            --most;
-            if (engine_->repository().storage.contains(one->layer->diff)) { // since it was looked at
+            --left;
+            if (engine_->repository().storage.contains(one->layer->diff)) { // published since `lease`
                 const std::lock_guard guard(mutex_);
                 round_.erase(one);
             } else if (carried_) {
@@ -215,7 +207,7 @@ private:
         }
     }
 
-    // Whether this layer is ours to unpack; remembers for how long another one's claim stands still.
+    // Whether this import may unpack the layer: it got the claim, or the claim's holder has shown no progress for too long.
     bool may_begin(job& j)
     {
         constexpr auto patience = std::chrono::seconds(20);
@@ -235,7 +227,7 @@ private:
     {
         const layer_source& from = j->layer->bytes;
         try {
-            const auto permit = co_await self->engine_->places(from.file() != nullptr).acquire();
+            const auto permit = co_await self->engine_->permits(from.file() != nullptr).acquire();
             auto begin = [self, j](const stop_flag&) { return self->begin(*j); };
             const auto begun = co_await run_on(self->engine_->pool(), std::move(begin));
             co_await engine::unpack(self->engine_->pool(), begun, from, self->blobs_.draft_of(*j->layer));
@@ -246,8 +238,8 @@ private:
         }
     }
 
-    // Takes small layers until none is left. To go back and forth between a worker and this coroutine for each would take
-    // a good part of the time that it needs.
+    // Unpacks small layers until none is left, in batches: switching between a worker thread and this coroutine for each layer would
+    // cost a good part of the time that the layer needs.
     static asio::awaitable<void> small_layers(pointer self)
     {
         const auto permit = co_await self->engine_->repository().slots.acquire();
@@ -257,16 +249,16 @@ private:
         }
     }
 
-    // Some of the small layers; whether there may be more.
+    // Unpacks a batch of small layers; returns whether there may be more.
     bool unpack_small(const stop_flag& stop)
     {
-        for (std::size_t count = 0; count < some; ++count) {
+        for (std::size_t count = 0; count < batch; ++count) {
             job* const j = next_small();
             if (j == nullptr)
                 return false;
             try {
                 const auto begun = begin(*j);
-                auto input = keeping(std::make_unique<file_input>(*j->layer->bytes.file()), blobs_.draft_of(*j->layer));
+                auto input = tee_to(std::make_unique<file_input>(*j->layer->bytes.file()), blobs_.draft_of(*j->layer));
                 unpack_layer_here(begun, std::move(input), stop);
                 finish(*j, *begun);
             } catch (error& failure) {
@@ -298,7 +290,7 @@ private:
         return out;
     }
 
-    // On a worker or on the strand.
+    // Adds the unpacked layer to the finished ones. Runs on a worker thread or on the strand.
     void finish(job& j, work& unpacked)
     {
         blobs_.compared(*j.layer);
@@ -315,15 +307,15 @@ private:
     std::vector<found_image> images_;
     import_options options_;
     std::shared_ptr<carried> carried_;
-    std::vector<std::string> names_; // that the options give, in full
+    std::vector<std::string> names_; // the names of the options, in full
     std::list<job> todo_;
-    std::chrono::steady_clock::time_point shown_ = std::chrono::steady_clock::now();
-    std::mutex mutex_; // of the next two, and of the claims of the round
+    std::chrono::steady_clock::time_point published_ = std::chrono::steady_clock::now();
+    std::mutex mutex_; // protects the next two, and the claims of the round
     std::list<job> round_;
     std::deque<job*> small_;
     kept_blobs<Storage> blobs_;
 };
 
-} // namespace overmount::inline OVERMOUNT_ABI::detail
+} // namespace overmount::OVERMOUNT_ABI::detail
 
 #endif

@@ -9,43 +9,43 @@
 #include <memory>
 #include <utility>
 
-namespace overmount::inline OVERMOUNT_ABI::detail {
+namespace overmount::OVERMOUNT_ABI::detail {
 
-// The blobs of an import's layers that are to be kept. A layer's is written while it is unpacked; what was not unpacked is read
-// for its blob alone.
+// Keeps the blobs of an import's layers. A layer's blob is written while the layer is unpacked. If the diff already existed, so that
+// the layer is not unpacked, the blob alone is read.
 template <storage_policy Storage>
 class kept_blobs
 {
 public:
     using engine = layer_engine<Storage>;
 
-    // \param draft where it was written and compared before
+    // \param draft the draft of a blob that is already written and verified, else null
     void add(const found_layer& layer, std::shared_ptr<blob_draft> draft)
     {
         const bool compared = draft != nullptr;
         all_.try_emplace({*layer.blob, layer.diff}, one{&layer, std::move(draft), compared});
     }
 
-    // When the layer is begun, on a worker: unless the blob is there already.
+    // Called on a worker thread before the layer is unpacked: begins a draft, unless the blob already exists.
     void begin(const engine& with, const found_layer& layer)
     {
         if (one* const blob = find(layer); blob != nullptr && !blob->draft)
             begin(with, *blob);
     }
-    // Where it is to be written while it is read; nothing where it is not.
+    // The draft to write while the layer is read; null if there is none.
     [[nodiscard]] std::shared_ptr<blob_draft> draft_of(const found_layer& layer)
     {
         const one* const blob = find(layer);
         return blob != nullptr ? blob->draft : nullptr;
     }
-    // The layer was read, and has the digests of its blob and its diff.
+    // Called when the layer was read and has the digests of its blob and its diff.
     void compared(const found_layer& layer)
     {
         if (one* const blob = find(layer); blob != nullptr)
             blob->compared = true;
     }
 
-    // Blobs of layers that were not unpacked are only compared. `self` lives until the end.
+    // Reads and verifies the blobs of layers that were not unpacked. `self` must outlive the operation.
     static asio::awaitable<void> compare(std::shared_ptr<engine> with, kept_blobs* self)
     {
         auto group = new_shared<task_group>(co_await asio::this_coro::executor);
@@ -55,8 +55,8 @@ public:
         co_await task_group::join(std::move(group));
     }
 
-    // On a worker, when all were compared.
-    void show(engine& with)
+    // Publishes all blobs. Runs on a worker thread, after all were verified.
+    void publish(engine& with)
     {
         const auto& repository = with.repository();
         with.sync();
@@ -64,7 +64,7 @@ public:
             if (blob.draft)
                 blob.draft->publish(*repository.records, key.first);
             else if (repository.sync != durability::none)
-                repository.records->blobs.make_last(key.first, with.staging());
+                repository.records->blobs.make_durable(key.first, with.staging());
     }
     void clear() { all_.clear(); }
 
@@ -73,7 +73,7 @@ private:
     {
         const found_layer* layer;
         std::shared_ptr<blob_draft> draft;
-        bool compared; // with its digest and the diff's
+        bool compared; // verified: it has the digests of the blob and the diff
     };
 
     [[nodiscard]] one* find(const found_layer& layer)
@@ -94,7 +94,7 @@ private:
     {
         const found_layer& layer = *blob->layer;
         try {
-            const auto permit = co_await with->places(layer.bytes.file() != nullptr).acquire();
+            const auto permit = co_await with->permits(layer.bytes.file() != nullptr).acquire();
             auto begin = [with, self, blob](const stop_flag&) {
                 self->begin(*with, *blob);
                 const layer_facts facts{blob->layer->diff, blob->layer->blob, blob->layer->promised};
@@ -109,10 +109,10 @@ private:
         }
     }
 
-    // The blob of a layer; a diff may come in several.
+    // By blob and diff: one diff may come in several blobs.
     std::map<std::pair<digest, diff_id>, one> all_;
 };
 
-} // namespace overmount::inline OVERMOUNT_ABI::detail
+} // namespace overmount::OVERMOUNT_ABI::detail
 
 #endif

@@ -19,14 +19,13 @@
 #include <string>
 #include <utility>
 
-namespace overmount::inline OVERMOUNT_ABI::detail {
+namespace overmount::OVERMOUNT_ABI::detail {
 
-// What every operation that makes layers works with: one scope for its lease, its staging and its cleaning, one step that unpacks
-// a layer wherever it comes from, one end that syncs and shows all of it. Shared by the operation's coroutines and by the
-// workers that act for them.
+// The parts that all operations that create layers share: a scope with lease, staging directory and cleaning; a step that unpacks a
+// layer from any source; and an end that syncs and publishes all. Shared by the operation's coroutines and its worker threads.
 //
-// The order, whatever the operation: the claim of a layer, then a place for it, then its memory and descriptors. Nothing waits
-// for another one's claim while it holds a place, or a finished layer that is not shown.
+// The order in every operation: first the claim of a layer, then a permit, then its memory and descriptors. No operation waits for
+// another's claim while it holds a permit, or a finished layer that is not yet published.
 template <storage_policy Storage>
 class layer_engine
 {
@@ -42,11 +41,11 @@ public:
     [[nodiscard]] const worker_pool& pool() const noexcept { return owner_->pool; }
     [[nodiscard]] finished_diffs<Storage>& finished() noexcept { return *finished_; }
     [[nodiscard]] publication<Storage>& end() noexcept { return *end_; }
-    [[nodiscard]] const known_records& shown() const noexcept { return finished_->published(); }
+    [[nodiscard]] const known_records& published() const noexcept { return finished_->published(); }
     [[nodiscard]] int staging() const noexcept { return scope_->staging(); }
 
-    // Takes what there is of it under a lease, once more where there is more to take. The caller holds the repository's lock,
-    // shared, and looks up what it leases.
+    // Leases the content; a further call adds to the lease. The caller has held the repository's lock, shared, since it looked up what
+    // it leases.
     void lease(const lease_content& content)
     {
         if (scope_->is_open())
@@ -55,7 +54,7 @@ public:
             scope_->open(content);
     }
 
-    // A layer that is to be unpacked; on a worker.
+    // Prepares a layer for unpacking, with a writer in the staging directory. Runs on a worker thread.
     [[nodiscard]] std::shared_ptr<work> begin(layer_facts facts, const std::string& name) const
     {
         return begin(std::move(facts), name, owner_->bounds);
@@ -65,48 +64,49 @@ public:
         return new_shared<work>(owner_->storage.create(write_context(scope_->staging(), name, bounds)), std::move(facts), bounds);
     }
 
-    // Unpacks it, and keeps its blob where there is a draft for it. `Work` may also be one that only compares.
+    // Unpacks a layer, and writes its blob to `draft` unless that is null. `Work` may also be one that only verifies the digests.
+    // Throws `missing_blob` for a source that is gone by: one whose bytes a one-pass archive has already read past.
     template <class Work>
     static asio::awaitable<void> unpack(worker_pool pool, std::shared_ptr<Work> begun, layer_source from,
                                         std::shared_ptr<blob_draft> draft)
     {
         if (from.is_gone_by())
-            throw error(errc::missing_blob).at(stage::source).detail("its bytes have gone by");
+            throw error(errc::missing_blob).at(stage::source).detail("its bytes were only available while the archive was read");
         if (const file_range* file = from.file()) {
-            co_await unpack_layer(std::move(pool), std::move(begun), keeping(std::make_unique<file_input>(*file), std::move(draft)));
+            co_await unpack_layer(std::move(pool), std::move(begun), tee_to(std::make_unique<file_input>(*file), std::move(draft)));
             co_return;
         }
         byte_stream stream = co_await open(from);
         co_await unpack_stream(std::move(pool), std::move(begun), std::move(stream), from, std::move(draft));
     }
 
-    // The same of a stream: no worker waits for its bytes.
+    // The same from a stream. No worker thread waits for its bytes.
     template <class Work>
     static asio::awaitable<void> unpack_stream(worker_pool pool, std::shared_ptr<Work> begun, byte_stream stream,
                                                std::optional<layer_source> from, std::shared_ptr<blob_draft> draft)
     {
         auto feed = new_shared<stream_feed>();
         const auto size = from ? from->size() : std::nullopt;
-        auto input = keeping(std::make_unique<stream_input>(feed, size, begun->bounds.stream_bytes), std::move(draft));
+        auto input = tee_to(std::make_unique<stream_input>(feed, size, begun->bounds.stream_bytes), std::move(draft));
         auto group = new_shared<task_group>(co_await asio::this_coro::executor);
         group->add(fill(std::move(feed), std::move(from), std::move(stream)));
         group->add(unpack_layer(std::move(pool), std::move(begun), std::move(input)));
         co_await task_group::join(std::move(group));
     }
 
-    // Where a layer has its place while it is unpacked: one that is streamed needs no worker of its own while bytes are
-    // waited for.
-    [[nodiscard]] semaphore& places(bool is_file) const noexcept { return is_file ? owner_->slots : owner_->streams; }
+    // The semaphore of the permit that a layer needs while it is unpacked. Streams have their own: while they wait for bytes, they
+    // need no worker thread.
+    [[nodiscard]] semaphore& permits(bool is_file) const noexcept { return is_file ? owner_->slots : owner_->streams; }
 
-    // Before what was written in the staging is shown, where that is to last.
+    // Makes the staged files durable before they are published, with `durability::batch`.
     void sync() const
     {
         if (owner_->sync == durability::batch)
             scope_->sync_file_system();
     }
 
-    // Publishes what is finished, after one sync of the file system, which takes along what `write` has drafted.
-    static asio::awaitable<void> publish(pointer self)
+    // Publishes the finished diffs, after one sync of the file system, which includes the drafts of `publication::write`.
+    static asio::awaitable<void> publish_layers(pointer self)
     {
         const bool syncs = self->finished_->any() && self->owner_->sync == durability::batch;
         co_await finished_diffs<Storage>::publish(self->finished_);
@@ -114,16 +114,17 @@ public:
             self->end_->synced();
     }
 
-    // The end: `tell`, on a worker, adds what is to be shown to `end()`; then all of it is, together.
-    static asio::awaitable<void> show(pointer self, std::function<void()> tell)
+    // The last step: calls `add_result` on a worker thread, which adds the result to `end()`, and publishes all together.
+    static asio::awaitable<void> publish_images(pointer self, std::function<void()> add_result)
     {
+        const std::function<void()> nothing;
         auto beat = [self] { self->finished_->beat(); };
-        co_await claim_beat::during(self->pool(), write_and_publish(self, std::move(tell)), std::move(beat));
-        co_await show(self);
+        co_await claim_beat::during(self->pool(), write_and_publish(self, std::move(add_result)), std::move(beat), nothing);
+        co_await publish_images(self);
     }
-    static asio::awaitable<void> show(pointer self) { return publication<Storage>::run(self->end_, &self->shown()); }
+    static asio::awaitable<void> publish_images(pointer self) { return publication<Storage>::run(self->end_, &self->published()); }
 
-    // Removes what is left, shown or not. On a worker.
+    // Removes all remaining staging files, whether or not the operation succeeded. Runs on a worker thread.
     void clean()
     {
         finished_->drop();
@@ -132,7 +133,7 @@ public:
     }
 
 private:
-    // What opened the stream lives longer: parameters go in the reverse order, also where the context is destroyed.
+    // The source must outlive the stream that it opened. Parameters are destroyed in reverse order, also when the execution context is.
     static asio::awaitable<void> fill(std::shared_ptr<stream_feed> feed, std::optional<layer_source>, byte_stream stream)
     {
         co_await stream_feed::run(std::move(feed), std::move(stream));
@@ -151,14 +152,14 @@ private:
         throw *failure;
     }
 
-    static asio::awaitable<void> write_and_publish(pointer self, std::function<void()> tell)
+    static asio::awaitable<void> write_and_publish(pointer self, std::function<void()> add_result)
     {
-        auto write = [self, tell](const stop_flag&) {
-            tell();
+        auto write = [self, add_result](const stop_flag&) {
+            add_result();
             self->end_->write();
         };
         co_await run_on(self->pool(), std::move(write));
-        co_await publish(self);
+        co_await publish_layers(self);
     }
 
     std::shared_ptr<state> owner_;
@@ -167,6 +168,6 @@ private:
     std::shared_ptr<publication<Storage>> end_ = new_shared<publication<Storage>>(owner_, scope_);
 };
 
-} // namespace overmount::inline OVERMOUNT_ABI::detail
+} // namespace overmount::OVERMOUNT_ABI::detail
 
 #endif

@@ -12,9 +12,9 @@
 #include <utility>
 #include <vector>
 
-namespace overmount::inline OVERMOUNT_ABI::detail {
+namespace overmount::OVERMOUNT_ABI::detail {
 
-// What a lease is to keep, looked up under the repository's lock.
+// The content of a requested lease, looked up under the repository's lock.
 template <storage_policy Storage>
 class leased_things
 {
@@ -49,7 +49,7 @@ private:
     std::vector<std::vector<diff_id>> chains_;
 };
 
-// Leases what is asked for, and makes it last, as with an image.
+// Leases the requested images and layers and makes them durable, in the way an image is published.
 template <storage_policy Storage>
 class durable_things
 {
@@ -85,7 +85,7 @@ public:
     }
 
     [[nodiscard]] const lease_content& content() const noexcept { return content_; }
-    // Where something can be made until `clean`.
+    // The staging directory, until `clean`.
     [[nodiscard]] int staging() const noexcept { return scope_->staging(); }
 
 private:
@@ -98,7 +98,7 @@ private:
     std::shared_ptr<publication<Storage>> end_ = new_shared<publication<Storage>>(repository_, scope_);
 };
 
-// Makes a layer last, with all below it. Throws `layer_not_found`.
+// Makes a layer and all layers below it durable. Throws `layer_not_found`.
 template <storage_policy Storage>
 asio::awaitable<void> make_layer_durable(std::shared_ptr<repository_state<Storage>> owner, chain_id top)
 {
@@ -110,7 +110,7 @@ asio::awaitable<void> make_layer_durable(std::shared_ptr<repository_state<Storag
     co_await run_then_clean(owner->pool, std::move(work), std::move(clean));
 }
 
-// A lease with a name in the making: what it keeps is made to last.
+// Creates a named lease, after it has made all that the lease keeps durable.
 template <storage_policy Storage>
 class lease_run
 {
@@ -135,7 +135,7 @@ public:
     void clean() { things_->clean(); }
 
 private:
-    // Under the lock: a collection does not look at the one before at this moment.
+    // Under the lock, so that no collection reads the lease while it is replaced.
     void put()
     {
         timed_lease_record record;
@@ -153,6 +153,6 @@ private:
     std::shared_ptr<durable_things<Storage>> things_;
 };
 
-} // namespace overmount::inline OVERMOUNT_ABI::detail
+} // namespace overmount::OVERMOUNT_ABI::detail
 
 #endif

@@ -19,22 +19,22 @@
 #include <unordered_map>
 #include <vector>
 
-namespace overmount::inline OVERMOUNT_ABI::detail {
+namespace overmount::OVERMOUNT_ABI::detail {
 
-// What a chain of layers shows, and the diffs that its nodes speak of.
+// The merged file tree of a chain of layers, and the diffs that its nodes refer to.
 struct merged_view
 {
-    tar::merged_tree tree;
+    merged_tree tree;
     std::vector<diff_id> diffs; // lowest first
 };
 
 template <packable_storage Storage>
 [[nodiscard]] merged_view load_view(const repository_state<Storage>& repository, std::vector<diff_id> diffs, const stop_flag& stop)
 {
-    limits bounds = tar::kept_limits();
+    limits bounds = kept_limits();
     bounds.entries = repository.bounds.entries;
     bounds.tree_bytes = repository.bounds.tree_bytes;
-    merged_view out{tar::merged_tree(bounds), std::move(diffs)};
+    merged_view out{merged_tree(bounds), std::move(diffs)};
     for (const diff_id& diff : out.diffs) {
         repository.require_believed(diff);
         try {
@@ -59,19 +59,19 @@ template <packable_storage Storage>
     return load_view(repository, repository.diffs_of(top), stop);
 }
 
-// The entries by which a tar has all that a view shows: of hard links the first name has the data.
+// Makes the entries of a tar that has the whole view. Of several hard links, the first path has the data.
 class view_entries
 {
 public:
-    using item = tar::merged_tree::paths::value_type;
+    using item = merged_tree::paths::value_type;
 
-    OVERMOUNT_LAZY explicit view_entries(const tar::merged_tree& tree)
+    OVERMOUNT_LAZY explicit view_entries(const merged_tree& tree)
     {
         for (const auto& [path, what] : tree.items())
             if (what->entry.type != tar::entry_type::directory)
                 first_names_.try_emplace(what.get(), &path);
     }
-    // With the path in the view; `.` for the root.
+    // The entry for one path of the view; the root is `.`.
     OVERMOUNT_LAZY [[nodiscard]] tar::entry of(const item& one) const
     {
         const auto& [path, what] = one;
@@ -86,11 +86,11 @@ public:
         }
         return out;
     }
-    // Whether it is the root, and no layer has an entry for it.
+    // Whether this is the root and no layer has an entry for it.
     OVERMOUNT_LAZY [[nodiscard]] static bool is_implied_root(const item& one) { return one.first.empty() && one.second->implied; }
 
 private:
-    std::unordered_map<const tar::merged_node*, const std::string*> first_names_;
+    std::unordered_map<const merged_node*, const std::string*> first_names_;
 };
 
 // A file of an unpacked diff.
@@ -113,16 +113,11 @@ public:
         if (left_ == 0)
             return 0;
         into = into.first(static_cast<std::size_t>(std::min<std::uint64_t>(into.size(), left_)));
-        ssize_t count = -1;
-        do
-            count = ::read(file_.get(), into.data(), into.size());
-        while (count < 0 && errno == EINTR);
-        if (count < 0)
-            throw_errno("read", path_);
+        const std::size_t count = read_some(file_.get(), into, "read", path_);
         if (count == 0)
             changed();
-        left_ -= static_cast<std::uint64_t>(count);
-        return static_cast<std::size_t>(count);
+        left_ -= count;
+        return count;
     }
 
 private:
@@ -136,11 +131,11 @@ private:
     unique_fd file_;
 };
 
-// The content of a regular file of a view. Where the diff is unpacked it is read there, and otherwise of its tar.
+// Opens a regular file of a view: in the diff's directory if the storage unpacks diffs, else in its tar.
 template <packable_storage Storage>
 [[nodiscard]] std::shared_ptr<asset_stream::source>
 open_merged(std::shared_ptr<repository_state<Storage>> owner, const merged_view& view, const std::string& path,
-            const tar::merged_node& file, const stop_flag& stop)
+            const merged_node& file, const stop_flag& stop)
 {
     const diff_id& id = view.diffs[file.layer];
     if constexpr (mountable_storage<Storage>) {
@@ -193,7 +188,7 @@ OVERMOUNT_LAZY
     }
 }
 
-// Compares two views of one repository. On a worker.
+// Compares two views of one repository. Runs on a worker thread.
 template <packable_storage Storage>
 class view_comparison
 {
@@ -229,7 +224,7 @@ public:
     }
 
 private:
-    [[nodiscard]] bool same(const std::string& path, const tar::merged_node& one, const tar::merged_node& two) const
+    [[nodiscard]] bool same(const std::string& path, const merged_node& one, const merged_node& two) const
     {
         if (!one.implied && !two.implied && one.offset == two.offset && from_.diffs[one.layer] == to_.diffs[two.layer])
             return true;
@@ -246,8 +241,8 @@ private:
     const stop_flag& stop_;
 };
 
-// One tar of all that a view shows, in the order of the paths; of hard links the first name has the data. The same
-// view gives the same bytes. Directories that no layer has an entry for have one here, except the root.
+// One tar of a whole view, ordered by path. Of several hard links, the first path has the data. The same view always gives the same
+// bytes. Directories without an entry in any layer get one here, except the root.
 template <packable_storage Storage>
 class flat_tar final : public asset_stream::source
 {
@@ -259,7 +254,7 @@ public:
             ++next_;
     }
 
-    // Of the whole tar. On a worker, as it makes all headers once.
+    // The size of the whole tar. Builds all headers, so it runs on a worker thread.
     [[nodiscard]] std::uint64_t size(const stop_flag& stop) const
     {
         std::uint64_t out = tar::end_marker().size();
@@ -282,7 +277,7 @@ public:
             file_.reset();
             text_ = tar::zeros_behind(file_size_);
             done_ = 0;
-            return read(into); // once: now there is no file
+            return read(into); // recurses once: there is no file now
         }
         const std::size_t count = std::min(into.size(), text_.size() - done_);
         const auto piece = std::as_bytes(std::span(text_)).subspan(done_, count);
@@ -292,7 +287,7 @@ public:
     }
 
 private:
-    // The next header, and the file whose data follow it; false at the end.
+    // Prepares the next header and opens the file whose data follow it; false at the end.
     bool advance()
     {
         if (over_)
@@ -316,14 +311,14 @@ private:
     std::shared_ptr<repository_state<Storage>> owner_;
     merged_view view_;
     view_entries entries_;
-    tar::merged_tree::paths::const_iterator next_;
-    std::string text_; // a header, padding or the end
+    merged_tree::paths::const_iterator next_;
+    std::string text_; // a header, padding, or the end marker
     std::size_t done_ = 0;
     std::shared_ptr<asset_stream::source> file_;
     std::uint64_t file_size_ = 0;
     bool over_ = false;
 };
 
-} // namespace overmount::inline OVERMOUNT_ABI::detail
+} // namespace overmount::OVERMOUNT_ABI::detail
 
 #endif

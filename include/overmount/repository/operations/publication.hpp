@@ -17,9 +17,9 @@
 #include <utility>
 #include <vector>
 
-namespace overmount::inline OVERMOUNT_ABI::detail {
+namespace overmount::OVERMOUNT_ABI::detail {
 
-// A time by RFC 3339, to the second.
+// A time as RFC 3339 text, in seconds.
 OVERMOUNT_LAZY [[nodiscard]] inline std::string timestamp_of(std::time_t seconds)
 {
     std::tm parts{};
@@ -30,20 +30,7 @@ OVERMOUNT_LAZY [[nodiscard]] inline std::string timestamp_of(std::time_t seconds
 }
 OVERMOUNT_LAZY [[nodiscard]] inline std::string timestamp_now() { return timestamp_of(std::time(nullptr)); }
 
-// A chain of layers by its diffs, lowest first; the top is the last one.
-OVERMOUNT_LAZY [[nodiscard]] inline std::vector<std::pair<chain_id, layer_record>> chain_of(const std::vector<diff_id>& diffs)
-{
-    std::vector<std::pair<chain_id, layer_record>> layers;
-    std::optional<chain_id> parent;
-    for (const diff_id& diff : diffs) {
-        const chain_id chain = parent ? chain_id::of(*parent, diff) : chain_id::of(diff);
-        layers.emplace_back(chain, layer_record{diff, parent});
-        parent = chain;
-    }
-    return layers;
-}
-
-// The names that a user gives, in full. Throws `invalid_reference`.
+// Completes the names that a user gave to full references. Throws `invalid_reference`.
 OVERMOUNT_LAZY [[nodiscard]] inline std::vector<std::string> full_names(const std::vector<std::string>& names)
 {
     std::vector<std::string> out;
@@ -52,11 +39,11 @@ OVERMOUNT_LAZY [[nodiscard]] inline std::vector<std::string> full_names(const st
     return out;
 }
 
-// The end of every operation that adds something: it makes all that the result leads to last, shows the layers, and then, by one
-// rename, the images with their tags.
+// The last step of every operation that adds something: makes all that the result refers to durable, publishes the layers, and then,
+// by one rename, the images with their tags.
 //
-// First it is told what there is to show, and writes it as drafts into the operation's directory; then the operation unpacks
-// and publishes diffs, and the one sync of that takes the drafts along; then `run`.
+// First, `add_image`, `add_chain` and `write` write the new records as drafts into the operation's staging directory. Then the
+// operation unpacks and publishes diffs; the single sync for those also syncs the drafts. Then comes `run`.
 template <storage_policy Storage>
 class publication
 {
@@ -68,7 +55,7 @@ public:
         : repository_(std::move(owner)), scope_(std::move(scope))
     {}
 
-    // What is leased for it, before any of it is written.
+    // Adds to a lease all that an image consists of; it is leased before any of it is written.
     static void lease_image(lease_content& lease, const found_image& image)
     {
         lease_chain(lease, image.config.diff_ids());
@@ -83,8 +70,8 @@ public:
             lease.layer(chain).diff(layer.diff);
     }
 
-    // An image with the names it is to have, in full, and the blobs of its documents where they are kept. On a worker, the
-    // operation's directory being open.
+    // Adds an image with its full names, and with its config and manifest as blobs if `keeps_documents`. Runs on a worker thread,
+    // while the operation's scope is open.
     void add_image(const found_image& image, const std::vector<std::string>& names, bool keeps_documents)
     {
         begin();
@@ -99,7 +86,7 @@ public:
         };
         const std::optional<digest> index = put(image.index), manifest = put(image.manifest);
         if (keeps_documents) {
-            // The manifest comes last: where it is, all are.
+            // Add the manifest last: if its blob exists, all blobs of the image do.
             repository_->records->blobs.add(*first_, id, image.config.bytes());
             repository_->records->blobs.add(*first_, digest::of(*image.manifest), *image.manifest);
         }
@@ -107,7 +94,8 @@ public:
         for (const std::string& name : names)
             root_.tags.push_back({name, id, manifest, image.source, timestamp_now(), index});
     }
-    // Layers of no image, by their diffs, lowest first.
+    // Adds the layers of a chain without an image, by their diffs, lowest first.
+    // \param complete the existing records and diffs of the chain are known to be durable
     void add_chain(const std::vector<diff_id>& diffs, bool complete = false)
     {
         begin();
@@ -125,7 +113,7 @@ public:
             tops_.push_back({layers.back().first, {diffs.rbegin(), diffs.rend()}});
     }
 
-    // All that was added is written, and is synced with the next sync of the file system, `synced` by whoever does that.
+    // Writes drafts of all that was added. The operation's next sync of the file system includes them; it then calls `synced`.
     void write()
     {
         begin();
@@ -144,31 +132,31 @@ public:
     }
     void synced() noexcept { synced_ = true; }
 
-    // Called under the lock in the moment before the images are shown; what it throws ends the operation.
-    void check_first(std::function<void()> check) { check_ = std::move(check); }
+    // Sets a function that is called under the lock, immediately before the images are committed. If it throws, nothing is committed.
+    void before_commit(std::function<void()> check) { before_commit_ = std::move(check); }
 
-    // \param known the records of diffs that were unpacked and published now
+    // \param known the records of the diffs that this operation has unpacked and published
     static asio::awaitable<void> run(pointer self, const known_records* known)
     {
         constexpr std::size_t many = 16;
         const worker_pool& pool = self->repository_->pool;
-        auto show = [self, known](const stop_flag& stop) { self->show_layers(*known, stop); };
+        auto publish = [self, known](const stop_flag& stop) { self->publish_layers(*known, stop); };
         auto find = [self, known](const stop_flag& stop) { self->find_corrections(*known, stop); };
         if (self->count_ >= many) { // enough for two workers
             auto group = new_shared<task_group>(co_await asio::this_coro::executor);
-            group->add(run_on(pool, std::move(show)));
+            group->add(run_on(pool, std::move(publish)));
             group->add(run_on(pool, std::move(find)));
             co_await task_group::join(std::move(group));
         } else {
             auto both = [self, known](const stop_flag& stop) {
-                self->show_layers(*known, stop);
+                self->publish_layers(*known, stop);
                 self->find_corrections(*known, stop);
             };
             co_await run_on(pool, std::move(both));
         }
         auto correct = [self](const stop_flag&) { self->write_corrections(); };
         co_await run_on(pool, std::move(correct));
-        if (self->commit_ || self->check_) {
+        if (self->commit_ || self->before_commit_) {
             auto commit = [self](const stop_flag&) { self->commit(); };
             co_await run_locked(self->repository_, lock_kind::roots, std::move(commit));
         }
@@ -187,8 +175,8 @@ private:
             first_.emplace(scope_->staging(), repository_->sync);
     }
 
-    // What a power cut must not take is made to last, then shown, then made to last there.
-    void show_layers(const known_records& known, const stop_flag& stop)
+    // Makes drafts and diffs durable, then publishes the layers and documents.
+    void publish_layers(const known_records& known, const stop_flag& stop)
     {
         if (!synced_) {
             first_->sync_drafts();
@@ -204,10 +192,10 @@ private:
             if (!relied_on_.empty() || !known.empty())
                 repository_->sync_published();
         }
-        first_->show();
+        first_->publish();
     }
 
-    // Of published diffs: the layers need not be there.
+    // Computes the corrections from published diffs; the layers need not be published yet.
     void find_corrections(const known_records& known, const stop_flag& stop)
     {
         for (const top& one : tops_) {
@@ -224,25 +212,25 @@ private:
         corrections_.clear();
     }
 
-    // The commit point is one rename; whoever reads the record from then on reads the images and tags as if they were in their
-    // places, to which they are brought at once.
+    // The commit point is one rename. From then on, readers of the import record see its images and tags as if they were in place.
+    // They are applied immediately afterwards.
     void commit()
     {
-        if (check_)
-            check_();
+        if (before_commit_)
+            before_commit_();
         if (!commit_)
             return;
         const store& records = *repository_->records;
         try {
-            commit_->show();
+            commit_->publish();
         } catch (const error&) {
-            records.imports.remove(name_); // nobody has relied on it: the lock is held
+            records.imports.remove(name_); // the lock is held: no other operation has relied on it
             throw;
         }
         try {
             apply();
         } catch (const error&) {
-            // It is committed: everybody reads it, and who takes the lock next tries again.
+            // The import is committed and visible all the same. The next operation that takes the lock applies it.
         }
     }
 
@@ -250,27 +238,27 @@ private:
     {
         const store& records = *repository_->records;
         records.imports.announce();
-        // An image that was there when the drafts were written may have been removed since.
+        // No draft was written for an image that existed then; it may have been removed since.
         record_batch late(scope_->staging(), repository_->sync);
         for (const import_record::image& one : root_.images)
             if (!drafted_.contains(one.id))
                 records.image_files.add(late, one.id, one.config, one.durable);
         late.sync_drafts();
-        late.show();
-        places_->show();
+        late.publish();
+        places_->publish();
         records.imports.remove(name_);
     }
 
-    // Whether the image is there with a mark that all it leads to lasts, and that is so still: a diff that was lost may have been
-    // brought again without.
+    // Whether the image exists, is marked as durable, and its diffs still are: a lost diff may have been imported again without
+    // durability.
     [[nodiscard]] bool is_durable(const image_config& config) const
     {
         if (!repository_->records->image_files.is_durable(config.id()))
             return false;
-        const auto lasts = [this](const diff_id& diff) {
+        const auto is_durable_diff = [this](const diff_id& diff) {
             return repository_->storage.contains(diff) && repository_->storage.record(diff).sync != durability::none;
         };
-        return std::all_of(config.diff_ids().begin(), config.diff_ids().end(), lasts);
+        return std::all_of(config.diff_ids().begin(), config.diff_ids().end(), is_durable_diff);
     }
 
     std::shared_ptr<state> repository_;
@@ -278,17 +266,16 @@ private:
     std::size_t count_ = 0; // of layers
     std::set<diff_id> relied_on_;
     std::set<chain_id> added_;
-    std::set<digest> drafted_; // images that were not there
+    std::set<digest> drafted_; // images that did not exist
     std::vector<top> tops_;
     std::vector<std::unique_ptr<found_correction>> corrections_;
     import_record root_;
-    std::vector<digest> kept_; // images of it that were there
-    std::string name_; // of its record
-    std::optional<record_batch> first_, commit_, places_; // layers and documents; the record; images and tags
+    std::string name_; // of the import record
+    std::optional<record_batch> first_, commit_, places_; // layers and documents; the import record; images and tags
     bool synced_ = false;
-    std::function<void()> check_;
+    std::function<void()> before_commit_;
 };
 
-} // namespace overmount::inline OVERMOUNT_ABI::detail
+} // namespace overmount::OVERMOUNT_ABI::detail
 
 #endif

@@ -17,12 +17,12 @@
 #include <utility>
 #include <vector>
 
-namespace overmount::inline OVERMOUNT_ABI::detail {
+namespace overmount::OVERMOUNT_ABI::detail {
 
-// One repair at work, after a check that has marked what it found damaged. Shared by its coroutines and by the workers that act
-// for them. Documents come first: they say which layers there are; then diffs, and then what is made of both.
+// Repairs a repository, after a check that has marked the damaged diffs. Shared by the operation's coroutines and its worker threads.
+// Repairs documents first, since they say which layers there are; then diffs; then layer records, blobs and corrections.
 //
-// Nothing is changed in its place. A diff is unpacked again as an import does it, and exchanged.
+// Nothing is changed in place. A damaged diff is unpacked again, as in an import, and exchanged.
 template <storage_policy Storage>
 class repair_run
 {
@@ -48,33 +48,35 @@ public:
             auto documents = [self](const stop_flag&) { self->mend_documents(); };
             co_await run_locked(self->repository_, lock_kind::roots, std::move(documents));
         }
+        const std::function<void()> nothing;
         auto beat = [self] { self->engine_->finished().beat(); };
-        co_await claim_beat::during(pool, mend_diffs(self), std::move(beat));
-        auto rest = [self](const stop_flag& stop) { self->mend_rest(stop); };
-        co_await run_on(pool, std::move(rest));
+        co_await claim_beat::during(pool, mend_diffs(self), std::move(beat), nothing);
+        auto others = [self](const stop_flag& stop) { self->mend_layers_and_blobs(stop); };
+        co_await run_on(pool, std::move(others));
     }
 
-    // Removes what is left, shown or not. On a worker.
+    // Removes all remaining staging files, whether or not the repair succeeded. Runs on a worker thread.
     void clean()
     {
         engine_->clean();
     }
 
-    // \param after what a check of the records has found since
+    // \param after the result of a check of the records after the repair
     [[nodiscard]] check_report report(check_report after) const
     {
-        // What was read and found damaged before is so still, unless it was made again. That says more than its mark.
-        std::set<std::string> marked, told;
+        // That check has not read contents: keep the earlier findings about damaged content, unless it was repaired. They say more
+        // than a mark, and replace it.
+        std::set<std::string> marked, kept;
         for (const finding& one : after.findings)
             if (one.kind == finding_kind::diff_marked)
                 marked.insert(one.object);
         for (const finding& one : before_.findings)
             if ((is_of_content(one.kind) || marked.contains(one.object)) && !mended_.contains(one.object)) {
                 after.findings.push_back(one);
-                told.insert(one.object);
+                kept.insert(one.object);
             }
-        std::erase_if(after.findings, [&told](const finding& one) {
-            return one.kind == finding_kind::diff_marked && told.contains(one.object);
+        std::erase_if(after.findings, [&kept](const finding& one) {
+            return one.kind == finding_kind::diff_marked && kept.contains(one.object);
         });
         std::sort(after.findings.begin(), after.findings.end());
         after.findings.erase(std::unique(after.findings.begin(), after.findings.end()), after.findings.end());
@@ -83,7 +85,7 @@ public:
                             std::back_inserter(after.mended));
         std::sort(after.mended.begin(), after.mended.end());
         for (finding& one : after.findings)
-            one.detail += "; not mended: " + why_not(one);
+            one.detail += "; not repaired: " + why_not(one);
         return after;
     }
 
@@ -102,14 +104,14 @@ private:
         case finding_kind::manifest_changed:
         case finding_kind::blob_changed:
         case finding_kind::image_missing:
-        case finding_kind::manifest_missing: return "it is in no kept blob and no source";
+        case finding_kind::manifest_missing: return "neither a kept blob nor the source has it";
         case finding_kind::chain_id_mismatch:
-        case finding_kind::parent_missing: return "no image says what it was";
-        default: return "nothing else says what it was";
+        case finding_kind::parent_missing: return "no image lists this layer";
+        default: return "nothing else has its content";
         }
     }
 
-    // What `read` gives, or nothing where that is damaged.
+    // The result of `read`, or an empty one if what it reads is damaged.
     template <class Read>
     static auto read_or_nothing(const Read& read) -> decltype(read())
     {
@@ -122,7 +124,7 @@ private:
         }
     }
 
-    // Under the lock: what is there stays.
+    // Under the lock, so that no layer or diff is removed before it is leased.
     void begin()
     {
         lease_content content;
@@ -137,7 +139,7 @@ private:
     {
         std::set<digest> images = {}, manifests = {};
     };
-    // All that there should be.
+    // All documents that should exist.
     [[nodiscard]] documents listed() const
     {
         const store& records = *repository_->records;
@@ -180,7 +182,7 @@ private:
         return text && digest::of(*text, id.algorithm()) == id;
     }
 
-    // Under the lock of the roots: what was removed meanwhile does not come back.
+    // Under the lock of the roots, so that an image or document that was removed meanwhile is not restored.
     void mend_documents()
     {
         const store& records = *repository_->records;
@@ -193,7 +195,7 @@ private:
                 records.manifests.put_again(engine_->staging(), id, *text, repository_->sync);
     }
 
-    // Which diffs are not believed, or missing, and what has them.
+    // Finds the diffs that are missing or damaged, and the sources that have them.
     void find_diffs(const stop_flag& stop)
     {
         const store& records = *repository_->records;
@@ -224,7 +226,7 @@ private:
         for (const diff_id& diff : self->wanted_)
             group->add(mend_diff(self, diff));
         co_await task_group::join(std::move(group));
-        co_await layer_engine<Storage>::publish(self->engine_);
+        co_await layer_engine<Storage>::publish_layers(self->engine_);
     }
 
     static asio::awaitable<void> mend_diff(pointer self, diff_id diff)
@@ -234,7 +236,7 @@ private:
         for (const repair_sources::layer* from : self->sources_.layers(diff)) {
             std::optional<error> failed;
             try {
-                const auto permit = co_await self->engine_->places(from->is_file).acquire();
+                const auto permit = co_await self->engine_->permits(from->is_file).acquire();
                 auto begin = [self, from](const stop_flag&) { return self->engine_->begin(from->facts, "diff-" + random_id()); };
                 const auto begun = co_await run_on(self->engine_->pool(), std::move(begin));
                 auto open = [from](const stop_flag&) { return from->open(); };
@@ -245,22 +247,22 @@ private:
             } catch (const error& failure) {
                 failed = failure;
             }
-            // Of the source, or a source that cannot be read: others may have it.
+            // A damaged or unreadable source: try the next one.
             if (!is_damage(*failed) && (failed->at() != stage::source || failed->code() == asio::error::operation_aborted ||
                                         failed->code() == boost::system::errc::too_many_files_open))
                 throw *failed;
             self->not_mended(diff.string(), from->name + ": " + failed->what());
         }
-        self->not_mended(diff.string(), "neither a kept blob nor a source has it");
+        self->not_mended(diff.string(), "neither a kept blob nor the source has it");
     }
 
-    // The first reason counts.
+    // Notes why an object was not repaired; the first reason counts.
     void not_mended(const std::string& object, std::string why) { why_.try_emplace(object, std::move(why)); }
 
-    void mend_rest(const stop_flag& stop)
+    void mend_layers_and_blobs(const stop_flag& stop)
     {
         repository_->sync_published();
-        for (const auto& [diff, record] : engine_->shown()) {
+        for (const auto& [diff, record] : engine_->published()) {
             mended_.insert(diff.string());
             why_.erase(diff.string());
         }
@@ -279,7 +281,7 @@ private:
         }
     }
 
-    // An image's config says what its layers are.
+    // Writes the record of a layer again, as an image's config describes it.
     void mend_layer(const chain_id& chain, const layer_record& wanted)
     {
         const store& records = *repository_->records;
@@ -297,9 +299,9 @@ private:
         const std::string name = "blob-" + random_id();
         const auto written = sources_.write_blob(id, engine_->staging(), name, stop);
         if (!written)
-            return sources_.has_blob(id) ? not_mended(id.string(), "the source gives it as a stream alone") : void();
+            return sources_.has_blob(id) ? not_mended(id.string(), "the source can only stream it") : void();
         if (!*written)
-            return not_mended(id.string(), "the source has other bytes");
+            return not_mended(id.string(), "the source has other content for it");
         make_record_last(engine_->staging(), name);
         repository_->records->blobs.replace(engine_->staging(), name, id, repository_->sync);
         mended_.insert(id.string());
@@ -318,12 +320,12 @@ private:
     repair_sources sources_;
     std::shared_ptr<layer_engine<Storage>> engine_ = new_shared<layer_engine<Storage>>(repository_);
     documents damaged_;
-    std::vector<image_config> images_; // whose configs are whole
+    std::vector<image_config> images_; // with intact configs
     std::set<diff_id> wanted_;
     std::set<std::string> mended_;           // diffs and blobs
-    std::map<std::string, std::string> why_; // others are not
+    std::map<std::string, std::string> why_; // why other objects are not
 };
 
-} // namespace overmount::inline OVERMOUNT_ABI::detail
+} // namespace overmount::OVERMOUNT_ABI::detail
 
 #endif

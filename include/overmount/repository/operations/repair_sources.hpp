@@ -1,4 +1,4 @@
-// From what a repository is repaired: what it keeps besides, and a source that is given.
+// The sources for a repair: the repository's kept blobs and records, and the images of a given source.
 #ifndef OVERMOUNT_REPOSITORY_OPERATIONS_REPAIR_SOURCES_HPP
 #define OVERMOUNT_REPOSITORY_OPERATIONS_REPAIR_SOURCES_HPP
 
@@ -24,12 +24,12 @@
 #include <utility>
 #include <vector>
 
-namespace overmount::inline OVERMOUNT_ABI::detail {
+namespace overmount::OVERMOUNT_ABI::detail {
 
 class repair_sources
 {
 public:
-    // The blob of a layer, to be compared as it is read.
+    // A source of a layer. Its bytes are verified while they are read.
     struct layer
     {
         std::function<layer_source()> open;
@@ -49,10 +49,10 @@ public:
         }
     }
 
-    repair_sources(const repair_sources&) = delete; // it points into itself
+    repair_sources(const repair_sources&) = delete; // `documents_` points into `given_`
     repair_sources& operator=(const repair_sources&) = delete;
 
-    // The document with this digest, wherever it is whole.
+    // The document with this digest, from any place that has it undamaged.
     OVERMOUNT_LAZY [[nodiscard]] std::optional<std::string> document(const digest& id) const
     {
         if (const auto found = documents_.find(id); found != documents_.end())
@@ -75,11 +75,11 @@ public:
         try {
             return image_config::parse(std::move(*text), bounds_);
         } catch (const error&) {
-            return std::nullopt; // it is some other document
+            return std::nullopt; // another kind of document
         }
     }
 
-    // Finds all blobs of these diffs, those that are kept first.
+    // Finds all sources of these diffs, kept blobs first.
     OVERMOUNT_LAZY void find_layers(const std::set<diff_id>& wanted)
     {
         for (const digest& id : records_->manifests.list())
@@ -101,8 +101,8 @@ public:
         return out;
     }
     [[nodiscard]] bool has_blob(const digest& id) const { return blobs_.contains(id); }
-    // Writes a blob as `<directory>/<name>`: a document, or a layer's of the source that was given. Nothing where there is none;
-    // false where it has other bytes there.
+    // Writes a blob as `<directory>/<name>`: a document, or a layer of the given source. nullopt if the source does not have it as a
+    // file; false if its content there has another digest.
     OVERMOUNT_LAZY [[nodiscard]] std::optional<bool> write_blob(const digest& id, int directory, const std::string& name,
                                                                 const stop_flag& stop) const
     {
@@ -115,7 +115,7 @@ public:
         if (bytes == nullptr)
             return std::nullopt;
         constexpr int flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
-        const unique_fd file(check(::openat(directory, name.c_str(), flags, 0600), "create", name));
+        const unique_fd file(checked(::openat(directory, name.c_str(), flags, 0600), "create", name));
         hasher sum(id.algorithm());
         std::vector<std::byte> buffer(256 << 10);
         for (std::uint64_t at = 0; const std::size_t count = bytes->read(at, buffer); at += count) {
@@ -136,7 +136,7 @@ private:
         } catch (const error& failure) {
             if (failure.code() == boost::system::errc::too_many_files_open)
                 throw;
-            return std::nullopt; // it is no help
+            return std::nullopt; // an unreadable source is no source
         }
     }
 
@@ -160,7 +160,7 @@ private:
         try {
             parsed = manifest::parse(std::move(text), bounds_);
         } catch (const error&) {
-            return; // it is an index
+            return; // an index, which names no layers
         }
         const auto image = config(parsed->config().digest());
         if (!image || image->diff_ids().size() != parsed->layers().size())
@@ -184,11 +184,11 @@ private:
     std::shared_ptr<const store> records_;
     limits bounds_;
     std::vector<found_image> given_;
-    std::map<digest, const std::string*> documents_; // of them
-    std::map<digest, layer_source> blobs_;             // likewise
+    std::map<digest, const std::string*> documents_; // of `given_`
+    std::map<digest, layer_source> blobs_;             // of `given_`
     std::multimap<diff_id, layer> layers_;
 };
 
-} // namespace overmount::inline OVERMOUNT_ABI::detail
+} // namespace overmount::OVERMOUNT_ABI::detail
 
 #endif

@@ -1,18 +1,25 @@
 #ifndef OVERMOUNT_REPOSITORY_OPERATIONS_USAGE_RUN_HPP
 #define OVERMOUNT_REPOSITORY_OPERATIONS_USAGE_RUN_HPP
 
-#include <overmount/repository/operations/collect_run.hpp>
+#include <overmount/collect.hpp>
+#include <overmount/repository/operations/collection_reader.hpp>
+#include <overmount/repository/operations/run_for_each.hpp>
+#include <overmount/repository/state.hpp>
+#include <overmount/storage/tree_size.hpp>
 
-#include <atomic>
+#include <cstddef>
+#include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
+#include <string>
 #include <unordered_map>
 #include <utility>
 #include <vector>
 
-namespace overmount::inline OVERMOUNT_ABI::detail {
+namespace overmount::OVERMOUNT_ABI::detail {
 
-// Measures a repository. Takes no lock: what changes meanwhile counts or not.
+// Measures a repository. Takes no lock: concurrent changes may or may not be counted.
 template <storage_policy Storage>
 class usage_run
 {
@@ -28,8 +35,8 @@ public:
     {
         auto look = [self](const stop_flag& stop) { self->look(stop); };
         co_await run_on(self->repository_->pool, std::move(look));
-        auto measure = [self](const stop_flag& stop) { return self->measure_one(stop); };
-        co_await run_on_all(self->repository_->pool, std::move(measure));
+        auto measure = [self](std::size_t i, const stop_flag& stop) { self->measure(i, stop); };
+        co_await run_for_each(self->repository_->pool, self->all_.size(), 1, std::move(measure));
         auto sum = [self](const stop_flag&) { self->sum(); };
         co_await run_on(self->repository_->pool, std::move(sum));
     }
@@ -55,14 +62,9 @@ private:
             all_.push_back({std::nullopt, "tmp/" + name});
     }
 
-    // Whether there may be more.
-    bool measure_one(const stop_flag& stop)
+    void measure(std::size_t i, const stop_flag& stop)
     {
-        const std::size_t next = next_.fetch_add(1);
-        if (next >= all_.size())
-            return false;
-        all_[next].bytes = tree_size(repository_->records->base_fd(), all_[next].path, [&stop] { stop.throw_if_stopped(); });
-        return true;
+        all_[i].bytes = tree_size(repository_->records->base_fd(), all_[i].path, [&stop] { stop.throw_if_stopped(); });
     }
 
     void sum()
@@ -84,7 +86,7 @@ private:
             if (reader_.marks().is_unneeded(*one.thing))
                 report_.unneeded += one.bytes;
         }
-        // What else needs each of the things: images, and all leases as one.
+        // How many users each object has: every image counts as one, and all leases together as one.
         std::unordered_map<kept_thing, std::size_t, kept_thing_hash> users;
         for (const auto& [id, diffs] : reader_.images())
             for (const kept_thing& one : reader_.marks().needs_of(id, diffs))
@@ -108,9 +110,8 @@ private:
     usage_report report_;
     std::vector<measured> all_;
     std::size_t uppers_end_ = 0;
-    std::atomic<std::size_t> next_ = 0;
 };
 
-} // namespace overmount::inline OVERMOUNT_ABI::detail
+} // namespace overmount::OVERMOUNT_ABI::detail
 
 #endif

@@ -8,16 +8,17 @@
 #include <optional>
 #include <utility>
 
-namespace overmount::inline OVERMOUNT_ABI::detail {
+namespace overmount::OVERMOUNT_ABI::detail {
 
-// What an operation has for itself as long as it works: a directory below tmp/, and a lease on what it relies on or is about to
-// show. Used by one worker at a time; `clean` at the end, on a worker, whatever became of the operation.
+// The resources of a running operation: a staging directory, and a lease on all that the operation relies on or is about to
+// publish. Used by one worker thread at a time. Call `clean` on a worker thread at the end, also if the operation has failed.
 class work_scope
 {
 public:
     explicit work_scope(std::shared_ptr<store> records) : records_(std::move(records)) {}
 
-    // The caller holds the repository's lock, shared, since it looked up what it leases.
+    // Takes the lease and creates the directory. The caller has held the repository's lock, shared, since it looked up what it
+    // leases.
     OVERMOUNT_LAZY void open(const lease_content& content)
     {
         lease_.emplace(records_->leases.take(content));
@@ -25,13 +26,14 @@ public:
     }
     [[nodiscard]] bool is_open() const noexcept { return directory_.has_value(); }
     [[nodiscard]] const held_lease& lease() const { return *lease_; }
-    // Where it makes things.
+    // The descriptor of the staging directory.
     [[nodiscard]] int staging() const noexcept { return directory_->fd(); }
 
-    // Before what was made there is shown, with `batch`: through the descriptor that was there before.
+    // With `durability::batch`, called before the staged files are published. Uses the descriptor that was opened before they were
+    // written, so that no write-back error is missed.
     OVERMOUNT_LAZY void sync_file_system() const { directory_->sync_file_system(); }
 
-    // Removes the directory with all that is left in it, and then the lease; and what dead owners left.
+    // Removes the directory and its content, then the lease, and then the files of dead owners.
     OVERMOUNT_LAZY void clean()
     {
         if (!directory_)
@@ -41,7 +43,7 @@ public:
         try {
             records_->staging.remove(mine);
         } catch (const error&) {
-            // What was asked for is done, or has failed for another reason: the directory is swept when its lock can be had.
+            // Do not fail the operation for this: a later sweep removes the directory, whose lock is then free.
         }
         lease_.reset();
         records_->sweep();
@@ -53,6 +55,6 @@ private:
     std::optional<staging_directory> directory_;
 };
 
-} // namespace overmount::inline OVERMOUNT_ABI::detail
+} // namespace overmount::OVERMOUNT_ABI::detail
 
 #endif

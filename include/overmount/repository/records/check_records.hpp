@@ -11,10 +11,10 @@
 #include <string>
 #include <vector>
 
-namespace overmount::inline OVERMOUNT_ABI::detail {
+namespace overmount::OVERMOUNT_ABI::detail {
 
-// What the records of a repository say, at one moment. Nothing stands for one that is there and cannot be believed:
-// that is found elsewhere, and nothing follows from it.
+// The records of a repository at one moment. nullopt stands for a record that exists but is damaged: the damage is reported
+// elsewhere, and no reference of it is followed.
 struct listed_records
 {
     std::map<digest, std::optional<std::vector<diff_id>>> images = {};
@@ -24,10 +24,10 @@ struct listed_records
     std::vector<tag_record> tags = {};
 };
 
-// Every reference that leads nowhere, and every layer that is not what its name says. Pure.
-OVERMOUNT_LAZY [[nodiscard]] std::vector<finding> broken_references(const listed_records& all);
+// Finds every dangling reference, and every layer whose record does not match its chain ID. Pure.
+[[nodiscard]] std::vector<finding> broken_references(const listed_records& all);
 
-} // namespace overmount::inline OVERMOUNT_ABI::detail
+} // namespace overmount::OVERMOUNT_ABI::detail
 
 #ifndef OVERMOUNT_SEPARATE_COMPILATION
 #include <overmount/repository/records/impl/check_records.ipp>

@@ -10,9 +10,9 @@
 #include <string>
 #include <utility>
 
-namespace overmount::inline OVERMOUNT_ABI::detail {
+namespace overmount::OVERMOUNT_ABI::detail {
 
-// Who holds it unpacks the diff. Its file goes with it.
+// The claim of one diff: the operation that holds it unpacks the diff, others wait. The destructor removes the claim's file.
 class claim
 {
 public:
@@ -26,8 +26,8 @@ public:
     }
     claim& operator=(claim&&) = delete;
     ~claim();
-    // Tells who waits that the work goes on.
-    OVERMOUNT_LAZY void beat() const;
+    // Heartbeat: sets the file's time, so that waiting operations see that the work makes progress.
+    void beat() const;
 
 private:
     file_lock lock_;
@@ -35,26 +35,26 @@ private:
     std::string name_;
 };
 
-// `claims/<algorithm>-<hex>`.
+// The claims of a repository: `claims/<algorithm>-<hex>`, locked by their holders.
 class claim_table
 {
 public:
     explicit claim_table(int directory) noexcept : directory_(directory) {}
 
-    // Nothing when another holds it.
-    OVERMOUNT_LAZY [[nodiscard]] std::optional<claim> try_take(const diff_id& id) const;
-    // The same, to be shared with who beats it.
-    OVERMOUNT_LAZY [[nodiscard]] std::shared_ptr<claim> try_share(const diff_id& id) const;
-    // When the holder last made progress; nanoseconds since 1970, 0 when there is no claim.
-    OVERMOUNT_LAZY [[nodiscard]] std::int64_t last_beat(const diff_id& id) const;
-    // Removes the files that dead owners left.
-    OVERMOUNT_LAZY void sweep() const { remove_unlocked(directory_); }
+    // nullopt if another operation holds the claim.
+    [[nodiscard]] std::optional<claim> try_take(const diff_id& id) const;
+    // The same, shared with the timer that beats it; null if another operation holds the claim.
+    [[nodiscard]] std::shared_ptr<claim> try_share(const diff_id& id) const;
+    // The time of the holder's last heartbeat, in nanoseconds since 1970; 0 if there is no claim.
+    [[nodiscard]] std::int64_t last_beat(const diff_id& id) const;
+    // Removes the claims of dead owners.
+    void sweep() const { remove_unlocked(directory_); }
 
 private:
     int directory_;
 };
 
-} // namespace overmount::inline OVERMOUNT_ABI::detail
+} // namespace overmount::OVERMOUNT_ABI::detail
 
 #ifndef OVERMOUNT_SEPARATE_COMPILATION
 #include <overmount/repository/records/impl/claims.ipp>

@@ -1,4 +1,4 @@
-// What a name, typed by somebody, means in a repository.
+// Finds the object that a user-given name stands for.
 #ifndef OVERMOUNT_REPOSITORY_RECORDS_FIND_HPP
 #define OVERMOUNT_REPOSITORY_RECORDS_FIND_HPP
 
@@ -10,17 +10,17 @@
 #include <string_view>
 #include <vector>
 
-namespace overmount::inline OVERMOUNT_ABI::detail {
+namespace overmount::OVERMOUNT_ABI::detail {
 
-// The one whose hex digits begin with `name`, at least four of them; nothing where there is none. Throws `ambiguous` for
-// several.
+// The ID whose hex digits begin with `name`, which has at least four of them; nullopt if there is none. Throws `ambiguous` if
+// several IDs match.
 template <class Id>
 [[nodiscard]] std::optional<Id> unique_prefix(const std::vector<Id>& ids, std::string_view name, errc ambiguous)
 {
-    constexpr std::size_t fewest = 4;
+    constexpr std::size_t min_digits = 4;
     const std::size_t digits = name.find(':') + 1; // npos + 1 is 0
     std::optional<Id> out;
-    if (name.size() < digits + fewest)
+    if (name.size() < digits + min_digits)
         return out;
     for (const Id& id : ids) {
         const std::string whole = id.string();
@@ -33,9 +33,9 @@ template <class Id>
     return out;
 }
 
-// The image that a tag names, else the one of an ID or of the beginning of its hex digits; nothing where there is none.
-// What begins with an algorithm is no tag.
-OVERMOUNT_LAZY [[nodiscard]] inline std::optional<digest> find_image_id(const store& records, std::string_view name)
+// The image with this tag, or else with this ID or ID prefix; nullopt if there is none. A name that begins with a digest algorithm
+// is never a tag.
+[[nodiscard]] inline std::optional<digest> find_image_id(const store& records, std::string_view name)
 {
     const auto by_digits = [&] { return unique_prefix(records.images(), name, errc::ambiguous_image_id); };
     if (name.starts_with("sha256:") || name.starts_with("sha512:"))
@@ -50,6 +50,6 @@ OVERMOUNT_LAZY [[nodiscard]] inline std::optional<digest> find_image_id(const st
     return by_digits();
 }
 
-} // namespace overmount::inline OVERMOUNT_ABI::detail
+} // namespace overmount::OVERMOUNT_ABI::detail
 
 #endif

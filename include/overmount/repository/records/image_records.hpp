@@ -8,31 +8,31 @@
 #include <string_view>
 #include <vector>
 
-namespace overmount::inline OVERMOUNT_ABI::detail {
+namespace overmount::OVERMOUNT_ABI::detail {
 
-// `images/<algorithm>/<hex>/config.json`, byte for byte as it came, and a mark `durable` beside it: all that the image leads
-// to survives a power cut.
+// Image configs, byte for byte as they were imported: `images/<algorithm>/<hex>/config.json`. The empty file `durable` in the same
+// directory means that all layers and documents of the image survive a power cut.
 class image_records
 {
 public:
     explicit image_records(int directory) noexcept : directory_(directory) {}
 
-    // \param durable all that it leads to will last before the batch is shown
-    // Whether a draft was written: none is where the image is there.
-    OVERMOUNT_LAZY bool add(record_batch& into, const digest& id, std::string_view config, bool durable) const;
-    // Where it is damaged or missing.
-    OVERMOUNT_LAZY void put_again(int staging, const digest& id, std::string_view config, durability sync) const;
-    OVERMOUNT_LAZY [[nodiscard]] std::optional<std::string> find(const digest& id) const;
-    OVERMOUNT_LAZY [[nodiscard]] std::vector<digest> list() const;
-    OVERMOUNT_LAZY bool remove(int staging, const digest& id, durability sync) const;
+    // Adds the image to a batch, or the missing files of an existing one. Returns whether the image is new.
+    // \param durable all that the image refers to is durable before the batch is published
+    bool add(record_batch& into, const digest& id, std::string_view config, bool durable) const;
+    // Writes the record again where it is damaged or missing.
+    void put_again(int staging, const digest& id, std::string_view config, durability sync) const;
+    [[nodiscard]] std::optional<std::string> find(const digest& id) const;
+    [[nodiscard]] std::vector<digest> list() const;
+    bool remove(int staging, const digest& id, durability sync) const;
 
-    OVERMOUNT_LAZY [[nodiscard]] bool is_durable(const digest& id) const;
+    [[nodiscard]] bool is_durable(const digest& id) const;
 
 private:
     int directory_;
 };
 
-} // namespace overmount::inline OVERMOUNT_ABI::detail
+} // namespace overmount::OVERMOUNT_ABI::detail
 
 #ifndef OVERMOUNT_SEPARATE_COMPILATION
 #include <overmount/repository/records/impl/image_records.ipp>

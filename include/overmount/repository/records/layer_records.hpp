@@ -6,37 +6,50 @@
 
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
-namespace overmount::inline OVERMOUNT_ABI::detail {
+namespace overmount::OVERMOUNT_ABI::detail {
 
-// `layers/<algorithm>/<hex>/layer.json`.
+// The layers of a repository: `layers/<algorithm>/<hex>/layer.json`, named by the chain ID.
 class layer_records
 {
 public:
     explicit layer_records(int directory) noexcept : directory_(directory) {}
 
-    OVERMOUNT_LAZY void add(record_batch& into, const chain_id& chain, const layer_record& record) const;
-    // Where it is damaged or missing.
-    OVERMOUNT_LAZY void put_again(int staging, const chain_id& chain, const layer_record& record, durability sync) const;
-    OVERMOUNT_LAZY [[nodiscard]] std::optional<layer_record> find(const chain_id& chain) const;
-    // The same, compared with the ID it has: throws corrupt_repository for a record that is another layer's.
-    OVERMOUNT_LAZY [[nodiscard]] std::optional<layer_record> find_own(const chain_id& chain) const;
-    // From the chain's top to its base, each compared with the ID it has. Throws layer_not_found for the top,
-    // parent_not_mounted for a gap, corrupt_repository for a record that is another layer's.
-    OVERMOUNT_LAZY [[nodiscard]] std::vector<layer_record> chain(const chain_id& top) const;
-    OVERMOUNT_LAZY [[nodiscard]] std::vector<chain_id> list() const;
-    OVERMOUNT_LAZY void make_last(const chain_id& chain) const;
-    OVERMOUNT_LAZY bool remove(int staging, const chain_id& chain, durability sync) const;
+    void add(record_batch& into, const chain_id& chain, const layer_record& record) const;
+    // Writes the record again where it is damaged or missing.
+    void put_again(int staging, const chain_id& chain, const layer_record& record, durability sync) const;
+    [[nodiscard]] std::optional<layer_record> find(const chain_id& chain) const;
+    // The same, verified: throws `corrupt_repository` if the record has another chain ID.
+    [[nodiscard]] std::optional<layer_record> find_own(const chain_id& chain) const;
+    // The layers from the top of a chain to its base, each verified. Throws `layer_not_found` if the top is missing,
+    // `parent_not_mounted` if a layer below it is, `corrupt_repository` if a record has another chain ID.
+    [[nodiscard]] std::vector<layer_record> chain(const chain_id& top) const;
+    [[nodiscard]] std::vector<chain_id> list() const;
+    bool remove(int staging, const chain_id& chain, durability sync) const;
 
 private:
     int directory_;
 };
 
-// Of the repository's base: the layer's directory.
-OVERMOUNT_LAZY [[nodiscard]] inline std::string layer_path(const chain_id& chain) { return "layers/" + digest_path(chain.value()); }
+// The layers that a list of diffs makes, lowest first.
+[[nodiscard]] inline std::vector<std::pair<chain_id, layer_record>> chain_of(const std::vector<diff_id>& diffs)
+{
+    std::vector<std::pair<chain_id, layer_record>> layers;
+    std::optional<chain_id> parent;
+    for (const diff_id& diff : diffs) {
+        const chain_id chain = chain_id::of(parent, diff);
+        layers.emplace_back(chain, layer_record{diff, parent});
+        parent = chain;
+    }
+    return layers;
+}
 
-} // namespace overmount::inline OVERMOUNT_ABI::detail
+// The layer's directory, as a path below the repository's base directory.
+[[nodiscard]] inline std::string layer_path(const chain_id& chain) { return "layers/" + digest_path(chain.value()); }
+
+} // namespace overmount::OVERMOUNT_ABI::detail
 
 #ifndef OVERMOUNT_SEPARATE_COMPILATION
 #include <overmount/repository/records/impl/layer_records.ipp>

@@ -13,7 +13,7 @@
 #include <utility>
 #include <vector>
 
-namespace overmount::inline OVERMOUNT_ABI::detail {
+namespace overmount::OVERMOUNT_ABI::detail {
 
 enum class leased_kind : unsigned char
 {
@@ -31,7 +31,7 @@ struct lease_line
     friend bool operator==(const lease_line&, const lease_line&) = default;
 };
 
-// What an operation relies on, or is about to show: the collection keeps it.
+// What an operation relies on, or is about to publish. The collection keeps all of it.
 class lease_content
 {
 public:
@@ -52,37 +52,38 @@ private:
     std::string text_;
 };
 
-// The lines of a content; a last one without an end is not written yet, and is left out. Throws `corrupt_repository`.
-OVERMOUNT_LAZY [[nodiscard]] std::vector<lease_line> parse_lease(std::string_view text);
+// Parses the text of a `lease_content`. Ignores a last line without a newline: it is still being written.
+// Throws `corrupt_repository`.
+[[nodiscard]] std::vector<lease_line> parse_lease(std::string_view text);
 
-// A moment by both clocks: the one that people set, and the one that counts from the boot on.
+// A point in time by two clocks: the wall clock, which can be set, and the time since boot, which cannot.
 struct two_clocks
 {
     std::string boot;
     std::int64_t wall = 0, since_boot = 0; // seconds
 
-    OVERMOUNT_LAZY [[nodiscard]] static two_clocks now();
+    [[nodiscard]] static two_clocks now();
 };
 
-// A lease that outlives its process: it has a name and an end.
+// A lease that outlives its process: it has a name and an expiry time.
 struct timed_lease_record
 {
     std::string name;
-    two_clocks end; // `boot` is the one in which it was written
+    two_clocks end; // the expiry; `boot` is the boot in which the record was written
     lease_content content;
 
-    // In the boot in which it was written, by the clock that nobody sets; in another by the wall clock.
+    // The remaining time: by the time since boot if the record was written in this boot, else by the wall clock.
     [[nodiscard]] std::chrono::seconds left(const two_clocks& now) const
     {
         const bool same = now.boot == end.boot && !now.boot.empty();
         return std::chrono::seconds(same ? end.since_boot - now.since_boot : end.wall - now.wall);
     }
     [[nodiscard]] bool is_over(const two_clocks& now) const { return left(now).count() <= 0; }
-    OVERMOUNT_LAZY [[nodiscard]] std::string text() const;
-    OVERMOUNT_LAZY [[nodiscard]] static timed_lease_record parse(std::string_view text);
+    [[nodiscard]] std::string text() const;
+    [[nodiscard]] static timed_lease_record parse(std::string_view text);
 };
 
-// A lease that lasts as long as it lives, or its process. See `lease_table`.
+// A lease that is held until this object is destroyed or its process dies. See `lease_table`.
 class held_lease
 {
 public:
@@ -96,7 +97,7 @@ public:
     }
     held_lease& operator=(held_lease&&) = delete;
     ~held_lease();
-    OVERMOUNT_LAZY void add(const lease_content& more) const;
+    void add(const lease_content& more) const;
 
 private:
     file_lock lock_;
@@ -104,40 +105,41 @@ private:
     std::string name_;
 };
 
-// `leases/<id>`: a line for each thing, locked by its owner; and `leases/timed-<sha256 of the name>.json`.
+// The leases of a repository. A held lease is `leases/<id>`: one line for each leased object, and its owner holds the file's lock.
+// A timed lease is `leases/timed-<sha256 of the name>.json`.
 class lease_table
 {
 public:
     explicit lease_table(int directory) noexcept : directory_(directory) {}
 
-    // The caller holds the repository's lock, shared, since it looked the things up.
-    OVERMOUNT_LAZY [[nodiscard]] held_lease take(const lease_content& content) const;
-    // The same; one of that name is replaced.
-    OVERMOUNT_LAZY void put(int staging, const timed_lease_record& record, durability sync) const;
-    // False where there is none of that name.
-    OVERMOUNT_LAZY bool end(int staging, std::string_view name, durability sync) const;
+    // Creates a held lease. The caller has held the repository's lock, shared, since it looked up what it leases.
+    [[nodiscard]] held_lease take(const lease_content& content) const;
+    // Writes a timed lease, in place of an earlier one of that name. The caller holds the lock as for `take`.
+    void put(int staging, const timed_lease_record& record, durability sync) const;
+    // Removes a timed lease; false if none has that name.
+    bool end(int staging, std::string_view name, durability sync) const;
 
-    // Of all files, by their names.
-    OVERMOUNT_LAZY [[nodiscard]] std::vector<std::string> files() const;
-    OVERMOUNT_LAZY [[nodiscard]] static bool is_timed(std::string_view file);
-    // Nothing where it has gone, or is no timed one.
-    OVERMOUNT_LAZY [[nodiscard]] std::optional<timed_lease_record> timed(const std::string& file) const;
-    // What the lease in a file keeps: nothing where its owner is dead, or its time over. The lock is asked for, and not taken.
-    OVERMOUNT_LAZY [[nodiscard]] std::vector<lease_line> live(const std::string& file) const;
-    // Which lease a file is, as far as its content goes: it changes whenever something is added. 0 where it has gone.
-    OVERMOUNT_LAZY [[nodiscard]] std::uint64_t version(const std::string& file) const;
+    // The names of all lease files.
+    [[nodiscard]] std::vector<std::string> files() const;
+    [[nodiscard]] static bool is_timed(std::string_view file);
+    // nullopt if the file no longer exists or is not a timed lease.
+    [[nodiscard]] std::optional<timed_lease_record> timed(const std::string& file) const;
+    // What the lease in a file keeps: nothing if its owner is dead or it has expired. Only tests the file's lock, without taking it.
+    [[nodiscard]] std::vector<lease_line> live(const std::string& file) const;
+    // A number that changes whenever the content of the lease file changes; 0 if the file no longer exists.
+    [[nodiscard]] std::uint64_t version(const std::string& file) const;
 
-    // How many are: their owner is dead, or their time is over. No lock is taken.
-    OVERMOUNT_LAZY [[nodiscard]] std::uint64_t over() const;
-    // Removes the files that dead owners left, and those whose time is over; says how many. The caller holds the repository's
-    // lock exclusively.
-    OVERMOUNT_LAZY std::uint64_t sweep() const;
+    // Counts the leases whose owner is dead or that have expired. Takes no lock.
+    [[nodiscard]] std::uint64_t over() const;
+    // Removes the leases of dead owners and the expired ones, and returns their number. The caller holds the repository's lock
+    // exclusively.
+    std::uint64_t sweep() const;
 
 private:
     int directory_;
 };
 
-} // namespace overmount::inline OVERMOUNT_ABI::detail
+} // namespace overmount::OVERMOUNT_ABI::detail
 
 #ifndef OVERMOUNT_SEPARATE_COMPILATION
 #include <overmount/repository/records/impl/leases.ipp>

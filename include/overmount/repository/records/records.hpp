@@ -11,7 +11,7 @@
 #include <variant>
 #include <vector>
 
-namespace overmount::inline OVERMOUNT_ABI {
+namespace overmount::OVERMOUNT_ABI {
 
 /// A layer as the repository records it.
 struct layer_record
@@ -26,7 +26,7 @@ struct tag_record
     std::string name;
     digest image;
     std::optional<digest> manifest;
-    std::string source; ///< where the image came from, for people
+    std::string source; ///< where the image came from, as text for people
     std::string time;   ///< RFC 3339
     std::optional<digest> index = {}; ///< the index by which the manifest was found
 };
@@ -34,10 +34,9 @@ struct tag_record
 /// Whether a recorded mount exists.
 enum class mount_state
 {
-    /// It is mounted, or that it is not is not certain: it may be in another mount namespace, or be held by a process after
-    /// a lazy unmount.
+    /// It is mounted, or may be: it can be in another mount namespace, or still be held by a process after a lazy unmount.
     alive,
-    /// It is certain that it is mounted nowhere. What was written in it is kept: mount it again, commit it, or remove it.
+    /// It is certainly mounted nowhere. The changes in its upper directory are kept: mount it again, commit it, or remove it.
     stopped,
 };
 
@@ -46,14 +45,14 @@ enum class mount_state
     return value == mount_state::alive ? "alive" : "stopped";
 }
 
-/// What a mount shows: an image, by its ID, or a layer with all below it.
+/// What is mounted: an image, by its ID, or a layer with all layers below it.
 using mount_subject = std::variant<digest, chain_id>;
 
 /// A mount as the repository records it.
 struct mount_record
 {
-    mount_record(std::string name, const mount_subject& of, std::string place, bool takes_changes)
-        : id(std::move(name)), target(std::move(place)), writable(takes_changes)
+    mount_record(std::string name, const mount_subject& of, std::string target_path, bool is_writable)
+        : id(std::move(name)), target(std::move(target_path)), writable(is_writable)
     {
         if (const digest* of_image = std::get_if<digest>(&of))
             image = *of_image;
@@ -62,23 +61,23 @@ struct mount_record
     }
 
     std::string id;
-    std::optional<digest> image;   ///< nothing where a layer was mounted
-    std::optional<chain_id> layer; ///< nothing where an image was mounted
+    std::optional<digest> image;   ///< empty if a layer is mounted
+    std::optional<chain_id> layer; ///< empty if an image is mounted
     std::string target;            ///< absolute path of the mount point
     bool writable = false;
-    /// Nothing that is written in it is synced: after a crash files may be incomplete, in whatever order.
+    /// Mounted with overlayfs's `volatile`: no write is synced, and a crash may leave any of its files incomplete.
     bool is_volatile = false;
-    /// As the kernel knows it. A record of an older version, or of a process that was killed while it mounted, has the
-    /// boot and the namespace only.
+    /// How the kernel identifies the mount. A record written by an older version, or by a process that was killed while it
+    /// mounted, has only the boot ID and the mount namespace.
     mount_identity identity;
-    /// The directories of the diffs that it was given, topmost first, below `diffs/`.
+    /// The diff directories that are its lower directories, topmost first, as paths below `diffs/`.
     std::vector<std::string> lowers;
 
     [[nodiscard]] mount_subject subject() const { return image ? mount_subject(*image) : mount_subject(*layer); }
-    /// What mountinfo shows as its source.
+    /// The mount source in mountinfo.
     [[nodiscard]] std::string source() const { return "overmount-" + id; }
 };
 
-} // namespace overmount::inline OVERMOUNT_ABI
+} // namespace overmount::OVERMOUNT_ABI
 
 #endif

@@ -1,4 +1,4 @@
-// The lock of a repository, which nobody waits for in a system call: it is tried, and tried again.
+// The lock of a repository. It never blocks in a system call: callers try it again.
 #ifndef OVERMOUNT_REPOSITORY_RECORDS_REPOSITORY_LOCK_HPP
 #define OVERMOUNT_REPOSITORY_RECORDS_REPOSITORY_LOCK_HPP
 
@@ -8,34 +8,38 @@
 #include <optional>
 #include <utility>
 
-namespace overmount::inline OVERMOUNT_ABI::detail {
+namespace overmount::OVERMOUNT_ABI::detail {
 
-// How the repository is locked.
+// The modes of the repository's lock.
 enum class lock_kind
 {
-    shared,    // it stays as it is, as far as a collection goes: to look something up and lease it
-    roots,     // the same, and alone in changing what is a root: images, tags and mounts
-    exclusive, // alone: the collection
+    shared,    // no collection runs: to look something up and lease it
+    roots,     // shared, and the only holder that may change the roots: images, tags and mounts
+    exclusive, // the only holder of any mode: the collection
 };
 
-// `repository.lock`, by bytes: the first is the lock itself; the second a turnstile, which everybody passes on his way, and where
-// who wants the lock exclusively stays until he has it, so that those who come and go do not keep him out; the third is that
-// of the roots; the fourth is shared by those who wait, so that who takes the lock exclusively again and again lets them in. One object for each attempt that may be repeated: it keeps its place in the turnstile.
+// Locks on four bytes of `repository.lock`:
+// - the lock itself;
+// - a turnstile: each attempt passes it first. An exclusive attempt stays in it until it has the lock, so that a steady stream of
+//   shared holders cannot starve it;
+// - the lock of the roots;
+// - a byte that waiting attempts lock shared, so that a holder that takes the lock exclusively again and again lets them in.
+// Use one object for all retries of an attempt: it keeps its place in the turnstile.
 class repository_lock
 {
 public:
-    // \param when_taken is called each time it is had; what it throws gives it up again
-    OVERMOUNT_LAZY repository_lock(int base, lock_kind kind, std::function<void()> when_taken = {});
+    // \param when_taken called each time the lock was taken; if it throws, the lock is released
+    repository_lock(int base, lock_kind kind, std::function<void()> when_taken = {});
 
-    // Whether it is held from now on. Another attempt may follow.
-    OVERMOUNT_LAZY [[nodiscard]] bool try_take();
-    // Whether somebody else waits for it, shared.
-    OVERMOUNT_LAZY [[nodiscard]] bool is_awaited() const;
-    // Gives it up, and the place in the turnstile too.
-    OVERMOUNT_LAZY void release() noexcept;
+    // Takes the lock if it is free, and returns whether it did. May be called again.
+    [[nodiscard]] bool try_take();
+    // Whether another attempt waits for the lock in a mode other than exclusive.
+    [[nodiscard]] bool is_awaited() const;
+    // Releases the lock, and the place in the turnstile.
+    void release() noexcept;
 
 private:
-    OVERMOUNT_LAZY [[nodiscard]] bool attempt();
+    [[nodiscard]] bool attempt();
 
     static constexpr std::int64_t lock_byte = 0, turnstile_byte = 1, roots_byte = 2, waiting_byte = 3;
     unique_fd fd_;
@@ -44,7 +48,7 @@ private:
     bool in_turnstile_ = false, waits_ = false;
 };
 
-} // namespace overmount::inline OVERMOUNT_ABI::detail
+} // namespace overmount::OVERMOUNT_ABI::detail
 
 #ifndef OVERMOUNT_SEPARATE_COMPILATION
 #include <overmount/repository/records/impl/repository_lock.ipp>

@@ -7,10 +7,10 @@
 #include <utility>
 #include <vector>
 
-namespace overmount::inline OVERMOUNT_ABI::detail {
+namespace overmount::OVERMOUNT_ABI::detail {
 
-// A directory of an operation's own below tmp/, locked as long as it lives. Its descriptor was opened before anything was
-// written there: a syncfs by it hears of every error since.
+// One operation's own directory below tmp/, locked for the lifetime of this object. Its descriptor is opened before anything is
+// written there, so that a syncfs through it reports every write-back error since.
 class staging_directory
 {
 public:
@@ -20,8 +20,8 @@ public:
     }
     [[nodiscard]] const std::string& name() const noexcept { return name_; }
     [[nodiscard]] int fd() const noexcept { return fd_.get(); }
-    // All that the file system has, its error of write-back included.
-    OVERMOUNT_LAZY void sync_file_system() const;
+    // Syncs the whole file system; throws if a write-back has failed since the directory was opened.
+    void sync_file_system() const;
 
 private:
     std::string name_;
@@ -29,33 +29,34 @@ private:
     file_lock lock_;
 };
 
-// `tmp/`: what is being made, and what is being removed.
+// `tmp/`: files that are being created, and files that are being removed.
 class staging_area
 {
 public:
     explicit staging_area(int directory) noexcept : directory_(directory) {}
 
     [[nodiscard]] int fd() const noexcept { return directory_; }
-    // The caller holds the repository's lock, shared: the sweep, which holds it exclusively, never sees one that its owner
-    // has not locked.
-    OVERMOUNT_LAZY [[nodiscard]] staging_directory make() const;
-    // With all that is in it; blocks for as long as that takes.
-    OVERMOUNT_LAZY void remove(staging_directory& mine) const;
+    // Creates a staging directory. The caller holds the repository's lock, shared: the sweep holds it exclusively, and so never sees
+    // a directory that its owner has not locked yet.
+    [[nodiscard]] staging_directory make() const;
+    // Removes the directory and its content; blocks until that is done.
+    void remove(staging_directory& mine) const;
 
-    // What dead owners left, as far as that can be told: no lock is taken, and what is made at this moment may be among it.
-    OVERMOUNT_LAZY [[nodiscard]] std::vector<std::string> dead() const;
-    // Moves aside what dead owners left; the caller holds the repository's lock exclusively.
-    OVERMOUNT_LAZY void set_dead_aside() const;
-    // What was set aside, and what operations left to be removed.
-    OVERMOUNT_LAZY [[nodiscard]] std::vector<std::string> trash() const;
-    // Removes it. Needs no lock.
-    OVERMOUNT_LAZY void remove_trash() const;
+    // The staging directories of dead owners. Takes no lock: a directory that is being created at this moment may be among them.
+    [[nodiscard]] std::vector<std::string> dead() const;
+    // Renames the files and directories of dead owners, so that they count as trash. The caller holds the repository's lock
+    // exclusively.
+    void set_dead_aside() const;
+    // The entries that were set aside, and those that operations have left to be removed.
+    [[nodiscard]] std::vector<std::string> trash() const;
+    // Removes the trash. Needs no lock.
+    void remove_trash() const;
 
 private:
     int directory_;
 };
 
-} // namespace overmount::inline OVERMOUNT_ABI::detail
+} // namespace overmount::OVERMOUNT_ABI::detail
 
 #ifndef OVERMOUNT_SEPARATE_COMPILATION
 #include <overmount/repository/records/impl/staging.ipp>

@@ -23,22 +23,22 @@
 #include <string_view>
 #include <vector>
 
-namespace overmount::inline OVERMOUNT_ABI::detail {
+namespace overmount::OVERMOUNT_ABI::detail {
 
-// The directories of one repository as they are opened (design.md, section 2).
+// The open directories of one repository (design.md, section 2).
 struct store_directories
 {
     OVERMOUNT_LAZY store_directories(const header_record& header, int base);
     unique_fd diffs, layers, images, manifests, tags, blobs, mounts, imports, leases, claims, tmp;
 };
 
-// The records of one repository; knows nothing of what a diff holds. Look-ups take no lock: a record appears by one rename
-// and is read at once. All members may be called from any thread at the same time.
+// The records of one repository; it does not know what a diff contains. Look-ups take no lock: each record appears by one rename
+// and is read in one go. All members are thread-safe.
 class store
 {
 public:
-    // Opens, or makes, the repository at `base`. `form` is what the storage writes; `owner` is whom it belongs to, where
-    // that is not the caller.
+    // Opens or creates the repository at `base`. `form` names the form in which the storage policy keeps diffs; `owner` is the user
+    // that the repository belongs to if that is not the caller.
     OVERMOUNT_LAZY store(const std::filesystem::path& base, std::string_view form, bool allow_others,
                          std::optional<uid_t> owner = std::nullopt);
 
@@ -46,39 +46,40 @@ public:
     [[nodiscard]] int base_fd() const noexcept { return header_.fd(); }
     [[nodiscard]] int diffs() const noexcept { return directories_.diffs.get(); }
     [[nodiscard]] int mounts() const noexcept { return directories_.mounts.get(); }
-    // It can be read alone: its file system, or its features, do not let this version write.
+    // Its file system, its permissions or its features do not let this version write.
     [[nodiscard]] bool read_only() const noexcept { return header_.read_only(); }
 
-    // An attempt at the repository's lock. Throws `unsupported_repository`, or EROFS, where it may only be read. The first one
-    // that is had notes in repository.json what earlier versions do not know. It does not outlive this.
+    // An attempt at the repository's lock; it must not outlive the store. Throws `unsupported_repository`, or EROFS, if the
+    // repository is read-only. The first lock that is taken adds this version's feature to repository.json.
     OVERMOUNT_LAZY [[nodiscard]] repository_lock lock(lock_kind kind) const;
 
-    // Images and tags, those of imports that are committed and not applied yet among them. A listing leaves out what is damaged,
-    // and tells of it; who looks for one thing is told by an exception. A listing holds nobody up, until each of several
-    // attempts has met another commit: then it keeps others from the lock for the next.
+    // Images and tags, including those of imports that are committed but not applied yet. A listing leaves out damaged records and
+    // reports them to `damaged`; a look-up of one record throws. A listing takes no lock, until several attempts in a row have been
+    // disturbed by a commit: then it takes the lock exclusively for the next one.
     OVERMOUNT_LAZY [[nodiscard]] std::optional<std::string> image(const digest& id) const;
     OVERMOUNT_LAZY [[nodiscard]] std::vector<digest> images(const damage_listener& damaged = {}) const;
     OVERMOUNT_LAZY [[nodiscard]] std::optional<tag_record> tag(std::string_view name) const;
     OVERMOUNT_LAZY [[nodiscard]] std::vector<tag_record> tags(const damage_listener& damaged = {}) const;
 
-    // Diffs of storages that name what they keep by the digest.
+    // The diffs, of storage policies that name them by their digests.
     OVERMOUNT_LAZY [[nodiscard]] std::vector<digest> kept_diffs() const;
-    // Makes the renames of diffs to their places last: syncs `diffs` and the directories in it.
+    // Makes the renames of published diffs durable: syncs `diffs` and its subdirectories.
     OVERMOUNT_LAZY void sync_diffs() const;
 
-    // Puts what somebody who died has committed into its place, if nobody is in the way; others read it all the same.
+    // Applies imports that a dead process has committed, if the lock is free. Readers see these imports in any case.
     OVERMOUNT_LAZY void apply_abandoned() const noexcept;
-    // Moves aside what dead owners left, and removes leases that are over: says how many. The caller holds the lock exclusively.
+    // Sets aside the files of dead owners, and removes leases that have ended; returns the number of these leases. The caller holds
+    // the lock exclusively.
     OVERMOUNT_LAZY std::uint64_t set_dead_aside() const;
-    // Removes what dead owners left: what of it has to be set aside first only where nobody has the lock at the moment.
+    // Removes the files of dead owners. Those that must be set aside first are removed only if the lock is free.
     OVERMOUNT_LAZY void sweep() const noexcept;
 
 private:
-    // What `read` lists, as at one moment.
+    // The result of `read`, consistent at one moment.
     template <class Read>
     [[nodiscard]] auto listed(const Read& read, const damage_listener& damaged) const
     {
-        std::optional<repository_lock> lock; // nothing is changed: the feature is not noted
+        std::optional<repository_lock> lock; // without note_feature: a listing changes nothing
         const auto hold = [&] {
             if (!lock && !read_only())
                 lock.emplace(base_fd(), lock_kind::exclusive);
@@ -102,7 +103,7 @@ public:
     const claim_table claims;
 };
 
-} // namespace overmount::inline OVERMOUNT_ABI::detail
+} // namespace overmount::OVERMOUNT_ABI::detail
 
 #ifndef OVERMOUNT_SEPARATE_COMPILATION
 #include <overmount/repository/records/impl/store.ipp>

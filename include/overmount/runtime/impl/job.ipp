@@ -8,11 +8,11 @@
 #include <boost/asio/post.hpp>
 #include <boost/asio/query.hpp>
 
-namespace overmount::inline OVERMOUNT_ABI::detail {
+namespace overmount::OVERMOUNT_ABI::detail {
 
 OVERMOUNT_LAZY_BODY asio::awaitable<void> async_job::wait_for(std::shared_ptr<async_job> job)
 {
-    // A plain initiating function object: GCC 12 destroys a capturing lambda in a co_await twice.
+    // `initiation` is a plain function object: GCC 12 destroys a capturing lambda inside a co_await expression twice.
     return asio::async_initiate<asio::use_awaitable_t<>, void(std::exception_ptr)>(initiation(), token(), std::move(job));
 }
 
@@ -58,17 +58,17 @@ OVERMOUNT_LAZY_BODY void async_job::complete(std::exception_ptr failure) noexcep
         }
         waiting = std::move(suspended_);
     }
-    // The job stays in its list meanwhile: the context must not go while we post to it.
+    // The job stays in its list until then: the context must not be destroyed while we post to it.
     asio::any_io_executor executor = waiting->work.get_executor();
     asio::post(executor, [waiting = std::move(waiting), failure = std::move(failure)]() mutable {
         handler resume = std::move(waiting->resume);
         waiting.reset();
-        // The slot may hold a handler of this job, which is over.
+        // The slot may still hold the handler of this job, which has ended.
         if (auto slot = asio::get_associated_cancellation_slot(resume); slot.is_connected())
             slot.clear();
         std::move(resume)(std::move(failure));
     });
-    executor = {}; // a strand must not outlive its context either
+    executor = {}; // a strand must not outlive its context
     shared::list out;
     {
         const std::lock_guard guard(shared_->mutex);
@@ -77,8 +77,8 @@ OVERMOUNT_LAZY_BODY void async_job::complete(std::exception_ptr failure) noexcep
     }
 }
 
-// Two rounds: destroying one coroutine may join workers that are busy for another one. Nothing that may be the last
-// owner goes under the lock.
+// Two phases, since destroying one coroutine may join workers that run a job of another one: first abandon all jobs, then destroy
+// their coroutines. No potential last owner is released under the lock.
 OVERMOUNT_LAZY_BODY void async_job::shared::shut_down() noexcept
 {
     std::unique_lock lock(mutex);
@@ -94,7 +94,7 @@ OVERMOUNT_LAZY_BODY void async_job::shared::shut_down() noexcept
     }
     while (!stopping.empty()) {
         async_job& next = *stopping.front();
-        if (!next.complete_ || !next.suspended_) { // a worker is at it, or posts its completion
+        if (!next.complete_ || !next.suspended_) { // a worker still runs it, or is posting its completion
             changed.wait(lock);
             continue;
         }
@@ -108,6 +108,6 @@ OVERMOUNT_LAZY_BODY void async_job::shared::shut_down() noexcept
     }
 }
 
-} // namespace overmount::inline OVERMOUNT_ABI::detail
+} // namespace overmount::OVERMOUNT_ABI::detail
 
 #endif

@@ -8,7 +8,7 @@
 
 #include <algorithm>
 
-namespace overmount::inline OVERMOUNT_ABI::detail {
+namespace overmount::OVERMOUNT_ABI::detail {
 
 class semaphore::waiter final : public async_job
 {
@@ -46,7 +46,7 @@ private:
             const auto mine = std::find_if(owner_->waiting.begin(), owner_->waiting.end(),
                                            [this](const auto& w) { return w.get() == this; });
             if (mine == owner_->waiting.end())
-                return; // granted at this moment
+                return; // the permit is being granted
             owner_->waiting.erase(mine);
         }
         complete(std::make_exception_ptr(error(asio::error::operation_aborted)));
@@ -80,6 +80,6 @@ OVERMOUNT_LAZY_BODY asio::awaitable<semaphore::permit> semaphore::acquire_from(s
     co_return permit(std::move(owner));
 }
 
-} // namespace overmount::inline OVERMOUNT_ABI::detail
+} // namespace overmount::OVERMOUNT_ABI::detail
 
 #endif

@@ -3,38 +3,38 @@
 
 #include <overmount/runtime/step.hpp>
 
-namespace overmount::inline OVERMOUNT_ABI::detail {
+namespace overmount::OVERMOUNT_ABI::detail {
 
 OVERMOUNT_LAZY_BODY void step::notify() noexcept
 {
-    for (place now = place_.load();;) {
-        if (now == place::idle) {
-            if (place_.compare_exchange_weak(now, place::queued)) {
+    for (status now = status_.load();;) {
+        if (now == status::idle) {
+            if (status_.compare_exchange_weak(now, status::queued)) {
                 group_->post(this);
                 return;
             }
-        } else if (now == place::running) {
-            if (place_.compare_exchange_weak(now, place::notified))
+        } else if (now == status::running) {
+            if (status_.compare_exchange_weak(now, status::notified))
                 return;
-        } else if (now == place::outside || place_.compare_exchange_weak(now, now)) {
-            return; // written, though it stays the same: whoever runs the step next sees what was done before
+        } else if (now == status::inactive || status_.compare_exchange_weak(now, now)) {
+            return; // the unchanged value was written, so that the step's next run sees all writes before this call
         }
     }
 }
 
-OVERMOUNT_LAZY_BODY bool step::has_help() const noexcept { return group_ != nullptr && group_->pool_->has_idle(); }
+OVERMOUNT_LAZY_BODY bool step::has_idle_worker() const noexcept { return group_ != nullptr && group_->pool_->has_idle(); }
 
 OVERMOUNT_LAZY_BODY void step::run() noexcept
 {
     step_group& group = *group_;
     auto state = step_state::done;
     do {
-        place_.exchange(place::running); // reads the last notification, and what was done before it
+        status_.exchange(status::running); // synchronizes with the last notification and all writes before it
         const bool last = group.stop_.stopped();
         try {
             state = resume(group.stop_);
             if (last && state != step_state::done) {
-                group.cut_short();
+                group.record_abort();
                 state = step_state::done;
             }
         } catch (...) {
@@ -43,14 +43,14 @@ OVERMOUNT_LAZY_BODY void step::run() noexcept
         }
     } while (state == step_state::again && !group.pool_->has_jobs());
     if (state == step_state::done) {
-        place_ = place::outside;
-        group.one_ended(); // this step may be gone now
+        status_ = status::inactive;
+        group.step_ended(); // this step may be destroyed now
         return;
     }
-    auto expected = place::running;
-    if (state == step_state::wait && place_.compare_exchange_strong(expected, place::idle))
-        return; // it may run on another worker already
-    place_ = place::queued;
+    auto expected = status::running;
+    if (state == step_state::wait && status_.compare_exchange_strong(expected, status::idle))
+        return; // another worker may run it already
+    status_ = status::queued;
     group.post(this);
 }
 
@@ -60,6 +60,6 @@ OVERMOUNT_LAZY_BODY asio::awaitable<void> run_steps(worker_pool pool, std::share
     co_await async_job::wait_for(std::move(group));
 }
 
-} // namespace overmount::inline OVERMOUNT_ABI::detail
+} // namespace overmount::OVERMOUNT_ABI::detail
 
 #endif

@@ -8,7 +8,7 @@
 #include <boost/asio/dispatch.hpp>
 #include <boost/asio/post.hpp>
 
-namespace overmount::inline OVERMOUNT_ABI::detail {
+namespace overmount::OVERMOUNT_ABI::detail {
 
 OVERMOUNT_LAZY_BODY asio::awaitable<void> task_group::join(std::shared_ptr<task_group> group)
 {
@@ -29,26 +29,26 @@ OVERMOUNT_LAZY_BODY void task_group::spawn(const asio::any_io_executor& executor
 
 OVERMOUNT_LAZY_BODY void task_group::spawn_all()
 {
-    left_ = children_.size() + 1;
+    remaining_ = children_.size() + 1;
     for (auto& child : children_) {
         asio::cancellation_signal& signal = signals_.emplace_back();
         spawn(strand_, std::move(child), signal.slot(),
-              [self = self()](std::exception_ptr failure) { self->one_ended(std::move(failure)); });
+              [self = self()](std::exception_ptr failure) { self->child_ended(std::move(failure)); });
     }
     children_.clear();
     if (cancelled_)
         cancel_children();
-    one_ended({});
+    child_ended({});
 }
 
-OVERMOUNT_LAZY_BODY void task_group::one_ended(std::exception_ptr failure)
+OVERMOUNT_LAZY_BODY void task_group::child_ended(std::exception_ptr failure)
 {
     if (failure && !failure_) {
         failure_ = std::move(failure);
-        // Later: this child is still on its way out.
+        // Posted, since this child has not ended completely yet.
         asio::post(strand_, [self = self()] { self->cancel_children(); });
     }
-    if (--left_ == 0)
+    if (--remaining_ == 0)
         complete(failure_);
 }
 
@@ -65,6 +65,6 @@ OVERMOUNT_LAZY_BODY void task_group::cancel_children()
         signal.emit(asio::cancellation_type::terminal);
 }
 
-} // namespace overmount::inline OVERMOUNT_ABI::detail
+} // namespace overmount::OVERMOUNT_ABI::detail
 
 #endif

@@ -18,9 +18,9 @@
 #include <utility>
 #include <vector>
 
-namespace overmount::inline OVERMOUNT_ABI {
+namespace overmount::OVERMOUNT_ABI {
 
-// What the threads share; it outlives the handles where the last one goes on a worker.
+// The queue that the threads share. It outlives the pool's handles if a worker destroys the last one.
 struct worker_pool::queue
 {
     OVERMOUNT_LAZY void run() noexcept
@@ -28,23 +28,23 @@ struct worker_pool::queue
         std::unique_lock lock(mutex);
         for (;;) {
             ++idle;
-            count();
+            update_hints();
             wake.wait(lock, [this] { return stopping || !jobs.empty(); });
             --idle;
             if (jobs.empty())
                 return;
             std::function<void()> job = std::move(jobs.front());
             jobs.pop_front();
-            count();
+            update_hints();
             lock.unlock();
             job();
-            job = nullptr; // what it owns goes before the lock is taken
+            job = nullptr; // release what it owns without holding the lock
             lock.lock();
         }
     }
 
-    // With the mutex held, after a change.
-    void count() noexcept
+    // Updates `waiting` and `free` after a change. The mutex must be held.
+    void update_hints() noexcept
     {
         const std::size_t taken = std::min(jobs.size(), idle);
         waiting.store(jobs.size() - taken, std::memory_order_relaxed);
@@ -54,16 +54,16 @@ struct worker_pool::queue
     std::mutex mutex;
     std::condition_variable wake;
     std::deque<std::function<void()>> jobs;
-    std::size_t idle = 0;                 // workers without a job, or about to take one
-    std::atomic<std::size_t> waiting = 0; // jobs that no idle worker takes, for `has_jobs`
-    std::atomic<std::size_t> free = 0;    // idle workers that no job waits for, for `has_idle`
+    std::size_t idle = 0;                 // workers without a job, including those about to take one
+    std::atomic<std::size_t> waiting = 0; // jobs in excess of idle workers, for `has_jobs`
+    std::atomic<std::size_t> free = 0;    // idle workers in excess of jobs, for `has_idle`
     bool stopping = false;
 };
 
 namespace detail {
 
-// Threads that start while this lives handle no signal but those of their own faults: handlers and EINTR are for the
-// program's threads.
+// While an object exists, new threads start with all signals blocked except those for their own faults, so that signal handlers
+// and EINTR only affect the program's own threads.
 class signals_blocked
 {
 public:
@@ -89,7 +89,7 @@ struct worker_pool::state
 {
     OVERMOUNT_LAZY explicit state(unsigned workers)
     {
-        detail::reserve_descriptors(3072); // two a layer of the largest image, and those of eight whose files are spread
+        detail::reserve_descriptors(3072); // two for each layer of the largest image, and eight descriptor budgets
         const detail::signals_blocked blocked;
         try {
             for (unsigned i = 0; i < std::max(workers, 1u); ++i) {
@@ -117,7 +117,7 @@ struct worker_pool::state
         work->wake.notify_all();
         for (std::thread& thread : threads) {
             if (thread.get_id() == std::this_thread::get_id())
-                thread.detach(); // the last handle went with something that this worker destroyed
+                thread.detach(); // this worker destroyed the last handle
             else
                 thread.join();
         }
@@ -144,7 +144,7 @@ public:
 private:
     void shutdown() override
     {
-        jobs_.shutdown(); // first: what runs for this context must be told to stop before it is joined
+        jobs_.shutdown(); // first, so that jobs of this context are told to stop before their threads are joined
         state_.reset();
     }
     detail::async_job::registry& jobs_;
@@ -162,11 +162,11 @@ OVERMOUNT_LAZY_BODY unsigned worker_pool::workers() const noexcept { return stat
 
 OVERMOUNT_LAZY_BODY void worker_pool::post(std::function<void()> job) const
 {
-    const auto work = state_->work; // the job may end, and this handle with it, before we return
+    const auto work = state_->work; // a copy: the job may run and destroy this handle before we return
     {
         const std::lock_guard guard(work->mutex);
         work->jobs.push_back(std::move(job));
-        work->count();
+        work->update_hints();
     }
     work->wake.notify_one();
 }
@@ -181,6 +181,6 @@ OVERMOUNT_LAZY_BODY bool worker_pool::has_idle() const noexcept
     return state_->work->free.load(std::memory_order_relaxed) != 0;
 }
 
-} // namespace overmount::inline OVERMOUNT_ABI
+} // namespace overmount::OVERMOUNT_ABI
 
 #endif

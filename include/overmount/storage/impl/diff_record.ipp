@@ -9,13 +9,12 @@
 
 #include <optional>
 
-namespace overmount::inline OVERMOUNT_ABI {
+namespace overmount::OVERMOUNT_ABI {
 
 namespace detail {
 
-// The records of a repository are its owner's own: as long as they are, and read as strictly as foreign
-// documents.
-OVERMOUNT_LAZY inline void read_record(std::string_view json, const json_field& root)
+// Parses a record as strictly as a foreign document, but without limits: the owner of the repository wrote it.
+inline void read_record(std::string_view json, const json_field& root)
 {
     limits open;
     open.json_bytes = open.json_values = ~std::uint64_t{0};
@@ -29,7 +28,7 @@ OVERMOUNT_LAZY inline void read_record(std::string_view json, const json_field& 
     }
 }
 
-OVERMOUNT_LAZY inline std::vector<std::string> encoded_paths(const std::vector<std::string>& paths)
+inline std::vector<std::string> encoded_paths(const std::vector<std::string>& paths)
 {
     std::vector<std::string> out;
     for (const std::string& path : paths)
@@ -37,28 +36,28 @@ OVERMOUNT_LAZY inline std::vector<std::string> encoded_paths(const std::vector<s
     return out;
 }
 
-// Text that may be any bytes.
-OVERMOUNT_LAZY [[nodiscard]] inline json_field json_encoded(std::string& out)
+// A text member that may hold any bytes, percent-encoded.
+[[nodiscard]] inline json_field json_encoded(std::string& out)
 {
     return json_text([&out](const std::string& value) { out = percent_decode(value); });
 }
-OVERMOUNT_LAZY [[nodiscard]] inline json_field json_encoded_list(std::vector<std::string>& out)
+[[nodiscard]] inline json_field json_encoded_list(std::vector<std::string>& out)
 {
     return json_list(json_text([&out](const std::string& value) { out.push_back(percent_decode(value)); }));
 }
-OVERMOUNT_LAZY [[nodiscard]] inline json_field json_digest(std::optional<digest>& out)
+[[nodiscard]] inline json_field json_digest(std::optional<digest>& out)
 {
     return json_text([&out](const std::string& value) { out = digest::parse(value); });
 }
 
-OVERMOUNT_LAZY inline durability parse_durability(const std::string& name)
+inline durability parse_durability(const std::string& name)
 {
     return name == "full" ? durability::full : name == "batch" ? durability::batch : durability::none;
 }
 
 } // namespace detail
 
-OVERMOUNT_LAZY_BODY std::string diff_record::to_json() const
+OVERMOUNT_DECL std::string diff_record::to_json() const
 {
     detail::json_record out;
     out.number("version", 1);
@@ -77,7 +76,7 @@ OVERMOUNT_LAZY_BODY std::string diff_record::to_json() const
     return out.string();
 }
 
-OVERMOUNT_LAZY_BODY diff_record diff_record::parse(std::string_view json)
+OVERMOUNT_DECL diff_record diff_record::parse(std::string_view json)
 {
     using detail::json_text, detail::json_number, detail::json_flag, detail::json_encoded_list;
     diff_record out;
@@ -99,6 +98,6 @@ OVERMOUNT_LAZY_BODY diff_record diff_record::parse(std::string_view json)
     return out;
 }
 
-} // namespace overmount::inline OVERMOUNT_ABI
+} // namespace overmount::OVERMOUNT_ABI
 
 #endif

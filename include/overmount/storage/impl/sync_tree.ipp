@@ -10,20 +10,20 @@
 #include <string>
 #include <string_view>
 
-namespace overmount::inline OVERMOUNT_ABI::detail {
+namespace overmount::OVERMOUNT_ABI::detail {
 
-OVERMOUNT_LAZY_BODY void sync_tree(int root, const std::function<void()>& poll)
+OVERMOUNT_DECL void sync_tree(int root, const std::function<void()>& poll)
 {
-    // All on its way first: to wait for each file by itself would take a journal's commit for each.
+    // Start write-back of all files before waiting for any: fsync of one file after the other costs a journal commit each.
     const auto start = [](int level, std::string_view, const std::string& name) {
-        check(::sync_file_range(open_to_read(level, name).get(), 0, 0, SYNC_FILE_RANGE_WRITE), "sync_file_range");
+        checked(::sync_file_range(open_to_read(level, name).get(), 0, 0, SYNC_FILE_RANGE_WRITE), "sync_file_range");
     };
     each_in_tree(root, poll, start, [](int) {});
-    const auto finish = [](int fd) { check(::fsync(fd), "fsync"); };
+    const auto finish = [](int fd) { checked(::fsync(fd), "fsync"); };
     const auto finish_file = [finish](int level, std::string_view, const std::string& name) { finish(open_to_read(level, name).get()); };
     each_in_tree(root, poll, finish_file, finish);
 }
 
-} // namespace overmount::inline OVERMOUNT_ABI::detail
+} // namespace overmount::OVERMOUNT_ABI::detail
 
 #endif

@@ -12,10 +12,10 @@
 #include <utility>
 #include <vector>
 
-namespace overmount::inline OVERMOUNT_ABI::detail {
+namespace overmount::OVERMOUNT_ABI::detail {
 
-// False where it has gone.
-OVERMOUNT_LAZY inline bool stat_entry(int directory, const std::string& name, struct stat& into)
+// False if the entry does not exist any more.
+inline bool stat_entry(int directory, const std::string& name, struct stat& into)
 {
     if (::fstatat(directory, name.c_str(), &into, AT_SYMLINK_NOFOLLOW) == 0)
         return true;
@@ -24,7 +24,7 @@ OVERMOUNT_LAZY inline bool stat_entry(int directory, const std::string& name, st
     return false;
 }
 
-OVERMOUNT_LAZY_BODY std::uint64_t tree_size(int parent, const std::string& name, const std::function<void()>& poll)
+OVERMOUNT_DECL std::uint64_t tree_size(int parent, const std::string& name, const std::function<void()>& poll)
 {
     constexpr std::uint64_t block = 512;
     struct stat status;
@@ -59,6 +59,6 @@ OVERMOUNT_LAZY_BODY std::uint64_t tree_size(int parent, const std::string& name,
     return out;
 }
 
-} // namespace overmount::inline OVERMOUNT_ABI::detail
+} // namespace overmount::OVERMOUNT_ABI::detail
 
 #endif

@@ -3,7 +3,7 @@
 
 #include <overmount/runtime/new_shared.hpp>
 #include <overmount/storage/virtual_storage.hpp>
-#include <overmount/tar/checker.hpp>
+#include <overmount/tar/comparer.hpp>
 #include <overmount/tar/entry_walk.hpp>
 #include <overmount/tar/index.hpp>
 #include <overmount/tar/path.hpp>
@@ -14,40 +14,24 @@
 
 #include <optional>
 
-namespace overmount::inline OVERMOUNT_ABI {
+namespace overmount::OVERMOUNT_ABI {
 namespace detail {
 
-OVERMOUNT_LAZY inline file_range kept_file(unique_fd fd)
+inline file_range stored_file(unique_fd fd)
 {
     struct stat status;
-    check(::fstat(fd.get(), &status), "stat");
+    checked(::fstat(fd.get(), &status), "stat");
+    if (!S_ISREG(status.st_mode)) // on some file systems a directory has a size like a file
+        throw error(errc::invalid_asset).at(stage::storage).detail("the stored file is not a regular file");
     return {new_shared<const unique_fd>(std::move(fd)), 0, static_cast<std::uint64_t>(status.st_size)};
-}
-
-// Whether the entry is a whiteout, a mark, or something of aufs, which no storage keeps as a name of its own.
-OVERMOUNT_LAZY inline bool is_whiteout_entry(std::string_view path)
-{
-    const auto own = tar::whiteout::of(tar::name_of(path)).kind;
-    if (own == tar::whiteout_kind::malformed)
-        throw error(errc::invalid_whiteout);
-    if (own == tar::whiteout_kind::leftover)
-        return true;
-    for (std::size_t end = path.find('/'); end != std::string_view::npos; end = path.find('/', end + 1)) {
-        const auto above = tar::whiteout::of(tar::name_of(path.substr(0, end))).kind;
-        if (above == tar::whiteout_kind::leftover || above == tar::whiteout_kind::opaque)
-            return true;
-        if (above != tar::whiteout_kind::none)
-            throw error(errc::invalid_whiteout);
-    }
-    return own != tar::whiteout_kind::none;
 }
 
 } // namespace detail
 
-// `<staging>/<name>/` holds `layer.tar` and `index`; when done, also `diff.json`.
+// Writes `layer.tar` and `index` in `<staging>/<name>/`, and at the end `diff.json`.
 struct virtual_storage::writer::state
 {
-    OVERMOUNT_LAZY state(const detail::diff_directory& diffs, const write_context& context)
+    state(const detail::diff_directory& diffs, const write_context& context)
         : place(diffs.place()), staging(context.staging()), name(context.name()), bounds(context.bounds()),
           frames(bounds)
     {
@@ -61,15 +45,15 @@ struct virtual_storage::writer::state
         record.boot = diffs.boot();
     }
 
-    OVERMOUNT_LAZY [[nodiscard]] unique_fd make(const char* file) const
+    [[nodiscard]] unique_fd make(const char* file) const
     {
-        return unique_fd(detail::check(
+        return unique_fd(detail::checked(
             ::openat(directory.get(), file, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600), "create",
             file));
     }
-    OVERMOUNT_LAZY void take_entry();
-    OVERMOUNT_LAZY void check_entry(const tar::entry& entry);
-    OVERMOUNT_LAZY void close(unique_fd& file) const;
+    void take_entry();
+    void check_entry(const tar::entry& entry);
+    void close(unique_fd& file) const;
 
     storage_place place;
     int staging;
@@ -77,12 +61,12 @@ struct virtual_storage::writer::state
     limits bounds;
     unique_fd directory, tar, index_file;
     tar::framing frames;
-    tar::checker check;
-    std::optional<tar::index_writer> index;
+    detail::comparer libarchive;
+    std::optional<detail::index_writer> index;
     diff_record record;
 };
 
-OVERMOUNT_LAZY_BODY virtual_storage::writer::writer(std::unique_ptr<state> implementation) noexcept
+OVERMOUNT_DECL virtual_storage::writer::writer(std::unique_ptr<state> implementation) noexcept
     : state_(std::move(implementation))
 {
 }
@@ -90,16 +74,19 @@ OVERMOUNT_DECL virtual_storage::writer::writer(writer&&) noexcept = default;
 OVERMOUNT_DECL virtual_storage::writer& virtual_storage::writer::operator=(writer&&) noexcept = default;
 OVERMOUNT_DECL virtual_storage::writer::~writer() = default;
 
-// What can be said of an entry without the others, as where it is unpacked. Whoever reads the tar relies on it.
-OVERMOUNT_LAZY_BODY void virtual_storage::writer::state::check_entry(const tar::entry& entry)
+// Refuses each entry that unpacking would refuse by itself, without regard to other entries. Readers of the tar rely on it.
+OVERMOUNT_DECL void virtual_storage::writer::state::check_entry(const tar::entry& entry)
 {
     const std::string path = tar::normalise(entry.path, bounds);
     if (path.empty() && entry.type != tar::entry_type::directory)
         throw error(errc::entry_escapes_layer);
     record.implied_root = record.implied_root && !path.empty();
     record.opaque_root = record.opaque_root || path == ".wh..wh..opq";
-    if (detail::is_whiteout_entry(path))
-        return;
+    const tar::whiteout_kind kind = tar::whiteout::of_path(path).kind;
+    if (kind == tar::whiteout_kind::malformed)
+        throw error(errc::invalid_whiteout);
+    if (kind != tar::whiteout_kind::none)
+        return; // a whiteout is not stored under its own name, so the checks below do not apply
     const std::string& target = entry.link_target;
     if (entry.type == tar::entry_type::hard_link && tar::normalise(target, bounds).empty())
         throw error(errc::missing_hard_link_target).operation("link").subject(target);
@@ -110,14 +97,14 @@ OVERMOUNT_LAZY_BODY void virtual_storage::writer::state::check_entry(const tar::
             throw error(errc::path_too_long).operation("symlink");
     }
     if (entry.type == tar::entry_type::character_device && entry.device_major == 0 && entry.device_minor == 0)
-        throw error(errc::unsupported_entry_type).operation("mknod").detail("a character device 0:0");
+        throw error(errc::unsupported_entry_type).operation("mknod").detail("overlayfs would take a character device 0:0 for a whiteout");
 }
 
-OVERMOUNT_LAZY_BODY void virtual_storage::writer::state::take_entry()
+OVERMOUNT_DECL void virtual_storage::writer::state::take_entry()
 {
     const tar::entry& entry = frames.entry();
     try {
-        check.check(entry, frames.header_blocks(), frames.skippable());
+        libarchive.compare(entry, frames.header_blocks(), frames.skippable());
         check_entry(entry);
         tar::located_entry found;
         found.entry = entry;
@@ -132,9 +119,9 @@ OVERMOUNT_LAZY_BODY void virtual_storage::writer::state::take_entry()
     }
 }
 
-OVERMOUNT_LAZY_BODY void virtual_storage::writer::write(std::span<const std::byte> bytes)
+OVERMOUNT_DECL void virtual_storage::writer::write(std::span<const std::byte> bytes)
 {
-    // First whether it is a tar, then onto the disk: what is refused takes no room.
+    // Check the bytes before they are written: a tar that is refused takes no disk space.
     std::span<const std::byte> rest = bytes;
     for (auto found = tar::event::entry; found != tar::event::need_input;) {
         found = state_->frames.next(rest);
@@ -144,14 +131,14 @@ OVERMOUNT_LAZY_BODY void virtual_storage::writer::write(std::span<const std::byt
     detail::write_all(state_->tar.get(), bytes);
 }
 
-OVERMOUNT_LAZY_BODY void virtual_storage::writer::state::close(unique_fd& file) const
+OVERMOUNT_DECL void virtual_storage::writer::state::close(unique_fd& file) const
 {
     if (place.sync() == durability::full)
-        detail::check(::fsync(file.get()), "fsync");
+        detail::checked(::fsync(file.get()), "fsync");
     file.reset();
 }
 
-OVERMOUNT_LAZY_BODY diff_record virtual_storage::writer::finish()
+OVERMOUNT_DECL diff_record virtual_storage::writer::finish()
 {
     state& mine = *state_;
     mine.frames.finish();
@@ -161,43 +148,43 @@ OVERMOUNT_LAZY_BODY diff_record virtual_storage::writer::finish()
     mine.close(mine.tar);
     mine.close(mine.index_file);
     detail::diff_directory::write_record(mine.place, mine.directory.get(), mine.record);
-    mine.directory.reset(); // many layers may be finished before one is published
+    mine.directory.reset(); // do not hold a descriptor: many layers may be finished before the first one is published
     return mine.record;
 }
 
-OVERMOUNT_LAZY_BODY void virtual_storage::writer::rewrite(const diff_record& record)
+OVERMOUNT_DECL void virtual_storage::writer::rewrite(const diff_record& record)
 {
     detail::diff_directory::rewrite(state_->staging, state_->name, record);
 }
 
-OVERMOUNT_LAZY_BODY bool virtual_storage::writer::publish(const diff_id& id)
+OVERMOUNT_DECL bool virtual_storage::writer::publish(const diff_id& id)
 {
     return detail::diff_directory::publish(state_->place, state_->staging, state_->name, id);
 }
 
-OVERMOUNT_LAZY_BODY void virtual_storage::writer::replace(const diff_id& id)
+OVERMOUNT_DECL void virtual_storage::writer::replace(const diff_id& id)
 {
     detail::diff_directory::replace(state_->place, state_->staging, state_->name, id);
 }
 
-OVERMOUNT_LAZY_BODY virtual_storage::writer virtual_storage::create(const write_context& context)
+OVERMOUNT_DECL virtual_storage::writer virtual_storage::create(const write_context& context)
 {
     return writer(std::make_unique<writer::state>(diffs_, context));
 }
 
-OVERMOUNT_LAZY_BODY virtual_storage::reader virtual_storage::pack(const diff_id& id) const
+OVERMOUNT_DECL virtual_storage::reader virtual_storage::pack(const diff_id& id) const
 {
-    return reader(detail::kept_file(diffs_.open(id, "layer.tar")));
+    return reader(detail::stored_file(diffs_.open(id, "layer.tar")));
 }
 
-// One of the two.
+// Exactly one of the two is set.
 struct virtual_storage::entry_reader::state
 {
-    std::optional<tar::index_reader> by_index;
-    std::optional<tar::entry_walk<reader>> by_tar;
+    std::optional<detail::index_reader> by_index;
+    std::optional<detail::entry_walk<reader>> by_tar;
 };
 
-OVERMOUNT_LAZY_BODY virtual_storage::entry_reader::entry_reader(std::unique_ptr<state> implementation) noexcept
+OVERMOUNT_DECL virtual_storage::entry_reader::entry_reader(std::unique_ptr<state> implementation) noexcept
     : state_(std::move(implementation))
 {
 }
@@ -205,27 +192,27 @@ OVERMOUNT_DECL virtual_storage::entry_reader::entry_reader(entry_reader&&) noexc
 OVERMOUNT_DECL virtual_storage::entry_reader& virtual_storage::entry_reader::operator=(entry_reader&&) noexcept = default;
 OVERMOUNT_DECL virtual_storage::entry_reader::~entry_reader() = default;
 
-OVERMOUNT_LAZY_BODY bool virtual_storage::entry_reader::next(tar::located_entry& into)
+OVERMOUNT_DECL bool virtual_storage::entry_reader::next(tar::located_entry& into)
 {
     return state_->by_index ? state_->by_index->next(into) : state_->by_tar->next(into);
 }
 
-OVERMOUNT_LAZY_BODY virtual_storage::entry_reader virtual_storage::entries(const diff_id& id) const
+OVERMOUNT_DECL virtual_storage::entry_reader virtual_storage::entries(const diff_id& id) const
 {
     reader whole = pack(id);
     auto out = std::make_unique<entry_reader::state>();
     try {
-        const auto index = detail::kept_file(diffs_.open(id, "index"));
-        out->by_index = tar::index_reader::open(index, whole.bytes_.size());
+        const auto index = detail::stored_file(diffs_.open(id, "index"));
+        out->by_index = detail::index_reader::open(index, whole.bytes_.size());
     } catch (const error& failure) {
         if (failure.code() != errc::layer_not_found)
             throw;
     }
     if (!out->by_index)
-        out->by_tar.emplace(std::move(whole), tar::kept_limits());
+        out->by_tar.emplace(std::move(whole), detail::kept_limits());
     return entry_reader(std::move(out));
 }
 
-} // namespace overmount::inline OVERMOUNT_ABI
+} // namespace overmount::OVERMOUNT_ABI
 
 #endif

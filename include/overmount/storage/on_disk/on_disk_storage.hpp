@@ -11,14 +11,14 @@
 #include <string>
 #include <string_view>
 
-namespace overmount::inline OVERMOUNT_ABI {
+namespace overmount::OVERMOUNT_ABI {
 
-/// Keeps each diff as a directory in the form that overlayfs stacks: the default, for containers.
+/// Keeps each diff as an unpacked directory that overlayfs can use as a lower directory: the default, for containers.
 ///
-/// *On disk*: `diffs/<algorithm>/<hex>/rootfs/`, `diff.json` and `recipe`, which says how to make the tar again of the
-/// files in `rootfs`, and in `aside/` where there are any that a later entry of the tar replaced. Whiteouts are
-/// character devices 0:0, opaque directories carry `trusted.overlay.opaque`.
-/// *Concurrency*: as `storage_policy` says; writers are independent of each other.
+/// *On disk*: `diffs/<algorithm>/<hex>/rootfs/`, `diff.json` and `recipe`, which describes how to reproduce the tar from the
+/// files in `rootfs/` and in `aside/`. `aside/` keeps the files that a later entry of the same tar replaced, and exists only
+/// if there are any. Whiteouts are character devices 0:0; opaque directories have the xattr `trusted.overlay.opaque`.
+/// *Concurrency*: see `storage_policy`; writers are independent of each other.
 class on_disk_storage
 {
 public:
@@ -29,9 +29,9 @@ public:
 
     [[nodiscard]] static constexpr std::string_view form() noexcept { return "directory"; }
 
-    OVERMOUNT_LAZY [[nodiscard]] writer create(const write_context& context);
-    /// A diff of an earlier boot that was never synced does not count: a power cut may have emptied its files. Nor does one that
-    /// was found damaged.
+    [[nodiscard]] writer create(const write_context& context);
+    /// False for a diff of an earlier boot that was never synced, because a power cut may have emptied its files, and for a diff
+    /// that is marked as damaged.
     [[nodiscard]] bool contains(const diff_id& id) const { return diffs_.contains(id); }
     [[nodiscard]] diff_record record(const diff_id& id) const { return diffs_.record(id); }
     void erase(const diff_id& id) { diffs_.erase(id); }
@@ -44,47 +44,56 @@ public:
     [[nodiscard]] bool is_current(const diff_id& id, const diff_version& one) const { return diffs_.is_current(id, one); }
     void mark_damaged(const diff_version& one, int staging) const { diffs_.mark_damaged(one, staging); }
     void unmark_damaged(const diff_version& one) const { diffs_.unmark_damaged(one); }
-    OVERMOUNT_LAZY [[nodiscard]] lower_directory lower(const diff_id& id) const;
-    /// The diff's tar, bit for bit. Throws `errc::layer_not_found`, or `errc::missing_recipe`.
-    OVERMOUNT_LAZY [[nodiscard]] reader pack(const diff_id& id) const;
-    /// Compares the tree with what the recipe says, and the tar that they make with the diff's ID. Unpacks the recipe
-    /// without data for that.
-    OVERMOUNT_LAZY void verify(const diff_id& id, const verify_context& context) const;
+    [[nodiscard]] lower_directory lower(const diff_id& id) const;
+    /// Reproduces the diff's tar, bit for bit. Throws `errc::layer_not_found`, or `errc::missing_recipe`.
+    [[nodiscard]] reader pack(const diff_id& id) const;
+    /// Compares the tree with a tree that is unpacked from the recipe without file data, and the digest of the reproduced tar
+    /// with the diff's ID.
+    void verify(const diff_id& id, const verify_context& context) const;
 
 private:
-    OVERMOUNT_LAZY void compare_with_recipe(const diff_id& id, const verify_context& context) const;
+    void compare_with_recipe(const diff_id& id, const verify_context& context) const;
 
     detail::diff_directory diffs_;
 };
 
-/// Unpacks one diff. See `spreading_writer`: it makes the tree, and leaves the data and the attributes of files to the rest.
+/// Unpacks one diff. See `spreading_writer`: it creates the tree, and defers the data and the attributes of files.
 class on_disk_storage::writer
 {
 public:
-    using rest = detail::unfinished_files;
+    /// Data and attributes of some files, for another worker: see `spreading_writer`.
+    class deferred
+    {
+    public:
+        void run() { files_.run(); }
+
+    private:
+        friend class writer;
+        detail::unfinished_files files_;
+    };
 
     writer(writer&&) noexcept;
     writer& operator=(writer&&) noexcept;
     ~writer();
 
-    OVERMOUNT_LAZY void write(std::span<const std::byte> bytes);
-    OVERMOUNT_LAZY [[nodiscard]] bool write_part(std::span<const std::byte>& bytes, rest& left);
-    OVERMOUNT_LAZY [[nodiscard]] diff_record finish();
-    OVERMOUNT_LAZY void rewrite(const diff_record& record);
-    OVERMOUNT_LAZY bool publish(const diff_id& id);
-    OVERMOUNT_LAZY void replace(const diff_id& id);
+    void write(std::span<const std::byte> bytes);
+    [[nodiscard]] bool write_part(std::span<const std::byte>& bytes, deferred& work);
+    [[nodiscard]] diff_record finish();
+    void rewrite(const diff_record& record);
+    bool publish(const diff_id& id);
+    void replace(const diff_id& id);
 
 private:
     friend class on_disk_storage;
     struct state;
-    OVERMOUNT_LAZY explicit writer(std::unique_ptr<state> implementation) noexcept;
+    explicit writer(std::unique_ptr<state> implementation) noexcept;
     std::unique_ptr<state> state_;
 };
 
-/// Gives back the tar of one diff. Takes a fixed amount of memory, but for what the tar replaces within itself.
+/// Reproduces the tar of one diff. Uses a fixed amount of memory, plus one record for each file in `aside/`.
 ///
-/// *Concurrency*: one thread at a time; readers are independent of each other. The diff may be erased meanwhile: the
-/// reader then fails.
+/// *Concurrency*: one thread at a time; readers are independent of each other. If the diff is erased meanwhile, `read`
+/// fails.
 class on_disk_storage::reader
 {
 public:
@@ -92,22 +101,23 @@ public:
     reader& operator=(reader&&) noexcept;
     ~reader();
 
-    /// The next bytes of the tar; blocks only on the disk. Fewer than `into` only at the end, where it gives 0.
+    /// Reads the next bytes of the tar; blocks only on the disk. Fills `into` completely except at the end of the tar;
+    /// returns 0 after it.
     ///
-    /// Each file that is read must be the one that was unpacked: `errc::diff_changed` names the layer and the path of
-    /// one that is missing, or has another type, size or content. Its bytes may have been given by then. Throws
-    /// `errc::invalid_asset` when the recipe is damaged. After an error it can only be destroyed.
-    OVERMOUNT_LAZY [[nodiscard]] std::size_t read(std::span<std::byte> into);
+    /// *Errors*: `errc::diff_changed`, with the layer and the path, if a file is missing or its type, size or content differs
+    /// from what was unpacked; some of its bytes may have been returned before. `errc::invalid_asset` if the recipe is damaged.
+    /// After an error the reader can only be destroyed.
+    [[nodiscard]] std::size_t read(std::span<std::byte> into);
 
 private:
     friend class on_disk_storage;
     struct state;
-    OVERMOUNT_LAZY void leave_file(); // after a failure
-    OVERMOUNT_LAZY explicit reader(std::unique_ptr<state> implementation) noexcept;
+    void leave_file(); // skips the rest of the current file after a failure
+    explicit reader(std::unique_ptr<state> implementation) noexcept;
     std::unique_ptr<state> state_;
 };
 
-} // namespace overmount::inline OVERMOUNT_ABI
+} // namespace overmount::OVERMOUNT_ABI
 
 #ifndef OVERMOUNT_SEPARATE_COMPILATION
 #include <overmount/storage/on_disk/impl/on_disk_reader.ipp>

@@ -8,7 +8,7 @@
 #include <limits>
 #include <map>
 
-namespace overmount::inline OVERMOUNT_ABI::tar::detail {
+namespace overmount::OVERMOUNT_ABI::tar::detail {
 
 inline constexpr std::uint64_t largest_size = std::uint64_t{1} << 62;
 
@@ -17,17 +17,17 @@ inline std::uint64_t padding_of(std::uint64_t size) noexcept
     return (block_size - size % block_size) % block_size;
 }
 
-} // namespace overmount::inline OVERMOUNT_ABI::tar::detail
+} // namespace overmount::OVERMOUNT_ABI::tar::detail
 
-namespace overmount::inline OVERMOUNT_ABI::tar {
+namespace overmount::OVERMOUNT_ABI::tar {
 
-OVERMOUNT_LAZY_BODY void framing::fail(errc code, std::string_view words) const
+OVERMOUNT_DECL void framing::fail(errc code, std::string_view detail) const
 {
-    throw error(code).at(stage::framing).entry(entry_.path).detail(words);
+    throw error(code).at(stage::framing).entry(entry_.path).detail(detail);
 }
 
-// Makes `block_` the next 512 bytes; copies only where they come in pieces.
-OVERMOUNT_LAZY_BODY bool framing::take_block(std::span<const std::byte>& input)
+// Sets `block_` to the next 512 bytes; copies them only if they arrive in pieces. False: more input is needed.
+OVERMOUNT_DECL bool framing::take_block(std::span<const std::byte>& input)
 {
     if (partial_.size() == block_size)
         partial_.clear();
@@ -48,24 +48,24 @@ OVERMOUNT_LAZY_BODY bool framing::take_block(std::span<const std::byte>& input)
     return true;
 }
 
-OVERMOUNT_LAZY_BODY event framing::next(std::span<const std::byte>& input)
+OVERMOUNT_DECL event framing::next(std::span<const std::byte>& input)
 {
     for (;;) {
         switch (state_) {
         case state::header:
-        case state::marker:
+        case state::zero_block:
             if (!take_block(input))
                 return event::need_input;
             if (header(block_).zero()) {
-                if (waiting())
-                    fail(errc::malformed_tar, "an extension header without an entry");
-                if (std::exchange(state_, state_ == state::marker ? state::rest : state::marker) == state::marker)
+                if (has_pending_extension())
+                    fail(errc::malformed_tar, "an extension header has no entry after it");
+                if (std::exchange(state_, state_ == state::zero_block ? state::after_end : state::zero_block) == state::zero_block)
                     return event::end;
                 break;
             }
-            // GNU tar and libarchive stop at a single zero block, others read on: an archive must not depend on it.
-            if (state_ == state::marker)
-                fail(errc::malformed_tar, "a header behind a zero block");
+            // GNU tar and libarchive stop at a single zero block, others continue: accept no archive that depends on it.
+            if (state_ == state::zero_block)
+                fail(errc::malformed_tar, "a header follows a single zero block");
             read_header();
             break;
         case state::extension:
@@ -82,14 +82,14 @@ OVERMOUNT_LAZY_BODY event framing::next(std::span<const std::byte>& input)
                 return event::need_input;
             read_sparse_map();
             break;
-        case state::announce:
+        case state::entry_ready:
             check_entry();
             state_ = state::data;
             return event::entry;
         case state::data:
         case state::padding:
             return read_data(input);
-        case state::rest:
+        case state::after_end:
             offset_ += input.size();
             input = {};
             return event::need_input;
@@ -97,9 +97,9 @@ OVERMOUNT_LAZY_BODY event framing::next(std::span<const std::byte>& input)
     }
 }
 
-OVERMOUNT_LAZY_BODY void framing::read_header()
+OVERMOUNT_DECL void framing::read_header()
 {
-    if (std::exchange(fresh_, false)) {
+    if (std::exchange(starts_entry_, false)) {
         blocks_.clear();
         entry_.path.clear();
     }
@@ -120,11 +120,11 @@ OVERMOUNT_LAZY_BODY void framing::read_header()
     }
 }
 
-OVERMOUNT_LAZY_BODY void framing::begin_extension(const header& block, char type)
+OVERMOUNT_DECL void framing::begin_extension(const header& block, char type)
 {
     const auto size = block.number(124, 12);
     if (!size || *size < 0)
-        fail(errc::malformed_tar, "the size of an extension header is not a number");
+        fail(errc::malformed_tar, "the size of an extension header is not a valid number");
     if (static_cast<std::uint64_t>(*size) > bounds_.extension_bytes || ++extensions_ > bounds_.extensions)
         fail(errc::extension_too_large);
     extension_type_ = type;
@@ -136,7 +136,7 @@ OVERMOUNT_LAZY_BODY void framing::begin_extension(const header& block, char type
         end_extension();
 }
 
-OVERMOUNT_LAZY_BODY bool framing::read_extension(std::span<const std::byte>& input)
+OVERMOUNT_DECL bool framing::read_extension(std::span<const std::byte>& input)
 {
     const auto take = [&](std::uint64_t& left) {
         const auto piece = input.first(static_cast<std::size_t>(std::min<std::uint64_t>(input.size(), left)));
@@ -155,33 +155,33 @@ OVERMOUNT_LAZY_BODY bool framing::read_extension(std::span<const std::byte>& inp
     return true;
 }
 
-OVERMOUNT_LAZY_BODY void framing::end_extension()
+OVERMOUNT_DECL void framing::end_extension()
 {
     state_ = state::header;
-    const auto only = [this](bool& there) {
-        if (std::exchange(there, true))
+    const auto refuse_second = [this](bool& seen) {
+        if (std::exchange(seen, true))
             fail(errc::malformed_tar, "two extension headers of one kind");
     };
     switch (extension_type_) {
     case 'L':
-        only(has_long_name_);
+        refuse_second(has_long_name_);
         long_name_ = extension_.substr(0, extension_.find('\0'));
         break;
     case 'K':
-        only(has_long_link_);
+        refuse_second(has_long_link_);
         long_link_ = extension_.substr(0, extension_.find('\0'));
         break;
     case 'x':
-        only(has_records_);
+        refuse_second(has_records_);
         read_records(false);
         break;
     default: read_records(true);
     }
 }
 
-// Records are `<length> <key>=<value>\n`, the length counting all of it. Those of a global header are checked and
-// have no effect: no layer has any that mean something.
-OVERMOUNT_LAZY_BODY void framing::read_records(bool global)
+// A record is `<length> <key>=<value>\n`; the length counts the whole record. Records of a global header are checked and
+// then ignored: layers do not use them for anything meaningful.
+OVERMOUNT_DECL void framing::read_records(bool global)
 {
     std::string_view text = extension_;
     while (!text.empty()) {
@@ -201,21 +201,21 @@ OVERMOUNT_LAZY_BODY void framing::read_records(bool global)
     }
 }
 
-OVERMOUNT_LAZY_BODY void framing::read_entry(const header& block)
+OVERMOUNT_DECL void framing::read_entry(const header& block)
 {
     entry_.path.clear();
     entry_.link_target.clear();
     entry_.xattrs.clear();
     entry_.segments.clear();
     entry_.sparse = false;
-    said_ = {};
+    overrides_ = {};
     sparse_major_.reset();
     real_size_.reset();
     pending_offset_.reset();
     map_text_.clear();
     map_numbers_.clear();
     extensions_ = 0;
-    fresh_ = true;
+    starts_entry_ = true;
 
     if (block.posix() && !block.prefix().empty())
         entry_.path.append(block.prefix()) += '/';
@@ -230,41 +230,41 @@ OVERMOUNT_LAZY_BODY void framing::read_entry(const header& block)
     records_.clear();
     has_records_ = false;
     if (pending_offset_)
-        fail(errc::malformed_tar, "a sparse segment without a size");
+        fail(errc::malformed_tar, "a sparse segment has no size");
     merge_xattrs();
-    if (said_.sparse_name || said_.path)
-        entry_.path = said_.sparse_name ? *said_.sparse_name : *said_.path;
-    if (said_.link_target)
-        entry_.link_target = *said_.link_target;
+    if (overrides_.sparse_name || overrides_.path)
+        entry_.path = overrides_.sparse_name ? *overrides_.sparse_name : *overrides_.path;
+    if (overrides_.link_target)
+        entry_.link_target = *overrides_.link_target;
     read_numbers(block);
     if (++entries_ > bounds_.entries)
         fail(errc::too_many_entries);
     read_type(block);
 }
 
-// A field that a PAX record replaces need not be a number.
-OVERMOUNT_LAZY_BODY void framing::read_numbers(const header& block)
+// A header field that a PAX record overrides need not be a number.
+OVERMOUNT_DECL void framing::read_numbers(const header& block)
 {
-    const auto number = [&](std::size_t offset, std::size_t size, std::int64_t most, const char* what) {
+    const auto number = [&](std::size_t offset, std::size_t size, std::int64_t maximum, const char* problem) {
         const auto value = block.number(offset, size);
-        if (!value || *value < 0 || *value > most)
-            fail(errc::malformed_tar, what);
+        if (!value || *value < 0 || *value > maximum)
+            fail(errc::malformed_tar, problem);
         return static_cast<std::uint64_t>(*value);
     };
-    const auto id = [&](const std::optional<std::uint32_t>& said, std::size_t offset, const char* what) {
-        return said ? *said : static_cast<std::uint32_t>(number(offset, 8, 0xfffffffe, what));
+    const auto id = [&](const std::optional<std::uint32_t>& overriding, std::size_t offset, const char* problem) {
+        return overriding ? *overriding : static_cast<std::uint32_t>(number(offset, 8, 0xfffffffe, problem));
     };
-    constexpr std::int64_t any = std::numeric_limits<std::int64_t>::max();
-    entry_.mode = static_cast<std::uint32_t>(number(100, 8, any, "the mode is not a number") & 07777);
-    entry_.uid = id(said_.uid, 108, "the owner is not a valid number");
-    entry_.gid = id(said_.gid, 116, "the group is not a valid number");
-    entry_.stored_size = said_.size ? *said_.size
+    constexpr std::int64_t no_maximum = std::numeric_limits<std::int64_t>::max();
+    entry_.mode = static_cast<std::uint32_t>(number(100, 8, no_maximum, "the mode is not a valid number") & 07777);
+    entry_.uid = id(overrides_.uid, 108, "the owner is not a valid number");
+    entry_.gid = id(overrides_.gid, 116, "the group is not a valid number");
+    entry_.stored_size = overrides_.size ? *overrides_.size
                                     : number(124, 12, static_cast<std::int64_t>(detail::largest_size),
                                              "the size is not a valid number");
     const auto time = block.number(136, 12);
-    if (!said_.mtime && !time)
-        fail(errc::malformed_tar, "the time is not a number");
-    entry_.mtime = said_.mtime ? *said_.mtime : timestamp{*time, 0};
+    if (!overrides_.mtime && !time)
+        fail(errc::malformed_tar, "the modification time is not a valid number");
+    entry_.mtime = overrides_.mtime ? *overrides_.mtime : timestamp{*time, 0};
     entry_.device_major = entry_.device_minor = 0;
     if (block.type() == '3' || block.type() == '4') {
         entry_.device_major = static_cast<std::uint32_t>(number(329, 8, 0xfff, "the device is not a valid number"));
@@ -272,10 +272,10 @@ OVERMOUNT_LAZY_BODY void framing::read_numbers(const header& block)
     }
 }
 
-OVERMOUNT_LAZY_BODY void framing::read_type(const header& block)
+OVERMOUNT_DECL void framing::read_type(const header& block)
 {
     entry_.size = entry_.stored_size;
-    state_ = state::announce;
+    state_ = state::entry_ready;
     switch (block.type()) {
     case '\0':
     case '0':
@@ -286,12 +286,12 @@ OVERMOUNT_LAZY_BODY void framing::read_type(const header& block)
         break;
     case 'S': {
         if (!block.gnu() || entry_.sparse)
-            fail(errc::malformed_tar, "a sparse file of two kinds");
+            fail(errc::malformed_tar, "a GNU sparse header without GNU's magic, or with a PAX sparse map as well");
         entry_.type = entry_type::regular;
         entry_.sparse = true;
         const auto size = block.number(483, 12);
         if (!size || *size < 0)
-            fail(errc::malformed_tar, "the size of a sparse file is not a number");
+            fail(errc::malformed_tar, "the size of a sparse file is not a valid number");
         real_size_ = static_cast<std::uint64_t>(*size);
         read_gnu_map(block, 386, 4);
         if (block.at(482) != '\0')
@@ -314,7 +314,7 @@ OVERMOUNT_LAZY_BODY void framing::read_type(const header& block)
         state_ = state::sparse_map;
 }
 
-OVERMOUNT_LAZY_BODY std::uint64_t framing::unsigned_value(const std::string& text) const
+OVERMOUNT_DECL std::uint64_t framing::unsigned_value(const std::string& text) const
 {
     const auto value = parse_decimal(text);
     if (!value || *value > detail::largest_size)
@@ -322,17 +322,17 @@ OVERMOUNT_LAZY_BODY std::uint64_t framing::unsigned_value(const std::string& tex
     return *value;
 }
 
-OVERMOUNT_LAZY_BODY std::uint32_t framing::id_value(const std::string& text) const
+OVERMOUNT_DECL std::uint32_t framing::id_value(const std::string& text) const
 {
     const std::uint64_t number = unsigned_value(text);
     if (number > 0xfffffffe)
-        fail(errc::malformed_tar, "the owner is not a valid number");
+        fail(errc::malformed_tar, "the owner or group is not a valid number");
     return static_cast<std::uint32_t>(number);
 }
 
-OVERMOUNT_LAZY_BODY void framing::apply(const record& item)
+OVERMOUNT_DECL void framing::apply(const record& item)
 {
-    // No structured binding: Clang 14 does not capture one.
+    // No structured binding: Clang 14 cannot capture one in a lambda.
     const std::string& key = item.first;
     const std::string& value = item.second;
     const auto set = [&](auto& field, auto&& read) {
@@ -344,54 +344,54 @@ OVERMOUNT_LAZY_BODY void framing::apply(const record& item)
     const auto id = [this](const std::string& text) { return id_value(text); };
     const auto path = [this](const std::string& text) {
         if (text.find('\0') != std::string::npos)
-            fail(errc::malformed_tar, "a path holds a NUL");
+            fail(errc::malformed_tar, "a path contains a NUL byte");
         return text;
     };
     if (key == "path")
-        set(said_.path, path);
+        set(overrides_.path, path);
     else if (key == "linkpath")
-        set(said_.link_target, path);
+        set(overrides_.link_target, path);
     else if (key == "GNU.sparse.name")
-        set(said_.sparse_name, path);
+        set(overrides_.sparse_name, path);
     else if (key == "size")
-        set(said_.size, [this](const std::string& text) { return unsigned_value(text); });
+        set(overrides_.size, [this](const std::string& text) { return unsigned_value(text); });
     else if (key == "uid")
-        set(said_.uid, id);
+        set(overrides_.uid, id);
     else if (key == "gid")
-        set(said_.gid, id);
+        set(overrides_.gid, id);
     else if (key == "mtime")
-        set(said_.mtime, [this](const std::string& text) { return time_value(text); });
+        set(overrides_.mtime, [this](const std::string& text) { return time_value(text); });
     else if (key.starts_with("SCHILY.xattr."))
-        add_xattr(key.substr(13), value); // also an empty one: attributes may be empty
+        add_xattr(key.substr(13), value); // an empty value does not cancel: attributes may be empty
     else if (key.starts_with("LIBARCHIVE.xattr."))
         add_libarchive_xattr(std::string_view(key).substr(17), value);
     else if (key.starts_with("GNU.sparse."))
         apply_sparse(key.substr(11), value);
 }
 
-OVERMOUNT_LAZY_BODY void framing::add_xattr(std::string name, std::string value)
+OVERMOUNT_DECL void framing::add_xattr(std::string name, std::string value)
 {
     if (name.empty())
-        fail(errc::malformed_tar, "an attribute without a name");
+        fail(errc::malformed_tar, "an extended attribute has no name");
     if (name.size() > 255 || value.size() > bounds_.xattr_bytes)
         fail(errc::xattr_too_large);
     entry_.xattrs.push_back({std::move(name), std::move(value)});
 }
 
 // The name is URL-encoded, the value in base64. See libarchive, tar(5), "LIBARCHIVE.xattr".
-OVERMOUNT_LAZY_BODY void framing::add_libarchive_xattr(std::string_view name, std::string_view value)
+OVERMOUNT_DECL void framing::add_libarchive_xattr(std::string_view name, std::string_view value)
 {
     auto plain_name = decode_percent(name);
     auto plain_value = decode_base64(value);
     if (!plain_name || !plain_value || plain_name->find('\0') != std::string::npos)
-        fail(errc::malformed_tar, "an attribute that is not encoded as libarchive does");
+        fail(errc::malformed_tar, "a LIBARCHIVE.xattr record is not encoded correctly");
     add_xattr(std::move(*plain_name), std::move(*plain_value));
     libarchive_xattrs_.push_back(std::move(entry_.xattrs.back()));
     entry_.xattrs.pop_back();
 }
 
-// Of equal names the last counts, and the spelling that all tools know before that of libarchive.
-OVERMOUNT_LAZY_BODY void framing::merge_xattrs()
+// The last of several records with one name wins; SCHILY.xattr, which all tools know, wins over LIBARCHIVE.xattr.
+OVERMOUNT_DECL void framing::merge_xattrs()
 {
     std::map<std::string, std::string> merged;
     for (auto* list : {&libarchive_xattrs_, &entry_.xattrs}) {
@@ -399,21 +399,22 @@ OVERMOUNT_LAZY_BODY void framing::merge_xattrs()
             merged.insert_or_assign(std::move(one.name), std::move(one.value));
         list->clear();
     }
-    // No file system holds more.
+    // No file system stores more than this.
     if (merged.size() > 1000)
-        fail(errc::xattr_too_large, "too many attributes");
+        fail(errc::xattr_too_large, "an entry has more than 1000 extended attributes");
     for (auto& [name, value] : merged)
         entry_.xattrs.push_back({name, std::move(value)});
 }
 
-// Seconds with a fraction; of a negative time the fraction counts downwards.
-OVERMOUNT_LAZY_BODY timestamp framing::time_value(const std::string& text) const
+// Decimal seconds with a fraction. `timestamp` counts nanoseconds upwards, so a negative time with a fraction is borrowed from
+// the second below.
+OVERMOUNT_DECL timestamp framing::time_value(const std::string& text) const
 {
     const bool negative = text.starts_with('-');
     const std::size_t point = std::min(text.find('.'), text.size());
     const auto seconds = parse_decimal(std::string_view(text).substr(negative ? 1 : 0, point - (negative ? 1 : 0)));
     if (!seconds || text.find_first_not_of("0123456789", std::min(point + 1, text.size())) != std::string::npos)
-        fail(errc::malformed_tar, "the time is not a number");
+        fail(errc::malformed_tar, "the modification time is not a valid number");
     std::uint32_t nanoseconds = 0;
     for (std::size_t i = 1; i <= 9; ++i)
         nanoseconds = nanoseconds * 10 +
@@ -424,86 +425,86 @@ OVERMOUNT_LAZY_BODY timestamp framing::time_value(const std::string& text) const
     return nanoseconds == 0 ? timestamp{-whole, 0} : timestamp{-whole - 1, 1'000'000'000 - nanoseconds};
 }
 
-OVERMOUNT_LAZY_BODY void framing::apply_sparse(const std::string& key, const std::string& value)
+OVERMOUNT_DECL void framing::apply_sparse(const std::string& key, const std::string& value)
 {
     entry_.sparse = true;
     if (key == "major") {
         sparse_major_ = unsigned_value(value);
         if (*sparse_major_ > 1)
-            fail(errc::malformed_tar, "unknown kind of sparse file");
+            fail(errc::malformed_tar, "the version of the sparse format is not supported");
     } else if (key == "realsize" || key == "size") {
         real_size_ = unsigned_value(value);
     } else if (key == "map") {
         read_sparse_01(value);
     } else if (key == "offset") {
         if (pending_offset_)
-            fail(errc::malformed_tar, "a sparse segment without a size");
+            fail(errc::malformed_tar, "a sparse segment has no size");
         pending_offset_ = unsigned_value(value);
     } else if (key == "numbytes") {
         if (!pending_offset_)
-            fail(errc::malformed_tar, "a sparse segment without an offset");
+            fail(errc::malformed_tar, "a sparse segment has no offset");
         add_segment(*std::exchange(pending_offset_, std::nullopt), unsigned_value(value));
     }
 }
 
-OVERMOUNT_LAZY_BODY void framing::read_sparse_01(const std::string& map)
+OVERMOUNT_DECL void framing::read_sparse_01(const std::string& map)
 {
     entry_.segments.clear();
     for (std::size_t begin = 0; begin < map.size();) {
         const std::size_t middle = map.find(',', begin);
         if (middle == std::string::npos)
-            fail(errc::malformed_tar, "a sparse map of odd length");
+            fail(errc::malformed_tar, "the last segment of a sparse map has no size");
         const std::size_t end = std::min(map.find(',', middle + 1), map.size());
         if (end + 1 == map.size())
-            fail(errc::malformed_tar, "a sparse map that ends in a comma");
+            fail(errc::malformed_tar, "a sparse map ends in a comma");
         add_segment(unsigned_value(map.substr(begin, middle - begin)),
                     unsigned_value(map.substr(middle + 1, end - middle - 1)));
         begin = end + 1;
     }
 }
 
-OVERMOUNT_LAZY_BODY void framing::add_segment(std::uint64_t offset, std::uint64_t size)
+OVERMOUNT_DECL void framing::add_segment(std::uint64_t offset, std::uint64_t size)
 {
     if (entry_.segments.size() >= bounds_.segments)
         fail(errc::too_many_segments);
     const auto& known = entry_.segments;
     if (offset > detail::largest_size || size > detail::largest_size ||
         (!known.empty() && offset < known.back().offset + known.back().size))
-        fail(errc::malformed_tar, "sparse segments overlap");
+        fail(errc::malformed_tar, "sparse segments overlap, are not in order, or are too large");
     entry_.segments.push_back({offset, size});
 }
 
-OVERMOUNT_LAZY_BODY void framing::read_gnu_map(const header& block, std::size_t begin, std::size_t count)
+OVERMOUNT_DECL void framing::read_gnu_map(const header& block, std::size_t begin, std::size_t count)
 {
     for (std::size_t i = 0; i < count && block.at(begin + i * 24) != '\0'; ++i) {
         const auto offset = block.number(begin + i * 24, 12), size = block.number(begin + i * 24 + 12, 12);
         if (!offset || !size || *offset < 0 || *size < 0)
-            fail(errc::malformed_tar, "a sparse segment is not a number");
+            fail(errc::malformed_tar, "the offset or size of a sparse segment is not a valid number");
         add_segment(static_cast<std::uint64_t>(*offset), static_cast<std::uint64_t>(*size));
     }
 }
 
-OVERMOUNT_LAZY_BODY void framing::read_sparse_blocks()
+OVERMOUNT_DECL void framing::read_sparse_blocks()
 {
     blocks_.insert(blocks_.end(), block_.begin(), block_.end());
     const header block(block_);
     const std::size_t before = entry_.segments.size();
     read_gnu_map(block, 0, 21);
     if (block.at(504) == '\0')
-        state_ = state::announce;
+        state_ = state::entry_ready;
     else if (entry_.segments.size() == before)
-        fail(errc::malformed_tar, "an empty block of a sparse map");
+        fail(errc::malformed_tar, "a block of a sparse map has no segments, but says that more blocks follow");
 }
 
-// PAX 1.0: the number of segments, then offset and size of each, in decimal lines; padded to a block.
-OVERMOUNT_LAZY_BODY void framing::read_sparse_map()
+// PAX 1.0: lines of decimal numbers (the number of segments, then offset and size of each), padded to whole blocks.
+OVERMOUNT_DECL void framing::read_sparse_map()
 {
     if (stored_left_ < block_size)
-        fail(errc::malformed_tar, "a sparse map without an end");
+        fail(errc::malformed_tar, "a sparse map does not end within the entry's data");
     blocks_.insert(blocks_.end(), block_.begin(), block_.end());
     stored_left_ -= block_size;
     map_text_.append(reinterpret_cast<const char*>(block_.data()), block_.size());
-    // Complete lines are read, each once; the count in front says when to stop.
+    // Parse each complete line once; the number of segments in the first line says when to stop.
     std::size_t begin = 0;
     bool complete = false;
     for (std::size_t end; !complete && (end = map_text_.find('\n', begin)) != std::string::npos; begin = end + 1) {
@@ -514,16 +515,16 @@ OVERMOUNT_LAZY_BODY void framing::read_sparse_map()
     }
     map_text_.erase(0, begin);
     if (map_text_.size() > block_size + 20)
-        fail(errc::malformed_tar, "a sparse map that is not lines of numbers");
+        fail(errc::malformed_tar, "a sparse map does not consist of lines of numbers");
     if (!complete)
         return;
     for (std::size_t i = 1; i < map_numbers_.size(); i += 2)
         add_segment(map_numbers_[i], map_numbers_[i + 1]);
     entry_.stored_size = stored_left_;
-    state_ = state::announce;
+    state_ = state::entry_ready;
 }
 
-OVERMOUNT_LAZY_BODY void framing::check_entry()
+OVERMOUNT_DECL void framing::check_entry()
 {
     if (entry_.path.size() > bounds_.path_bytes + 4 || entry_.link_target.size() > bounds_.path_bytes)
         fail(errc::path_too_long);
@@ -531,23 +532,23 @@ OVERMOUNT_LAZY_BODY void framing::check_entry()
     segment_done_ = file_offset_ = 0;
     if (entry_.sparse) {
         if (entry_.type != entry_type::regular || !real_size_ || *real_size_ > detail::largest_size)
-            fail(errc::malformed_tar, "a sparse file without its size");
+            fail(errc::malformed_tar, "a sparse file has no valid size, or is not a regular file");
         entry_.size = *real_size_;
         std::uint64_t sum = 0;
         for (const segment& piece : entry_.segments) {
             sum += piece.size;
             if (sum > detail::largest_size || piece.offset + piece.size > entry_.size)
-                fail(errc::malformed_tar, "a sparse segment behind the end of its file");
+                fail(errc::malformed_tar, "a sparse segment exceeds the size of its file");
         }
         if (sum != entry_.stored_size)
-            fail(errc::malformed_tar, "the sparse segments do not add up to the data");
+            fail(errc::malformed_tar, "the sizes of the sparse segments do not add up to the size of the data");
     }
     layer_bytes_ += entry_.size;
     if (layer_bytes_ > bounds_.layer_bytes)
         fail(errc::layer_too_large);
 }
 
-OVERMOUNT_LAZY_BODY event framing::read_data(std::span<const std::byte>& input)
+OVERMOUNT_DECL event framing::read_data(std::span<const std::byte>& input)
 {
     if (stored_left_ == 0 && padding_left_ == 0) {
         state_ = state::header;
@@ -568,7 +569,7 @@ OVERMOUNT_LAZY_BODY event framing::read_data(std::span<const std::byte>& input)
     offset_ += piece.size();
     if (stored_left_ == 0) {
         padding_left_ -= piece.size();
-        return read_data(input); // at most once more: the padding is over, or the input is
+        return read_data(input); // recurses at most once: either the padding or the input is used up
     }
     data_ = piece;
     data_offset_ = entry_.sparse ? entry_.segments[segment_].offset + segment_done_ : file_offset_;
@@ -576,8 +577,8 @@ OVERMOUNT_LAZY_BODY event framing::read_data(std::span<const std::byte>& input)
     return event::data;
 }
 
-// So many bytes of the data are over.
-OVERMOUNT_LAZY_BODY void framing::advance(std::uint64_t count)
+// Accounts for `count` bytes of data that were read or skipped.
+OVERMOUNT_DECL void framing::advance(std::uint64_t count)
 {
     stored_left_ -= count;
     file_offset_ += count;
@@ -592,7 +593,7 @@ OVERMOUNT_LAZY_BODY void framing::advance(std::uint64_t count)
     }
 }
 
-OVERMOUNT_LAZY_BODY void framing::skip(std::uint64_t count)
+OVERMOUNT_DECL void framing::skip(std::uint64_t count)
 {
     count = std::min(count, skippable());
     offset_ += count;
@@ -601,14 +602,14 @@ OVERMOUNT_LAZY_BODY void framing::skip(std::uint64_t count)
     advance(data);
 }
 
-OVERMOUNT_LAZY_BODY void framing::finish() const
+OVERMOUNT_DECL void framing::finish() const
 {
-    const bool between = (state_ == state::header || state_ == state::marker) && !waiting() &&
+    const bool between = (state_ == state::header || state_ == state::zero_block) && !has_pending_extension() &&
                          (partial_.empty() || partial_.size() == block_size);
-    if (!between && state_ != state::rest)
+    if (!between && state_ != state::after_end)
         throw error(errc::truncated_stream).at(stage::framing).entry(entry_.path);
 }
 
-} // namespace overmount::inline OVERMOUNT_ABI::tar
+} // namespace overmount::OVERMOUNT_ABI::tar
 
 #endif

@@ -6,10 +6,10 @@
 #include <charconv>
 #include <limits>
 
-namespace overmount::inline OVERMOUNT_ABI::tar {
+namespace overmount::OVERMOUNT_ABI::tar {
 namespace detail {
 
-// Two's complement, big endian, whose first bit says that it is one.
+// A base-256 number: two's complement, big endian; the first bit only marks the encoding.
 inline std::optional<std::int64_t> base_256(std::string_view field) noexcept
 {
     const bool negative = (static_cast<unsigned char>(field[0]) & 0x40) != 0;
@@ -18,7 +18,7 @@ inline std::optional<std::int64_t> base_256(std::string_view field) noexcept
         auto byte = static_cast<unsigned char>(field[i]);
         if (i == 0)
             byte = static_cast<unsigned char>(negative ? byte | 0x80 : byte & 0x7f);
-        // What is shifted out must be but the sign.
+        // Only copies of the sign bit may be shifted out.
         if ((value >> 55) != (negative ? 0x1ff : 0))
             return std::nullopt;
         value = (value << 8) | byte;
@@ -28,7 +28,7 @@ inline std::optional<std::int64_t> base_256(std::string_view field) noexcept
 
 } // namespace detail
 
-OVERMOUNT_LAZY_BODY std::optional<std::int64_t> header::number(std::size_t offset, std::size_t size) const noexcept
+OVERMOUNT_DECL std::optional<std::int64_t> header::number(std::size_t offset, std::size_t size) const noexcept
 {
     std::string_view field = text_.substr(offset, size);
     if ((static_cast<unsigned char>(field[0]) & 0x80) != 0)
@@ -48,13 +48,13 @@ OVERMOUNT_LAZY_BODY std::optional<std::int64_t> header::number(std::size_t offse
     return value;
 }
 
-OVERMOUNT_LAZY_BODY bool header::checksum_matches() const noexcept
+OVERMOUNT_DECL bool header::checksum_matches() const noexcept
 {
-    constexpr std::size_t field = 148, field_end = 156; // counts as blanks
+    constexpr std::size_t field = 148, field_end = 156; // the checksum itself, which counts as blanks
     const auto wanted = number(field, field_end - field);
     if (!wanted)
         return false;
-    // Without a branch, for the compiler to sum many bytes at once.
+    // No branch in the loop, so that the compiler can vectorise it.
     std::uint32_t sum = 0, negative = 0;
     for (std::size_t i = 0; i < block_size; ++i) {
         const auto byte = static_cast<unsigned char>(text_[i]);
@@ -69,7 +69,7 @@ OVERMOUNT_LAZY_BODY bool header::checksum_matches() const noexcept
     return *wanted == std::int64_t{sum} || *wanted == std::int64_t{sum} - 256 * std::int64_t{negative};
 }
 
-OVERMOUNT_LAZY_BODY std::optional<std::uint64_t> parse_decimal(std::string_view text) noexcept
+OVERMOUNT_DECL std::optional<std::uint64_t> parse_decimal(std::string_view text) noexcept
 {
     std::uint64_t value = 0;
     const auto [end, problem] = std::from_chars(text.data(), text.data() + text.size(), value, 10);
@@ -79,7 +79,7 @@ OVERMOUNT_LAZY_BODY std::optional<std::uint64_t> parse_decimal(std::string_view 
     return value;
 }
 
-OVERMOUNT_LAZY_BODY std::optional<std::string> decode_percent(std::string_view text)
+OVERMOUNT_DECL std::optional<std::string> decode_percent(std::string_view text)
 {
     std::string out;
     for (std::size_t i = 0; i < text.size(); ++i) {
@@ -98,7 +98,7 @@ OVERMOUNT_LAZY_BODY std::optional<std::string> decode_percent(std::string_view t
     return out;
 }
 
-OVERMOUNT_LAZY_BODY std::optional<std::string> decode_base64(std::string_view text)
+OVERMOUNT_DECL std::optional<std::string> decode_base64(std::string_view text)
 {
     constexpr std::string_view digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     if (text.size() % 4 == 0)
@@ -118,12 +118,12 @@ OVERMOUNT_LAZY_BODY std::optional<std::string> decode_base64(std::string_view te
             out += static_cast<char>((bits >> count) & 0xff);
         }
     }
-    // A digit that gives no byte, or bits that belong to none.
+    // Refuse a last digit that completes no byte, and unused bits that are not zero.
     if (count == 6 || (bits & ((1u << count) - 1)) != 0)
         return std::nullopt;
     return out;
 }
 
-} // namespace overmount::inline OVERMOUNT_ABI::tar
+} // namespace overmount::OVERMOUNT_ABI::tar
 
 #endif

@@ -1,12 +1,13 @@
 #ifndef OVERMOUNT_TAR_IMPL_INDEX_IPP
 #define OVERMOUNT_TAR_IMPL_INDEX_IPP
 
+#include <overmount/posix/fs.hpp>
 #include <overmount/tar/index.hpp>
 
 #include <algorithm>
 #include <string_view>
 
-namespace overmount::inline OVERMOUNT_ABI::tar::detail::index_form {
+namespace overmount::OVERMOUNT_ABI::detail::index_form {
 
 inline constexpr std::string_view magic = "overmount index 1\n";
 inline constexpr std::size_t trailer = 4 + 8 + 32; // a length of 0, the tar's size, the checksum
@@ -19,13 +20,13 @@ void put(std::string& out, Number value)
         out += static_cast<char>(static_cast<std::uint64_t>(value) >> (8 * i) & 0xff);
 }
 
-OVERMOUNT_LAZY inline void put(std::string& out, const std::string& text)
+inline void put(std::string& out, const std::string& text)
 {
     put(out, static_cast<std::uint32_t>(text.size()));
     out += text;
 }
 
-// Takes values from the front of an entry's bytes.
+// Reads values from the front of an entry's bytes.
 class cursor
 {
 public:
@@ -44,10 +45,10 @@ public:
     [[nodiscard]] bool empty() const noexcept { return left_.empty(); }
 
 private:
-    OVERMOUNT_LAZY std::string_view take(std::size_t count)
+    std::string_view take(std::size_t count)
     {
         if (count > left_.size())
-            throw error(errc::invalid_asset).at(stage::storage).detail("an entry of the index is cut");
+            throw error(errc::invalid_asset).at(stage::storage).detail("an entry of the index is truncated");
         const std::string_view out = left_.substr(0, count);
         left_.remove_prefix(count);
         return out;
@@ -55,19 +56,19 @@ private:
     std::string_view left_;
 };
 
-} // namespace overmount::inline OVERMOUNT_ABI::tar::detail::index_form
+} // namespace overmount::OVERMOUNT_ABI::detail::index_form
 
-namespace overmount::inline OVERMOUNT_ABI::tar {
+namespace overmount::OVERMOUNT_ABI::detail {
 
-OVERMOUNT_LAZY_BODY index_writer::index_writer(int fd)
-    : fd_(fd), text_(detail::index_form::magic), sum_(digest_algorithm::sha256)
+OVERMOUNT_DECL index_writer::index_writer(int fd)
+    : fd_(fd), text_(index_form::magic), sum_(digest_algorithm::sha256)
 {
 }
 
-OVERMOUNT_LAZY_BODY void index_writer::add(const located_entry& one)
+OVERMOUNT_DECL void index_writer::add(const tar::located_entry& one)
 {
-    using detail::index_form::put;
-    const entry& from = one.entry;
+    using index_form::put;
+    const tar::entry& from = one.entry;
     std::string body;
     put(body, one.offset);
     put(body, static_cast<std::uint32_t>(from.type));
@@ -81,51 +82,51 @@ OVERMOUNT_LAZY_BODY void index_writer::add(const located_entry& one)
         put(body, value);
     put(body, from.path);
     put(body, from.link_target);
-    for (const xattr& attribute : from.xattrs) {
+    for (const tar::xattr& attribute : from.xattrs) {
         put(body, attribute.name);
         put(body, attribute.value);
     }
     put(text_, body);
-    if (text_.size() >= detail::index_form::piece)
+    if (text_.size() >= index_form::piece)
         flush();
 }
 
-OVERMOUNT_LAZY_BODY void index_writer::finish(std::uint64_t tar_size)
+OVERMOUNT_DECL void index_writer::finish(std::uint64_t tar_size)
 {
-    detail::index_form::put(text_, std::uint32_t{0});
-    detail::index_form::put(text_, tar_size);
+    index_form::put(text_, std::uint32_t{0});
+    index_form::put(text_, tar_size);
     flush();
     const digest sum = sum_.finish();
-    overmount::detail::write_all(fd_, sum.bytes());
+    write_all(fd_, sum.bytes());
 }
 
-OVERMOUNT_LAZY_BODY void index_writer::flush()
+OVERMOUNT_DECL void index_writer::flush()
 {
     const auto bytes = std::as_bytes(std::span(text_));
     sum_.update(bytes);
-    overmount::detail::write_all(fd_, bytes);
+    write_all(fd_, bytes);
     text_.clear();
 }
 
-OVERMOUNT_LAZY_BODY std::optional<index_reader> index_reader::open(const overmount::file_range& bytes,
+OVERMOUNT_DECL std::optional<index_reader> index_reader::open(const overmount::file_range& bytes,
                                                                    std::uint64_t tar_size)
 {
-    using detail::index_form::magic, detail::index_form::trailer;
+    using index_form::magic, index_form::trailer;
     if (bytes.size() < magic.size() + trailer)
         return std::nullopt;
-    const std::uint64_t summed = bytes.size() - 32;
-    overmount::detail::hasher sum(digest_algorithm::sha256);
-    std::vector<std::byte> room(detail::index_form::piece);
-    for (std::uint64_t at = 0; at < summed;) {
-        const auto want = static_cast<std::size_t>(std::min<std::uint64_t>(room.size(), summed - at));
-        const auto got = bytes.read(at, std::span(room).first(want));
-        sum.update(std::span(room).first(got));
+    const std::uint64_t hashed_size = bytes.size() - 32;
+    hasher sum(digest_algorithm::sha256);
+    std::vector<std::byte> buffer(index_form::piece);
+    for (std::uint64_t at = 0; at < hashed_size;) {
+        const auto want = static_cast<std::size_t>(std::min<std::uint64_t>(buffer.size(), hashed_size - at));
+        const auto got = bytes.read(at, std::span(buffer).first(want));
+        sum.update(std::span(buffer).first(got));
         at += got;
     }
     const auto text = [&bytes](std::uint64_t at, std::uint64_t size) { return bytes.part(at, size).text(); };
     std::string end;
-    detail::index_form::put(end, std::uint32_t{0});
-    detail::index_form::put(end, tar_size);
+    index_form::put(end, std::uint32_t{0});
+    index_form::put(end, tar_size);
     const digest found = sum.finish();
     for (const std::byte one : found.bytes())
         end += static_cast<char>(one);
@@ -134,8 +135,8 @@ OVERMOUNT_LAZY_BODY std::optional<index_reader> index_reader::open(const overmou
     return index_reader(bytes.part(magic.size(), bytes.size() - magic.size() - trailer));
 }
 
-// Whether there are `count` bytes at the front of the buffer; reads more where it has fewer.
-OVERMOUNT_LAZY_BODY bool index_reader::fill(std::size_t count)
+// Makes sure that the buffer holds `count` unread bytes, reading more if needed; false if the index ends before.
+OVERMOUNT_DECL bool index_reader::fill(std::size_t count)
 {
     const std::size_t have = buffer_.size() - begin_;
     if (have >= count)
@@ -145,7 +146,7 @@ OVERMOUNT_LAZY_BODY bool index_reader::fill(std::size_t count)
     buffer_.erase(buffer_.begin(), buffer_.begin() + static_cast<std::ptrdiff_t>(begin_));
     begin_ = 0;
     std::size_t end = have;
-    buffer_.resize(std::max(count, detail::index_form::piece));
+    buffer_.resize(std::max(count, index_form::piece));
     while (end < count) {
         const std::size_t got = bytes_.read(position_, std::span(buffer_).subspan(end));
         position_ += got;
@@ -155,22 +156,22 @@ OVERMOUNT_LAZY_BODY bool index_reader::fill(std::size_t count)
     return true;
 }
 
-OVERMOUNT_LAZY_BODY bool index_reader::next(located_entry& into)
+OVERMOUNT_DECL bool index_reader::next(tar::located_entry& into)
 {
     const auto text = [this](std::size_t count) {
         if (!fill(count))
-            throw error(errc::invalid_asset).at(stage::storage).detail("the index is cut");
+            throw error(errc::invalid_asset).at(stage::storage).detail("the index is truncated");
         const char* at = reinterpret_cast<const char*>(buffer_.data()) + begin_;
         begin_ += count;
         return std::string_view(at, count);
     };
     if (begin_ == buffer_.size() && position_ == bytes_.size())
         return false;
-    const auto length = detail::index_form::cursor(text(4)).number<std::uint32_t>();
-    detail::index_form::cursor body(text(length));
-    entry& out = into.entry;
+    const auto length = index_form::cursor(text(4)).number<std::uint32_t>();
+    index_form::cursor body(text(length));
+    tar::entry& out = into.entry;
     into.offset = body.number<std::uint64_t>();
-    out.type = static_cast<entry_type>(body.number<std::uint32_t>());
+    out.type = static_cast<tar::entry_type>(body.number<std::uint32_t>());
     out.sparse = body.number<std::uint32_t>() != 0;
     out.mode = body.number<std::uint32_t>();
     out.uid = body.number<std::uint32_t>();
@@ -192,6 +193,6 @@ OVERMOUNT_LAZY_BODY bool index_reader::next(located_entry& into)
     return true;
 }
 
-} // namespace overmount::inline OVERMOUNT_ABI::tar
+} // namespace overmount::OVERMOUNT_ABI::detail
 
 #endif

@@ -11,12 +11,10 @@
 #include <string>
 #include <vector>
 
-namespace overmount::inline OVERMOUNT_ABI::tar {
+namespace overmount::OVERMOUNT_ABI::detail {
 
-namespace detail {
-
-// Puts the parts of a path on a stack, the first one on top; a slash at the end as a `.`, which asks for a directory.
-OVERMOUNT_LAZY inline void push_parts(std::vector<std::string>& stack, std::string_view path)
+// Pushes the components of a path on a stack, the first one on top. A trailing slash becomes `.`, which requires a directory.
+inline void push_parts(std::vector<std::string>& stack, std::string_view path)
 {
     std::vector<std::string> parts;
     for (std::size_t begin = 0; begin <= path.size();) {
@@ -30,46 +28,44 @@ OVERMOUNT_LAZY inline void push_parts(std::vector<std::string>& stack, std::stri
     stack.insert(stack.end(), std::make_move_iterator(parts.rbegin()), std::make_move_iterator(parts.rend()));
 }
 
-} // namespace detail
-
-OVERMOUNT_LAZY_BODY const merged_tree::paths::value_type& lookup(const merged_tree::paths& in, std::string_view path, last_link last)
+OVERMOUNT_DECL const merged_tree::paths::value_type& lookup(const merged_tree::paths& in, std::string_view path, last_link last)
 {
-    constexpr int most_links = 40;
+    constexpr int max_links = 40;
     const auto fail = [path](error failure) { return failure.at(stage::storage).entry(path); };
-    std::vector<std::string> todo;
-    detail::push_parts(todo, path);
+    std::vector<std::string> pending;
+    push_parts(pending, path);
     const auto root = in.find("");
     auto here = root;
-    for (int links = 0; !todo.empty();) {
-        const std::string name = std::move(todo.back());
-        todo.pop_back();
-        if (here->second->entry.type != entry_type::directory)
+    for (int links = 0; !pending.empty();) {
+        const std::string name = std::move(pending.back());
+        pending.pop_back();
+        if (here->second->entry.type != tar::entry_type::directory)
             throw fail(error::from_errno(ENOTDIR).operation("look up").subject(here->first));
         if (name == ".")
             continue;
         if (name == "..") {
-            here = in.find(parent_of(here->first));
+            here = in.find(tar::parent_of(here->first));
             continue;
         }
         const auto below = in.find(here->first.empty() ? name : here->first + '/' + name);
         if (below == in.end())
             throw fail(error(errc::entry_not_found));
-        const entry& found = below->second->entry;
-        if (found.type != entry_type::symbolic_link || (todo.empty() && last == last_link::keep)) {
+        const tar::entry& found = below->second->entry;
+        if (found.type != tar::entry_type::symbolic_link || (pending.empty() && last == last_link::keep)) {
             here = below;
             continue;
         }
-        if (++links > most_links)
+        if (++links > max_links)
             throw fail(error::from_errno(ELOOP).operation("look up").subject(below->first));
         if (found.link_target.empty())
             throw fail(error(errc::entry_not_found));
         if (found.link_target.starts_with('/'))
             here = root;
-        detail::push_parts(todo, found.link_target);
+        push_parts(pending, found.link_target);
     }
     return *here;
 }
 
-} // namespace overmount::inline OVERMOUNT_ABI::tar
+} // namespace overmount::OVERMOUNT_ABI::detail
 
 #endif

@@ -3,9 +3,9 @@
 
 #include <overmount/tar/path.hpp>
 
-namespace overmount::inline OVERMOUNT_ABI::tar {
+namespace overmount::OVERMOUNT_ABI::tar {
 
-OVERMOUNT_LAZY_BODY std::string normalise(std::string_view path, const limits& bounds)
+OVERMOUNT_DECL std::string normalise(std::string_view path, const limits& bounds)
 {
     const auto fail = [path](errc code) { return error(code).at(stage::framing).entry(path); };
     if (path.find('\0') != std::string_view::npos)
@@ -33,6 +33,6 @@ OVERMOUNT_LAZY_BODY std::string normalise(std::string_view path, const limits& b
     return out;
 }
 
-} // namespace overmount::inline OVERMOUNT_ABI::tar
+} // namespace overmount::OVERMOUNT_ABI::tar
 
 #endif

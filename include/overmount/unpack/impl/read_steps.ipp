@@ -16,17 +16,16 @@
 #include <string>
 #include <utility>
 
-namespace overmount::inline OVERMOUNT_ABI::detail {
+namespace overmount::OVERMOUNT_ABI::detail {
 
-// First part of the pipeline: reads the blob, hands it to be hashed, decodes it into the ring. What goes wrong here
-// reaches the write step behind the bytes that came before, so that the error does not depend on which worker
-// was quicker.
+// First stage of the pipeline: reads the blob, passes it to the blob step for hashing, and decodes it into the ring. The write step
+// gets a failure after all bytes that preceded it, so that the reported error does not depend on which worker was faster.
 class decode_step final : public step
 {
 public:
-    // `hashing` takes the pieces of the blob, `next` the tar.
+    // `hashing` is the step that gets the pieces of the blob; `next` is the step that gets the tar.
     decode_step(std::shared_ptr<layer_flow> work, std::unique_ptr<layer_input> input, std::shared_ptr<step> hashing, std::shared_ptr<step> next)
-        : work_(std::move(work)), input_(std::move(input)), hashing_(std::move(hashing)), next_(std::move(next))
+        : work_(std::move(work)), input_(std::move(input)), blob_step_(std::move(hashing)), next_(std::move(next))
     {}
 
     [[nodiscard]] layer_input& input() noexcept { return *input_; }
@@ -45,14 +44,14 @@ private:
         }
         if (state == step_state::done) {
             work_->blob_pieces.close();
-            hashing_->notify();
+            blob_step_->notify();
         }
         if (state != step_state::wait)
             next_->notify();
         return state;
     }
 
-    // At most one buffer of the ring, or one piece of input.
+    // Produces at most one buffer of the ring, or reads one piece of input.
     step_state run()
     {
         auto room = work_->tar.back();
@@ -60,17 +59,17 @@ private:
             return step_state::wait;
         if (decoder_ && decoder_->passthrough())
             return copy(room);
-        if (rest_.empty() && !full_) {
+        if (undecoded_.empty() && !full_) {
             if (const auto state = read_piece(); state != step_state::again || !decoder_)
                 return state;
-            if (decoder_->passthrough()) { // the first piece only; the others are read into the ring
-                std::ranges::copy(rest_, room.begin());
-                push(rest_.size());
+            if (decoder_->passthrough()) { // only the first piece; later ones are read directly into the ring
+                std::ranges::copy(undecoded_, room.begin());
+                push(undecoded_.size());
                 return step_state::again;
             }
         }
-        const auto made = decoder_->step(rest_, room.subspan(filled_));
-        rest_ = rest_.subspan(made.consumed);
+        const auto made = decoder_->step(undecoded_, room.subspan(filled_));
+        undecoded_ = undecoded_.subspan(made.consumed);
         filled_ += made.produced;
         full_ = filled_ == room.size();
         if (full_)
@@ -90,29 +89,29 @@ private:
         return step_state::again;
     }
 
-    // The first piece has as many bytes as tell the compression, or is all there is.
+    // The first piece has enough bytes to detect the compression, or is the whole blob.
     step_state read_piece()
     {
         constexpr std::size_t magic_size = 6;
         const auto buffer = work_->blob_pieces.back();
-        const auto count = buffer.empty() ? std::nullopt : input_->read(buffer.subspan(head_));
+        const auto count = buffer.empty() ? std::nullopt : input_->read(buffer.subspan(head_size_));
         if (!count)
             return step_state::wait;
-        const auto piece = std::span<const std::byte>(buffer).first(head_ + *count);
+        const auto piece = std::span<const std::byte>(buffer).first(head_size_ + *count);
         if (!decoder_ && *count != 0 && piece.size() < magic_size) {
-            head_ = piece.size();
+            head_size_ = piece.size();
             return step_state::again;
         }
-        head_ = 0;
+        head_size_ = 0;
         if (!decoder_)
             begin(piece);
         if (piece.empty())
             return finish();
         account(piece);
-        rest_ = piece;
-        if (hands_on_) {
-            work_->blob_pieces.push(piece.size()); // it comes back to be filled when two more have been
-            hashing_->notify();
+        undecoded_ = piece;
+        if (hashes_blob_) {
+            work_->blob_pieces.push(piece.size()); // its buffer is reused after two more pieces
+            blob_step_->notify();
         }
         return step_state::again;
     }
@@ -124,12 +123,12 @@ private:
         if (facts.promised && *facts.promised != kind)
             throw error(errc::unsupported_media_type)
                 .at(stage::decode)
-                .detail("it promises " + std::string(to_string(*facts.promised)) + ", the bytes are " +
+                .detail("the media type says " + std::string(to_string(*facts.promised)) + ", but the bytes are " +
                         std::string(to_string(kind)));
         work_->kind = kind;
         decoder_.emplace(kind, work_->bounds);
-        hands_on_ = facts.blob && !decoder_->passthrough();
-        // An uncompressed blob has one digest, not two, where the algorithm is the same.
+        hashes_blob_ = facts.blob && !decoder_->passthrough();
+        // An uncompressed blob is its tar: a separate digest is only needed for another algorithm.
         if (facts.blob && decoder_->passthrough() && facts.blob->algorithm() != facts.algorithm())
             blob_.emplace(facts.blob->algorithm());
     }
@@ -163,18 +162,18 @@ private:
 
     std::shared_ptr<layer_flow> work_;
     std::unique_ptr<layer_input> input_;
-    std::shared_ptr<step> hashing_, next_;
-    std::size_t head_ = 0;            // of the first piece, while it is too short
-    std::span<const std::byte> rest_; // of the piece
+    std::shared_ptr<step> blob_step_, next_;
+    std::size_t head_size_ = 0;            // bytes of the first piece, while it is too short to detect the compression
+    std::span<const std::byte> undecoded_; // part of the current piece
     std::optional<decoder> decoder_;
-    bool hands_on_ = false;           // pieces, to be hashed
-    std::optional<hasher> blob_;      // else, where it is to be hashed
-    std::size_t filled_ = 0; // of the ring's next buffer
-    bool full_ = false;      // the decoder may have more without any input
+    bool hashes_blob_ = false;   // whether the blob step hashes the pieces
+    std::optional<hasher> blob_; // otherwise, hashes the blob here if it needs a digest of its own
+    std::size_t filled_ = 0;     // bytes in the ring's next buffer
+    bool full_ = false;          // the decoder filled a buffer and may produce more without input
     std::uint64_t read_ = 0, produced_ = 0;
 };
 
-// Hashes the compressed blob, beside the decoding: a step of its own for the same reason as the next one is.
+// Hashes the compressed blob, concurrently with decoding. It is a separate step for the same reason as hash_step.
 class blob_step final : public step
 {
 public:
@@ -190,15 +189,15 @@ private:
                 hash_.emplace(work_->facts.blob->algorithm());
             hash_->update(bytes);
             pieces.pop();
-            work_->wake_decoder();
+            work_->notify_decode_step();
             return step_state::again;
         }
         if (!pieces.at_end())
             return step_state::wait;
         if (hash_)
             work_->blob = hash_->finish();
-        work_->blob_is_known = true;
-        work_->wake_writer();
+        work_->blob_step_done = true;
+        work_->notify_write_step();
         return step_state::done;
     }
 
@@ -206,8 +205,8 @@ private:
     std::optional<hasher> hash_;
 };
 
-// Between the two: hashes the tar. A step of its own, so that whichever worker is free does it: the one that decodes
-// where writing is slower, the one that writes where decoding is.
+// Second stage: hashes the tar. It is a separate step so that any free worker can run it: the worker that decodes if writing is
+// slower, or the worker that writes if decoding is slower.
 class hash_step final : public step
 {
 public:
@@ -219,16 +218,16 @@ private:
     step_state resume(const stop_flag& stop) override
     {
         stop.throw_if_stopped();
-        constexpr auto me = layer_flow::hashing;
-        const auto bytes = work_->tar.front(me);
+        constexpr auto reader = layer_flow::hashing;
+        const auto bytes = work_->tar.front(reader);
         if (bytes.empty()) {
-            if (!work_->tar.at_end(me))
+            if (!work_->tar.at_end(reader))
                 return step_state::wait;
-            next_->notify(); // what ended the tar is told by the write step, behind the bytes
+            next_->notify(); // the write step reports a failure of the tar, after all bytes
             return step_state::done;
         }
         work_->diff_hash.update(bytes);
-        work_->tar.pop(me);
+        work_->tar.pop(reader);
         next_->notify();
         return step_state::again;
     }
@@ -237,19 +236,19 @@ private:
     std::shared_ptr<step> next_;
 };
 
-OVERMOUNT_LAZY_BODY void add_read_steps(step_group& group, std::shared_ptr<layer_flow> work, std::unique_ptr<layer_input> input,
+OVERMOUNT_DECL void add_read_steps(step_group& group, std::shared_ptr<layer_flow> work, std::unique_ptr<layer_input> input,
                                         std::shared_ptr<step> writing)
 {
     auto hashing = new_shared<hash_step>(work, writing);
-    auto beside = new_shared<blob_step>(work);
-    auto first = new_shared<decode_step>(work, std::move(input), beside, hashing);
-    work->is_done_by(first.get(), writing.get());
-    first->input().set_reader(first);
-    group.add(std::move(first));
-    group.add(std::move(beside));
+    auto blob_hashing = new_shared<blob_step>(work);
+    auto decoding = new_shared<decode_step>(work, std::move(input), blob_hashing, hashing);
+    work->set_steps(decoding.get(), writing.get());
+    decoding->input().set_reader(decoding);
+    group.add(std::move(decoding));
+    group.add(std::move(blob_hashing));
     group.add(std::move(hashing));
 }
 
-} // namespace overmount::inline OVERMOUNT_ABI::detail
+} // namespace overmount::OVERMOUNT_ABI::detail
 
 #endif

@@ -13,13 +13,13 @@
 #include <utility>
 #include <vector>
 
-// Sanitizers have operators of their own, which find more than ours.
+// Sanitizers replace these operators themselves, and detect more errors than ours.
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) && !defined(__clang__)
 #define COUNTS_HEAP 1
 
 namespace {
 
-// Bytes on the heap at the moment, and the most there were.
+// Current and maximum number of bytes on the heap.
 std::atomic<std::size_t> heap_now{0}, heap_most{0};
 
 } // namespace
@@ -51,7 +51,7 @@ using overmount::errc;
 using overmount::limits;
 using namespace overmount::detail;
 
-// The error of reading; none when `code()` is 0.
+// The error of reading; `code()` is 0 if there is none.
 overmount::error failure_of(std::string_view text, const json_field& root, const limits& bounds = limits())
 {
     try {
@@ -63,14 +63,14 @@ overmount::error failure_of(std::string_view text, const json_field& root, const
     return overmount::error(boost::system::error_code());
 }
 
-// The same, where the document is the value of a field that nobody knows.
+// The same, with the document as the value of an unknown field.
 errc code_of(std::string_view text, const limits& bounds = limits())
 {
     const auto failure = failure_of("{\"unknown\":" + std::string(text) + "}", json_object({}), bounds);
     return static_cast<errc>(failure.code().value());
 }
 
-TEST_CASE("a document that is not JSON is malformed, and the error says where")
+TEST_CASE("a document that is not JSON is malformed, and the error has the position")
 {
     for (const std::string_view text :
          {"", " ", "{", "[1,]", "{}x", "{\"a\":1,}", "nul", "'a'", "\"\xff\"", "\"\xc0\xaf\"",
@@ -83,7 +83,7 @@ TEST_CASE("a document that is not JSON is malformed, and the error says where")
     CHECK(failure_of("{} x", json_object({})).detail() == "at byte 4");
 }
 
-TEST_CASE("a document may have as many bytes as the limit says, and no more")
+TEST_CASE("the size of a document is limited")
 {
     limits bounds;
     bounds.json_bytes = 3;
@@ -91,7 +91,7 @@ TEST_CASE("a document may have as many bytes as the limit says, and no more")
     CHECK(failure_of("{}  ", json_object({}), bounds).code() == errc::json_limit_exceeded);
 }
 
-TEST_CASE("a document may nest as deep as the limit says, and no deeper, known or not")
+TEST_CASE("the depth of a document is limited, in known and unknown fields")
 {
     limits bounds;
     bounds.json_depth = 3;
@@ -123,7 +123,7 @@ TEST_CASE("a million brackets are an error, not a crash")
     CHECK(code_of(std::string(1'000'000, '['), bounds) == errc::malformed_json);
 }
 
-TEST_CASE("what other readers see behind a NUL byte or a byte order mark is not passed by")
+TEST_CASE("a NUL byte or a byte order mark is refused, since other readers see what follows")
 {
     CHECK(failure_of(std::string_view("{}\0{", 4), json_object({})).code() == errc::malformed_json);
     CHECK(failure_of("\xef\xbb\xbf{}", json_object({})).code() == errc::malformed_json);
@@ -154,7 +154,7 @@ struct example
     }
 };
 
-TEST_CASE("known fields are taken wherever they stand, all others are passed by")
+TEST_CASE("known fields are read in any order, unknown ones are skipped")
 {
     example value;
     read_json(R"({"x":{"text":"no","list":[{"name":1}]},"list":[{"name":"a","text":[]},{"y":0,"name":"b"}],
@@ -181,7 +181,7 @@ TEST_CASE("null is the same as absent, but not in a list")
     CHECK(failure_of("null", value.field()).subject() == "the document");
 }
 
-TEST_CASE("a field of another type is an error that names it and says what it should be")
+TEST_CASE("a field of the wrong type is an error with its path and the expected type")
 {
     const std::tuple<std::string, std::string, std::string> rows[] = {
         {R"({"text":1})", "text", "it is not a string"},
@@ -213,7 +213,7 @@ TEST_CASE("a field of another type is an error that names it and says what it sh
     }
 }
 
-TEST_CASE("a required field that is missing, or null, is named")
+TEST_CASE("the error for a required field that is missing or null has its path")
 {
     std::string text;
     const json_field strict = json_object({{"a", json_text(text).required()}});
@@ -225,12 +225,12 @@ TEST_CASE("a required field that is missing, or null, is named")
     std::vector<std::string> texts;
     const json_field lenient = json_object({{"a", json_texts(texts).required_or_null()}});
     CHECK_FALSE(failure_of("{\"a\":null}", lenient).code());
-    CHECK(failure_of("{}", lenient).detail() == "it is missing");
+    CHECK(failure_of("{}", lenient).detail() == "the field is missing");
     example value;
     CHECK(failure_of(R"({"list":[{"name":"a"},{}]})", value.field()).subject() == "list[1].name");
 }
 
-TEST_CASE("a known field that is there twice is an error, whatever its values are")
+TEST_CASE("a known field that occurs twice is an error, whatever its values")
 {
     example value;
     for (const std::string_view text : {R"({"text":"a","text":"a"})", R"({"text":null,"x":1,"text":"a"})",
@@ -239,14 +239,14 @@ TEST_CASE("a known field that is there twice is an error, whatever its values ar
         const auto failure = failure_of(text, value.field());
         CHECK(failure.code() == errc::invalid_config);
         CHECK(failure.subject() == "text");
-        CHECK(failure.detail() == "it is there twice");
+        CHECK(failure.detail() == "the field occurs twice");
     }
     CHECK(failure_of(R"({"list":[{"name":"a","name":"b"}]})", value.field()).subject() == "list[0].name");
     CHECK(failure_of(R"({"notes":{"kind":"a","kind":"b"}})", value.field()).subject() == "notes.kind");
     CHECK_FALSE(failure_of(R"({"list":[{"name":"a"},{"name":"b"}],"x":1,"x":2})", value.field()).code());
 }
 
-TEST_CASE("a name that Go's reader takes for a known one is an error")
+TEST_CASE("a name that Go's JSON reader takes for a known one is an error")
 {
     example value;
     for (const std::string name : {"Text", "TEXT", "texT", "li\xc5\xbft", "FLAG"}) {
@@ -260,16 +260,16 @@ TEST_CASE("a name that Go's reader takes for a known one is an error")
         failure_of(R"({"Texts ":0,"tex":0,"textss":0,"":0,"notes":{"KIND":0}})", value.field()).code());
 }
 
-TEST_CASE("a list may have as many elements as its field says, and no more")
+TEST_CASE("the number of elements of a list is limited by its field")
 {
     example value;
     CHECK_FALSE(failure_of(R"({"list":[{"name":"a"},{"name":"b"}]})", value.field()).code());
     const auto failure = failure_of(R"({"list":[{"name":"a"},{"name":"b"},{"name":"c"}]})", value.field());
     CHECK(failure.subject() == "list[2]");
-    CHECK(failure.detail() == "too many of them");
+    CHECK(failure.detail() == "the list has too many elements");
 }
 
-TEST_CASE("a field that must not be there is refused with its reason")
+TEST_CASE("a forbidden field is refused with its reason")
 {
     const json_field root = json_object({{"a", json_refused("because")}});
     for (const std::string_view text :
@@ -280,7 +280,7 @@ TEST_CASE("a field that must not be there is refused with its reason")
     }
 }
 
-TEST_CASE("what a taker throws gets the place of its field")
+TEST_CASE("the path of the field is added to errors of its handler")
 {
     const auto fail = [](const std::string& value) {
         throw overmount::error(errc::invalid_digest).subject(value).detail("no");
@@ -293,7 +293,7 @@ TEST_CASE("what a taker throws gets the place of its field")
 }
 
 #ifdef COUNTS_HEAP
-// The most bytes that reading took at any time.
+// The peak memory of reading, in bytes.
 std::size_t heap_of(std::string_view text, const json_field& root, const limits& bounds)
 {
     const std::size_t before = heap_now;
@@ -305,10 +305,10 @@ std::size_t heap_of(std::string_view text, const json_field& root, const limits&
     return heap_most - before;
 }
 
-TEST_CASE("ten hostile megabytes take no memory but for the longest text and what is kept")
+TEST_CASE("ten hostile megabytes need memory only for the longest text and the kept values")
 {
     constexpr std::size_t size = 10 << 20;
-    limits open; // but for the number of bytes
+    limits open; // except for the number of bytes
     open.json_bytes = 2 * size;
     open.json_values = 2 * size;
     const auto repeated = [](std::string_view start, std::string_view part, std::string_view end) {

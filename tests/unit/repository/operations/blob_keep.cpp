@@ -1,4 +1,4 @@
-// Blobs that are kept on import, and go out as they came.
+// Blobs that are kept on import and exported unchanged.
 #include <overmount/overmount.hpp>
 #include <overmount/own_policies.hpp>
 
@@ -36,7 +36,7 @@ std::string content(const fs::path& file)
     return {std::istreambuf_iterator<char>(in), {}};
 }
 
-// Files below a directory; none where it is not there.
+// The files below a directory; none if it does not exist.
 std::map<std::string, std::string> files_in(const fs::path& directory)
 {
     std::map<std::string, std::string> out;
@@ -71,7 +71,7 @@ class place
 public:
     using repository = om::basic_repository<Storage, om::no_mount>;
 
-    // A layout with an image of a name; the manifest's text.
+    // Writes a layout with a named image; returns the text of its manifest.
     om::test::file_set make(const std::vector<om::test::layer_source>& layers, const std::string& name = "example.org/a:1")
     {
         oci_layout_writer writer;
@@ -104,7 +104,7 @@ public:
         }
         return {};
     }
-    // The blobs of what is written.
+    // The blobs of the exported image.
     std::map<std::string, std::string> written(om::export_options options = om::export_options())
     {
         fs::remove_all(scratch / "out");
@@ -143,7 +143,7 @@ std::string blob_path(const std::string& bytes)
 
 } // namespace
 
-TEMPLATE_TEST_CASE("an image whose blobs were kept goes out with all of them as they came", "", om::on_disk_storage,
+TEMPLATE_TEST_CASE("an image whose blobs were kept is exported with all of them unchanged", "", om::on_disk_storage,
                    om::virtual_storage)
 {
     for (const compression kind : {compression::gzip, compression::zstd, compression::none}) {
@@ -176,7 +176,7 @@ TEMPLATE_TEST_CASE("an image whose blobs were kept goes out with all of them as 
     }
 }
 
-TEST_CASE("blobs are kept of an archive that comes as a stream, and of one of docker's new form")
+TEST_CASE("blobs are kept of a streamed archive, and of one in docker's new format")
 {
     place<om::virtual_storage> at;
     om::test::docker_archive_writer writer(om::test::docker_layout::blobs);
@@ -209,7 +209,7 @@ TEST_CASE("blobs are kept of an archive that comes as a stream, and of one of do
     CHECK(streamed.nothing_pending());
 }
 
-TEST_CASE("an archive without a manifest has nothing to keep")
+TEST_CASE("an archive without a manifest has no blobs to keep")
 {
     place<om::virtual_storage> at;
     om::test::docker_archive_writer writer;
@@ -220,7 +220,7 @@ TEST_CASE("an archive without a manifest has nothing to keep")
     CHECK(at.written().contains(blob_path(tars()[0])));
 }
 
-TEST_CASE("an image goes out anew where a blob is missing, cut, or another compression is asked for")
+TEST_CASE("an image is compressed anew if a blob is missing or truncated, or another compression is requested")
 {
     place<om::virtual_storage> at;
     const fs::path source = at.write(at.make(compression::gzip));
@@ -238,7 +238,7 @@ TEST_CASE("an image goes out anew where a blob is missing, cut, or another compr
     {
         fs::remove(blob);
     }
-    SECTION("cut")
+    SECTION("truncated")
     {
         fs::resize_file(blob, 100);
     }
@@ -257,7 +257,7 @@ TEST_CASE("an image goes out anew where a blob is missing, cut, or another compr
     CHECK(other.kept.find_image(at.image.string()).layers().size() == 3);
 }
 
-TEST_CASE("a docker archive has plain layers, whatever was kept")
+TEST_CASE("a docker archive has uncompressed layers even if blobs were kept")
 {
     place<om::virtual_storage> at;
     at.import(om::oci_layout(at.write(at.make(compression::gzip)).string()));
@@ -266,7 +266,7 @@ TEST_CASE("a docker archive has plain layers, whatever was kept")
     CHECK(content(at.scratch / "docker.tar").find(tars()[0]) != std::string::npos);
 }
 
-TEST_CASE("a kept blob that is damaged ends the export, and a check names it")
+TEST_CASE("a damaged kept blob makes the export fail, and a check reports it")
 {
     place<om::virtual_storage> at;
     at.import(om::oci_layout(at.write(at.make(compression::gzip)).string()));
@@ -302,18 +302,18 @@ TEMPLATE_TEST_CASE("an import that fails keeps no blob", "", om::on_disk_storage
     CHECK(at.import_failure(om::archive_file((at.scratch / "source.tar.gz").string())) == om::condition::corrupt_input);
     CHECK(at.blobs().empty());
     CHECK(at.nothing_pending());
-    // And when the layers are there.
+    // The same if the layers already exist.
     at.import(om::oci_layout(at.write(at.make(compression::gzip)).string()), import_options());
     CHECK(at.import_failure(om::oci_layout(at.write(files).string())) == om::condition::corrupt_input);
     CHECK(at.blobs().empty());
     CHECK(at.nothing_pending());
 }
 
-TEST_CASE("a blob that is not the tar of its layer is not kept, though the layer is there")
+TEST_CASE("a blob that is not its layer's tar is not kept, even if the layer already exists")
 {
     place<om::virtual_storage> at;
     at.import(om::oci_layout(at.write(at.make({{tars()[0]}})).string()), import_options());
-    // Its config names the first tar, its manifest has the blob of the second.
+    // Its config names the first tar, its manifest the blob of the second.
     oci_layout_writer writer;
     const auto layer = writer.add_blob("application/vnd.oci.image.layer.v1.tar+gzip", om::test::gzip(tars()[1]));
     const auto config = writer.add_blob("application/vnd.oci.image.config.v1+json",
@@ -327,7 +327,7 @@ TEST_CASE("a blob that is not the tar of its layer is not kept, though the layer
     const fs::path source = at.write(writer.finish());
     CHECK(at.import_failure(om::oci_layout(source.string())) == errc::diff_id_mismatch);
     CHECK(at.blobs().empty());
-    // Who does not ask for blobs is not told; then that manifest goes nowhere, though its blob is kept by another.
+    // An import that keeps no blobs succeeds. That manifest is then not exported, even if another image keeps its blob.
     at.import(om::oci_layout(source.string()), import_options());
     place<om::virtual_storage> other;
     const fs::path honest = other.write(other.make({{tars()[1]}}, "example.org/b:1"));
@@ -338,7 +338,7 @@ TEST_CASE("a blob that is not the tar of its layer is not kept, though the layer
     CHECK_FALSE(out.contains(blob_path(om::test::gzip(tars()[1]))));
 }
 
-TEST_CASE("of several manifests an image goes out with that of its tag")
+TEST_CASE("an image with several manifests is exported with that of its tag")
 {
     place<om::virtual_storage> at;
     const fs::path first = at.write(at.make({{tars()[0], compression::gzip}}, "example.org/a:1"));
@@ -347,7 +347,7 @@ TEST_CASE("of several manifests an image goes out with that of its tag")
     at.import(om::oci_layout(second.string()));
     CHECK((at.written(om::export_options().name(at.image, "example.org/a:1")) == files_in(first / "blobs")));
     CHECK((at.written(om::export_options().name(at.image, "example.org/b:1")) == files_in(second / "blobs")));
-    // One that no tag has any more does as well.
+    // A manifest without a tag is used too.
     get(at.kept.remove_tag("example.org/a:1"));
     get(at.kept.remove_tag("example.org/b:1"));
     CHECK(at.written().size() == 3);

@@ -33,7 +33,7 @@ kept_thing diff(const diff_id& id) { return {kept_kind::diff, id.value()}; }
 kept_thing document(const digest& id) { return {kept_kind::manifest, id}; }
 kept_thing bytes(const digest& id) { return {kept_kind::blob, id}; }
 
-// Two chains with one bottom.
+// Two chains with the same lowest layer.
 collection_marks two_chains()
 {
     collection_marks out;
@@ -45,7 +45,7 @@ collection_marks two_chains()
     return out;
 }
 
-// A manifest with its index, its blob, and those of its config and of a layer.
+// A manifest with its index, its blob, and the blobs of its config and of a layer.
 void add_documents(collection_marks& to)
 {
     to.add_document(manifest, document_links{config, {config, blob}});
@@ -81,7 +81,7 @@ std::size_t wave_of(const collection_marks& marks, const kept_thing& one)
 
 } // namespace
 
-TEST_CASE("without roots all goes")
+TEST_CASE("without roots everything is removed")
 {
     auto marks = two_chains();
     add_documents(marks);
@@ -90,14 +90,14 @@ TEST_CASE("without roots all goes")
     CHECK(collection_marks().waves().empty());
 }
 
-TEST_CASE("an image keeps its chain, and no other that shares a layer with it")
+TEST_CASE("an image keeps its chain, and no other chain that shares a layer with it")
 {
     auto marks = two_chains();
     marks.need_image(config, {low, high});
     CHECK(all_of(marks) == sorted({layer(beside), diff(other)}));
 }
 
-TEST_CASE("what refers to something goes in an earlier wave")
+TEST_CASE("an object is removed in an earlier wave than the objects it refers to")
 {
     auto marks = two_chains();
     add_documents(marks);
@@ -108,7 +108,7 @@ TEST_CASE("what refers to something goes in an earlier wave")
         CHECK(wave_of(marks, above) < wave_of(marks, below));
 }
 
-TEST_CASE("a diff that a layer which stays refers to stays, whichever other layers of it go")
+TEST_CASE("a diff stays while a kept layer refers to it, even if other layers of it are removed")
 {
     auto marks = two_chains();
     const chain_id again = chain_id::of(top, low);
@@ -162,7 +162,7 @@ TEST_CASE("an index that a tag names keeps no manifest of another platform")
     CHECK(all_of(marks) == things{document(another)});
 }
 
-TEST_CASE("a layer whose record cannot be believed keeps layers and diffs, unless an image says what it is")
+TEST_CASE("a layer with a damaged record keeps all layers and diffs, unless an image lists it")
 {
     collection_marks marks;
     marks.add_layer(top, std::nullopt);
@@ -179,7 +179,7 @@ TEST_CASE("a layer whose record cannot be believed keeps layers and diffs, unles
     CHECK(all_of(marks) == things{bytes(blob)});
 }
 
-TEST_CASE("a document that cannot be believed keeps documents and blobs")
+TEST_CASE("a damaged document keeps all documents and blobs")
 {
     auto marks = two_chains();
     marks.add_document(manifest, std::nullopt);
@@ -189,18 +189,18 @@ TEST_CASE("a document that cannot be believed keeps documents and blobs")
     CHECK_FALSE(marks.is_unneeded(bytes(blob)));
 }
 
-TEST_CASE("what is needed later is needed with all below it, whatever was known before")
+TEST_CASE("an object that is marked later keeps all that it refers to, whatever was marked before")
 {
     auto marks = two_chains();
     CHECK(marks.is_unneeded(layer(bottom)));
     const chain_id above = chain_id::of(top, other);
-    marks.need(layer(above)); // somebody leases it, and shows it then
+    marks.need(layer(above)); // another operation leases it, then publishes it
     marks.add_layer(above, layer_record{other, top});
     marks.need(layer(above));
     CHECK(all_of(marks) == things{layer(beside)});
 }
 
-TEST_CASE("a layer that others are stacked upon is needed by them")
+TEST_CASE("a layer is needed by the layers that are stacked on it")
 {
     auto marks = two_chains();
     marks.need_parents();
@@ -208,7 +208,7 @@ TEST_CASE("a layer that others are stacked upon is needed by them")
     CHECK_FALSE(marks.is_needed(layer(top)));
 }
 
-TEST_CASE("an old tree stays for the mounts that were given it, and for nothing else")
+TEST_CASE("an old tree is kept for the mounts that use it, and for nothing else")
 {
     auto marks = two_chains();
     marks.add_old_tree(low, 1);
@@ -221,7 +221,7 @@ TEST_CASE("an old tree stays for the mounts that were given it, and for nothing 
     CHECK(all_of(marks) == things{{kept_kind::old_tree, low.value(), 1}});
 }
 
-TEST_CASE("old trees stay while a mount or a lease names their diff, which may have had one of them then")
+TEST_CASE("old trees are kept while a mount or a lease names their diff, since it may have opened one of them")
 {
     auto marks = two_chains();
     marks.add_old_tree(low, 1);

@@ -47,7 +47,7 @@ public:
         std::ofstream(scratch / "tar", std::ios::binary) << tar.finish();
         return get(repository.create_layer(scratch / "tar", std::move(parent)));
     }
-    // All but leases, whose directory changes when there was one.
+    // All files except leases, whose directory changes with each lease.
     [[nodiscard]] std::string tree() const
     {
         std::string out;
@@ -72,7 +72,7 @@ using repositories = std::tuple<om::repository, om::virtual_repository>;
 
 } // namespace
 
-TEMPLATE_LIST_TEST_CASE("an image is made of a config and a chain of layers", "", repositories)
+TEMPLATE_LIST_TEST_CASE("an image is created from a config and a chain of layers", "", repositories)
 {
     two_layers<TestType> made;
     const auto image =
@@ -89,20 +89,20 @@ TEMPLATE_LIST_TEST_CASE("an image is made of a config and a chain of layers", ""
     CHECK(made.repository.images().size() == 2);
 }
 
-TEMPLATE_LIST_TEST_CASE("a config that names its layers stays byte for byte", "", repositories)
+TEMPLATE_LIST_TEST_CASE("a config that already names its layers is kept byte for byte", "", repositories)
 {
     two_layers<TestType> made;
     const auto named = om::image_config::parse(" " + config(made.diffs).bytes() + "\n", om::limits());
     CHECK(get(made.repository.create_image(named, made.upper)).id() == named.id());
     CHECK(get(made.repository.create_image(named)).config().bytes() == named.bytes());
-    // A chain that was not there yet, of diffs that are.
+    // A new chain of existing diffs.
     const auto turned = config({made.diffs[1], made.diffs[0]});
     const auto image = get(made.repository.create_image(turned));
     CHECK(made.repository.layer(image.layers()[0]).parent_id() == image.layers()[1]);
     CHECK(get(made.repository.create_image(config())).layers().empty());
 }
 
-TEMPLATE_LIST_TEST_CASE("what does not fit together makes no image and leaves nothing", "", repositories)
+TEMPLATE_LIST_TEST_CASE("a config and a chain that do not match create no image and leave nothing", "", repositories)
 {
     two_layers<TestType> made;
     const om::diff_id missing(om::digest::of("missing"));

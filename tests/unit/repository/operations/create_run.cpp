@@ -1,3 +1,4 @@
+#include <overmount/posix/fs.hpp>
 #include <overmount/repository.hpp>
 
 #include "support/catch.hpp"
@@ -44,14 +45,14 @@ std::string usual()
     return tar_writer().directory("d").file("d/f", "text").file("big", std::string(1 << 20, 'x')).finish();
 }
 
-// Writes `bytes` and, after the reader has taken all but a pipe's capacity, does what is to be done then.
+// Writes `bytes`, and calls a function once the reader has taken all but a pipe's capacity.
 asio::awaitable<void> feed(asio::writable_pipe* pipe, std::string bytes, std::function<void()> then)
 {
     co_await asio::async_write(*pipe, asio::buffer(bytes), asio::use_awaitable);
     then();
 }
 
-// A layer from a pipe through which `bytes` come, and what happens after them.
+// Creates a layer from a pipe with `bytes`, and calls a function after them.
 std::optional<om::layer> from_pipe(const om::repository& repository, const std::string& bytes, bool cancel,
                                       std::exception_ptr& failure)
 {
@@ -82,7 +83,7 @@ void check_nothing_left(const om::repository& repository)
 
 } // namespace
 
-TEST_CASE("a layer from a file has the chain ID that its content and its parent give")
+TEST_CASE("a layer from a file has the chain ID of its content and its parent")
 {
     const scratch_directory scratch;
     const auto repository = open(scratch);
@@ -100,7 +101,7 @@ TEST_CASE("a layer from a file has the chain ID that its content and its parent 
     CHECK(fs::is_empty(repository.base() / "leases"));
 }
 
-TEST_CASE("a layer comes from a stream")
+TEST_CASE("a layer is created from a stream")
 {
     const scratch_directory scratch;
     const auto repository = open(scratch);
@@ -124,7 +125,7 @@ TEST_CASE("a stream that ends too early leaves nothing")
     }
 }
 
-TEST_CASE("cancelled while it waits for more bytes, the creation of a layer leaves nothing")
+TEST_CASE("creating a layer leaves nothing if it is cancelled while it waits for bytes")
 {
     const scratch_directory scratch;
     const auto repository = open(scratch);
@@ -139,7 +140,7 @@ TEST_CASE("cancelled while it waits for more bytes, the creation of a layer leav
     check_nothing_left(repository);
 }
 
-TEST_CASE("a layer that waits for its bytes keeps nobody from unpacking the same one")
+TEST_CASE("creating a layer does not block other operations on the same layer while it waits for bytes")
 {
     const scratch_directory scratch;
     const auto repository = open(scratch);
@@ -154,11 +155,11 @@ TEST_CASE("a layer that waits for its bytes keeps nobody from unpacking the same
     asio::co_spawn(context, store_result(repository.create_layer(std::move(from)), made),
                    [&](std::exception_ptr end) { failure = end; });
     const auto rest = [&] { to.close(); };
-    const auto stalled = [&] { // all that was written was read, but for what the pipe holds
+    const auto stalled = [&] { // all that was written is read, except what the pipe holds
         CHECK(fs::is_empty(repository.base() / "claims"));
         const auto start = std::chrono::steady_clock::now();
         other = get(repository.create_layer(file));
-        CHECK(std::chrono::steady_clock::now() - start < std::chrono::seconds(10)); // a claim is waited for twice as long
+        CHECK(std::chrono::steady_clock::now() - start < std::chrono::seconds(10)); // other operations wait twice as long for a claim
         CHECK_FALSE(made);
         asio::co_spawn(context, feed(&to, tar.substr(600000), rest), [](std::exception_ptr) {});
     };
@@ -172,7 +173,7 @@ TEST_CASE("a layer that waits for its bytes keeps nobody from unpacking the same
         CHECK(fs::is_empty(repository.base() / part));
 }
 
-TEST_CASE("a layer is not made on an unknown parent, or from what is no file")
+TEST_CASE("a layer is not created on an unknown parent, or from something other than a file")
 {
     const scratch_directory scratch;
     const auto repository = open(scratch);
@@ -193,7 +194,7 @@ TEST_CASE("a layer is not made on an unknown parent, or from what is no file")
     check_nothing_left(repository);
 }
 
-TEST_CASE("a diff of an earlier boot that was never synced gives way to a new one")
+TEST_CASE("a diff of an earlier boot that was never synced is replaced by a new one")
 {
     const scratch_directory scratch;
     const auto tar = write(scratch / "tar", usual());

@@ -1,4 +1,4 @@
-// The same images from everywhere that layers can come from, and what is promised of those that are opened.
+// The same images from all kinds of layer sources, and the promises about sources that are opened.
 #include <overmount/io/resuming_stream.hpp>
 #include <overmount/repository.hpp>
 
@@ -62,7 +62,7 @@ std::vector<std::string> ids_of(const std::vector<om::image>& all)
     return out;
 }
 
-// Gives a layout's files away as socket_importer asks for them, on a thread of its own.
+// Serves a layout's files to socket_importer, on its own thread.
 class layout_server
 {
 public:
@@ -115,13 +115,13 @@ struct opened_layers
     std::mutex mutex;
     std::map<std::string, int> count;
     std::set<std::thread::id> threads;
-    int open_now = 0, most = 0, expected = 0; // at the same time
-    bool died_early = false; // a function before the stream that it gave
-    std::map<std::string, int> alive; // streams of each
+    int open_now = 0, most = 0, expected = 0; // streams open at the same time
+    bool died_early = false; // an `open` function was destroyed before the stream that it returned
+    std::map<std::string, int> alive; // live streams of each layer
     std::function<void()> on_open = [] {};
 };
 
-// An AsyncReadStream that is counted as long as it lives.
+// An AsyncReadStream that is counted while it exists.
 class counted_stream
 {
 public:
@@ -173,7 +173,7 @@ private:
         for (auto& one : out)
             for (auto& layer : one.layers) {
                 const std::string bytes = layer.bytes.file()->text();
-                // What a function owns is there as long as the stream that it gave.
+                // The `open` function must outlive the stream that it returned.
                 const std::string name = layer.diff.string();
                 const std::shared_ptr<void> token(nullptr, [seen, name](void*) {
                     const std::lock_guard guard(seen->mutex);
@@ -219,7 +219,7 @@ fs::path layout_with(const scratch_directory& scratch, const std::vector<int>& l
 
 } // namespace
 
-TEST_CASE("images are the same, wherever their layers come from")
+TEST_CASE("images are the same whichever source their layers come from")
 {
     const scratch_directory scratch;
     const fs::path layout = layout_with(scratch, {1, 2, 3, 2}, "latest");
@@ -251,6 +251,12 @@ TEST_CASE("images are the same, wherever their layers come from")
         socket_importer source(server.endpoint());
         found = ids_of(get(other.import_images(source, usual())));
     }
+    SECTION("an importer that is chosen while the program runs")
+    {
+        static_assert(om::importer<om::any_importer> && om::exporter<om::any_exporter>);
+        const om::any_importer source{om::oci_layout(layout.string())};
+        found = ids_of(get(other.import_images(source, usual())));
+    }
     SECTION("streams of unknown size, and their blobs are kept")
     {
         auto seen = std::make_shared<opened_layers>();
@@ -268,7 +274,7 @@ TEST_CASE("images are the same, wherever their layers come from")
             CHECK(into.layer(layer.id()).diff() == layer.diff());
 }
 
-TEST_CASE("layers are opened by the caller's thread, as many at a time as the options say, each once")
+TEST_CASE("layers are opened on the caller's thread, at most as many at a time as the options say, each once")
 {
     const scratch_directory scratch;
     const fs::path layout = layout_with(scratch, upwards(), "latest");
@@ -285,7 +291,7 @@ TEST_CASE("layers are opened by the caller's thread, as many at a time as the op
     CHECK(seen->open_now == 0);
     CHECK_FALSE(seen->died_early);
 
-    // What is there is not opened.
+    // An existing layer is not opened.
     seen->count.clear();
     REQUIRE(get(into.import_images(source, usual())).size() == 1);
     CHECK(seen->count.empty());
@@ -307,12 +313,12 @@ TEST_CASE("a layer is claimed before it is opened")
     CHECK(fewest < 100);
 }
 
-TEST_CASE("two imports that want the same layers in opposite order fetch each once, with one place and one worker each")
+TEST_CASE("two imports that want the same layers in opposite order fetch each once, with one permit and one worker each")
 {
     const scratch_directory scratch;
     const fs::path first = layout_with(scratch, upwards(), "up"), second = layout_with(scratch, downwards(), "down");
     auto seen = std::make_shared<opened_layers>();
-    // Of one opened repository, and of two, as two processes have them.
+    // With one repository handle, and with two, as two processes have them.
     const bool shared = GENERATE(true, false);
     auto one = open(scratch.path() / "repo", 1, 1);
     auto other = shared ? one : open(scratch.path() / "repo", 1, 1);
@@ -334,7 +340,7 @@ TEST_CASE("two imports that want the same layers in opposite order fetch each on
         CHECK(count == 1);
 }
 
-// Of one image, whose layers come from wherever a test says.
+// An importer of one image, whose layer sources the test sets.
 class fixed_importer
 {
 public:
@@ -367,7 +373,7 @@ om::layer_source source_of(const std::string& bytes, std::chrono::milliseconds l
     return om::layer_source(std::move(opens), bytes.size());
 }
 
-TEST_CASE("what is finished is there for others while the rest is still coming, and lasts at the end")
+TEST_CASE("finished layers are available to others while an import is still running, and durable at its end")
 {
     const std::string quick = layer_of(1), slow = layer_of(2);
     const om::diff_id first(om::digest::of(quick));
@@ -391,7 +397,7 @@ TEST_CASE("what is finished is there for others while the rest is still coming, 
     CHECK(other.images().size() == 1);
 }
 
-TEST_CASE("an archive that has gone by waits for no other import of its layers")
+TEST_CASE("an import from a one-pass archive does not wait for other imports of its layers")
 {
     const std::string tar = layer_of(1);
     const scratch_directory scratch;
@@ -420,7 +426,7 @@ TEST_CASE("an archive that has gone by waits for no other import of its layers")
     CHECK(quick_over);
 }
 
-TEST_CASE("a source whose bytes have gone by, or that cannot be opened, is an error that names the layer")
+TEST_CASE("a source that is gone by or cannot be opened is an error that names the layer")
 {
     const std::string tar = layer_of(1);
     const scratch_directory scratch;
@@ -445,7 +451,7 @@ TEST_CASE("a source whose bytes have gone by, or that cannot be opened, is an er
     CHECK(fs::is_empty(scratch.path() / "repo/tmp"));
 }
 
-TEST_CASE("a layer that has other than as many bytes as were announced is refused")
+TEST_CASE("a layer with another size than announced is refused")
 {
     const std::string bytes = layer_of(1);
     const std::uint64_t announced = GENERATE_COPY(bytes.size() - 1, bytes.size() + 1);
@@ -465,5 +471,30 @@ TEST_CASE("a layer that has other than as many bytes as were announced is refuse
     }
     CHECK(into.images().empty());
     CHECK(fs::is_empty(scratch.path() / "repo/claims"));
+    CHECK(fs::is_empty(scratch.path() / "repo/tmp"));
+}
+
+TEST_CASE("a stream of a size that nobody knows, which never comes to its end, is ended by the bound on a layer's bytes")
+{
+    const std::string layer = layer_of(1);
+    std::string bytes = gzip(layer);
+    for (int count = 0; count < 10'000; ++count)
+        bytes += gzip("");
+    auto opens = [bytes]() -> asio::awaitable<om::byte_stream> {
+        co_return om::byte_stream(scripted_stream(co_await asio::this_coro::executor, std::make_shared<script>(bytes, 10'000)));
+    };
+    om::limits bounds;
+    bounds.stream_bytes = 65'536;
+    const scratch_directory scratch;
+    auto into = get(om::repository::open(scratch.path() / "repo", om::repository_options().workers(2).bounds(bounds)));
+    fixed_importer source(found_with({{layer, om::layer_source(std::move(opens))}}));
+    try {
+        static_cast<void>(get(into.import_images(source, usual())));
+        FAIL("it was imported");
+    } catch (const om::error& failure) {
+        CHECK(failure.code() == errc::layer_too_large);
+        CHECK(failure.at() == om::stage::source);
+        CHECK(failure.layer() == om::diff_id(om::digest::of(layer)).string());
+    }
     CHECK(fs::is_empty(scratch.path() / "repo/tmp"));
 }

@@ -1,6 +1,7 @@
 #include <overmount/repository.hpp>
 
 #include "support/catch.hpp"
+#include "support/read_all.hpp"
 #include "support/run_coroutine.hpp"
 #include "support/scratch.hpp"
 #include "support/tar_writer.hpp"
@@ -17,25 +18,11 @@ namespace om = overmount;
 
 using om::errc;
 using om::test::list_tree;
+using om::test::read_all;
 using om::test::scratch_directory;
 using om::test::tar_writer;
 
 namespace {
-
-asio::awaitable<std::string> read_all(om::asset_stream stream, std::size_t piece)
-{
-    std::string out, buffer(piece, '\0');
-    for (;;) {
-        const auto room = std::as_writable_bytes(std::span(buffer));
-        const std::size_t count = co_await stream.read_some(room);
-        if (count == 0)
-            break;
-        out.append(buffer, 0, count);
-    }
-    if (out.size() != stream.size())
-        throw std::runtime_error("there are " + std::to_string(out.size()) + " bytes");
-    co_return out;
-}
 
 template <class Repository>
 class kept
@@ -43,7 +30,7 @@ class kept
 public:
     kept() : repository(get(Repository::open(scratch / "repository", om::repository_options().workers(1)))) {}
 
-    // The topmost of these layers.
+    // Creates these layers; returns the topmost.
     std::optional<om::chain_id> chain(const std::vector<tar_writer>& tars)
     {
         std::optional<om::chain_id> top;
@@ -53,7 +40,7 @@ public:
         }
         return top;
     }
-    // `A path type`, a line each.
+    // One line for each change: `A path type`.
     std::string changes(const std::vector<tar_writer>& from, const std::vector<tar_writer>& to)
     {
         std::string out;
@@ -68,7 +55,7 @@ public:
     Repository repository;
 };
 
-// Something of everything, on two layers.
+// Two layers with all types of entries.
 std::vector<tar_writer> rich()
 {
     return {tar_writer()
@@ -96,7 +83,7 @@ using repositories = std::tuple<om::repository, om::virtual_repository>;
 
 } // namespace
 
-TEMPLATE_LIST_TEST_CASE("what differs between two stacks of layers is listed by path", "", repositories)
+TEMPLATE_LIST_TEST_CASE("the differences between two stacks of layers are listed by path", "", repositories)
 {
     kept<TestType> made;
     const tar_writer base = tar_writer().directory("d").file("d/same", "1").file("d/text", "abc").file("gone", "1");
@@ -108,7 +95,7 @@ TEMPLATE_LIST_TEST_CASE("what differs between two stacks of layers is listed by 
     CHECK(made.changes({base}, {base, tar_writer().directory("gone").directory(".")}) == "C / d\nC /gone d\n");
 }
 
-TEMPLATE_LIST_TEST_CASE("files of other layers are equal when their attributes and their data are", "", repositories)
+TEMPLATE_LIST_TEST_CASE("files of different layers are equal if their attributes and their data are", "", repositories)
 {
     kept<TestType> made;
     const std::string data(200000, 'x');
@@ -129,7 +116,7 @@ TEMPLATE_LIST_TEST_CASE("files of other layers are equal when their attributes a
     CHECK(made.changes({tar_writer().file("f", "1").hard_link("g", "f")}, {tar_writer().file("f", "1").file("g", "1")}) == "");
 }
 
-TEMPLATE_LIST_TEST_CASE("a flattened tar is the same for the same layers, however it is read, and shows what they do", "",
+TEMPLATE_LIST_TEST_CASE("a flattened tar is the same for the same layers, however it is read, and has the same view", "",
                         repositories)
 {
     kept<TestType> made;
@@ -141,7 +128,7 @@ TEMPLATE_LIST_TEST_CASE("a flattened tar is the same for the same layers, howeve
     const auto flat = get(made.repository.create_layer(made.scratch / "tar"));
     CHECK(get(made.repository.diff(top, flat)).empty());
     CHECK(get(read_all(get(made.repository.flatten(flat)), 1 << 20)) == tar);
-    // The first name of the two has the data.
+    // The first of the two paths has the data.
     std::vector<std::string> names;
     auto visitor = [&names](const om::tar::entry& one) {
         names.push_back(one.path + (one.type == om::tar::entry_type::hard_link ? " -> " + one.link_target : ""));
@@ -152,7 +139,7 @@ TEMPLATE_LIST_TEST_CASE("a flattened tar is the same for the same layers, howeve
     CHECK(get(read_all(get(made.repository.flatten(std::nullopt)), 7)) == std::string(1024, '\0'));
 }
 
-TEMPLATE_LIST_TEST_CASE("a squashed image has one layer and one step, and shows the same", "", repositories)
+TEMPLATE_LIST_TEST_CASE("a squashed image has one layer, one history entry and the same view", "", repositories)
 {
     kept<TestType> made;
     const auto top = made.chain(rich());
@@ -208,7 +195,7 @@ TEST_CASE("the changes between two images are those between their mounts, and a 
                      om::test::escape_field(one.path.empty() ? "." : one.path));
     CHECK(found == wanted);
 
-    // GNU tar makes the same tree of the flattened tar.
+    // GNU tar extracts the same tree from the flattened tar.
     std::ofstream(made.scratch / "flat", std::ios::binary) << get(read_all(get(made.repository.flatten(all)), 1 << 16));
     fs::create_directory(made.scratch / "out");
     const std::string file = made.scratch / "flat", out = made.scratch / "out";
@@ -217,7 +204,7 @@ TEST_CASE("the changes between two images are those between their mounts, and a 
     CHECK(om::test::tree_difference(now, list_tree(out)) == "");
 }
 
-TEST_CASE("a file that was changed on disk is named while it is flattened")
+TEST_CASE("the error for a file that was changed on disk has its path when it is flattened")
 {
     kept<om::repository> made;
     const auto top = made.chain({tar_writer().file("d/f", "text")});
@@ -233,7 +220,7 @@ TEST_CASE("a file that was changed on disk is named while it is flattened")
     }
 }
 
-TEMPLATE_LIST_TEST_CASE("a chain that is not there shows nothing, and that is said", "", repositories)
+TEMPLATE_LIST_TEST_CASE("the view of a missing chain is an error", "", repositories)
 {
     kept<TestType> made;
     const std::optional missing(om::chain_id::of(om::diff_id(om::digest::of("x"))));

@@ -1,4 +1,4 @@
-// Repositories that were damaged, and what a check, an import and a repair make of them.
+// Damaged repositories: what a check, an import and a repair do with them.
 #include <overmount/overmount.hpp>
 
 #include "support/catch.hpp"
@@ -60,7 +60,7 @@ boost::system::error_code failure_of(asio::awaitable<Value> task)
     return {};
 }
 
-// An image of two layers in a repository of tars, and the layout that it comes from.
+// An image of two layers in a repository with virtual_storage, and the layout that it was imported from.
 class kept_image
 {
 public:
@@ -95,7 +95,7 @@ public:
     }
     [[nodiscard]] fs::path config() const { return base / "images/sha256" / image_id.hex() / "config.json"; }
     [[nodiscard]] fs::path manifest() const { return *fs::directory_iterator(base / "manifests"); }
-    // The blob of the manifest's digest is not of a layer.
+    // The blob with the manifest's digest is not a layer's.
     [[nodiscard]] fs::path layer_blob() const
     {
         for (const auto& one : fs::directory_iterator(base / "blobs/sha256"))
@@ -109,7 +109,7 @@ public:
         for (const auto& one : report.findings)
             UNSCOPED_INFO(to_string(one.kind) << " " << one.object << ": " << one.detail);
         CHECK(report.ok());
-        for (const char* part : {"tmp", "claims", "leases"}) // nothing of it stays
+        for (const char* part : {"tmp", "claims", "leases"}) // no leftovers
             CHECK(fs::is_empty(base / part));
     }
     [[nodiscard]] boost::system::error_code export_failure(bool accept = false) const
@@ -134,6 +134,33 @@ private:
     }
 };
 
+// A layout's images twice, first with layers that cannot be opened.
+class refusing_first
+{
+public:
+    explicit refusing_first(om::oci_layout from) : from_(std::move(from)) {}
+    asio::awaitable<std::vector<om::found_image>> discover(om::import_context context) const { return find(from_, std::move(context)); }
+
+private:
+    static asio::awaitable<std::vector<om::found_image>> find(om::oci_layout from, om::import_context context)
+    {
+        auto good = co_await from.discover(std::move(context));
+        auto out = good;
+        for (auto& image : out)
+            for (auto& layer : image.layers)
+                layer.bytes = om::layer_source(&refuse, *layer.bytes.size());
+        out.insert(out.end(), good.begin(), good.end());
+        co_return out;
+    }
+    static asio::awaitable<om::byte_stream> refuse()
+    {
+        throw boost::system::system_error(asio::error::connection_reset);
+        co_return om::byte_stream(om::asset_stream());
+    }
+
+    om::oci_layout from_;
+};
+
 bool has(const std::vector<om::finding>& all, finding_kind kind, const std::string& object)
 {
     return std::any_of(all.begin(), all.end(), [&](const om::finding& one) { return one.kind == kind && one.object == object; });
@@ -152,7 +179,7 @@ TEST_CASE("a layer that a check found damaged is exported on request only")
     CHECK(failure_of(one.repository.flatten(one.image())) == errc::diff_damaged);
 }
 
-TEST_CASE("an image that is imported again is whole where a check had found it damaged")
+TEST_CASE("importing an image again repairs what a check had found damaged")
 {
     const kept_image one(false);
     flip(one.tar(0));
@@ -164,7 +191,7 @@ TEST_CASE("an image that is imported again is whole where a check had found it d
     CHECK_FALSE(one.export_failure());
 }
 
-TEST_CASE("a mark is told without reading the layer, and goes when it is whole by now")
+TEST_CASE("a check of the records reports a mark, and a check of the contents removes it from an intact layer")
 {
     const kept_image one(false);
     flip(one.tar(0));
@@ -181,7 +208,7 @@ TEST_CASE("a mark is told without reading the layer, and goes when it is whole b
     one.check_whole();
 }
 
-TEST_CASE("a repair unpacks a layer again of the blob that is kept")
+TEST_CASE("a repair unpacks a layer again from its kept blob")
 {
     const kept_image one(true);
     flip(one.tar(0));
@@ -195,7 +222,7 @@ TEST_CASE("a repair unpacks a layer again of the blob that is kept")
     one.check_whole();
 }
 
-TEST_CASE("a repair unpacks a layer again of a source, and imports nothing else of it")
+TEST_CASE("a repair unpacks a layer again from a source, and imports nothing else from it")
 {
     const kept_image one(false);
     get(one.repository.remove_tag("example.org/test:1"));
@@ -208,7 +235,18 @@ TEST_CASE("a repair unpacks a layer again of a source, and imports nothing else 
     one.check_whole();
 }
 
-TEST_CASE("a layer that is missing comes back from a source")
+TEST_CASE("a repair continues with the next source of a layer if a connection fails")
+{
+    const kept_image one(false);
+    flip(one.tar(0));
+    const refusing_first source(one.source());
+    const auto report = get(one.repository.repair(source, om::repair_options().wanted({"linux", "amd64"})));
+    CHECK(report.ok());
+    CHECK(report.mended.size() == 1);
+    one.check_whole();
+}
+
+TEST_CASE("a repair restores a missing layer from a source")
 {
     const kept_image one(false);
     fs::remove_all(one.tar(0).parent_path());
@@ -216,7 +254,7 @@ TEST_CASE("a layer that is missing comes back from a source")
     one.check_whole();
 }
 
-TEST_CASE("what cannot be mended is told with the reason")
+TEST_CASE("a repair reports what it cannot repair, and why")
 {
     const auto reason = [](const check_report& report) {
         REQUIRE(report.findings.size() == 1);
@@ -227,33 +265,33 @@ TEST_CASE("what cannot be mended is told with the reason")
     {
         const kept_image one(false);
         flip(one.tar(0));
-        CHECK(reason(get(one.repository.repair())).ends_with("not mended: neither a kept blob nor a source has it"));
+        CHECK(reason(get(one.repository.repair())).ends_with("not repaired: neither a kept blob nor the source has it"));
         CHECK(one.export_failure() == errc::diff_damaged);
     }
-    SECTION("the source has another layer there")
+    SECTION("the source has another layer in its place")
     {
         const kept_image one(false);
         flip(one.tar(0));
         for (const auto& blob : fs::directory_iterator(one.scratch / "layout/blobs/sha256"))
             if (read(blob.path()).starts_with("\x1f\x8b"))
                 flip(blob.path());
-        CHECK(reason(one.repair_from_source()).find("not mended: the source: ") != std::string::npos);
+        CHECK(reason(one.repair_from_source()).find("not repaired: the source: ") != std::string::npos);
     }
     SECTION("a tag's record")
     {
         const kept_image one(false);
         write(one.base / "tags" / (std::string(64, '0') + ".json"), "{");
-        CHECK(reason(get(one.repository.repair())).ends_with("not mended: nothing else says what it was"));
+        CHECK(reason(get(one.repository.repair())).ends_with("not repaired: nothing else has its content"));
     }
     SECTION("a document")
     {
         const kept_image one(false);
         flip(one.manifest());
-        CHECK(reason(get(one.repository.repair())).ends_with("not mended: it is in no kept blob and no source"));
+        CHECK(reason(get(one.repository.repair())).ends_with("not repaired: neither a kept blob nor the source has it"));
     }
 }
 
-TEST_CASE("a repair writes documents again that a blob or a source has")
+TEST_CASE("a repair writes documents again from a kept blob or a source")
 {
     const bool kept = GENERATE(true, false);
     const kept_image one(kept);
@@ -278,7 +316,7 @@ TEST_CASE("a repair writes documents again that a blob or a source has")
     one.check_whole();
 }
 
-TEST_CASE("a repair writes blobs again: those of layers from a source, documents also from their records")
+TEST_CASE("a repair writes blobs of layers again from a source, and blobs of documents also from the records")
 {
     const kept_image one(true);
     const fs::path blob = one.layer_blob(), document = one.base / "blobs/sha256" / one.image_id.hex();
@@ -295,7 +333,7 @@ TEST_CASE("a repair writes blobs again: those of layers from a source, documents
     one.check_whole();
 }
 
-TEST_CASE("a layer that is its own parent ends the check with a finding, and is written again")
+TEST_CASE("a check reports a layer that is its own parent, and a repair writes its record again")
 {
     const kept_image one(false);
     const std::string before = read(one.layer(1)), self = "sha256:" + one.layer(1).parent_path().filename().string();
@@ -325,7 +363,7 @@ TEST_CASE("a layer that is its own parent ends the check with a finding, and is 
     one.check_whole();
 }
 
-TEST_CASE("a repair of a whole repository changes nothing")
+TEST_CASE("a repair of an intact repository changes nothing")
 {
     const kept_image one(true);
     const auto report = get(one.repository.repair());

@@ -4,6 +4,7 @@
 
 #include "support/catch.hpp"
 #include "support/found_images.hpp"
+#include "support/open_descriptors.hpp"
 #include "support/scripted_stream.hpp"
 #include "support/tree.hpp"
 
@@ -32,7 +33,7 @@ om::repository open(const fs::path& base, const om::limits& bounds = om::limits(
     return *out;
 }
 
-// One import from a stream, on a context of its own.
+// One import from a stream, in its own execution context.
 struct stream_import
 {
     stream_import(const om::repository& repository, std::string bytes, std::size_t piece = 4096)
@@ -78,7 +79,7 @@ private:
     om::repository repository_;
 };
 
-// All files of a repository, but for its lock.
+// All files of a repository except its lock.
 std::string files_of(const fs::path& base)
 {
     std::istringstream lines(list_tree(base));
@@ -89,7 +90,7 @@ std::string files_of(const fs::path& base)
     return out;
 }
 
-// A repository that is to be as it was before.
+// A repository that a failed import must leave unchanged.
 struct untouched
 {
     explicit untouched(const om::limits& bounds = om::limits())
@@ -101,7 +102,7 @@ struct untouched
         for (const char* part : {"tmp", "claims", "leases"})
             CHECK(fs::is_empty(repository.base() / part));
     }
-    // An error of this code, and nothing left.
+    // Expects an error with this code, and no leftovers.
     om::error refuses(const std::string& bytes) const
     {
         auto failure = stream_import(repository, bytes).run().error();
@@ -142,7 +143,7 @@ om::digest image_id()
     return om::digest::of(image().config_text());
 }
 
-// The import gives the image, and nothing but the image.
+// Expects exactly the image.
 void check_imports(const std::string& bytes, std::size_t piece = 4096)
 {
     const scratch_directory scratch;
@@ -174,12 +175,6 @@ std::string in_order(const file_set& files, const std::vector<std::size_t>& orde
     return out.tar();
 }
 
-std::size_t open_descriptors()
-{
-    return static_cast<std::size_t>(
-        std::distance(fs::directory_iterator("/proc/self/fd"), fs::directory_iterator()));
-}
-
 } // namespace
 
 TEST_CASE("an archive's members may come in any order")
@@ -187,7 +182,7 @@ TEST_CASE("an archive's members may come in any order")
     const file_set files = GENERATE(docker_files(), layout_files());
     std::vector<std::size_t> order(files.paths().size());
     std::iota(order.begin(), order.end(), 0u);
-    // Each file once at each place.
+    // Each file once in each position.
     for (std::size_t turn = 0; turn < order.size(); ++turn) {
         CAPTURE(turn);
         check_imports(in_order(files, order));
@@ -196,7 +191,7 @@ TEST_CASE("an archive's members may come in any order")
     }
 }
 
-TEST_CASE("a stream may be compressed as a whole, and its pieces be of any size")
+TEST_CASE("a stream may be compressed as a whole, and read in pieces of any size")
 {
     const auto kind = GENERATE(compression::none, compression::gzip, compression::zstd, compression::xz,
                                compression::bzip2);
@@ -207,10 +202,10 @@ TEST_CASE("a stream may be compressed as a whole, and its pieces be of any size"
     }
 }
 
-TEST_CASE("what looks like a layer, is none and is not named does no harm")
+TEST_CASE("a member that looks like a layer but is not one is ignored if no document names it")
 {
     file_set files = layout_files();
-    SECTION("a tar that is cut")
+    SECTION("a truncated tar")
     {
         files.add("blobs/sha256/cut", small_tar("z").substr(0, 600));
     }
@@ -232,21 +227,21 @@ TEST_CASE("what looks like a layer, is none and is not named does no harm")
     check_imports(files.tar());
 }
 
-TEST_CASE("members that may be layers are bounded by their number, whether anything names them or not")
+TEST_CASE("the number of candidate layers is limited, whether or not a document names them")
 {
     om::limits bounds;
     bounds.candidates = 2;
-    file_set files = docker_files(); // has two
+    file_set files = docker_files(); // has two layers
     CHECK_FALSE(stream_import(open(scratch_directory() / "r", bounds), files.tar()).run().failure);
-    SECTION("of one more")
+    SECTION("one more layer")
     {
         files.add("more.tar", small_tar("z"));
     }
-    SECTION("of one that was there")
+    SECTION("a layer that already exists")
     {
         files.add("more.tar", small_tar("b"));
     }
-    SECTION("of one that is none")
+    SECTION("a member that is not a layer")
     {
         files.add("more.tar", "\x1f\x8b junk that is no gzip");
     }
@@ -259,7 +254,7 @@ TEST_CASE("members that may be layers are bounded by their number, whether anyth
     }
 }
 
-TEST_CASE("what members unpack to that may be layers is bounded, all of them together")
+TEST_CASE("the total unpacked size of candidate layers is limited")
 {
     const auto size = [](const std::string& tar) { return static_cast<std::uint64_t>(tar.size()); };
     file_set files = docker_files();
@@ -278,14 +273,14 @@ TEST_CASE("what members unpack to that may be layers is bounded, all of them tog
     CHECK(failure.code() == errc::too_many_candidates);
 }
 
-TEST_CASE("a layer that is larger than the limits allow is told from candidates that are too many")
+TEST_CASE("a layer that is too large and too many candidate layers have different error codes")
 {
     om::limits bounds;
     bounds.stream_bytes = 2048;
     CHECK(untouched(bounds).refuses(docker_files().tar()).code() == errc::layer_too_large);
 }
 
-TEST_CASE("the names of a stream's members are bounded")
+TEST_CASE("the names of a stream's members are limited")
 {
     om::limits bounds;
     bounds.member_bytes = 20'000;
@@ -296,7 +291,7 @@ TEST_CASE("the names of a stream's members are bounded")
     CHECK(untouched(bounds).refuses(files.tar()).code() == errc::too_many_members);
 }
 
-TEST_CASE("a layer that is damaged and named is named by the error")
+TEST_CASE("the error for a damaged layer that a document names has the layer")
 {
     const untouched one;
     oci_layout_writer writer;
@@ -320,12 +315,12 @@ TEST_CASE("a layer that is damaged and named is named by the error")
         CHECK(failure.code() == errc::size_mismatch);
         CHECK(failure.layer() == om::digest::of(image().layers[0].tar).string());
     }
-    SECTION("it is no tar")
+    SECTION("it is not a tar")
     {
         files.replace(path, "{}");
         CHECK(one.refuses(files.tar()).layer() == om::digest::of(image().layers[0].tar).string());
     }
-    SECTION("it is not there")
+    SECTION("it is missing")
     {
         files.remove(path);
         const auto failure = one.refuses(files.tar());
@@ -334,7 +329,7 @@ TEST_CASE("a layer that is damaged and named is named by the error")
     }
 }
 
-TEST_CASE("a layer of docker's form that is damaged and named is named by the error")
+TEST_CASE("the error for a damaged layer of a docker archive has the layer")
 {
     const untouched one;
     file_set files = docker_files();
@@ -343,7 +338,7 @@ TEST_CASE("a layer of docker's form that is damaged and named is named by the er
     for (const std::string& name : files.paths())
         if (files.content(name) == tar)
             path = name;
-    SECTION("it is cut")
+    SECTION("it is truncated")
     {
         files.replace(path, tar.substr(0, 1700));
         const auto failure = one.refuses(files.tar());
@@ -366,11 +361,11 @@ TEST_CASE("a layer of docker's form that is damaged and named is named by the er
     }
 }
 
-TEST_CASE("a stream that ends too early leaves nothing, wherever that is")
+TEST_CASE("a stream that ends too early leaves nothing, wherever it ends")
 {
     const untouched one;
     const std::string tar = GENERATE(docker_files().tar(), layout_files().tar());
-    // Behind the last member only the end marker lacks, which some writers leave out.
+    // After the last member only the end marker is missing, which some writers leave out.
     for (std::size_t size = 0; size + 1024 < tar.size(); size += 512) {
         CAPTURE(size);
         const auto failure = one.refuses(tar.substr(0, size));
@@ -381,7 +376,7 @@ TEST_CASE("a stream that ends too early leaves nothing, wherever that is")
     check_imports(tar.substr(0, tar.size() - 1024));
 }
 
-TEST_CASE("a compressed stream that ends too early is named as such")
+TEST_CASE("the error for a compressed stream that ends too early says so")
 {
     const untouched one;
     const auto kind = GENERATE(compression::gzip, compression::zstd, compression::xz, compression::bzip2);
@@ -393,7 +388,7 @@ TEST_CASE("a compressed stream that ends too early is named as such")
     }
 }
 
-TEST_CASE("a stream that fails has its error reported, wherever that is")
+TEST_CASE("the error of a failing stream is reported, wherever it fails")
 {
     const untouched one;
     const std::string tar = docker_files().tar();
@@ -409,7 +404,7 @@ TEST_CASE("a stream that fails has its error reported, wherever that is")
     }
 }
 
-TEST_CASE("an import that waits for its bytes keeps nobody from importing the same image, and comes to its end")
+TEST_CASE("an import that waits for bytes does not block other imports of the same image, and ends")
 {
     const std::string tar = docker_files().tar();
     for (const bool late : {false, true}) {
@@ -418,13 +413,13 @@ TEST_CASE("an import that waits for its bytes keeps nobody from importing the sa
         layout_files().write_directory(one.scratch / "layout");
         stream_import slow(one.repository, tar, 512);
         slow.what->on_read = [&](std::size_t number) {
-            if (number != (late ? tar.size() / 512 : 1)) // the last read finds the end
+            if (number != (late ? tar.size() / 512 : 1)) // the last read returns the end of the stream
                 return;
             CHECK(fs::is_empty(one.repository.base() / "claims"));
             const auto start = std::chrono::steady_clock::now();
             const auto options = om::import_options().wanted({"linux", "amd64"});
             CHECK(::test::get(one.repository.import_images(om::oci_layout((one.scratch / "layout").string()), options)).size() == 1);
-            CHECK(std::chrono::steady_clock::now() - start < std::chrono::seconds(10)); // a claim is waited for twice as long
+            CHECK(std::chrono::steady_clock::now() - start < std::chrono::seconds(10)); // other imports wait twice as long for a claim
         };
         slow.run();
         CHECK_FALSE(slow.failure);
@@ -456,7 +451,7 @@ TEST_CASE("an import that is cancelled at any read leaves nothing")
     }
 }
 
-TEST_CASE("an import whose context goes at any read leaves nothing that the next one to open does not remove")
+TEST_CASE("an import whose context is destroyed at any read leaves nothing that the next operation does not remove")
 {
     const scratch_directory scratch;
     const std::string tar = docker_files().tar();
@@ -476,14 +471,14 @@ TEST_CASE("an import whose context goes at any read leaves nothing that the next
             CHECK_FALSE(gone.over);
         }
         CHECK(open_descriptors() == descriptors);
-        // What it left goes with the next operation that writes.
+        // The next operation that writes removes its leftovers.
         om::detail::store((scratch / "repository").string(), om::on_disk_storage::form(), false).sweep();
         CHECK(tree_difference(before, files_of(scratch / "repository")) == "");
         CHECK(fs::is_empty(scratch / "repository" / "tmp"));
     }
 }
 
-TEST_CASE("documents of a stream are bounded all together")
+TEST_CASE("the total size of a stream's documents is limited")
 {
     const scratch_directory scratch;
     om::limits bounds;

@@ -49,7 +49,7 @@ void check_found(const listed_records& all, finding_kind kind, const std::string
 
 } // namespace
 
-TEST_CASE("records that fit each other have no broken references")
+TEST_CASE("consistent records have no broken references")
 {
     CHECK(broken_references({}).empty());
     CHECK(broken_references(whole()).empty());
@@ -89,7 +89,7 @@ TEST_CASE("a layer whose parent or diff is missing is found")
     check_found(all, finding_kind::diff_missing, bottom.string(), low.string());
 }
 
-TEST_CASE("a layer whose record makes another chain ID is found")
+TEST_CASE("a layer whose record has another chain ID is found")
 {
     auto all = whole();
     all.layers[top] = layer_record{low, bottom};
@@ -100,7 +100,7 @@ TEST_CASE("a layer whose record makes another chain ID is found")
     check_found(all, finding_kind::chain_id_mismatch, top.string(), chain_id::of(top, high).string());
 }
 
-TEST_CASE("nothing follows from a record that cannot be believed")
+TEST_CASE("references of a damaged record are not followed")
 {
     auto all = whole();
     all.layers[top].reset();
@@ -119,7 +119,7 @@ TEST_CASE("all broken references are found, not only the first")
     CHECK(broken_references(all).size() == 5);
 }
 
-TEST_CASE("what the machine lacks is no damage of the repository")
+TEST_CASE("a lack of memory or descriptors is not damage of the repository")
 {
     CHECK(is_damage(error(errc::corrupt_repository)));
     CHECK(is_damage(error(errc::invalid_asset)));
@@ -130,7 +130,7 @@ TEST_CASE("what the machine lacks is no damage of the repository")
     CHECK_FALSE(is_damage(error(boost::asio::error::operation_aborted)));
 }
 
-TEST_CASE("each kind of finding has a name of its own")
+TEST_CASE("each kind of finding has its own name")
 {
     std::set<std::string_view> names;
     for (int i = 0; i <= static_cast<int>(finding_kind::diff_unreadable); ++i) {

@@ -23,7 +23,7 @@ const diff_id diff(digest::of("a")), other_diff(digest::of("b"));
 
 } // namespace
 
-TEST_CASE("a claim is for one at a time, in one handle as well")
+TEST_CASE("a claim has one holder at a time, also within one handle")
 {
     const opened_store one;
     const store other(one.base, "directory", false);
@@ -41,7 +41,7 @@ TEST_CASE("a claim is for one at a time, in one handle as well")
     CHECK(other.claims.try_take(diff));
 }
 
-TEST_CASE("a claim that threads take and give up in turn is never held by two")
+TEST_CASE("a claim that many threads take and release is never held by two")
 {
     const opened_store one;
     constexpr int wanted = 2000;
@@ -63,7 +63,7 @@ TEST_CASE("a claim that threads take and give up in turn is never held by two")
     CHECK(names_in(one.base / "claims").empty());
 }
 
-TEST_CASE("who waits for a claim sees that its holder is at work")
+TEST_CASE("a waiting importer sees the heartbeat of the claim's holder")
 {
     const opened_store one;
     const auto claim = one.records.claims.try_take(diff);
@@ -76,10 +76,10 @@ TEST_CASE("who waits for a claim sees that its holder is at work")
     CHECK(one.records.claims.last_beat(diff) > 1000'000'000'005);
 }
 
-TEST_CASE("the claim of a dead owner can be had, and is swept")
+TEST_CASE("the claim of a dead owner can be taken, and is swept")
 {
     const opened_store one;
-    // What a killed process leaves: files whose lock nobody holds.
+    // What a killed process leaves: files without a lock.
     for (const diff_id& id : {diff, other_diff})
         write_text(one.base / "claims" / ("sha256-" + id.value().hex()), "");
     CHECK(one.records.claims.try_take(diff));

@@ -27,13 +27,13 @@ struct named
         record_batch batch(records.staging.fd(), durability::none);
         for (const digest& id : {first, second})
             records.image_files.add(batch, id, "{}", false);
-        batch.show();
+        batch.publish();
     }
     void tag(const std::string& name, const digest& id)
     {
         record_batch batch(records.staging.fd(), durability::none);
         records.tag_files.add(batch, {"docker.io/library/" + name, id, {}, {}, {}});
-        batch.show();
+        batch.publish();
     }
 
     overmount::test::scratch_directory scratch;
@@ -43,7 +43,7 @@ struct named
 
 } // namespace
 
-TEST_CASE("a tag is found before the beginning of an ID")
+TEST_CASE("a tag takes precedence over an ID prefix")
 {
     named at;
     CHECK(find_image_id(at.records, "c72a") == at.first);
@@ -55,7 +55,7 @@ TEST_CASE("a tag is found before the beginning of an ID")
     CHECK(find_image_id(at.records, "sha256:c72a") == at.first);
 }
 
-TEST_CASE("what begins with an algorithm, or is all of an ID, is no tag")
+TEST_CASE("a name with a digest algorithm is never a tag, and a whole ID is found")
 {
     named at;
     at.tag("sha256:c72a", at.second);
@@ -65,7 +65,7 @@ TEST_CASE("what begins with an algorithm, or is all of an ID, is no tag")
     CHECK(find_image_id(at.records, at.first.hex()) == at.first);
 }
 
-TEST_CASE("the beginning of an ID has four digits at least")
+TEST_CASE("an ID prefix has at least four digits")
 {
     const std::vector<digest> ids{beginning_with("c72a"), beginning_with("d"), beginning_with("c72af")};
     const auto found = [&](std::string_view name) { return unique_prefix(ids, name, errc::ambiguous_image_id); };

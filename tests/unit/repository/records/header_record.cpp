@@ -51,7 +51,7 @@ const std::string feature = '"' + std::string(header_record::feature) + '"';
 
 } // namespace
 
-TEST_CASE("a new repository is for its owner alone, and opens again")
+TEST_CASE("only its owner can enter a new repository, and it opens again")
 {
     const opened_store one;
     struct stat status;
@@ -71,7 +71,7 @@ TEST_CASE("a repository that others may enter opens on request only")
     }
 }
 
-TEST_CASE("a directory of something else is no repository, and stays as it is")
+TEST_CASE("a directory with other files is not a repository, and stays unchanged")
 {
     const scratch_directory scratch;
     write_text(scratch / "other/file", "text");
@@ -81,13 +81,13 @@ TEST_CASE("a directory of something else is no repository, and stays as it is")
     CHECK(open_error(scratch / "other/file").code() == boost::system::errc::not_a_directory);
 }
 
-TEST_CASE("where the header of a repository is, all of it is")
+TEST_CASE("a repository with a header has all its subdirectories")
 {
     const opened_store one;
     const auto all = names_in(one.base);
     for (const char* part : {"diffs", "layers", "images", "manifests", "tags", "blobs", "mounts", "leases", "imports", "claims", "tmp"})
         CHECK(all.contains(part));
-    // Who died while he made it has left any part of that, and no header.
+    // A process that died while it created the repository has left any of the subdirectories, and no header.
     fs::remove(one.base / "repository.json");
     fs::remove(one.base / "tags");
     fs::remove(one.base / "claims");
@@ -98,7 +98,7 @@ TEST_CASE("where the header of a repository is, all of it is")
     CHECK(fs::exists(one.base / "claims"));
 }
 
-TEST_CASE("a part that a copy has left out is made again where it was empty, and named where it was not")
+TEST_CASE("a missing subdirectory is created again if it was empty, and else reported by its path")
 {
     for (const char* part : {"diffs", "layers", "images", "manifests", "tags", "blobs", "mounts", "leases", "claims", "tmp"}) {
         const opened_store one;
@@ -118,7 +118,7 @@ TEST_CASE("a part that a copy has left out is made again where it was empty, and
     }
 }
 
-TEST_CASE("a header that cannot be read is named")
+TEST_CASE("the error for an unreadable header has its path")
 {
     const opened_store one;
     for (const char* text : {"", "{", "[]", R"({"version":1})"}) {
@@ -129,7 +129,7 @@ TEST_CASE("a header that cannot be read is named")
     }
 }
 
-TEST_CASE("what a newer version made opens as far as it says that it may")
+TEST_CASE("a repository of a newer version opens as far as its features allow")
 {
     const opened_store one;
     one.put_tag({"example.org/a:1", digest::of("image"), {}, {}, {}});
@@ -152,10 +152,10 @@ TEST_CASE("what a newer version made opens as far as it says that it may")
             CHECK(refused.code() == errc::unsupported_repository);
             CHECK(refused.detail().find("news") != std::string::npos);
         }
-        records.sweep(); // nothing of the one who comes by
+        records.sweep(); // does not throw
         CHECK(read_text(one.base / "repository.json") == before);
     }
-    SECTION("a feature that nobody may ignore")
+    SECTION("a feature that no version may ignore")
     {
         write_header(one.base, "", "", R"("news")");
         CHECK(open_error(one.base).code() == errc::unsupported_repository);
@@ -171,10 +171,10 @@ TEST_CASE("what a newer version made opens as far as it says that it may")
     }
 }
 
-TEST_CASE("the first write of this version notes what earlier ones do not know, and no look does")
+TEST_CASE("the first write of this version adds its feature to the header, and no look-up does")
 {
     const opened_store one;
-    CHECK(read_text(one.base / "repository.json").find(feature) != std::string::npos); // a new one
+    CHECK(read_text(one.base / "repository.json").find(feature) != std::string::npos); // a new repository has it
     write_header(one.base, "", "", "");
     fs::remove_all(one.base / "imports");
     const store records(one.base, "directory", false);
@@ -188,7 +188,7 @@ TEST_CASE("the first write of this version notes what earlier ones do not know, 
     CHECK_FALSE(store(one.base, "directory", false).read_only());
 }
 
-TEST_CASE("what this version does not know of the header stays when the feature is noted")
+TEST_CASE("unknown members of the header stay when the feature is added")
 {
     const opened_store one;
     const auto header = [](const std::string& read_only) {
@@ -201,7 +201,48 @@ TEST_CASE("what this version does not know of the header stays when the feature 
     CHECK(nlohmann::json::parse(read_text(one.base / "repository.json")) == nlohmann::json::parse(header(feature)));
 }
 
-TEST_CASE("a draft of the header that a kill left in the base directory is swept when nobody is at work")
+TEST_CASE("the first write fails if the header was damaged or replaced since the repository was opened, and leaves it unchanged")
+{
+    const opened_store one;
+    write_header(one.base, "", "", "");
+    const store records(one.base, "directory", false);
+    const auto refused_with = [&](const std::string& text) {
+        write_text(one.base / "repository.json", text);
+        const auto failure = error_of([&] { static_cast<void>(records.lock(lock_kind::shared).try_take()); });
+        CHECK(read_text(one.base / "repository.json") == text);
+        return failure;
+    };
+    const auto header = [](const std::string& features) {
+        return R"({"version":1,"forms":["directory"],"features":)" + features + "}";
+    };
+    std::string deep = header(R"({"incompatible":[],"read_only_compatible":[],"x":)" + std::string(100'000, '[') +
+                              std::string(100'000, ']') + "}");
+    for (const std::string& text :
+         {std::string(), std::string("{"), std::string("[]"), std::string("7"), std::string("null"), std::string("{}"),
+          std::string(R"({"version":1})"), std::string(R"({"version":1e999})"), std::string(R"({"version":1.5})"),
+          std::string(R"({"version":-1})"), std::string(R"({"version":1,"forms":"directory","features":{}})"), header("null"),
+          header("[]"), header("7"), header("{}"), header(R"({"incompatible":[],"read_only_compatible":{}})"),
+          header(R"({"incompatible":[],"read_only_compatible":null})"), header(R"({"incompatible":[],"read_only_compatible":"a"})"),
+          header(R"({"incompatible":[],"read_only_compatible":[1]})"), header(R"({"incompatible":[],"read_only_compatible":[[]]})"),
+          header(R"({"incompatible":[],"read_only_compatible":[],"read_only_compatible":7})"),
+          header(R"({"incompatible":[],"read_only_compatible":[]},"features":7)"),
+          header(R"({"incompatible":[],"read_only_compatible":[]},"Features":7)"),
+          header("{\"incompatible\":[],\"read_only_compatible\":[],\"x\":\"\xff\"}"),
+          header(R"({"incompatible":[],"read_only_compatible":[],"x":1e999})"),
+          header(R"({"incompatible":[],"read_only_compatible":[]})") + "}", header(R"({"incompatible":[],"read_only_compatible":[]})") + std::string(1, '\0'),
+          "\xef\xbb\xbf" + header(R"({"incompatible":[],"read_only_compatible":[]})"), deep}) {
+        INFO(text.substr(0, 200));
+        CHECK(refused_with(text).code() == errc::corrupt_repository);
+    }
+    // A newer version has changed it meanwhile.
+    for (const char* text : {R"({"version":2})", R"({"version":2,"features":[]})", R"({"version":2,"features":{"read_only_compatible":7}})"}) {
+        INFO(text);
+        CHECK(refused_with(text).code() == errc::unsupported_repository);
+    }
+    CHECK(refused_with(header(R"({"incompatible":["news"],"read_only_compatible":[]})")).code() == errc::unsupported_repository);
+}
+
+TEST_CASE("a header draft of a killed process in the base directory is swept when the lock is free")
 {
     const opened_store one;
     write_text(one.base / "record-dead", "{\"vers");
@@ -216,7 +257,7 @@ TEST_CASE("a draft of the header that a kill left in the base directory is swept
     CHECK_FALSE(open_error(one.base).code());
 }
 
-TEST_CASE("sweeps disturb nobody who makes a repository or notes the feature at the same time")
+TEST_CASE("sweeps do not disturb processes that create a repository or add the feature at the same time")
 {
     const scratch_directory scratch;
     std::atomic<int> failures = 0;
@@ -251,7 +292,7 @@ TEST_CASE("sweeps disturb nobody who makes a repository or notes the feature at 
     CHECK(failures == 0);
 }
 
-TEST_CASE("a repository on a file system that is read-only can be read, and says why it is not written")
+TEST_CASE("a repository on a read-only file system can be read, and the error of a write says why it fails")
 {
     if (!overmount::test::may_mount())
         OVERMOUNT_SKIP("may not mount");

@@ -23,10 +23,10 @@ const chain_id below = chain_id::of(diff), above = chain_id::of(below, diff);
 
 } // namespace
 
-TEST_CASE("a layer is read as it was put, and its chain from the top")
+TEST_CASE("a layer is read as it was written, and its chain from the top")
 {
     const opened_store one;
-    for (int i = 0; i < 2; ++i) { // the second time it is there already
+    for (int i = 0; i < 2; ++i) { // the second time it already exists
         one.put_layer(below, {diff, std::nullopt}, durability::batch);
         one.put_layer(above, {diff, below}, durability::full);
     }
@@ -38,7 +38,7 @@ TEST_CASE("a layer is read as it was put, and its chain from the top")
     CHECK(names_in(one.base / "tmp").empty());
 }
 
-TEST_CASE("the layers of a chain are put together, whichever of them is there")
+TEST_CASE("the layers of a chain are published together, whichever of them already exist")
 {
     const durability sync = GENERATE(durability::none, durability::batch, durability::full);
     const opened_store one;
@@ -50,14 +50,14 @@ TEST_CASE("the layers of a chain are put together, whichever of them is there")
         one.records.layers.add(batch, above, {diff, below});
         one.records.layers.add(batch, top, {diff, above});
         batch.sync_drafts();
-        batch.show();
+        batch.publish();
     }
     CHECK(one.records.layers.chain(top).size() == 3);
     CHECK(one.records.layers.list().size() == 3);
     CHECK(names_in(one.base / "tmp").empty());
 }
 
-TEST_CASE("a chain with a gap is told from a layer that is not there")
+TEST_CASE("a chain with a gap and a missing layer have different error codes")
 {
     const opened_store one;
     const auto chain = [&] { static_cast<void>(one.records.layers.chain(above)); };
@@ -66,7 +66,7 @@ TEST_CASE("a chain with a gap is told from a layer that is not there")
     CHECK(error_of(chain).code() == errc::parent_not_mounted);
 }
 
-TEST_CASE("a layer with itself as its parent is damaged, and is no circle")
+TEST_CASE("a layer that is its own parent is damaged, and causes no endless loop")
 {
     const opened_store one;
     one.put_layer(above, {diff, above});
@@ -75,7 +75,7 @@ TEST_CASE("a layer with itself as its parent is damaged, and is no circle")
     CHECK(failure.subject() == layer_path(above) + "/layer.json");
 }
 
-TEST_CASE("a layer's record that is cut short is named by its path, and hides no other")
+TEST_CASE("the error for a truncated layer record has its path, and other records are still read")
 {
     const opened_store one;
     one.put_layer(below, {diff, std::nullopt});
@@ -88,7 +88,7 @@ TEST_CASE("a layer's record that is cut short is named by its path, and hides no
     CHECK(one.records.layers.list().size() == 2);
 }
 
-TEST_CASE("a layer goes once")
+TEST_CASE("a layer can be removed once")
 {
     const opened_store one;
     one.put_layer(below, {diff, std::nullopt});

@@ -91,7 +91,7 @@ TEST_CASE("the lease of a dead owner is swept")
     CHECK(names_in(one.base / "leases").empty());
 }
 
-TEST_CASE("a lease is read as it was written, but for a last line that is not whole")
+TEST_CASE("a lease is read as it was written, without an incomplete last line")
 {
     lease_content content;
     content.diff(diff_id(thing)).layer(chain_id(thing)).image(thing).manifest(thing).blob(thing);
@@ -107,20 +107,20 @@ TEST_CASE("a lease is read as it was written, but for a last line that is not wh
         CHECK_THROWS_AS(parse_lease(text), error);
 }
 
-TEST_CASE("a lease with a time is over by the clock since the boot, and in another boot by the wall clock")
+TEST_CASE("a timed lease expires by the time since boot, and in another boot by the wall clock")
 {
     timed_lease_record record;
     record.end = {"this", 1000, 50};
-    CHECK_FALSE(record.is_over({"this", 999999, 49})); // somebody set the clock forward
-    CHECK(record.is_over({"this", 0, 50}));            // and back
+    CHECK_FALSE(record.is_over({"this", 999999, 49})); // the wall clock was set forward
+    CHECK(record.is_over({"this", 0, 50}));            // the wall clock was set back
     CHECK_FALSE(record.is_over({"another", 999, 999999}));
     CHECK(record.is_over({"another", 1000, 0}));
-    record.end.boot = ""; // the kernel did not tell
+    record.end.boot = ""; // the boot ID is unknown
     CHECK(record.is_over({"", 1000, 0}));
     CHECK_FALSE(record.is_over({"", 999, 50}));
 }
 
-TEST_CASE("a lease with a time is read as it was written")
+TEST_CASE("a timed lease is read as it was written")
 {
     timed_lease_record record;
     record.name = "a name\nwith \xff";
@@ -135,7 +135,7 @@ TEST_CASE("a lease with a time is read as it was written")
     CHECK_THROWS_AS(timed_lease_record::parse("{}"), error);
 }
 
-TEST_CASE("a lease keeps something as long as its owner has its lock, or its time is not over")
+TEST_CASE("a lease keeps objects while its owner holds its lock, or until it expires")
 {
     table all;
     {
@@ -164,7 +164,7 @@ TEST_CASE("a lease keeps something as long as its owner has its lock, or its tim
     CHECK(all.leases.over() == 2);
 }
 
-TEST_CASE("a sweep removes leases of dead owners and those whose time is over")
+TEST_CASE("a sweep removes leases of dead owners and expired ones")
 {
     table all;
     const auto held = all.leases.take({});
@@ -173,7 +173,7 @@ TEST_CASE("a sweep removes leases of dead owners and those whose time is over")
     all.put("over", 0);
     std::ofstream(all.file("timed-damaged.json")) << "{";
     CHECK(all.leases.sweep() == 2);
-    CHECK(all.leases.files().size() == 3); // a damaged one is for the collection to tell of
+    CHECK(all.leases.files().size() == 3); // a damaged lease stays: the collection reports it
     CHECK(all.leases.end(all.staging.get(), "lasts", durability::none));
     CHECK_FALSE(all.leases.end(all.staging.get(), "lasts", durability::none));
     CHECK_THROWS_AS(all.leases.live("timed-damaged.json"), error);

@@ -48,7 +48,7 @@ void put_layer(const opened& one, const chain_id& chain, const overmount::layer_
 {
     overmount::detail::record_batch batch(one.records->staging.fd(), durability::none);
     one.records->layers.add(batch, chain, record);
-    batch.show();
+    batch.publish();
 }
 
 // Changes a field of a record on disk.
@@ -87,7 +87,7 @@ stacked_layer layer(const fs::path& directory, bool with_root = true)
 
 } // namespace
 
-TEST_CASE("a mount is recorded with its place, and what it was given")
+TEST_CASE("the record of a mount has its mount point and its lower directories")
 {
     opened one;
     const auto own = one.add("", false);
@@ -108,13 +108,13 @@ TEST_CASE("a mount is recorded with its place, and what it was given")
     }
     CHECK(fs::is_empty(one.base / "tmp"));
     one.table.remove(own);
-    one.table.remove(own); // somebody else was quicker
+    one.table.remove(own); // another process has removed it
     CHECK(one.table.list().size() == 1);
     CHECK_FALSE(one.table.find(own.id));
     CHECK(fs::is_empty(one.base / "tmp"));
 }
 
-TEST_CASE("the identity of a mount comes into its record when it is known")
+TEST_CASE("the identity of a mount is added to its record once it is known")
 {
     opened one;
     const auto sync = GENERATE(durability::none, durability::batch, durability::full);
@@ -131,7 +131,7 @@ TEST_CASE("the identity of a mount comes into its record when it is known")
     CHECK(entries(one.base / "mounts" / record.id) == std::set<std::string>{"empty", "record.json", "target", "upper", "work"});
 }
 
-TEST_CASE("a record of the first version is read, and its mount is known by its source")
+TEST_CASE("a record of the first version can be read, and its mount is identified by its source")
 {
     opened one;
     const auto record = one.add("/old", true);
@@ -148,7 +148,7 @@ TEST_CASE("a record of the first version is read, and its mount is known by its 
     CHECK((old.identity.id == 0 && old.identity.device == 0));
 }
 
-TEST_CASE("a record that cannot be read hides no other, and may name any image")
+TEST_CASE("an unreadable record hides no other record, and may name any image")
 {
     opened one;
     const auto good = one.add("", false), bad = one.add("", false);
@@ -175,7 +175,7 @@ TEST_CASE("a record that cannot be read hides no other, and may name any image")
     }
 }
 
-TEST_CASE("the policy is asked with the upper, and with a place beside it that is gone afterwards")
+TEST_CASE("the policy's test gets the upper directory and a temporary work directory")
 {
     opened one;
     const auto writable = one.add("", true), read_only = one.add("", false);
@@ -207,7 +207,7 @@ TEST_CASE("a mount of another boot is stopped, whatever the policy says")
     CHECK(one.table.state(record, says(true)) == mount_state::stopped);
 }
 
-TEST_CASE("a mount of which nothing can be asked is alive")
+TEST_CASE("a mount that cannot be tested counts as alive")
 {
     opened one;
     const auto record = one.add("", true);
@@ -216,7 +216,7 @@ TEST_CASE("a mount of which nothing can be asked is alive")
     CHECK(one.table.state(record, [](auto&, auto&) -> bool { throw overmount::error(errc::mount_failed); }) == mount_state::alive);
 }
 
-TEST_CASE("a sweep removes what read-only mounts left, and no upper")
+TEST_CASE("a sweep removes records of stopped read-only mounts, and no upper directory")
 {
     opened one;
     const auto dead = one.add("", false), dead_writable = one.add("", true), old = one.add("", false);
@@ -233,7 +233,7 @@ TEST_CASE("a sweep removes what read-only mounts left, and no upper")
     CHECK(fs::is_empty(one.base / "tmp"));
 }
 
-TEST_CASE("an image is in use by mounts that are alive and by uppers that are kept")
+TEST_CASE("an image is in use by live mounts and by kept upper directories")
 {
     opened one;
     const auto read_only = one.add("", false);
@@ -244,7 +244,7 @@ TEST_CASE("an image is in use by mounts that are alive and by uppers that are ke
     CHECK(one.table.in_use(one.image, says(false))->id == writable.id);
 }
 
-TEST_CASE("a mount of a layer names the layer and no image")
+TEST_CASE("the record of a layer's mount names the layer and no image")
 {
     opened one;
     const chain_id chain(digest::of("layer"));
@@ -258,8 +258,8 @@ TEST_CASE("a mount of a layer names the layer and no image")
         CHECK(record.lowers == std::vector<std::string>{"sha256/aa/rootfs"});
     }
     CHECK(std::get<digest>(one.add("", false).subject()) == one.image);
-    CHECK_FALSE(one.table.in_use(chain.value(), says(true))); // an ID of an image
-    // Of both, or of neither: nobody knows what it needs.
+    CHECK_FALSE(one.table.in_use(chain.value(), says(true))); // the same digest as an image ID
+    // A record of both, or of neither: it is unknown what it needs.
     const fs::path file = one.base / "mounts" / made.id / "record.json";
     std::string text;
     std::getline(std::ifstream(file), text);
@@ -277,7 +277,7 @@ TEST_CASE("a mount of a layer names the layer and no image")
     }
 }
 
-TEST_CASE("one at a time works on a recorded mount")
+TEST_CASE("the lock of a mount record has one holder at a time")
 {
     opened one;
     const auto record = one.add("", true);
@@ -296,7 +296,7 @@ TEST_CASE("one at a time works on a recorded mount")
     }
 }
 
-TEST_CASE("a directory is locked, whatever path leads to it")
+TEST_CASE("a directory is locked, whichever path is used for it")
 {
     const scratch_directory scratch;
     fs::create_directories(scratch / "real/target");
@@ -306,7 +306,7 @@ TEST_CASE("a directory is locked, whatever path leads to it")
     for (const char* path : {"real/target", "real/target/", "real/target//", "link/target", "link/../real/target", "real/target/.",
                              "link/target/../target/"})
         CHECK(resolved(path) == real);
-    CHECK(resolved("link") == (scratch / "link").string()); // to mount at a link is refused
+    CHECK(resolved("link") == (scratch / "link").string()); // mounting at a symbolic link is refused
     CHECK(resolved("none/below") == (scratch / "none/below").string());
     const auto lock = overmount::detail::try_lock_target(resolved("link/target"));
     CHECK(lock);
@@ -325,7 +325,7 @@ TEST_CASE("only a volatile mount of an earlier boot may be incomplete")
     CHECK_FALSE(mount_table::may_be_incomplete(record));
 }
 
-TEST_CASE("the mark of a volatile mount goes before it is mounted again")
+TEST_CASE("the mark of a volatile mount is removed before it is mounted again")
 {
     opened one;
     const auto record = one.add("", true);
@@ -339,7 +339,7 @@ TEST_CASE("the mark of a volatile mount goes before it is mounted again")
     CHECK(entries(one.base / "mounts" / record.id) == std::set<std::string>{"empty", "record.json", "target", "upper", "work"});
 }
 
-TEST_CASE("what is stacked has two lower directories where there is no upper")
+TEST_CASE("a mount spec without an upper directory has at least two lower directories")
 {
     opened one;
     const diff_id diff(digest::of("diff"));
@@ -375,7 +375,7 @@ TEST_CASE("what is stacked has two lower directories where there is no upper")
     }
 }
 
-TEST_CASE("the upper's root looks like the topmost layer's")
+TEST_CASE("the upper directory has the attributes of the topmost layer's root")
 {
     opened one;
     const diff_id diff(digest::of("diff"));
@@ -393,7 +393,7 @@ TEST_CASE("the upper's root looks like the topmost layer's")
     CHECK(status.st_mtim.tv_nsec == 8);
 }
 
-TEST_CASE("a chain's correction is made once")
+TEST_CASE("a chain's correction is created once")
 {
     opened one;
     const diff_id diff(digest::of("diff"));
@@ -405,7 +405,7 @@ TEST_CASE("a chain's correction is made once")
     CHECK_FALSE(one.table.has_correction_note(needed));
     CHECK(one.table.ensure_correction(needed, implied));
     CHECK(one.table.has_correction_note(needed));
-    CHECK(one.table.ensure_correction(needed, whole)); // as it was found the first time
+    CHECK(one.table.ensure_correction(needed, whole)); // the note of the first time
     CHECK(fs::is_directory(one.base / overmount::detail::layer_path(needed) / correction_of_this_boot()));
     CHECK_FALSE(one.table.ensure_correction(plain, whole));
     CHECK_FALSE(one.table.ensure_correction(plain, implied));
@@ -413,11 +413,11 @@ TEST_CASE("a chain's correction is made once")
     CHECK(fs::is_empty(one.base / "tmp"));
 }
 
-TEST_CASE("the corrections of all chains with one of some diffs are forgotten, and of no others")
+TEST_CASE("the corrections of exactly the chains with one of the given diffs are forgotten")
 {
     opened one;
     const auto diff = [](const char* name) { return diff_id(digest::of(name)); };
-    std::map<std::string, chain_id> chains; // by their diffs
+    std::map<std::string, chain_id> chains; // keyed by their diffs
     for (const std::string name : {"a", "ab", "abc", "b", "c", "cd", "cde", "e", "ef"}) {
         const diff_id top = diff(name.substr(name.size() - 1).c_str());
         const auto below = chains.find(name.substr(0, name.size() - 1));
@@ -436,7 +436,7 @@ TEST_CASE("the corrections of all chains with one of some diffs are forgotten, a
     }
 }
 
-TEST_CASE("the note of a correction that is damaged, or of another boot, is made again")
+TEST_CASE("a note that is damaged or of another boot is ignored, and written again")
 {
     opened one;
     const diff_id diff(digest::of("diff"));
@@ -455,7 +455,7 @@ TEST_CASE("the note of a correction that is damaged, or of another boot, is made
     old.replace(old.find(overmount::detail::boot_id()), overmount::detail::boot_id().size(), "another boot");
     for (const std::string& damaged : {std::string(), whole.substr(0, whole.size() / 2), std::string("[]"), old}) {
         CAPTURE(damaged);
-        fs::remove_all(note.parent_path() / correction_of_this_boot()); // a power cut may take that as well, and leave a part of it
+        fs::remove_all(note.parent_path() / correction_of_this_boot()); // a power cut may also remove the correction, or leave a part of it
         fs::create_directories(note.parent_path() / correction_of_this_boot() / "part");
         std::ofstream(note) << damaged;
         CHECK_FALSE(one.table.has_correction_note(chain));

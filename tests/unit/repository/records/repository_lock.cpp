@@ -17,12 +17,12 @@ using clock_type = std::chrono::steady_clock;
 
 namespace {
 
-// Whether it can be had at the moment.
+// Whether the lock is free.
 bool free_for(const opened_store& one, lock_kind kind) { return one.records.lock(kind).try_take(); }
 
 } // namespace
 
-TEST_CASE("the lock is shared by all who look, by one of those who change roots, and had by one alone who collects")
+TEST_CASE("many can hold the lock shared, one of them for the roots, and an exclusive holder is alone")
 {
     const opened_store one;
     auto first = one.records.lock(lock_kind::shared), second = one.records.lock(lock_kind::shared);
@@ -46,7 +46,7 @@ TEST_CASE("the lock is shared by all who look, by one of those who change roots,
         CHECK_FALSE(free_for(one, kind));
 }
 
-TEST_CASE("nothing stays locked behind who gives up, whether he had it or not")
+TEST_CASE("a released attempt leaves nothing locked, whether or not it had the lock")
 {
     const lock_kind held = GENERATE(lock_kind::shared, lock_kind::roots, lock_kind::exclusive);
     const lock_kind wanted = GENERATE(lock_kind::shared, lock_kind::roots, lock_kind::exclusive);
@@ -61,13 +61,13 @@ TEST_CASE("nothing stays locked behind who gives up, whether he had it or not")
         holder.release();
         CHECK(free_for(one, lock_kind::exclusive));
         REQUIRE(holder.try_take());
-        static_cast<void>(other.try_take()); // and goes away in the middle of that
+        static_cast<void>(other.try_take()); // and is destroyed while it waits
     }
     for (const lock_kind kind : {lock_kind::shared, lock_kind::roots, lock_kind::exclusive})
         CHECK(free_for(one, kind));
 }
 
-TEST_CASE("who waits for the lock alone keeps those out who come later")
+TEST_CASE("a waiting exclusive attempt keeps later attempts out")
 {
     const opened_store one;
     auto holder = one.records.lock(lock_kind::shared), alone = one.records.lock(lock_kind::exclusive);
@@ -80,8 +80,8 @@ TEST_CASE("who waits for the lock alone keeps those out who come later")
     CHECK(alone.try_take());
 }
 
-// Without the turnstile it is not had in ten seconds: some of the eight have the lock at any moment.
-TEST_CASE("eight that take the shared lock without pause do not keep out who wants it alone")
+// Without the turnstile, the lock cannot be taken within ten seconds: some of the eight threads always hold it.
+TEST_CASE("eight threads that take the lock shared without pause do not starve an exclusive attempt")
 {
     const opened_store one;
     std::atomic<bool> done = false, is_alone = false, broken = false;
@@ -89,7 +89,7 @@ TEST_CASE("eight that take the shared lock without pause do not keep out who wan
     std::list<std::jthread> others;
     for (int i = 0; i < 8; ++i)
         others.emplace_back([&] {
-            std::optional<repository_lock> before; // given up when the next is had: there is no gap but that of the turnstile
+            std::optional<repository_lock> before; // released when the next is taken: the only gap is that of the turnstile
             while (!done) {
                 const int round = rounds;
                 auto mine = one.records.lock(lock_kind::shared);
@@ -99,13 +99,13 @@ TEST_CASE("eight that take the shared lock without pause do not keep out who wan
                     before.emplace(std::move(mine));
                 } else {
                     before.reset();
-                    rounds.wait(round); // until the other one had it
+                    rounds.wait(round); // until the exclusive attempt has had the lock
                 }
             }
         });
     while (taken < 100)
         std::this_thread::yield();
-    auto shortest = clock_type::duration::max(); // the machine may have something else to do
+    auto shortest = clock_type::duration::max(); // the shortest time counts: the machine may be busy
     for (int i = 0; i < 5; ++i) {
         auto alone = one.records.lock(lock_kind::exclusive);
         const auto start = clock_type::now();
@@ -131,7 +131,7 @@ TEST_CASE("eight that take the shared lock without pause do not keep out who wan
     CHECK_FALSE(broken);
 }
 
-TEST_CASE("who has the lock alone sees whether others wait for it, until they have it or give up")
+TEST_CASE("an exclusive holder sees whether others wait for the lock, until they get it or give up")
 {
     const opened_store one;
     const lock_kind kind = GENERATE(lock_kind::shared, lock_kind::roots);
@@ -143,7 +143,7 @@ TEST_CASE("who has the lock alone sees whether others wait for it, until they ha
     CHECK(alone.is_awaited());
     CHECK_FALSE(waits.try_take());
     CHECK(alone.is_awaited());
-    SECTION("has it")
+    SECTION("gets it")
     {
         alone.release();
         CHECK(waits.try_take());

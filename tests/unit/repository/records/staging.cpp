@@ -14,7 +14,7 @@ using overmount::test::opened_store;
 using overmount::test::read_text;
 using overmount::test::write_text;
 
-TEST_CASE("a sweep removes what dead owners left, and nothing of the living")
+TEST_CASE("a sweep removes the files of dead owners, and none of live ones")
 {
     const opened_store one;
     const store other(one.base, "directory", false);
@@ -33,7 +33,7 @@ TEST_CASE("a sweep removes what dead owners left, and nothing of the living")
     CHECK(names_in(one.base / "tmp").empty());
 }
 
-TEST_CASE("a sweep beside who shows something at the moment leaves drafts alone, and does not wait")
+TEST_CASE("a sweep during a publication keeps its drafts, and does not wait")
 {
     const opened_store one;
     auto shows = one.records.lock(lock_kind::shared);

@@ -1,4 +1,4 @@
-// Images and tags: what a collection starts from.
+// Images and tags, the roots of a collection.
 #include <overmount/repository/records/tag_records.hpp>
 
 #include "support/catch.hpp"
@@ -28,7 +28,7 @@ fs::path file_of(const opened_store& one, const std::string& tag) { return one.b
 
 } // namespace
 
-TEST_CASE("a tag and an image go once")
+TEST_CASE("a tag and an image can each be removed once")
 {
     const opened_store one;
     const int tmp = one.records.staging.fd();
@@ -47,21 +47,21 @@ TEST_CASE("a tag and an image go once")
     CHECK(one.records.tags().empty());
 }
 
-TEST_CASE("an image is marked where all that it leads to lasts, and stays as it is")
+TEST_CASE("an image is marked once its layers and documents are durable, also if it already exists, and its config stays")
 {
     const opened_store one;
     one.put_image(of("none"), "config");
     one.put_image(of("batch"), "config", durability::batch);
     CHECK_FALSE(one.records.image_files.is_durable(of("none")));
     CHECK(one.records.image_files.is_durable(of("batch")));
-    for (int i = 0; i < 2; ++i) // by somebody who relies on it
+    for (int i = 0; i < 2; ++i) // by an operation that relies on the existing image
         one.put_image(of("none"), "config", durability::batch);
     CHECK(one.records.image_files.is_durable(of("none")));
     CHECK(one.records.image(of("none")) == "config");
     CHECK_FALSE(one.records.image_files.is_durable(of("nowhere")));
 }
 
-TEST_CASE("who looks while a record is replaced sees the old or the new one, whole")
+TEST_CASE("a look-up while a record is replaced gets all of the old or all of the new one")
 {
     const opened_store one;
     const std::string name = "example.org/a:1";
@@ -109,7 +109,7 @@ TEST_CASE("an unfinished layer or image is not listed")
     CHECK(one.records.images().size() == 200);
 }
 
-TEST_CASE("a damaged tag is left out of the list, told of, and named to who asks for it")
+TEST_CASE("a damaged tag is left out of the list and reported, and a look-up of it throws")
 {
     const opened_store one;
     for (const char* name : {"a:1", "b:1", "c:1", "d:1"})

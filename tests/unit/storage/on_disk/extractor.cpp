@@ -33,7 +33,7 @@ using overmount::test::scratch_directory;
 using overmount::test::tar_writer;
 namespace tar = overmount::tar;
 
-// An empty root, and what is unpacked into it. `trash` lies beside the root, and so may a canary.
+// An empty root, and an extractor that unpacks into it. Next to the root are the directories `trash` and `canary`.
 class layer
 {
 public:
@@ -63,7 +63,7 @@ public:
         return files.finish();
     }
 
-    // What unpacking fails with; nothing when it does not.
+    // The error of unpacking; none if it succeeds.
     boost::system::error_code failure(const tar_writer& archive)
     {
         try {
@@ -79,7 +79,7 @@ public:
         return scratch_ / "root" / path;
     }
 
-    // f d l c b p w(hiteout), or - for nothing.
+    // The type: f d l c b p w(hiteout), or - if there is no file.
     [[nodiscard]] char type(const std::string& path) const
     {
         struct stat found{};
@@ -128,7 +128,7 @@ public:
         return xattr(path, "trusted.overlay.opaque") == "y";
     }
 
-    // The directory outside the root, and whether it is as it was.
+    // The directory outside the root, and whether it is unchanged.
     [[nodiscard]] std::string canary() const { return (scratch_ / "canary").native(); }
     [[nodiscard]] bool canary_lives() const
     {
@@ -142,7 +142,7 @@ private:
     scratch_directory scratch_;
 };
 
-TEST_CASE("a whiteout alone is a device 0:0")
+TEST_CASE("a whiteout becomes a character device 0:0")
 {
     NEEDS_ROOT();
     layer made;
@@ -152,7 +152,7 @@ TEST_CASE("a whiteout alone is a device 0:0")
     CHECK(notes.whiteout_directories == std::vector<std::string>{"d"});
 }
 
-TEST_CASE("a whiteout gives way to a file of its name, before or after it")
+TEST_CASE("a whiteout and a file of its name leave the file, in either order")
 {
     NEEDS_ROOT();
     layer made;
@@ -161,7 +161,7 @@ TEST_CASE("a whiteout gives way to a file of its name, before or after it")
     CHECK(made.content("b") == "kept");
 }
 
-TEST_CASE("a directory with a whiteout of its name is opaque, whichever comes first")
+TEST_CASE("a directory with a whiteout of its name is opaque, in either order")
 {
     NEEDS_ROOT();
     layer made;
@@ -183,7 +183,7 @@ TEST_CASE("a directory with a whiteout of its name is opaque, whichever comes fi
     CHECK_FALSE(made.opaque("plain"));
 }
 
-TEST_CASE("an opaque marker keeps what its own layer has, before and after it")
+TEST_CASE("an opaque marker keeps the files of its own layer, before and after it")
 {
     NEEDS_ROOT();
     layer made;
@@ -194,7 +194,7 @@ TEST_CASE("an opaque marker keeps what its own layer has, before and after it")
     CHECK(made.type("d/.wh..wh..opq") == '-');
 }
 
-TEST_CASE("an opaque root is noted, not written")
+TEST_CASE("an opaque root is recorded, not written to the tree")
 {
     NEEDS_ROOT();
     layer made;
@@ -222,7 +222,7 @@ TEST_CASE("a whiteout in an opaque directory, or below one, is not written")
     CHECK(notes.whiteout_directories.empty());
 }
 
-TEST_CASE("a malformed whiteout is an error, one that aufs left is not")
+TEST_CASE("a malformed whiteout is an error, a leftover of aufs is not")
 {
     NEEDS_ROOT();
     layer made;
@@ -242,7 +242,7 @@ TEST_CASE("a hard link is the same file as its target")
     CHECK(made.status("m").st_ino == made.status("l").st_ino);
 }
 
-TEST_CASE("a hard link to what its layer deletes or lacks is an error")
+TEST_CASE("a hard link to a file that its layer deletes or lacks is an error")
 {
     NEEDS_ROOT();
     layer made;
@@ -265,7 +265,7 @@ TEST_CASE("a path with two dots is refused")
     CHECK(made.canary_lives());
 }
 
-TEST_CASE("a link above an entry is followed inside the root")
+TEST_CASE("a symbolic link among an entry's parents is followed inside the root")
 {
     NEEDS_ROOT();
     layer made;
@@ -282,7 +282,7 @@ TEST_CASE("a link above an entry is followed inside the root")
         CHECK(made.type(name) == 'f');
 }
 
-TEST_CASE("a link above an entry does not lead out of the root")
+TEST_CASE("a symbolic link among an entry's parents does not lead out of the root")
 {
     NEEDS_ROOT();
     layer made;
@@ -298,7 +298,7 @@ TEST_CASE("a link above an entry does not lead out of the root")
     }
 }
 
-TEST_CASE("a link in the last place is replaced, not written through")
+TEST_CASE("a symbolic link as the last component is replaced, not followed")
 {
     NEEDS_ROOT();
     layer made;
@@ -313,7 +313,7 @@ TEST_CASE("a link in the last place is replaced, not written through")
     CHECK(made.canary_lives());
 }
 
-TEST_CASE("a directory has its mode, owner and time when its children are there")
+TEST_CASE("a directory gets its mode, owner and time after its children")
 {
     NEEDS_ROOT();
     layer made;
@@ -333,7 +333,7 @@ TEST_CASE("a directory has its mode, owner and time when its children are there"
     CHECK(made.status("d/e").st_mtim.tv_nsec == 500'000'000);
 }
 
-TEST_CASE("more directories than are held open have their modes and times, whatever came last")
+TEST_CASE("directories get their modes and times even if there are more than are kept open")
 {
     NEEDS_ROOT();
     layer made;
@@ -344,7 +344,7 @@ TEST_CASE("more directories than are held open have their modes and times, whate
         archive.directory(name(number), {.mode = 0700u + static_cast<unsigned>(number), .mtime = 1000 + number});
     for (int number = 0; number < count; ++number)
         archive.file(name(number) + "/a", "a").directory(name(number) + "/e", {.mode = 0711, .mtime = 7});
-    // Gone and back while it may be held open, and gone for good.
+    // One directory is removed and created again while it may be open, another one is removed.
     archive.file(name(count - 1), "no directory").file(name(count - 2), "for a while");
     archive.directory(name(count - 2), {.mode = 0755, .mtime = 5}).file(name(count - 2) + "/b", "b");
     made.unpack(archive);
@@ -401,7 +401,7 @@ TEST_CASE("set-uid and set-gid survive the change of owner")
     CHECK(made.status("a").st_mtim.tv_sec == 50);
 }
 
-TEST_CASE("a thread with a umask of its own gives each file its mode, whatever the umask was")
+TEST_CASE("a thread with its own umask creates each file with its mode, independent of the process's umask")
 {
     layer made;
     const mode_t before = ::umask(077);
@@ -424,7 +424,7 @@ TEST_CASE("a thread with a umask of its own gives each file its mode, whatever t
     CHECK(made.mode("set") == 0777);
 }
 
-TEST_CASE("a file has its mode where the file system gives another one than open is asked for")
+TEST_CASE("a file has its mode even if the file system changes the mode that open(2) is given")
 {
     const scratch_directory scratch;
     std::filesystem::create_directory(scratch / "root");
@@ -439,7 +439,7 @@ TEST_CASE("a file has its mode where the file system gives another one than open
         overmount::detail::own_fs_attributes();
         const overmount::detail::exact_modes of_entries;
         overmount::detail::extractor files(root.get(), beside.get(), {}, false);
-        // Behind the look at the root, as with an ACL that only the server of a network file system sees.
+        // After the extractor has checked the root, like an ACL that only the server of a network file system sees.
         cuts = ::fsetxattr(root.get(), "system.posix_acl_default", acl.data(), acl.size(), 0) == 0;
         tar::entry entry;
         for (const auto& [name, mode] : {std::pair("a", 0600u), {"b", 0666u}, {"c", 0644u}}) {
@@ -462,7 +462,7 @@ TEST_CASE("a file has its mode where the file system gives another one than open
     }
 }
 
-TEST_CASE("links, pipes and devices have their owner, mode and time")
+TEST_CASE("links, fifos and devices have their owner, mode and time")
 {
     NEEDS_ROOT();
     layer made;
@@ -511,7 +511,7 @@ TEST_CASE("user attributes and file capabilities are stored")
     CHECK_FALSE(notes.skipped_xattrs);
 }
 
-TEST_CASE("attributes of overlayfs are left out, and that is noted")
+TEST_CASE("xattrs of overlayfs are skipped, and that is recorded")
 {
     NEEDS_ROOT();
     layer made;
@@ -528,7 +528,7 @@ TEST_CASE("attributes of overlayfs are left out, and that is noted")
     CHECK(notes.skipped_xattrs);
 }
 
-TEST_CASE("an entry takes the place of one of another type")
+TEST_CASE("an entry replaces an entry of another type")
 {
     NEEDS_ROOT();
     const auto put = [](tar_writer& out, char type) {
@@ -562,7 +562,7 @@ TEST_CASE("an entry takes the place of one of another type")
     }
 }
 
-TEST_CASE("a directory that comes back after a file has only its new children")
+TEST_CASE("a directory that replaces a file which replaced a directory has only its new children")
 {
     NEEDS_ROOT();
     layer made;
@@ -577,7 +577,7 @@ TEST_CASE("a directory that comes back after a file has only its new children")
     CHECK(made.mode("d") == 0711);
 }
 
-TEST_CASE("of two entries with one path the last wins")
+TEST_CASE("the last of two entries with the same path wins")
 {
     NEEDS_ROOT();
     layer made;
@@ -600,7 +600,7 @@ TEST_CASE("of two entries with one path the last wins")
     CHECK(std::filesystem::read_symlink(made / "l") == "new");
 }
 
-TEST_CASE("a sparse file has its size and zeros in its holes")
+TEST_CASE("a sparse file has its size, and zeros in its holes")
 {
     NEEDS_ROOT();
     layer made;
@@ -614,7 +614,7 @@ TEST_CASE("a sparse file has its size and zeros in its holes")
     CHECK(made.status("a").st_blocks * 512 < 1048576);
 }
 
-TEST_CASE("a set-gid directory above hands nothing down")
+TEST_CASE("a set-gid parent directory does not pass on its group")
 {
     NEEDS_ROOT();
     layer made;
@@ -629,7 +629,7 @@ TEST_CASE("a set-gid directory above hands nothing down")
     }
 }
 
-TEST_CASE("a default ACL above hands nothing down")
+TEST_CASE("a default ACL of the parent directory is not inherited")
 {
     NEEDS_ROOT();
     layer made;
@@ -649,7 +649,7 @@ TEST_CASE("a default ACL above hands nothing down")
     CHECK(made.mode("a") == 0644);
 }
 
-TEST_CASE("ACLs lie on what has them, the default ones of a directory not on its children")
+TEST_CASE("ACLs are set on their own entries, and a directory's default ACL is not inherited by its children")
 {
     NEEDS_ROOT();
     layer made;
@@ -676,7 +676,7 @@ TEST_CASE("ACLs lie on what has them, the default ones of a directory not on its
     CHECK_FALSE(made.xattr("d/e", "system.posix_acl_default"));
 }
 
-TEST_CASE("a default ACL on what is no directory, an attribute of a pipe or link: left out, and noted")
+TEST_CASE("a default ACL of a file, and an xattr of a fifo or link, are skipped, and that is recorded")
 {
     NEEDS_ROOT();
     layer made;
@@ -687,7 +687,7 @@ TEST_CASE("a default ACL on what is no directory, an attribute of a pipe or link
     CHECK_FALSE(made.unpack(tar_writer().symlink("m", "a")).skipped_xattrs);
 }
 
-TEST_CASE("a directory that is gone has no whiteouts to note")
+TEST_CASE("a directory that was removed is not recorded as one with whiteouts")
 {
     NEEDS_ROOT();
     layer made;
@@ -697,7 +697,7 @@ TEST_CASE("a directory that is gone has no whiteouts to note")
     CHECK(notes.implied.empty());
 }
 
-TEST_CASE("a path that links make longer than a path may be is refused")
+TEST_CASE("a path that is too long after links are followed is refused")
 {
     NEEDS_ROOT();
     layer made;
@@ -713,7 +713,7 @@ TEST_CASE("a path that links make longer than a path may be is refused")
           errc::path_too_long);
 }
 
-TEST_CASE("a path as long as a path may be has its attributes")
+TEST_CASE("a path of the largest allowed length has its attributes")
 {
     NEEDS_ROOT();
     layer made;
@@ -723,7 +723,7 @@ TEST_CASE("a path as long as a path may be has its attributes")
     path += std::string(255, 'd');
     REQUIRE(path.size() == 4095);
     made.unpack(tar_writer().directory(path, {.mode = 0711, .mtime = 5}));
-    // Too long for one call that starts at the root of the machine.
+    // Too long for one call with an absolute path.
     const unique_fd half(::open((made / path.substr(0, 2047)).c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
     struct stat found{};
     REQUIRE(::fstatat(half.get(), path.substr(2048).c_str(), &found, AT_SYMLINK_NOFOLLOW) == 0);
@@ -731,7 +731,7 @@ TEST_CASE("a path as long as a path may be has its attributes")
     CHECK(found.st_mtim.tv_sec == 5);
 }
 
-TEST_CASE("nothing is below a file of the layer, or below a link that leads to none")
+TEST_CASE("an entry below a file of the layer, or below a dangling link, is refused")
 {
     NEEDS_ROOT();
     layer made;
@@ -741,7 +741,7 @@ TEST_CASE("nothing is below a file of the layer, or below a link that leads to n
     CHECK(made.failure(tar_writer().symlink("n", "a").whiteout("n/b")) == errc::entry_escapes_layer);
 }
 
-TEST_CASE("below a whiteout is nothing, and what aufs left leaves no trace")
+TEST_CASE("an entry below a whiteout is refused, and leftovers of aufs are not unpacked")
 {
     NEEDS_ROOT();
     layer made;
@@ -753,14 +753,14 @@ TEST_CASE("below a whiteout is nothing, and what aufs left leaves no trace")
     CHECK(made.type("d") == '-');
 }
 
-TEST_CASE("a hard link cannot take the place of the directory that its target is in")
+TEST_CASE("a hard link cannot replace the directory that contains its target")
 {
     NEEDS_ROOT();
     layer made;
     CHECK(made.failure(tar_writer().file("d/a", "").hard_link("d", "d/a")) == errc::missing_hard_link_target);
 }
 
-TEST_CASE("an attribute is stored whole, or there is no room for it: never in silence")
+TEST_CASE("an xattr is stored whole, or is an error if there is no room for it")
 {
     NEEDS_ROOT();
     layer made;
@@ -768,7 +768,7 @@ TEST_CASE("an attribute is stored whole, or there is no room for it: never in si
     const auto failure = made.failure(tar_writer().file("a", "", {.xattrs = {{"user.a", value}}}));
     const auto stored = ::lgetxattr((made / "a").c_str(), "user.a", nullptr, 0);
     if (failure.failed())
-        CHECK(failure == errc::xattr_too_large); // ext4 has room for a block
+        CHECK(failure == errc::xattr_too_large); // ext4 stores at most one block
     else
         CHECK(stored == static_cast<ssize_t>(value.size()));
 }

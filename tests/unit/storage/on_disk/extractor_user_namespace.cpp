@@ -1,4 +1,4 @@
-// Unpacking by the root of a user namespace whose ids 0 to 65535 are 100000 and on outside.
+// Unpacks as root of a user namespace that maps the IDs 0 to 65535 to 100000 and up.
 // See user_namespaces(7).
 #include <overmount/storage/on_disk/extractor.hpp>
 
@@ -37,7 +37,7 @@ using overmount::test::tar_writer;
 constexpr unsigned first_id = 100000;
 constexpr const char* capability = "security.capability";
 
-// vfs_cap_data with CAP_NET_BIND_SERVICE; with the id of a namespace's root it is version 3.
+// vfs_cap_data with CAP_NET_BIND_SERVICE; version 3 if it has the ID of a namespace's root.
 std::string capability_bytes(std::optional<std::uint32_t> root = {})
 {
     std::string out("\x01\0\0\x02\0\x04\0\0\0\0\0\0\0\0\0\0\0\0\0\0", 20);
@@ -75,7 +75,7 @@ void unpack(int root, int trash, const std::string& bytes, bool& skipped_xattrs)
     skipped_xattrs = files.finish().skipped_xattrs;
 }
 
-// A process has them for itself, so this is for the child only.
+// Limits apply to a whole process, so only the child may call this.
 void drop_set_file_capabilities()
 {
     __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
@@ -88,7 +88,7 @@ void drop_set_file_capabilities()
         ::_exit(3);
 }
 
-// A layer's root, and what the root of a user namespace makes of an archive in it.
+// A layer's root, into which the root of a user namespace unpacks an archive.
 class mapped_layer
 {
 public:
@@ -100,7 +100,7 @@ public:
         }
     }
 
-    // What is said of it: "all" or "not all attributes" are there, or the error. Nothing where there are no
+    // The result: "all" or "not all attributes" were stored, or the error. Empty if there are no
     // user namespaces.
     std::optional<std::string> unpack(const tar_writer& archive,
                                       const std::function<void()>& before = [] {})
@@ -177,7 +177,7 @@ private:
     }
 
     scratch_directory scratch_;
-    bool possible_ = true; // not for the root of a namespace that has fewer ids
+    bool possible_ = true; // false if the test itself runs in a namespace with fewer IDs
 };
 
 } // namespace
@@ -190,7 +190,7 @@ private:
     if (!said)                                                                                               \
     OVERMOUNT_SKIP("no user namespaces here")
 
-TEST_CASE("root of a user namespace stores file capabilities that count in it alone")
+TEST_CASE("root of a user namespace stores file capabilities that are valid only in that namespace")
 {
     NEEDS_ROOT();
     mapped_layer made;
@@ -208,7 +208,7 @@ TEST_CASE("root of a user namespace stores file capabilities that count in it al
     CHECK(made.owner("user") == std::pair(uid_t{first_id + 7}, gid_t{first_id + 8}));
 }
 
-TEST_CASE("a capability for a root that the user namespace has no id for is an error")
+TEST_CASE("a capability for a root whose ID the user namespace does not map is an error")
 {
     NEEDS_ROOT();
     mapped_layer made;
@@ -219,7 +219,7 @@ TEST_CASE("a capability for a root that the user namespace has no id for is an e
     CHECK(made.xattr("a") == std::nullopt);
 }
 
-TEST_CASE("a user namespace that may set no file capabilities leaves them out, and that is noted")
+TEST_CASE("file capabilities that a user namespace may not set are skipped, and that is recorded")
 {
     NEEDS_ROOT();
     mapped_layer made;
@@ -231,7 +231,7 @@ TEST_CASE("a user namespace that may set no file capabilities leaves them out, a
     CHECK(made.owner("a") == std::pair(uid_t{first_id + 7}, gid_t{first_id}));
 }
 
-TEST_CASE("an owner that the user namespace has no id for is an error, not somebody else")
+TEST_CASE("an owner that the user namespace does not map is an error, not another owner")
 {
     NEEDS_ROOT();
     for (const bool is_link : {false, true}) {
@@ -243,7 +243,7 @@ TEST_CASE("an owner that the user namespace has no id for is an error, not someb
     }
 }
 
-TEST_CASE("a user namespace has whiteouts and no other devices")
+TEST_CASE("a user namespace can create whiteouts, but no other devices")
 {
     NEEDS_ROOT();
     mapped_layer made;

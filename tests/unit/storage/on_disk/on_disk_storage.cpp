@@ -74,7 +74,7 @@ rlimit set_file_size_limit(rlim_t bytes)
 class stored
 {
 public:
-    // As the size of pieces: a block each, and what each leaves to do is done when all are written.
+    // A special piece size: one block a piece; the deferred work of all pieces is run after all are written.
     static constexpr std::size_t all_late = 0;
 
     explicit stored(std::string tar, durability sync = durability::none, std::size_t piece = std::string::npos)
@@ -98,7 +98,7 @@ public:
     [[nodiscard]] std::string pack(std::size_t piece = 65536) { return packed(reader(), piece); }
     [[nodiscard]] const std::string& tar() const noexcept { return tar_; }
 
-    // What giving it back fails with: the code, and the entry that it names.
+    // The error of reading the tar: its code, and the entry that it names.
     [[nodiscard]] std::string failure()
     {
         try {
@@ -135,7 +135,7 @@ std::string words(std::size_t size, std::uint_fast32_t seed = 1)
     return out;
 }
 
-TEST_CASE("a tar comes back bit for bit, in pieces of any size")
+TEST_CASE("a tar is reproduced bit for bit, in pieces of any size")
 {
     NEEDS_ROOT();
     const std::string large = words(3'000'000);
@@ -174,7 +174,7 @@ TEST_CASE("a reader fills its buffer until the end, and can be moved")
     CHECK(out.substr(0, layer.tar().size()) == layer.tar());
 }
 
-TEST_CASE("what lies behind the end of the entries comes back")
+TEST_CASE("bytes after the end marker are reproduced")
 {
     const tar_writer archive = tar_writer().file("a", "text", own());
     CHECK(comes_back(""));
@@ -185,14 +185,14 @@ TEST_CASE("what lies behind the end of the entries comes back")
     CHECK(comes_back(std::string(10240, '\0')));
 }
 
-TEST_CASE("padding that is not zeros comes back")
+TEST_CASE("padding that is not zeros is reproduced")
 {
     std::string tar = tar_writer().file("a", "text", own()).file("b", "text", own()).finish();
     tar.replace(512 + 4, 508, std::string(508, 'x'));
     CHECK(comes_back(tar));
 }
 
-TEST_CASE("data that go to no file come back")
+TEST_CASE("data of entries that create no file is reproduced")
 {
     NEEDS_ROOT();
     const std::string data = words(200'000);
@@ -205,7 +205,7 @@ TEST_CASE("data that go to no file come back")
                          .finish()));
 }
 
-TEST_CASE("files that the same tar replaces are kept aside, and come back")
+TEST_CASE("files that the same tar replaces are kept in aside, and are reproduced")
 {
     NEEDS_ROOT();
     tar_writer archive;
@@ -223,19 +223,19 @@ TEST_CASE("files that the same tar replaces are kept aside, and come back")
     std::set<std::string> kept;
     for (const auto& entry : fs::directory_iterator(layer.path("rootfs").parent_path()))
         kept.insert(entry.path().filename().string());
-    CHECK(kept == std::set<std::string>{"aside", "diff.json", "recipe", "rootfs"}); // and nothing of what went
+    CHECK(kept == std::set<std::string>{"aside", "diff.json", "recipe", "rootfs"}); // and no leftovers of replaced entries
     fs::remove_all(layer.path("aside/0"));
     CHECK(layer.failure() == changed("a"));
 }
 
-TEST_CASE("a file kept aside that was changed is found")
+TEST_CASE("a changed file in aside is detected")
 {
     stored layer(tar_writer().file("d/a", "first", own()).file("d/a", "last", own()).finish());
     std::ofstream(layer.path("aside/0")) << "fir5t";
     CHECK(layer.failure() == changed("d/a"));
 }
 
-TEST_CASE("what is left to do for a file is done, though something else took its place meanwhile")
+TEST_CASE("deferred work for a file is done even if another entry has replaced the file meanwhile")
 {
     NEEDS_ROOT();
     tar_writer archive;
@@ -252,7 +252,7 @@ TEST_CASE("what is left to do for a file is done, though something else took its
     CHECK(fs::file_size(layer.path("rootfs/sparse")) == 100000);
 }
 
-TEST_CASE("what is left to do is cut in lists of no more than so many files, wherever the bytes are cut")
+TEST_CASE("deferred work is split into lists with a limited number of files, for any piece size")
 {
     NEEDS_ROOT();
     tar_writer archive;
@@ -274,13 +274,13 @@ TEST_CASE("what is left to do is cut in lists of no more than so many files, whe
     }
 }
 
-TEST_CASE("what fails later names its entry")
+TEST_CASE("an error of deferred work names its entry")
 {
     NEEDS_ROOT();
     fixture place;
     auto writer = place.create();
     const std::string tar = tar_writer().file("d/large", std::string(2 << 20, 'x'), own()).file("d/b", "text", own()).finish();
-    on_disk_storage::writer::rest left;
+    on_disk_storage::writer::deferred left;
     auto bytes = std::as_bytes(std::span(tar));
     REQUIRE(writer.write_part(bytes, left));
     const rlimit before = set_file_size_limit(1 << 20);
@@ -292,10 +292,10 @@ TEST_CASE("what fails later names its entry")
     }
     set_file_size_limit(before.rlim_cur);
     CHECK(failed == "d/large write unpack");
-    left.run(); // nothing is left
+    left.run(); // does nothing: the list is empty
 }
 
-TEST_CASE("replaced without a file, nothing is kept aside")
+TEST_CASE("a replaced tree without files is not kept in aside")
 {
     NEEDS_ROOT();
     stored layer(
@@ -305,7 +305,7 @@ TEST_CASE("replaced without a file, nothing is kept aside")
     CHECK(whole);
 }
 
-TEST_CASE("what a tar replaces counts against the limit of paths")
+TEST_CASE("paths of replaced files count against limits::directory_bytes")
 {
     fixture place;
     overmount::limits bounds;
@@ -318,7 +318,7 @@ TEST_CASE("what a tar replaces counts against the limit of paths")
     CHECK(place.failure(archive.finish(), bounds) == errc::too_many_entries);
 }
 
-TEST_CASE("a recipe does not depend on how the tar is cut")
+TEST_CASE("a recipe does not depend on the size of the pieces")
 {
     stored layer(tar_writer().file("a", words(100'000), own()).file("b", "text", own()).finish());
     const std::string recipe = slurp(layer.path("recipe"));
@@ -326,7 +326,7 @@ TEST_CASE("a recipe does not depend on how the tar is cut")
         CHECK(slurp(stored(layer.tar(), durability::none, piece).path("recipe")) == recipe);
 }
 
-TEST_CASE("a recipe is there with any durability")
+TEST_CASE("a recipe is written with any durability")
 {
     for (const durability sync : {durability::none, durability::batch, durability::full}) {
         stored layer(tar_writer().file("d/a", "1", own()).symlink("d", "x", own()).finish(), sync);
@@ -335,7 +335,7 @@ TEST_CASE("a recipe is there with any durability")
     }
 }
 
-TEST_CASE("a file that was changed on disk is found and named")
+TEST_CASE("a file that was changed on disk is detected and named")
 {
     const std::string tar = tar_writer()
                                 .file("a", "text", own())
@@ -373,7 +373,7 @@ TEST_CASE("a file that was changed on disk is found and named")
           }) == changed("d/b"));
 }
 
-TEST_CASE("a link of the size of the file whose place it took is found")
+TEST_CASE("a link that replaced a file of the same size is detected")
 {
     stored layer(tar_writer().file("d/b", "text", own()).file("d/same", "text", own()).finish());
     fs::remove(layer.path("rootfs/d/b"));
@@ -406,7 +406,7 @@ TEST_CASE("holes of a sparse file are not read")
     CHECK(whole);
 }
 
-TEST_CASE("a diff without a recipe, or with a damaged one, is told")
+TEST_CASE("a missing and a damaged recipe are errors")
 {
     stored layer(fixture::tar());
     std::string recipe = slurp(layer.path("recipe"));
@@ -419,7 +419,7 @@ TEST_CASE("a diff without a recipe, or with a damaged one, is told")
     CHECK(layer.failure() == ": " + error(errc::layer_not_found).code().message());
 }
 
-TEST_CASE("what GNU tar and bsdtar write comes back, in each of their forms")
+TEST_CASE("tars of GNU tar and bsdtar are reproduced, in each of their formats")
 {
     NEEDS_ROOT();
     const scratch_directory scratch;
@@ -445,7 +445,7 @@ TEST_CASE("what GNU tar and bsdtar write comes back, in each of their forms")
     for (const char* version : {"0.0", "0.1", "1.0"})
         check(run_quietly({"tar", "--format", "pax", "-S", "--sparse-version", version, "-cf", tar.c_str(), "-C",
                            top.c_str(), "."}));
-    // The same again behind it: each file is replaced.
+    // Append the same entries again, so that each file is replaced.
     check(run_quietly({"tar", "-rf", tar.c_str(), "-C", top.c_str(), "."}));
     for (const char* format : {"gnutar", "pax", "ustar"})
         if (run_quietly({"bsdtar", "--version"}) == 0)
@@ -453,7 +453,7 @@ TEST_CASE("what GNU tar and bsdtar write comes back, in each of their forms")
                                "soft", "sparse"}));
 }
 
-// An entry of any kind: names meet, so that files, directories and links replace each other; whiteouts have data.
+// A random entry. There are few names, so that files, directories and links replace each other; whiteouts have data.
 void add_entry(tar_writer& archive, std::mt19937& random)
 {
     const auto below = [&](unsigned limit) { return static_cast<unsigned>(random() % limit); };
@@ -479,7 +479,7 @@ void add_entry(tar_writer& archive, std::mt19937& random)
     }
 }
 
-TEST_CASE("a layer of any entries comes back")
+TEST_CASE("a layer of random entries is reproduced")
 {
     NEEDS_ROOT();
     unsigned aside = 0;

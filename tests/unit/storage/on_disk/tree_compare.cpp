@@ -75,7 +75,7 @@ TEST_CASE("equal trees have no differences")
     CHECK(trees().compare().empty());
 }
 
-TEST_CASE("what is missing, new or of another type is told, and nothing below it")
+TEST_CASE("a missing, additional or different file is reported, and nothing below it")
 {
     const trees one;
     fs::remove_all(one.found / "a/b");
@@ -84,15 +84,15 @@ TEST_CASE("what is missing, new or of another type is told, and nothing below it
     std::ofstream(one.found / "fifo") << "";
     trees::set_time(one.found / "a", 1000);
     trees::set_time(one.found, 1000);
-    // The other names of what was in a/b have fewer links now.
+    // The other names of files that were in a/b have fewer links now.
     CHECK(one.compare() == differences{{"a/b", "it is missing"},
-                                       {"a/one", "its hard links were others"},
-                                       {"a/two", "its hard links were others"},
+                                       {"a/one", "its hard links differ"},
+                                       {"a/two", "its hard links differ"},
                                        {"fifo", "it is a regular file, was a fifo"},
                                        {"new", "the layer has no such entry"}});
 }
 
-TEST_CASE("each attribute that differs is told")
+TEST_CASE("each attribute that differs is reported")
 {
     const trees one;
     fs::permissions(one.found / "a/file", fs::perms(0640));
@@ -101,7 +101,7 @@ TEST_CASE("each attribute that differs is told")
     fs::permissions(one.found / "a/file", fs::perms(04755));
     trees::set_time(one.found / "a/b", 1000, 6);
     trees::set_time(one.found, 1001);
-    CHECK(one.compare() == differences{{"", "its time was another"}, {"a/b", "its time was another"}});
+    CHECK(one.compare() == differences{{"", "its modification time differs"}, {"a/b", "its modification time differs"}});
     trees::set_time(one.found / "a/b", 1000);
     trees::set_time(one.found, 1000);
     fs::resize_file(one.found / "a/file", 4);
@@ -110,12 +110,12 @@ TEST_CASE("each attribute that differs is told")
     fs::resize_file(one.found / "a/file", 5);
     trees::set_time(one.found / "a/file", 1000);
     REQUIRE(::setxattr((one.found / "a/file").c_str(), "user.a", "2", 1, 0) == 0);
-    CHECK(one.compare() == differences{{"a/file", "its extended attributes were others"}});
+    CHECK(one.compare() == differences{{"a/file", "its extended attributes differ"}});
     REQUIRE(::removexattr((one.found / "a/file").c_str(), "user.a") == 0);
-    CHECK(one.compare() == differences{{"a/file", "its extended attributes were others"}});
+    CHECK(one.compare() == differences{{"a/file", "its extended attributes differ"}});
 }
 
-TEST_CASE("a link that leads elsewhere is told")
+TEST_CASE("a symbolic link with another target is reported")
 {
     const trees one;
     fs::remove(one.found / "a/link");
@@ -125,18 +125,18 @@ TEST_CASE("a link that leads elsewhere is told")
     CHECK(one.compare() == differences{{"a/link", "its target is fil\\n, was file"}});
 }
 
-TEST_CASE("files that have exchanged one of their names are told")
+TEST_CASE("files that have exchanged one of their names are reported")
 {
     const trees one;
     fs::rename(one.found / "a/b/one", one.found / "a/b/three");
     fs::rename(one.found / "a/b/two", one.found / "a/b/one");
     fs::rename(one.found / "a/b/three", one.found / "a/b/two");
     trees::set_time(one.found / "a/b", 1000);
-    CHECK(one.compare() == differences{{"a/b/one", "its hard links were others"},
-                                       {"a/b/two", "its hard links were others"}});
+    CHECK(one.compare() == differences{{"a/b/one", "its hard links differ"},
+                                       {"a/b/two", "its hard links differ"}});
 }
 
-TEST_CASE("another owner and another device are told, of a whiteout nothing but that it is none")
+TEST_CASE("another owner and device are reported, and of a whiteout only that it is another type")
 {
     if (::geteuid() != 0)
         OVERMOUNT_SKIP("making devices needs root");

@@ -8,7 +8,7 @@
 #include <charconv>
 #include <utility>
 
-namespace overmount::inline OVERMOUNT_ABI::detail {
+namespace overmount::OVERMOUNT_ABI::detail {
 
 OVERMOUNT_LAZY_BODY std::string path_of(const kept_thing& one)
 {
@@ -51,8 +51,8 @@ OVERMOUNT_LAZY_BODY std::optional<kept_thing> thing_of_lower(std::string_view pa
 OVERMOUNT_LAZY_BODY void collection_marks::add_layer(const chain_id& chain, std::optional<layer_record> record)
 {
     there_.insert({kept_kind::layer, chain.value()});
-    // A chain ID is the digest of all below it: what has the right one leads to no circle.
-    if (record && (record->parent ? chain_id::of(*record->parent, record->diff) : chain_id::of(record->diff)) == chain)
+    // A chain ID is a digest of all layers below it: records with the right one cannot form a cycle.
+    if (record && chain_id::of(record->parent, record->diff) == chain)
         layers_.insert_or_assign(chain, std::move(*record));
     else if (!vouched_.contains(chain))
         doubtful_layers_.insert(chain);
@@ -85,7 +85,7 @@ OVERMOUNT_LAZY_BODY void collection_marks::add_document(const digest& id, std::o
                         [this](const digest& name) { return is_needed({kept_kind::manifest, name}); }))
             need(one);
     }
-    if (is_needed(one)) // it was, before it was known
+    if (is_needed(one)) // it was marked as needed before its links were known
         for (const kept_thing& next : references_of(one))
             need(next);
 }
@@ -94,13 +94,11 @@ OVERMOUNT_LAZY_BODY void collection_marks::add_blob(const digest& id) { there_.i
 
 OVERMOUNT_LAZY_BODY void collection_marks::need_image(const digest& id, const std::vector<diff_id>& diffs)
 {
-    std::optional<chain_id> chain;
-    for (const diff_id& diff : diffs) {
-        chain = chain ? chain_id::of(*chain, diff) : chain_id::of(diff);
-        vouched_.insert(*chain);
-        doubtful_layers_.erase(*chain);
-        needed_.insert({kept_kind::layer, chain->value()});
-        needed_.insert({kept_kind::diff, diff.value()});
+    for (const auto& [chain, layer] : chain_of(diffs)) {
+        vouched_.insert(chain);
+        doubtful_layers_.erase(chain);
+        needed_.insert({kept_kind::layer, chain.value()});
+        needed_.insert({kept_kind::diff, layer.diff.value()});
     }
     need_manifests_of(id);
 }
@@ -140,7 +138,7 @@ OVERMOUNT_LAZY_BODY void collection_marks::need(const kept_thing& one)
         todo.pop_back();
         if (!needed_.insert(next).second && next.kind != kept_kind::layer)
             continue;
-        // Of a layer that an image needs, all below is needed; of one that a lease needs, it may not have been known then.
+        // Follow a layer even if it is already needed: it may have been marked before its record was known.
         for (kept_thing& below : references_of(next))
             if (!needed_.contains(below))
                 todo.push_back(std::move(below));
@@ -168,8 +166,8 @@ OVERMOUNT_LAZY_BODY std::vector<kept_thing> collection_marks::references_of(cons
     } else if (one.kind == kept_kind::manifest || one.kind == kept_kind::blob) {
         const auto found = documents_.find(one.id);
         if (found == documents_.end() || !found->second.config)
-            return out; // an index is needed by its manifests, and needs none of them
-        // A manifest among the blobs says that the others are there.
+            return out; // an index is needed by its manifests, but does not need them
+            // If the manifest is kept as a blob, so are the others.
         if (one.kind == kept_kind::manifest)
             out.push_back({kept_kind::blob, one.id});
         for (const digest& name : found->second.names)
@@ -219,7 +217,7 @@ OVERMOUNT_LAZY_BODY std::vector<kept_thing> collection_marks::doubtful() const
 
 OVERMOUNT_LAZY_BODY std::vector<std::vector<kept_thing>> collection_marks::waves() const
 {
-    // How many that go refer to each that goes.
+    // For each unneeded object, how many other unneeded objects refer to it.
     std::unordered_map<kept_thing, std::size_t, kept_thing_hash> referrers;
     for (const kept_thing& one : there_)
         if (is_unneeded(one))
@@ -245,6 +243,6 @@ OVERMOUNT_LAZY_BODY std::vector<std::vector<kept_thing>> collection_marks::waves
     return out;
 }
 
-} // namespace overmount::inline OVERMOUNT_ABI::detail
+} // namespace overmount::OVERMOUNT_ABI::detail
 
 #endif

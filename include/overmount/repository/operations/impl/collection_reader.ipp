@@ -12,9 +12,10 @@
 
 #include <algorithm>
 
-namespace overmount::inline OVERMOUNT_ABI::detail {
+namespace overmount::OVERMOUNT_ABI::detail {
 
-// What `read` gives of the record of a root. Where that is damaged nobody knows what it needs.
+// The result of `read`, which reads the record of a root. Throws `corrupt_repository` if it is damaged: it is then unknown what it
+// needs.
 template <class Read>
 auto of_root(const std::string& path, const Read& read)
 {
@@ -26,7 +27,7 @@ auto of_root(const std::string& path, const Read& read)
         throw error(errc::corrupt_repository)
             .at(stage::repository)
             .subject(path)
-            .detail(std::string("nothing is removed while it cannot be read: ") + failure.what());
+            .detail(std::string("nothing is removed while this record cannot be read: ") + failure.what());
     }
 }
 
@@ -38,11 +39,11 @@ OVERMOUNT_LAZY inline std::vector<mount_record> all_mounts(std::shared_ptr<store
         throw error(errc::corrupt_repository)
             .at(stage::repository)
             .subject(damaged.front().subject())
-            .detail("nothing is removed while it cannot be read");
+            .detail("nothing is removed while this record cannot be read");
     return out;
 }
 
-// Imports that are committed and not applied yet.
+// Imports that are committed but not applied yet.
 OVERMOUNT_LAZY inline import_records::records all_imports(const store& records)
 {
     return of_root("imports", [&records] { return records.imports.pending([](const error& failure) { throw failure; }); });
@@ -84,7 +85,7 @@ OVERMOUNT_LAZY_BODY void collection_reader::read(const stop_flag& stop)
         read_document(id);
     }
     read_images(stop);
-    // Of layers that an image vouches for, the records need not be read.
+    // `read_layer` skips the records of layers that an image describes.
     for (const chain_id& chain : known_layers_) {
         stop.throw_if_stopped();
         read_layer(chain);
@@ -123,7 +124,7 @@ OVERMOUNT_LAZY_BODY void collection_reader::read_images(const stop_flag& stop)
     }
 }
 
-// False where it has gone.
+// False if the image no longer exists.
 OVERMOUNT_LAZY_BODY bool collection_reader::read_image(const digest& id)
 {
     if (images_.contains(id))
@@ -135,7 +136,7 @@ OVERMOUNT_LAZY_BODY bool collection_reader::read_image(const digest& id)
         throw error(errc::corrupt_repository)
             .at(stage::repository)
             .subject(config_path(id))
-            .detail("it is missing: remove the image, or import it again");
+            .detail("the config is missing: remove the image, or import it again");
     need_image(id, std::move(*config));
     return true;
 }
@@ -157,7 +158,7 @@ OVERMOUNT_LAZY_BODY void collection_reader::read_tags()
     for (const std::string& file : records_->tag_files.files()) {
         struct stat status;
         if (::fstatat(tags.get(), file.c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0)
-            continue; // removed, or replaced by one that a later look finds
+            continue; // removed; if it was replaced, `read_again` finds the new one
         const version now{status.st_ino, status.st_ctim.tv_sec, status.st_ctim.tv_nsec};
         if (const auto known = tags_.find(file); known != tags_.end() && known->second == now)
             continue;
@@ -185,14 +186,14 @@ OVERMOUNT_LAZY_BODY void collection_reader::read_mounts()
                 marks_.need(*found);
                 marks_.need_trees_of(found->id);
             }
-        // The image of a stopped mount that is read-only may have been removed: it keeps nothing.
+        // The image of a stopped read-only mount may have been removed: such a mount keeps nothing.
         if (record.layer)
             marks_.need(kept_thing{kept_kind::layer, record.layer->value()});
         else if (!read_image(*record.image) && record.writable && record.lowers.empty())
             throw error(errc::corrupt_repository)
                 .at(stage::repository)
                 .subject("mounts/" + record.id + "/record.json")
-                .detail("its image is missing: unmount it first, or import the image again");
+                .detail("the mount's image is missing: unmount it first, or import the image again");
     }
 }
 
@@ -239,7 +240,7 @@ OVERMOUNT_LAZY_BODY void collection_reader::read_layer(const chain_id& chain)
                 throw;
         }
         if (!record && !exists(records_->base_fd(), layer_path(chain)))
-            return; // it has gone
+            return; // the layer no longer exists
         if (record)
             layers_.insert_or_assign(chain, *record);
     }
@@ -280,7 +281,7 @@ OVERMOUNT_LAZY_BODY void collection_reader::read_document(const digest& id)
 OVERMOUNT_LAZY_BODY std::set<digest> used_images(std::shared_ptr<store> records)
 {
     std::set<digest> out;
-    static_cast<void>(all_imports(*records)); // what can be read of them is applied
+    static_cast<void>(all_imports(*records)); // throws if one is damaged; the caller has applied the others
     for (const std::string& file : records->tag_files.files())
         if (const auto tag = of_root("tags/" + file, [&] { return records->tag_files.read(file); }))
             out.insert(tag->image);
@@ -294,6 +295,6 @@ OVERMOUNT_LAZY_BODY std::set<digest> used_images(std::shared_ptr<store> records)
     return out;
 }
 
-} // namespace overmount::inline OVERMOUNT_ABI::detail
+} // namespace overmount::OVERMOUNT_ABI::detail
 
 #endif

@@ -8,9 +8,9 @@
 
 #include <cerrno>
 
-namespace overmount::inline OVERMOUNT_ABI::detail {
+namespace overmount::OVERMOUNT_ABI::detail {
 
-OVERMOUNT_LAZY_BODY unique_fd blob_records::open(const digest& id) const
+OVERMOUNT_DECL unique_fd blob_records::open(const digest& id) const
 {
     unique_fd fd(::openat(directory_, digest_path(id).c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
     if (!fd && errno != ENOENT)
@@ -18,28 +18,28 @@ OVERMOUNT_LAZY_BODY unique_fd blob_records::open(const digest& id) const
     return fd;
 }
 
-OVERMOUNT_LAZY_BODY std::vector<digest> blob_records::list() const { return listed_digests(directory_); }
+OVERMOUNT_DECL std::vector<digest> blob_records::list() const { return listed_digests(directory_); }
 
-OVERMOUNT_LAZY_BODY bool blob_records::contains(const digest& id, std::uint64_t size) const
+OVERMOUNT_DECL bool blob_records::contains(const digest& id, std::uint64_t size) const
 {
     struct stat status;
     return ::fstatat(directory_, digest_path(id).c_str(), &status, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(status.st_mode) &&
            static_cast<std::uint64_t>(status.st_size) == size;
 }
 
-OVERMOUNT_LAZY_BODY void blob_records::add(record_batch& into, const digest& id, std::string_view content) const
+OVERMOUNT_DECL void blob_records::add(record_batch& into, const digest& id, std::string_view content) const
 {
     into.add(directory_, digest_path(id), content, existing::keep);
 }
 
-OVERMOUNT_LAZY_BODY void blob_records::publish(int from, const std::string& name, const digest& id, durability sync) const
+OVERMOUNT_DECL void blob_records::publish(int from, const std::string& name, const digest& id, durability sync) const
 {
     make_directory(directory_, std::string(to_string(id.algorithm())), 0700);
     bool moved = rename_into_place(from, name, directory_, digest_path(id));
     struct stat there, mine;
     if (!moved && ::fstatat(directory_, digest_path(id).c_str(), &there, AT_SYMLINK_NOFOLLOW) == 0 &&
         ::fstatat(from, name.c_str(), &mine, AT_SYMLINK_NOFOLLOW) == 0 && there.st_size != mine.st_size) {
-        rename_over(from, name, directory_, digest_path(id)); // a power cut has cut it
+        rename_over(from, name, directory_, digest_path(id)); // a power cut has truncated the blob
         moved = true;
     }
     if (sync == durability::none)
@@ -50,28 +50,28 @@ OVERMOUNT_LAZY_BODY void blob_records::publish(int from, const std::string& name
         make_record_last(directory_, digest_path(id));
 }
 
-OVERMOUNT_LAZY_BODY void blob_records::replace(int from, const std::string& name, const digest& id, durability sync) const
+OVERMOUNT_DECL void blob_records::replace(int from, const std::string& name, const digest& id, durability sync) const
 {
     rename_over(from, name, directory_, digest_path(id));
     if (sync != durability::none)
         sync_parents(directory_, std::string(to_string(id.algorithm())));
 }
 
-OVERMOUNT_LAZY_BODY void blob_records::make_last(const digest& id, int staging) const
+OVERMOUNT_DECL void blob_records::make_durable(const digest& id, int staging) const
 {
     try {
         make_record_last(directory_, digest_path(id));
     } catch (const error&) {
-        static_cast<void>(remove(staging, id, durability::none)); // the disk has lost some of it, and the kernel says so once
+        static_cast<void>(remove(staging, id, durability::none)); // part of it is lost, and the kernel reports that only once
         throw;
     }
 }
 
-OVERMOUNT_LAZY_BODY bool blob_records::remove(int staging, const digest& id, durability sync) const
+OVERMOUNT_DECL bool blob_records::remove(int staging, const digest& id, durability sync) const
 {
     return remove_record(staging, directory_, digest_path(id), sync);
 }
 
-} // namespace overmount::inline OVERMOUNT_ABI::detail
+} // namespace overmount::OVERMOUNT_ABI::detail
 
 #endif

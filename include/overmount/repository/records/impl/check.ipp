@@ -3,9 +3,9 @@
 
 #include <overmount/check.hpp>
 
-namespace overmount::inline OVERMOUNT_ABI {
+namespace overmount::OVERMOUNT_ABI {
 
-OVERMOUNT_LAZY_BODY std::string_view to_string(finding_kind value) noexcept
+OVERMOUNT_DECL std::string_view to_string(finding_kind value) noexcept
 {
     switch (value) {
     case finding_kind::config_changed: return "config_changed";
@@ -26,6 +26,6 @@ OVERMOUNT_LAZY_BODY std::string_view to_string(finding_kind value) noexcept
     return "unknown";
 }
 
-} // namespace overmount::inline OVERMOUNT_ABI
+} // namespace overmount::OVERMOUNT_ABI
 
 #endif

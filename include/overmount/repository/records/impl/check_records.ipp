@@ -6,37 +6,34 @@
 #include <algorithm>
 #include <cerrno>
 
-namespace overmount::inline OVERMOUNT_ABI::detail {
+namespace overmount::OVERMOUNT_ABI::detail {
 
-OVERMOUNT_LAZY inline void check_layer(const listed_records& all, const chain_id& chain, const layer_record& layer,
+inline void check_layer(const listed_records& all, const chain_id& chain, const layer_record& layer,
                                        std::vector<finding>& out)
 {
-    const auto tell = [&](finding_kind kind, std::string detail) {
+    const auto add = [&](finding_kind kind, std::string detail) {
         out.push_back({kind, chain.string(), "", std::move(detail)});
     };
-    const chain_id named = layer.parent ? chain_id::of(*layer.parent, layer.diff) : chain_id::of(layer.diff);
+    const chain_id named = chain_id::of(layer.parent, layer.diff);
     if (named != chain)
-        tell(finding_kind::chain_id_mismatch, "its parent and diff make " + named.string());
+        add(finding_kind::chain_id_mismatch, "its parent and its diff have the chain ID " + named.string());
     if (layer.parent && !all.layers.contains(*layer.parent))
-        tell(finding_kind::parent_missing, "its parent " + layer.parent->string() + " is missing");
+        add(finding_kind::parent_missing, "its parent " + layer.parent->string() + " is missing");
     if (!all.diffs.contains(layer.diff))
-        tell(finding_kind::diff_missing, "its diff " + layer.diff.string() + " is missing");
+        add(finding_kind::diff_missing, "its diff " + layer.diff.string() + " is missing");
 }
 
-OVERMOUNT_LAZY inline void check_image(const listed_records& all, const digest& id, const std::vector<diff_id>& diffs,
+inline void check_image(const listed_records& all, const digest& id, const std::vector<diff_id>& diffs,
                                        std::vector<finding>& out)
 {
-    std::optional<chain_id> chain;
-    for (const diff_id& diff : diffs) {
-        chain = chain ? chain_id::of(*chain, diff) : chain_id::of(diff);
-        if (!all.layers.contains(*chain))
+    for (const auto& [chain, layer] : chain_of(diffs))
+        if (!all.layers.contains(chain))
             out.push_back({finding_kind::layer_missing, id.string(), "",
-                           "its layer " + chain->string() + " is missing" +
-                               (all.diffs.contains(diff) ? "" : ", and so is the diff " + diff.string())});
-    }
+                           "its layer " + chain.string() + " is missing" +
+                               (all.diffs.contains(layer.diff) ? "" : ", and so is the diff " + layer.diff.string())});
 }
 
-OVERMOUNT_LAZY inline void check_tag(const listed_records& all, const tag_record& tag, std::vector<finding>& out)
+inline void check_tag(const listed_records& all, const tag_record& tag, std::vector<finding>& out)
 {
     if (!all.images.contains(tag.image))
         out.push_back(
@@ -50,7 +47,7 @@ OVERMOUNT_LAZY inline void check_tag(const listed_records& all, const tag_record
     check_document("index", tag.index);
 }
 
-OVERMOUNT_LAZY_BODY std::vector<finding> broken_references(const listed_records& all)
+OVERMOUNT_DECL std::vector<finding> broken_references(const listed_records& all)
 {
     std::vector<finding> out;
     for (const auto& [id, diffs] : all.images)
@@ -64,6 +61,6 @@ OVERMOUNT_LAZY_BODY std::vector<finding> broken_references(const listed_records&
     return out;
 }
 
-} // namespace overmount::inline OVERMOUNT_ABI::detail
+} // namespace overmount::OVERMOUNT_ABI::detail
 
 #endif

@@ -9,19 +9,19 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-namespace overmount::inline OVERMOUNT_ABI::detail {
+namespace overmount::OVERMOUNT_ABI::detail {
 
 OVERMOUNT_DECL claim::~claim()
 {
-    // Unlinked while locked: who opened the file meanwhile sees that it is not the one in place any more. A file
-    // that stays is swept when its lock can be had.
+    // Unlink before unlocking: an operation that has opened the file meanwhile sees that it is no longer the one in place. If this
+    // fails, a later sweep removes the file: its lock is free.
     if (directory_ >= 0)
         ::unlinkat(directory_, name_.c_str(), 0);
 }
 
-OVERMOUNT_LAZY_BODY void claim::beat() const { check(::futimens(lock_.fd(), nullptr), "utimens"); }
+OVERMOUNT_DECL void claim::beat() const { checked(::futimens(lock_.fd(), nullptr), "utimens"); }
 
-OVERMOUNT_LAZY_BODY std::optional<claim> claim_table::try_take(const diff_id& id) const
+OVERMOUNT_DECL std::optional<claim> claim_table::try_take(const diff_id& id) const
 {
     const std::string name = digest_name(id.value());
     if (auto lock = file_lock::try_exclusive(directory_, name))
@@ -29,13 +29,13 @@ OVERMOUNT_LAZY_BODY std::optional<claim> claim_table::try_take(const diff_id& id
     return std::nullopt;
 }
 
-OVERMOUNT_LAZY_BODY std::shared_ptr<claim> claim_table::try_share(const diff_id& id) const
+OVERMOUNT_DECL std::shared_ptr<claim> claim_table::try_share(const diff_id& id) const
 {
     auto mine = try_take(id);
     return mine ? new_shared<claim>(std::move(*mine)) : nullptr;
 }
 
-OVERMOUNT_LAZY_BODY std::int64_t claim_table::last_beat(const diff_id& id) const
+OVERMOUNT_DECL std::int64_t claim_table::last_beat(const diff_id& id) const
 {
     struct stat status;
     if (::fstatat(directory_, digest_name(id.value()).c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0)
@@ -43,6 +43,6 @@ OVERMOUNT_LAZY_BODY std::int64_t claim_table::last_beat(const diff_id& id) const
     return status.st_mtim.tv_sec * 1'000'000'000 + status.st_mtim.tv_nsec;
 }
 
-} // namespace overmount::inline OVERMOUNT_ABI::detail
+} // namespace overmount::OVERMOUNT_ABI::detail
 
 #endif

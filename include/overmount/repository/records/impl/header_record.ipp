@@ -15,29 +15,29 @@
 #include <array>
 #include <cerrno>
 
-namespace overmount::inline OVERMOUNT_ABI::detail {
+namespace overmount::OVERMOUNT_ABI::detail {
 
-// What lies in the base directory beside the header and the locks.
+// The subdirectories of the base directory.
 inline constexpr std::array repository_parts = {"diffs",  "layers", "images",  "manifests", "tags", "blobs",
                                                 "mounts", "leases", "imports", "claims",    "tmp"};
 
-OVERMOUNT_LAZY inline bool contains(const std::vector<std::string>& list, std::string_view value)
+inline bool contains(const std::vector<std::string>& list, std::string_view value)
 {
     return std::find(list.begin(), list.end(), value) != list.end();
 }
 
-// The directory with all that is missing above it; each that is made lasts.
-OVERMOUNT_LAZY inline void make_directories_last(const std::filesystem::path& path)
+// Creates the directory and its missing parents, and makes each of them durable.
+inline void make_durable_directories(const std::filesystem::path& path)
 {
     if (path.empty() || exists(AT_FDCWD, path.string()))
         return;
     const std::filesystem::path parent = path.parent_path();
-    make_directories_last(parent);
+    make_durable_directories(parent);
     make_directory(AT_FDCWD, path.string(), 0700);
     sync_directory(open_directory(AT_FDCWD, parent.empty() ? "." : parent.string()).get());
 }
 
-OVERMOUNT_LAZY_BODY std::string header_record::content::text() const
+OVERMOUNT_DECL std::string header_record::content::text() const
 {
     json_record features, out;
     features.texts("compatible", compatible).texts("read_only_compatible", read_only).texts("incompatible", incompatible);
@@ -45,41 +45,39 @@ OVERMOUNT_LAZY_BODY std::string header_record::content::text() const
     return out.string();
 }
 
-OVERMOUNT_LAZY_BODY header_record::header_record(const std::filesystem::path& base, std::string_view form, bool allow_others,
+OVERMOUNT_DECL header_record::header_record(const std::filesystem::path& base, std::string_view form, bool allow_others,
                                                  std::optional<uid_t> owner)
     : base_(std::filesystem::absolute(from_working_directory(base.string())).lexically_normal())
 {
-    if (!base_.has_filename()) // a slash at its end
+    if (!base_.has_filename()) // a trailing slash
         base_ = base_.parent_path();
-    make_directories_last(base_);
-    fd_.reset(check(::open(base_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC), "open directory", base_.string()));
+    make_durable_directories(base_);
+    fd_.reset(checked(::open(base_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC), "open directory", base_.string()));
     check_owner(allow_others, owner);
     if (::faccessat(fd_.get(), ".", W_OK, AT_EACCESS) != 0) {
         read_only_ = true;
-        why_read_only_ = errno == EROFS ? "it lies on a file system that is mounted read-only" : "its directory may not be written";
+        why_read_only_ = errno == EROFS ? "its file system is mounted read-only" : "there is no write permission for its directory";
     }
     if (!exists(fd_.get(), "repository.json"))
         make(form);
     const content header = parse(text());
-    if (header.version != 1 || !header.incompatible.empty())
-        throw error(errc::unsupported_repository).subject(base_.string());
     if (!contains(header.forms, form)) {
         std::string names;
         for (const std::string& name : header.forms)
             names += (names.empty() ? "" : ", ") + escape(name);
-        throw error(errc::unsupported_repository).subject(base_.string()).detail("it was made with another storage: " + names);
+        throw error(errc::unsupported_repository).subject(base_.string()).detail("it was created with another storage: " + names);
     }
     for (const std::string& name : header.read_only)
         if (name != feature) {
             read_only_ = true;
-            why_read_only_ = "it has a feature that this version does not know: " + escape(name);
+            why_read_only_ = "it uses a feature that this version does not know: " + escape(name);
         }
 }
 
-OVERMOUNT_LAZY_BODY void header_record::check_owner(bool allow_others, std::optional<uid_t> owner) const
+OVERMOUNT_DECL void header_record::check_owner(bool allow_others, std::optional<uid_t> owner) const
 {
     struct stat status;
-    check(::fstat(fd_.get(), &status), "stat");
+    checked(::fstat(fd_.get(), &status), "stat");
     const uid_t wanted = owner.value_or(::geteuid());
     if (const std::string found = std::to_string(status.st_uid); status.st_uid != wanted)
         throw error(errc::repository_of_another_user)
@@ -90,20 +88,20 @@ OVERMOUNT_LAZY_BODY void header_record::check_owner(bool allow_others, std::opti
     if (!allow_others && (status.st_mode & 0077) != 0)
         throw error(errc::repository_open_to_others)
             .subject(base_.string())
-            .detail("its mode must be 0700, or ask for a repository that is open to others");
+            .detail("set its mode to 0700, or ask for a repository that is open to others");
 }
 
-OVERMOUNT_LAZY_BODY std::string header_record::text() const
+OVERMOUNT_DECL std::string header_record::text() const
 {
     return read_file(fd_.get(), "repository.json", record_limit).value_or("");
 }
 
-OVERMOUNT_LAZY_BODY header_record::content header_record::parse(std::string_view text) const
+OVERMOUNT_DECL header_record::content header_record::parse(std::string_view text) const
 {
     content out;
-    // The rest of another version may be of any shape.
-    const auto look = [&] { read_record(text, json_object({{"version", json_number(out.version).required()}})); };
-    const auto look_closer = [&] {
+    // Read the version first: the other members may look different in another version.
+    const auto read_version = [&] { read_record(text, json_object({{"version", json_number(out.version).required()}})); };
+    const auto read_features = [&] {
         read_record(text, json_object({{"features",
                                         json_object({{"compatible", json_texts(out.compatible)},
                                                      {"incompatible", json_texts(out.incompatible).required()},
@@ -112,14 +110,16 @@ OVERMOUNT_LAZY_BODY header_record::content header_record::parse(std::string_view
                                        {"forms", json_texts(out.forms).required()}}));
     };
     const std::string path = (base_ / "repository.json").string();
-    in_record(path, look);
+    in_record(path, read_version);
     if (out.version == 1)
-        in_record(path, look_closer);
+        in_record(path, read_features);
+    if (out.version != 1 || !out.incompatible.empty())
+        throw error(errc::unsupported_repository).subject(base_.string());
     return out;
 }
 
-// The parts come first: where the header is, all is.
-OVERMOUNT_LAZY_BODY void header_record::make(std::string_view form) const
+// Creates the subdirectories before the header: if repository.json exists, they all do.
+OVERMOUNT_DECL void header_record::make(std::string_view form) const
 {
     for (const std::string& name : list_directory(fd_.get(), ".")) {
         const bool ours = name == "repository.lock" || name == "replace.lock" || name.starts_with("record-") || name.starts_with("repository.json") ||
@@ -133,13 +133,14 @@ OVERMOUNT_LAZY_BODY void header_record::make(std::string_view form) const
         make_directory(fd_.get(), part, 0700);
     repository_lock mine(fd_.get(), lock_kind::shared);
     sync_directory(fd_.get());
-    sync_directory(open_directory(AT_FDCWD, base_.parent_path().string()).get()); // whoever made the base
+    sync_directory(open_directory(AT_FDCWD, base_.parent_path().string()).get()); // even if another process created the base
     content made;
     made.version = 1;
     made.read_only = {feature};
     made.forms = {std::string(form)};
-    // Two processes may make it at the same time: both write the same, and one rename wins. Who has the lock alone sweeps what
-    // another has in `tmp/`: he has opened the repository, so its header is there.
+    // Two processes may create the repository at the same time: both write the same text, and one rename wins. If the shared lock
+    // is not free, another process holds it exclusively and may sweep our draft from `tmp/`. That process has opened the
+    // repository, so the header exists.
     if (mine.try_take())
         put_record(staging().get(), fd_.get(), "repository.json", made.text(), durability::full, existing::keep);
     else if (exists(fd_.get(), "repository.json"))
@@ -148,16 +149,17 @@ OVERMOUNT_LAZY_BODY void header_record::make(std::string_view form) const
         throw error(errc::repository_busy).at(stage::repository).subject(base_.string());
 }
 
-OVERMOUNT_LAZY_BODY void header_record::note_feature() const
+OVERMOUNT_DECL void header_record::note_feature() const
 {
     if (noted_)
         return;
     const std::lock_guard guard(mutex_);
-    const std::string there = text(); // another process may have been here
+    const std::string there = text(); // another process may have added the feature
     if (contains(parse(there).read_only, feature))
-        make_record_last(fd_.get(), "repository.json"); // who noted it may not have come to this
+        make_record_last(fd_.get(), "repository.json"); // the process that added it may have died before its fsync
     else {
-        // Members that this version does not know stay: it may be a newer one's repository, which this one may write.
+        // Keep members that this version does not know: a newer version may have created the repository and still let this one
+        // write. The text was just parsed, so the members used here have the right types.
         auto header = nlohmann::json::parse(there);
         header["features"]["read_only_compatible"].push_back(feature);
         put_record(staging().get(), fd_.get(), "repository.json", header.dump(), durability::full, existing::replace);
@@ -165,13 +167,13 @@ OVERMOUNT_LAZY_BODY void header_record::note_feature() const
     noted_ = true;
 }
 
-OVERMOUNT_LAZY_BODY void header_record::remove_drafts() const
+OVERMOUNT_DECL void header_record::remove_drafts() const
 {
     for (const std::string& name : list_directory(fd_.get(), "."))
         if (name.starts_with("record-") && ::unlinkat(fd_.get(), name.c_str(), 0) != 0 && errno != ENOENT)
             throw_errno("unlink", name);
 }
 
-} // namespace overmount::inline OVERMOUNT_ABI::detail
+} // namespace overmount::OVERMOUNT_ABI::detail
 
 #endif

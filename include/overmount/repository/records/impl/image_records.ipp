@@ -3,9 +3,9 @@
 
 #include <overmount/repository/records/image_records.hpp>
 
-namespace overmount::inline OVERMOUNT_ABI::detail {
+namespace overmount::OVERMOUNT_ABI::detail {
 
-OVERMOUNT_LAZY_BODY bool image_records::add(record_batch& into, const digest& id, std::string_view config, bool durable) const
+OVERMOUNT_DECL bool image_records::add(record_batch& into, const digest& id, std::string_view config, bool durable) const
 {
     std::vector<record_batch::file> files{{"config.json", std::string(config)}};
     if (durable)
@@ -13,32 +13,32 @@ OVERMOUNT_LAZY_BODY bool image_records::add(record_batch& into, const digest& id
     return into.add_directory(directory_, digest_path(id), files);
 }
 
-OVERMOUNT_LAZY_BODY void image_records::put_again(int staging, const digest& id, std::string_view config, durability sync) const
+OVERMOUNT_DECL void image_records::put_again(int staging, const digest& id, std::string_view config, durability sync) const
 {
     record_batch whole(staging, sync);
     add(whole, id, config, false);
     whole.sync_drafts();
-    whole.show();
+    whole.publish();
     put_record(staging, open_directory(directory_, digest_path(id)).get(), "config.json", config, sync, existing::replace);
 }
 
-OVERMOUNT_LAZY_BODY std::optional<std::string> image_records::find(const digest& id) const
+OVERMOUNT_DECL std::optional<std::string> image_records::find(const digest& id) const
 {
     return read_file(directory_, digest_path(id) + "/config.json", record_limit);
 }
 
-OVERMOUNT_LAZY_BODY std::vector<digest> image_records::list() const { return listed_digests(directory_); }
+OVERMOUNT_DECL std::vector<digest> image_records::list() const { return listed_digests(directory_); }
 
-OVERMOUNT_LAZY_BODY bool image_records::remove(int staging, const digest& id, durability sync) const
+OVERMOUNT_DECL bool image_records::remove(int staging, const digest& id, durability sync) const
 {
     return remove_record(staging, directory_, digest_path(id), sync);
 }
 
-OVERMOUNT_LAZY_BODY bool image_records::is_durable(const digest& id) const
+OVERMOUNT_DECL bool image_records::is_durable(const digest& id) const
 {
     return exists(directory_, digest_path(id) + "/durable");
 }
 
-} // namespace overmount::inline OVERMOUNT_ABI::detail
+} // namespace overmount::OVERMOUNT_ABI::detail
 
 #endif

@@ -13,12 +13,12 @@
 #include <algorithm>
 #include <cerrno>
 
-namespace overmount::inline OVERMOUNT_ABI::detail {
+namespace overmount::OVERMOUNT_ABI::detail {
 
-// Bytes: the configs of one import, as text.
+// In bytes: a record has the configs of all images of one import, as text.
 inline constexpr std::uint64_t import_record_limit = 256ull << 20;
 
-OVERMOUNT_LAZY_BODY std::string import_record::text() const
+OVERMOUNT_DECL std::string import_record::text() const
 {
     std::vector<std::string> ids, durable, configs, names;
     for (const image& one : images) {
@@ -38,7 +38,7 @@ OVERMOUNT_LAZY_BODY std::string import_record::text() const
     return made;
 }
 
-OVERMOUNT_LAZY_BODY import_record import_record::parse(std::string_view text)
+OVERMOUNT_DECL import_record import_record::parse(std::string_view text)
 {
     std::uint64_t version = 0;
     std::vector<std::string> ids, durable, configs, names;
@@ -48,21 +48,21 @@ OVERMOUNT_LAZY_BODY import_record import_record::parse(std::string_view text)
                                    {"durable", json_texts(durable).required()},
                                    {"tags", json_texts(names).required()}}));
     if (version != 1 || ids.size() != configs.size())
-        throw error(errc::corrupt_repository).at(stage::repository).detail("it is not as this version writes it");
+        throw error(errc::corrupt_repository).at(stage::repository).detail("this is not an import record of this version");
     import_record out;
     for (std::size_t i = 0; i < ids.size(); ++i) {
-        const bool lasts = std::find(durable.begin(), durable.end(), ids[i]) != durable.end();
+        const bool is_durable = std::find(durable.begin(), durable.end(), ids[i]) != durable.end();
         const auto id = digest::try_parse(ids[i]);
         if (!id)
-            throw error(errc::corrupt_repository).at(stage::repository).detail("not a digest: " + escape(ids[i]));
-        out.images.push_back({*id, std::move(configs[i]), lasts});
+            throw error(errc::corrupt_repository).at(stage::repository).detail("an image ID is not a digest: " + escape(ids[i]));
+        out.images.push_back({*id, std::move(configs[i]), is_durable});
     }
     for (const std::string& name : names)
         out.tags.push_back(parse_tag(name));
     return out;
 }
 
-OVERMOUNT_LAZY_BODY std::vector<std::string> import_records::pending_names() const
+OVERMOUNT_DECL std::vector<std::string> import_records::pending_names() const
 {
     std::vector<std::string> out;
     if (directory_ >= 0)
@@ -72,7 +72,7 @@ OVERMOUNT_LAZY_BODY std::vector<std::string> import_records::pending_names() con
     return out;
 }
 
-OVERMOUNT_LAZY_BODY import_records::records import_records::readable(const std::vector<std::string>& names,
+OVERMOUNT_DECL import_records::records import_records::readable(const std::vector<std::string>& names,
                                                                      const damage_listener& damaged) const
 {
     records out;
@@ -90,12 +90,12 @@ OVERMOUNT_LAZY_BODY import_records::records import_records::readable(const std::
     return out;
 }
 
-OVERMOUNT_LAZY_BODY import_records::records import_records::pending(const damage_listener& damaged) const
+OVERMOUNT_DECL import_records::records import_records::pending(const damage_listener& damaged) const
 {
     return readable(pending_names(), damaged);
 }
 
-OVERMOUNT_LAZY_BODY unique_fd import_records::last() const
+OVERMOUNT_DECL unique_fd import_records::last() const
 {
     if (directory_ < 0)
         return {};
@@ -105,42 +105,43 @@ OVERMOUNT_LAZY_BODY unique_fd import_records::last() const
     return out;
 }
 
-OVERMOUNT_LAZY_BODY bool import_records::is_last(const unique_fd& file) const
+OVERMOUNT_DECL bool import_records::is_last(const unique_fd& file) const
 {
     const unique_fd now = last();
     if (!file || !now)
         return !file && !now;
     struct stat a, b;
-    check(::fstat(file.get(), &a), "stat", "last");
-    check(::fstat(now.get(), &b), "stat", "last");
+    checked(::fstat(file.get(), &a), "stat", "last");
+    checked(::fstat(now.get(), &b), "stat", "last");
     return a.st_ino == b.st_ino && a.st_dev == b.st_dev;
 }
 
-OVERMOUNT_LAZY_BODY std::int64_t import_records::changed_at() const
+OVERMOUNT_DECL std::int64_t import_records::changed_at() const
 {
     struct stat status;
     if (directory_ < 0)
         return 0;
-    check(::fstat(directory_, &status), "stat", "imports");
+    checked(::fstat(directory_, &status), "stat", "imports");
     return status.st_mtim.tv_sec * 1'000'000'000 + status.st_mtim.tv_nsec;
 }
 
-OVERMOUNT_LAZY_BODY void import_records::announce() const
+OVERMOUNT_DECL void import_records::announce() const
 {
     put_record(staging_, directory_, "last", "", durability::none, existing::replace);
 }
 
-OVERMOUNT_LAZY_BODY void import_records::make_removals_last() const { sync_directory(directory_); }
+OVERMOUNT_DECL void import_records::make_removals_last() const { sync_directory(directory_); }
 
-OVERMOUNT_LAZY_BODY void import_records::remove(const std::string& name) const
+OVERMOUNT_DECL void import_records::remove(const std::string& name) const
 {
     if (::unlinkat(directory_, name.c_str(), 0) != 0 && errno != ENOENT)
         throw_errno("unlink", name);
 }
 
-OVERMOUNT_LAZY_BODY void import_records::apply_all(durability sync) const
+OVERMOUNT_DECL void import_records::apply_all(durability sync) const
 {
-    // Of an import with `none`, a power cut may have left the name alone: it is lost. What else cannot be read, a check tells.
+    // After a power cut, an import with `durability::none` may have left an empty file: its content is lost. `check` reports other
+    // unreadable records.
     for (const std::string& name : pending_names()) {
         struct stat status;
         if (::fstatat(directory_, name.c_str(), &status, AT_SYMLINK_NOFOLLOW) == 0 && status.st_size == 0)
@@ -154,11 +155,11 @@ OVERMOUNT_LAZY_BODY void import_records::apply_all(durability sync) const
         for (const tag_record& tag : record.tags)
             tags_.add(places, tag);
         places.sync_drafts();
-        places.show();
+        places.publish();
         remove(name);
     }
 }
 
-} // namespace overmount::inline OVERMOUNT_ABI::detail
+} // namespace overmount::OVERMOUNT_ABI::detail
 
 #endif

@@ -6,9 +6,9 @@
 #include <overmount/storage/diff_record.hpp>
 #include <overmount/storage/impl/diff_record.ipp>
 
-namespace overmount::inline OVERMOUNT_ABI::detail {
+namespace overmount::OVERMOUNT_ABI::detail {
 
-OVERMOUNT_LAZY inline std::string text_of(const layer_record& record)
+inline std::string text_of(const layer_record& record)
 {
     json_record content;
     content.text("diff_id", record.diff.string());
@@ -19,23 +19,23 @@ OVERMOUNT_LAZY inline std::string text_of(const layer_record& record)
     return content.string();
 }
 
-OVERMOUNT_LAZY_BODY void layer_records::add(record_batch& into, const chain_id& chain, const layer_record& record) const
+OVERMOUNT_DECL void layer_records::add(record_batch& into, const chain_id& chain, const layer_record& record) const
 {
     into.add_directory(directory_, digest_path(chain.value()), {{"layer.json", text_of(record)}});
 }
 
-OVERMOUNT_LAZY_BODY void layer_records::put_again(int staging, const chain_id& chain, const layer_record& record,
+OVERMOUNT_DECL void layer_records::put_again(int staging, const chain_id& chain, const layer_record& record,
                                                   durability sync) const
 {
     record_batch whole(staging, sync);
     add(whole, chain, record);
     whole.sync_drafts();
-    whole.show();
+    whole.publish();
     const unique_fd there = open_directory(directory_, digest_path(chain.value()));
     put_record(staging, there.get(), "layer.json", text_of(record), sync, existing::replace);
 }
 
-OVERMOUNT_LAZY_BODY std::optional<layer_record> layer_records::find(const chain_id& chain) const
+OVERMOUNT_DECL std::optional<layer_record> layer_records::find(const chain_id& chain) const
 {
     const std::string name = digest_path(chain.value()) + "/layer.json";
     const auto text = read_file(directory_, name, record_limit);
@@ -53,23 +53,23 @@ OVERMOUNT_LAZY_BODY std::optional<layer_record> layer_records::find(const chain_
     return out;
 }
 
-OVERMOUNT_LAZY_BODY std::optional<layer_record> layer_records::find_own(const chain_id& chain) const
+OVERMOUNT_DECL std::optional<layer_record> layer_records::find_own(const chain_id& chain) const
 {
     auto found = find(chain);
     if (!found)
         return std::nullopt;
-    // A chain ID is the digest of all below it: what has the right one leads to no circle.
-    const chain_id is = found->parent ? chain_id::of(*found->parent, found->diff) : chain_id::of(found->diff);
-    if (is != chain)
+    // A chain ID is a digest of all layers below it: records with the right one cannot form a cycle.
+    const chain_id actual = chain_id::of(found->parent, found->diff);
+    if (actual != chain)
         throw error(errc::corrupt_repository)
             .at(stage::repository)
             .layer(chain.string())
             .subject(layer_path(chain) + "/layer.json")
-            .detail("it is the record of " + is.string());
+            .detail("it is the record of the layer " + actual.string());
     return found;
 }
 
-OVERMOUNT_LAZY_BODY std::vector<layer_record> layer_records::chain(const chain_id& top) const
+OVERMOUNT_DECL std::vector<layer_record> layer_records::chain(const chain_id& top) const
 {
     std::vector<layer_record> out;
     for (std::optional<chain_id> next = top; next;) {
@@ -84,7 +84,7 @@ OVERMOUNT_LAZY_BODY std::vector<layer_record> layer_records::chain(const chain_i
     return out;
 }
 
-OVERMOUNT_LAZY_BODY std::vector<chain_id> layer_records::list() const
+OVERMOUNT_DECL std::vector<chain_id> layer_records::list() const
 {
     std::vector<chain_id> out;
     for (const digest& id : listed_digests(directory_))
@@ -92,16 +92,11 @@ OVERMOUNT_LAZY_BODY std::vector<chain_id> layer_records::list() const
     return out;
 }
 
-OVERMOUNT_LAZY_BODY void layer_records::make_last(const chain_id& chain) const
-{
-    make_record_last(directory_, digest_path(chain.value()));
-}
-
-OVERMOUNT_LAZY_BODY bool layer_records::remove(int staging, const chain_id& chain, durability sync) const
+OVERMOUNT_DECL bool layer_records::remove(int staging, const chain_id& chain, durability sync) const
 {
     return remove_record(staging, directory_, digest_path(chain.value()), sync);
 }
 
-} // namespace overmount::inline OVERMOUNT_ABI::detail
+} // namespace overmount::OVERMOUNT_ABI::detail
 
 #endif

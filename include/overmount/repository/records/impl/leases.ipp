@@ -13,11 +13,11 @@
 #include <cerrno>
 #include <ctime>
 
-namespace overmount::inline OVERMOUNT_ABI::detail {
+namespace overmount::OVERMOUNT_ABI::detail {
 
-OVERMOUNT_LAZY inline std::string timed_lease_file(std::string_view name) { return "timed-" + digest::of(name).hex() + ".json"; }
+inline std::string timed_lease_file(std::string_view name) { return "timed-" + digest::of(name).hex() + ".json"; }
 
-OVERMOUNT_LAZY inline std::optional<leased_kind> leased_kind_of(std::string_view word)
+inline std::optional<leased_kind> leased_kind_of(std::string_view word)
 {
     constexpr std::pair<std::string_view, leased_kind> words[] = {{"diff", leased_kind::diff},
                                                                   {"layer", leased_kind::layer},
@@ -30,7 +30,7 @@ OVERMOUNT_LAZY inline std::optional<leased_kind> leased_kind_of(std::string_view
     return std::nullopt;
 }
 
-OVERMOUNT_LAZY_BODY std::vector<lease_line> parse_lease(std::string_view text)
+OVERMOUNT_DECL std::vector<lease_line> parse_lease(std::string_view text)
 {
     std::vector<lease_line> out;
     for (std::size_t end = text.find('\n'); end != std::string_view::npos; end = text.find('\n')) {
@@ -39,24 +39,24 @@ OVERMOUNT_LAZY_BODY std::vector<lease_line> parse_lease(std::string_view text)
         const auto kind = leased_kind_of(line.substr(0, space));
         const auto id = space == std::string_view::npos ? std::nullopt : digest::try_parse(line.substr(space + 1));
         if (!kind || !id)
-            throw error(errc::corrupt_repository).at(stage::repository).detail("a line of it is no lease");
+            throw error(errc::corrupt_repository).at(stage::repository).detail("a line of the lease does not name a leased object");
         out.push_back({*kind, *id});
         text.remove_prefix(end + 1);
     }
     return out;
 }
 
-OVERMOUNT_LAZY_BODY two_clocks two_clocks::now()
+OVERMOUNT_DECL two_clocks two_clocks::now()
 {
     const auto seconds = [](clockid_t clock) -> std::int64_t {
         timespec time{};
-        check(::clock_gettime(clock, &time), "clock_gettime");
+        checked(::clock_gettime(clock, &time), "clock_gettime");
         return time.tv_sec;
     };
     return {boot_id(), seconds(CLOCK_REALTIME), seconds(CLOCK_BOOTTIME)};
 }
 
-OVERMOUNT_LAZY_BODY std::string timed_lease_record::text() const
+OVERMOUNT_DECL std::string timed_lease_record::text() const
 {
     json_record out;
     out.text("name", percent_encode(name)).text("boot_id", end.boot).text("content", content.text());
@@ -64,7 +64,7 @@ OVERMOUNT_LAZY_BODY std::string timed_lease_record::text() const
     return out.string();
 }
 
-OVERMOUNT_LAZY_BODY timed_lease_record timed_lease_record::parse(std::string_view text)
+OVERMOUNT_DECL timed_lease_record timed_lease_record::parse(std::string_view text)
 {
     timed_lease_record out;
     std::uint64_t wall = 0, since_boot = 0;
@@ -89,41 +89,41 @@ OVERMOUNT_LAZY_BODY timed_lease_record timed_lease_record::parse(std::string_vie
 
 OVERMOUNT_DECL held_lease::~held_lease()
 {
-    if (directory_ >= 0) // a file that stays is swept when its lock can be had
+    if (directory_ >= 0) // if this fails, a later sweep removes the file: its lock is free
         ::unlinkat(directory_, name_.c_str(), 0);
 }
 
-OVERMOUNT_LAZY_BODY void held_lease::add(const lease_content& more) const
+OVERMOUNT_DECL void held_lease::add(const lease_content& more) const
 {
     write_all(lock_.fd(), std::as_bytes(std::span(more.text())));
 }
 
-OVERMOUNT_LAZY_BODY held_lease lease_table::take(const lease_content& content) const
+OVERMOUNT_DECL held_lease lease_table::take(const lease_content& content) const
 {
     std::string name = random_id();
     auto lock = file_lock::try_exclusive(directory_, name);
-    if (!lock) // nobody else has the name
+    if (!lock) // the name is random: no other process uses it
         throw error(errc::corrupt_repository).at(stage::repository).operation("lock").subject("leases/" + name);
     held_lease out(std::move(*lock), directory_, std::move(name));
     out.add(content);
     return out;
 }
 
-OVERMOUNT_LAZY_BODY void lease_table::put(int staging, const timed_lease_record& record, durability sync) const
+OVERMOUNT_DECL void lease_table::put(int staging, const timed_lease_record& record, durability sync) const
 {
     put_record(staging, directory_, timed_lease_file(record.name), record.text(), sync, existing::replace);
 }
 
-OVERMOUNT_LAZY_BODY bool lease_table::end(int staging, std::string_view name, durability sync) const
+OVERMOUNT_DECL bool lease_table::end(int staging, std::string_view name, durability sync) const
 {
     return remove_record(staging, directory_, timed_lease_file(name), sync);
 }
 
-OVERMOUNT_LAZY_BODY std::vector<std::string> lease_table::files() const { return list_directory(directory_, "."); }
+OVERMOUNT_DECL std::vector<std::string> lease_table::files() const { return list_directory(directory_, "."); }
 
-OVERMOUNT_LAZY_BODY bool lease_table::is_timed(std::string_view file) { return file.starts_with("timed-"); }
+OVERMOUNT_DECL bool lease_table::is_timed(std::string_view file) { return file.starts_with("timed-"); }
 
-OVERMOUNT_LAZY_BODY std::optional<timed_lease_record> lease_table::timed(const std::string& file) const
+OVERMOUNT_DECL std::optional<timed_lease_record> lease_table::timed(const std::string& file) const
 {
     if (!is_timed(file))
         return std::nullopt;
@@ -133,29 +133,29 @@ OVERMOUNT_LAZY_BODY std::optional<timed_lease_record> lease_table::timed(const s
     return in_record("leases/" + file, [&text] { return timed_lease_record::parse(*text); });
 }
 
-OVERMOUNT_LAZY_BODY std::vector<lease_line> lease_table::live(const std::string& file) const
+OVERMOUNT_DECL std::vector<lease_line> lease_table::live(const std::string& file) const
 {
     if (const auto record = timed(file))
         return record->is_over(two_clocks::now()) ? std::vector<lease_line>() : parse_lease(record->content.text());
     const unique_fd fd(::openat(directory_, file.c_str(), O_RDWR | O_NOFOLLOW | O_CLOEXEC));
     if (!fd && errno == ENOENT)
         return {};
-    if (!is_locked(check(fd.get(), "open", file)))
+    if (!is_locked(checked(fd.get(), "open", file)))
         return {};
     const auto text = read_file(directory_, file, record_limit);
     return in_record("leases/" + file, [&text] { return parse_lease(text.value_or("")); });
 }
 
-OVERMOUNT_LAZY_BODY std::uint64_t lease_table::version(const std::string& file) const
+OVERMOUNT_DECL std::uint64_t lease_table::version(const std::string& file) const
 {
     struct stat status;
     if (::fstatat(directory_, file.c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0)
         return 0;
-    // One that has a name of its own grows; one with a time is replaced.
+    // A held lease only grows; a timed lease is replaced by a new file.
     return 1 + static_cast<std::uint64_t>(status.st_size) + (is_timed(file) ? static_cast<std::uint64_t>(status.st_ctim.tv_nsec) << 32 : 0);
 }
 
-OVERMOUNT_LAZY_BODY std::uint64_t lease_table::over() const
+OVERMOUNT_DECL std::uint64_t lease_table::over() const
 {
     std::uint64_t out = 0;
     const two_clocks now = two_clocks::now();
@@ -170,7 +170,7 @@ OVERMOUNT_LAZY_BODY std::uint64_t lease_table::over() const
     return out;
 }
 
-OVERMOUNT_LAZY_BODY std::uint64_t lease_table::sweep() const
+OVERMOUNT_DECL std::uint64_t lease_table::sweep() const
 {
     std::uint64_t out = 0;
     const two_clocks now = two_clocks::now();
@@ -178,23 +178,23 @@ OVERMOUNT_LAZY_BODY std::uint64_t lease_table::sweep() const
         std::optional<file_lock> dead;
         if (!is_timed(file))
             dead = file_lock::try_exclusive(directory_, file);
-        bool gone = dead.has_value();
+        bool is_over = dead.has_value();
         try {
             if (const auto record = timed(file))
-                gone = record->is_over(now);
+                is_over = record->is_over(now);
         } catch (const error& failure) {
             if (failure.code() != errc::corrupt_repository)
                 throw;
-            // It stays: a collection says what is wrong with it.
+            // A damaged lease stays: the collection reports it.
         }
-        if (gone) {
-            check(::unlinkat(directory_, file.c_str(), 0), "unlink", file);
+        if (is_over) {
+            checked(::unlinkat(directory_, file.c_str(), 0), "unlink", file);
             ++out;
         }
     }
     return out;
 }
 
-} // namespace overmount::inline OVERMOUNT_ABI::detail
+} // namespace overmount::OVERMOUNT_ABI::detail
 
 #endif

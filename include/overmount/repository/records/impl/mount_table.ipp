@@ -17,7 +17,7 @@
 #include <system_error>
 #include <utility>
 
-namespace overmount::inline OVERMOUNT_ABI::detail {
+namespace overmount::OVERMOUNT_ABI::detail {
 
 OVERMOUNT_LAZY_BODY std::string resolved_target(const std::string& target)
 {
@@ -38,20 +38,18 @@ OVERMOUNT_LAZY_BODY std::string resolved_target(const std::string& target)
 
 OVERMOUNT_LAZY_BODY std::optional<unique_fd> try_lock_directory(unique_fd directory)
 {
-    while (::flock(directory.get(), LOCK_EX | LOCK_NB) != 0) {
-        if (errno == EWOULDBLOCK)
-            return std::nullopt;
-        if (errno != EINTR)
-            throw_errno("lock directory");
-    }
-    return directory;
+    if (uninterrupted([&] { return ::flock(directory.get(), LOCK_EX | LOCK_NB); }) == 0)
+        return directory;
+    if (errno != EWOULDBLOCK)
+        throw_errno("lock directory");
+    return std::nullopt;
 }
 
 OVERMOUNT_LAZY_BODY std::optional<unique_fd> try_lock_target(const std::string& target)
 {
     unique_fd directory(::open(target.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
     if (!directory)
-        return unique_fd(); // to mount there tells why
+        return unique_fd(); // mounting there reports the error
     try {
         return try_lock_directory(std::move(directory));
     } catch (const error&) {
@@ -93,13 +91,13 @@ OVERMOUNT_LAZY inline mount_record parse_mount(std::string_view text)
                                    {"writable", json_flag(writable).required()},
                                    {"boot_id", json_text(identity.boot).required()},
                                    {"mount_namespace", json_number(identity.mount_namespace).required()},
-                                   {"volatile", json_flag(is_volatile)}, // these are younger than the first version
+                                   {"volatile", json_flag(is_volatile)}, // this and the following members are newer than the first version
                                    {"mount_id", json_number(identity.id)},
                                    {"mountinfo_id", json_number(identity.number)},
                                    {"device", json_number(identity.device)},
                                    {"lowers", json_texts(lowers)}}));
     if (image.has_value() == layer.has_value())
-        throw error(errc::corrupt_repository).at(stage::repository).detail("a mount is of an image or of a layer");
+        throw error(errc::corrupt_repository).at(stage::repository).detail("the record of a mount must name either an image or a layer");
     const mount_subject of = image ? mount_subject(*image) : mount_subject(chain_id(*layer));
     mount_record out(std::move(name), of, std::move(target), writable);
     out.is_volatile = is_volatile;
@@ -114,8 +112,8 @@ OVERMOUNT_LAZY inline void write_mount_record(int directory, const std::string& 
     write_file(directory, name, mount_record_text(record));
     if (sync == durability::none)
         return;
-    const unique_fd file(check(::openat(directory, name.c_str(), O_RDONLY | O_CLOEXEC), "open", name));
-    check(::fsync(file.get()), "fsync", name);
+    const unique_fd file(checked(::openat(directory, name.c_str(), O_RDONLY | O_CLOEXEC), "open", name));
+    checked(::fsync(file.get()), "fsync", name);
 }
 
 OVERMOUNT_LAZY_BODY std::vector<std::string> directory_names(const std::vector<stacked_layer>& stack)
@@ -158,7 +156,7 @@ OVERMOUNT_LAZY_BODY mount_record mount_table::add(const mount_subject& of, const
         if (sync != durability::none)
             sync_directory(store_->mounts());
     } catch (const error&) {
-        remove(record); // or it would be a stopped mount that never was one
+        remove(record); // otherwise a stopped mount would be listed that never existed
         throw;
     }
     return record;
@@ -188,7 +186,7 @@ OVERMOUNT_LAZY_BODY std::string mount_table::discard(const mount_record& record)
         return gone;
     if (errno != ENOENT)
         throw_errno("rename", record.id);
-    return {}; // somebody else was quicker
+    return {}; // another process has discarded it
 }
 
 OVERMOUNT_LAZY_BODY void mount_table::erase(const std::string& discarded)
@@ -203,9 +201,9 @@ OVERMOUNT_LAZY_BODY std::optional<unique_fd> mount_table::try_lock(const mount_r
     unique_fd own(::openat(store_->mounts(), record.id.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
     if (!own && errno == ENOENT)
         refuse();
-    check(own.get(), "open directory", record.id);
+    checked(own.get(), "open directory", record.id);
     auto lock = try_lock_directory(std::move(own));
-    // Who held it before may have discarded it.
+    // The previous holder of the lock may have discarded the record.
     if (lock && !exists(store_->mounts(), record.id))
         refuse();
     return lock;
@@ -234,8 +232,8 @@ OVERMOUNT_LAZY_BODY std::vector<mount_record> mount_table::list(std::vector<erro
     return out;
 }
 
-// With a place for the probe, which lies beside the upper.
-OVERMOUNT_LAZY_BODY bool mount_table::ask(const mount_record& record, const mount_identity& identity, const alive_test& alive) const
+// A test may mount a probe on the upper directory; give it a work directory of its own next to the upper one.
+OVERMOUNT_LAZY_BODY bool mount_table::test_alive(const mount_record& record, const mount_identity& identity, const alive_test& alive) const
 {
     if (!record.writable)
         return alive(identity, mount_spec());
@@ -248,7 +246,7 @@ OVERMOUNT_LAZY_BODY bool mount_table::ask(const mount_record& record, const moun
         probe.upper(mount_directory::borrowed(upper.get())).work(mount_directory::borrowed(work.get()));
         return alive(identity, probe);
     } catch (const error&) {
-        return true; // a repository that may only be read, or a mount that is being removed: nothing can be asked
+        return true; // no probe is possible: the repository is read-only, or the mount is being removed
     }
 }
 
@@ -256,12 +254,12 @@ OVERMOUNT_LAZY_BODY mount_state mount_table::state(const mount_record& record, c
 {
     const std::string boot = boot_id();
     const bool earlier = !boot.empty() && !record.identity.boot.empty() && record.identity.boot != boot;
-    return !earlier && ask(record, record.identity, alive) ? mount_state::alive : mount_state::stopped;
+    return !earlier && test_alive(record, record.identity, alive) ? mount_state::alive : mount_state::stopped;
 }
 
 OVERMOUNT_LAZY_BODY bool mount_table::uses_upper(const mount_record& record, const alive_test& alive) const
 {
-    return record.writable && ask(record, mount_identity(), alive);
+    return record.writable && test_alive(record, mount_identity(), alive);
 }
 
 OVERMOUNT_LAZY_BODY std::optional<mount_record> mount_table::in_use(const digest& image, const alive_test& alive) const
@@ -274,7 +272,7 @@ OVERMOUNT_LAZY_BODY std::optional<mount_record> mount_table::in_use(const digest
         throw error(errc::corrupt_repository)
             .at(stage::repository)
             .subject((store_->base() / damaged.front().subject()).string())
-            .detail("the mount may need the image");
+            .detail("the record of this mount cannot be read: the mount may need the image");
     return std::nullopt;
 }
 
@@ -282,7 +280,7 @@ OVERMOUNT_LAZY_BODY void mount_table::sweep(const alive_test& alive) noexcept
 {
     try {
         std::vector<std::string> gone;
-        // Records and their mounts are made under the lock of the roots: one without a mount has lost it.
+        // A record and its mount are made under one lock: a record without a mount is of a mount that is gone.
         if (auto lock = store_->lock(lock_kind::roots); lock.try_take())
             for (const mount_record& record : list())
                 if (!record.writable && state(record, alive) == mount_state::stopped)
@@ -290,7 +288,7 @@ OVERMOUNT_LAZY_BODY void mount_table::sweep(const alive_test& alive) noexcept
         for (const std::string& name : gone)
             erase(name);
     } catch (const std::exception&) {
-        // As `store::sweep`: it is nothing of the operation that comes by.
+        // As in `store::sweep`: do not fail the operation that happens to sweep.
     }
 }
 
@@ -303,9 +301,9 @@ OVERMOUNT_LAZY_BODY void mount_table::prepare_again(const mount_record& record, 
 {
     const unique_fd own = open_directory(store_->mounts(), record.id);
     if (sync) {
-        // A descriptor of its own: the kernel reports an error of writing back once to each, even one of before.
-        const unique_fd upper(check(::openat(own.get(), "upper", O_RDONLY | O_DIRECTORY | O_CLOEXEC), "open", "upper"));
-        check(::syncfs(upper.get()), "syncfs", record.id);
+        // Open the directory anew: the kernel reports a write-back error once to each descriptor, even an earlier error.
+        const unique_fd upper(checked(::openat(own.get(), "upper", O_RDONLY | O_DIRECTORY | O_CLOEXEC), "open", "upper"));
+        checked(::syncfs(upper.get()), "syncfs", record.id);
     }
     remove_tree(own.get(), "work/work/incompat", own.get());
     sync_directory(open_directory(own.get(), "work").get());
@@ -320,8 +318,8 @@ OVERMOUNT_LAZY_BODY void mount_table::prepare_upper(const mount_record& record, 
                               open_directory(store_->mounts(), record.id + "/upper").get());
 }
 
-// Whether the chain needs a correction, as its note says; nothing without a note, or with one that is not believed: it is damaged,
-// or of an earlier boot, and a power cut may have come between.
+// Whether the chain needs a correction, according to its note; nullopt without a valid note. A damaged note is invalid, and so is
+// one of an earlier boot: it is not synced, and a power cut may have lost the correction.
 OVERMOUNT_LAZY inline std::optional<bool> noted_correction(int layer)
 {
     const auto known = read_file(layer, "correction.json", 4096);
@@ -339,8 +337,8 @@ OVERMOUNT_LAZY inline std::optional<bool> noted_correction(int layer)
     return boot == boot_id() ? std::optional(needed) : std::nullopt;
 }
 
-// The directory that this boot's mounts of the chain stack. One of another boot may be cut; one that a mount stacks is never taken
-// away; so each boot has its own.
+// The correction directory that this boot's mounts of a chain use. Each boot has its own: one of an earlier boot may be incomplete
+// after a power cut, and one that a mount uses must not be removed.
 OVERMOUNT_LAZY inline std::string correction_name() { return "correction-" + boot_id(); }
 
 OVERMOUNT_LAZY_BODY bool mount_table::has_correction_note(const chain_id& top) const
@@ -349,7 +347,7 @@ OVERMOUNT_LAZY_BODY bool mount_table::has_correction_note(const chain_id& top) c
     const unique_fd layer(::openat(store_->base_fd(), path.c_str(), O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
     if (!layer && errno == ENOENT)
         return false;
-    return noted_correction(check(layer.get(), "open directory", path)).has_value();
+    return noted_correction(checked(layer.get(), "open directory", path)).has_value();
 }
 
 OVERMOUNT_LAZY_BODY bool mount_table::lost_correction(const chain_id& top, const std::vector<stacked_layer>& stack) const
@@ -371,19 +369,19 @@ OVERMOUNT_LAZY_BODY bool mount_table::ensure_correction(const chain_id& top, con
     return wanted.needed();
 }
 
-// The one that is there was made of what is damaged: a mount may be on it, which keeps it as `correction-<boot>.<n>`. There is one
-// by its name at every moment.
-OVERMOUNT_LAZY inline void take_place(int staging, const std::string& name, int layer)
+// Replaces the existing correction, which was made of a damaged diff. A mount may use the old directory, so it is kept as
+// `correction-<boot>.<n>`. The exchange leaves no moment without a directory of the normal name.
+OVERMOUNT_LAZY inline void replace_correction(int staging, const std::string& name, int layer)
 {
-    std::string beside;
-    for (unsigned n = 1; beside.empty(); ++n)
+    std::string kept;
+    for (unsigned n = 1; kept.empty(); ++n)
         if (const std::string one = correction_name() + "." + std::to_string(n); rename_into_place(staging, name, layer, one))
-            beside = one;
-    if (::renameat2(layer, beside.c_str(), layer, correction_name().c_str(), RENAME_EXCHANGE) != 0)
+            kept = one;
+    if (::renameat2(layer, kept.c_str(), layer, correction_name().c_str(), RENAME_EXCHANGE) != 0)
         throw_errno("exchange", correction_name());
 }
 
-// Neither is synced: in another boot the note is not believed, and both are made again.
+// Syncs neither the correction nor its note: the note is not valid in another boot, and both are then made again.
 OVERMOUNT_LAZY_BODY void mount_table::write_correction(const chain_id& top, correction& wanted, int staging)
 {
     const unique_fd layer = open_directory(store_->base_fd(), layer_path(top));
@@ -393,19 +391,19 @@ OVERMOUNT_LAZY_BODY void mount_table::write_correction(const chain_id& top, corr
         wanted.write(open_directory(staging, mine.name()).get());
         if (rename_into_place(staging, mine.name(), layer.get(), correction_name())) {
             mine.moved();
-        } else if (!noted_correction(layer.get())) { // else another one made the same
-            take_place(staging, mine.name(), layer.get());
+        } else if (!noted_correction(layer.get())) { // with a note, another process has made the same correction
+            replace_correction(staging, mine.name(), layer.get());
             mine.moved();
         }
         for (const std::string& name : list_directory(layer.get(), "."))
-            if (name.starts_with("correction-") && !name.starts_with(correction_name())) // no mount of an earlier boot is alive
+            if (name.starts_with("correction-") && !name.starts_with(correction_name())) // mounts of an earlier boot are gone
                 static_cast<void>(remove_record(staging, layer.get(), name, durability::none));
     }
     const std::string note = json_record().flag("needed", wanted.needed()).text("boot_id", boot_id()).string();
     put_record(staging, layer.get(), "correction.json", note, durability::none, existing::replace);
 }
 
-// The next who makes one puts it in the place of the directory that is there.
+// Removes the note only: the next operation that makes the correction replaces the directory.
 OVERMOUNT_LAZY inline void forget_correction(int layer)
 {
     if (::unlinkat(layer, "correction.json", 0) != 0 && errno != ENOENT)
@@ -414,10 +412,10 @@ OVERMOUNT_LAZY inline void forget_correction(int layer)
 
 OVERMOUNT_LAZY_BODY void mount_table::forget_corrections(const std::set<diff_id>& diffs) const
 {
-    // Whether each chain has one of them: what is known of the parents need not be asked again.
+    // Whether each chain has one of the diffs: what is known of a parent need not be read again.
     std::map<chain_id, bool> known;
     for (const chain_id& top : store_->layers.list()) {
-        std::vector<chain_id> asked;
+        std::vector<chain_id> visited;
         bool has = false;
         for (std::optional<chain_id> next = top; next && !has;) {
             const auto [at, is_new] = known.try_emplace(*next, false);
@@ -425,19 +423,19 @@ OVERMOUNT_LAZY_BODY void mount_table::forget_corrections(const std::set<diff_id>
                 has = at->second;
                 break;
             }
-            asked.push_back(*next);
+            visited.push_back(*next);
             std::optional<layer_record> layer;
             try {
                 layer = store_->layers.find(*next);
             } catch (const error& failure) {
                 if (failure.code() != errc::corrupt_repository)
                     throw;
-                has = true; // nobody knows
+                has = true; // an unreadable record may name one of the diffs
             }
             has = has || (layer && diffs.contains(layer->diff));
             next = layer ? layer->parent : std::nullopt;
         }
-        for (const chain_id& chain : asked)
+        for (const chain_id& chain : visited)
             known[chain] = has;
         if (has)
             forget_correction(open_directory(store_->base_fd(), layer_path(top)).get());
@@ -463,13 +461,13 @@ OVERMOUNT_LAZY_BODY unique_fd mount_table::root_below(const mount_record& record
 OVERMOUNT_LAZY_BODY void mount_table::require_stackable(const std::optional<chain_id>& top,
                                                         const std::vector<stacked_layer>& stack)
 {
-    constexpr std::size_t most = mount_spec::max_lowers;
-    if (stack.size() < most || (stack.size() == most && !(top && ensure_correction(*top, stack))))
+    constexpr std::size_t max = mount_spec::max_lowers;
+    if (stack.size() < max || (stack.size() == max && !(top && ensure_correction(*top, stack))))
         return;
     throw error(errc::too_many_layers)
         .at(stage::mount)
         .layer(top->string())
-        .detail(std::to_string(stack.size()) + " different layers" + (stack.size() == most ? " and a correction" : ""));
+        .detail(std::to_string(stack.size()) + " different layers" + (stack.size() == max ? " and a correction" : ""));
 }
 
 OVERMOUNT_LAZY_BODY mount_spec mount_table::spec_of(const mount_record& record, const std::optional<chain_id>& top,
@@ -479,7 +477,7 @@ OVERMOUNT_LAZY_BODY mount_spec mount_table::spec_of(const mount_record& record, 
     const std::filesystem::path base = store_->base(), own = base / "mounts" / record.id;
     const auto directory = [](int parent, const std::string& name, const std::filesystem::path& path) {
         return mount_directory(
-            unique_fd(check(::openat(parent, name.c_str(), O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC), "open",
+            unique_fd(checked(::openat(parent, name.c_str(), O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC), "open",
                             name)),
             path.string());
     };
@@ -489,7 +487,8 @@ OVERMOUNT_LAZY_BODY mount_spec mount_table::spec_of(const mount_record& record, 
     }
     for (const stacked_layer& layer : stack)
         spec.add_lower(lower([&layer] { return layer.fd(); }, (base / "diffs" / layer.directory.path).string()));
-    // overlayfs wants two; empty ones at the bottom show nothing. A read-only mount has no other use for its upper.
+    // overlayfs needs at least two lower directories: add empty ones at the bottom. A read-only mount does not use its upper
+    // directory otherwise.
     for (const char* name : {"empty", "upper"})
         if (spec.lowers().size() < 2 && !(record.writable && name == std::string_view("upper")))
             spec.add_lower(directory(store_->mounts(), record.id + "/" + name, own / name));
@@ -501,6 +500,6 @@ OVERMOUNT_LAZY_BODY mount_spec mount_table::spec_of(const mount_record& record, 
     return spec;
 }
 
-} // namespace overmount::inline OVERMOUNT_ABI::detail
+} // namespace overmount::OVERMOUNT_ABI::detail
 
 #endif

@@ -5,15 +5,15 @@
 
 #include <fcntl.h>
 
-namespace overmount::inline OVERMOUNT_ABI::detail {
+namespace overmount::OVERMOUNT_ABI::detail {
 
-OVERMOUNT_LAZY_BODY repository_lock::repository_lock(int base, lock_kind kind, std::function<void()> when_taken)
-    : fd_(check(::openat(base, "repository.lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600), "open", "repository.lock")),
+OVERMOUNT_DECL repository_lock::repository_lock(int base, lock_kind kind, std::function<void()> when_taken)
+    : fd_(checked(::openat(base, "repository.lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600), "open", "repository.lock")),
       kind_(kind), when_taken_(std::move(when_taken))
 {
 }
 
-OVERMOUNT_LAZY_BODY bool repository_lock::try_take()
+OVERMOUNT_DECL bool repository_lock::try_take()
 {
     const bool have = attempt();
     if (kind_ != lock_kind::exclusive && waits_ == have) {
@@ -31,9 +31,9 @@ OVERMOUNT_LAZY_BODY bool repository_lock::try_take()
     return have;
 }
 
-OVERMOUNT_LAZY_BODY bool repository_lock::is_awaited() const { return is_locked(fd_.get(), waiting_byte, 1); }
+OVERMOUNT_DECL bool repository_lock::is_awaited() const { return is_locked(fd_.get(), waiting_byte, 1); }
 
-OVERMOUNT_LAZY_BODY bool repository_lock::attempt()
+OVERMOUNT_DECL bool repository_lock::attempt()
 {
     const short type = kind_ == lock_kind::exclusive ? F_WRLCK : F_RDLCK;
     if (!in_turnstile_ && !try_lock_bytes(fd_.get(), type, turnstile_byte, 1))
@@ -41,7 +41,7 @@ OVERMOUNT_LAZY_BODY bool repository_lock::attempt()
     in_turnstile_ = true;
     const bool have = try_lock_bytes(fd_.get(), type, lock_byte, 1);
     if (kind_ == lock_kind::exclusive && !have)
-        return false; // but it stays in the turnstile
+        return false; // and stay in the turnstile
     if (kind_ == lock_kind::roots && have && !try_lock_bytes(fd_.get(), F_WRLCK, roots_byte, 1)) {
         release();
         return false;
@@ -53,7 +53,7 @@ OVERMOUNT_LAZY_BODY bool repository_lock::attempt()
     return have;
 }
 
-OVERMOUNT_LAZY_BODY void repository_lock::release() noexcept
+OVERMOUNT_DECL void repository_lock::release() noexcept
 {
     in_turnstile_ = waits_ = false;
     struct flock all{};
@@ -62,6 +62,6 @@ OVERMOUNT_LAZY_BODY void repository_lock::release() noexcept
     ::fcntl(fd_.get(), F_OFD_SETLK, &all);
 }
 
-} // namespace overmount::inline OVERMOUNT_ABI::detail
+} // namespace overmount::OVERMOUNT_ABI::detail
 
 #endif

@@ -12,10 +12,11 @@
 #include <map>
 #include <set>
 
-namespace overmount::inline OVERMOUNT_ABI::detail {
+namespace overmount::OVERMOUNT_ABI::detail {
 
-// Images lead to layers, and layers to diffs: where some of them are there, the directories of all were.
-OVERMOUNT_LAZY inline bool is_part_of_what_is_kept(int base, std::string_view name)
+// Images refer to layers, and layers to diffs: if any of them exists, the directories of all three have existed, and a missing one
+// means that data is lost.
+OVERMOUNT_LAZY inline bool is_lost_directory(int base, std::string_view name)
 {
     const std::array kept = {"images", "layers", "diffs"};
     return std::find(kept.begin(), kept.end(), name) != kept.end() && std::any_of(kept.begin(), kept.end(), [&](const char* other) {
@@ -31,12 +32,12 @@ OVERMOUNT_LAZY_BODY store_directories::store_directories(const header_record& he
             throw_errno("open directory", (header.base() / name).string());
         if (out)
             return out;
-        // A copy may have left out what is empty.
-        if (header.read_only() || is_part_of_what_is_kept(base, name))
+        // A copy may have left out empty directories: create them again.
+        if (header.read_only() || is_lost_directory(base, name))
             throw error(errc::corrupt_repository)
                 .at(stage::repository)
                 .subject((header.base() / name).string())
-                .detail("the directory is missing: was the repository copied in part?");
+                .detail("the directory is missing: the repository may have been copied in part; restore it from a full copy");
         make_directory(base, name, 0700);
         sync_directory(base);
         return open_directory(base, name);
@@ -51,15 +52,15 @@ OVERMOUNT_LAZY_BODY store_directories::store_directories(const header_record& he
     leases = open("leases");
     claims = open("claims");
     tmp = open("tmp");
-    // Of a repository that an earlier version made, it comes with the first write.
+    // A repository of an earlier version has no `imports`; create it when the repository may be written.
     imports.reset(::openat(base, "imports", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
     if (!imports && !header.read_only()) {
         make_directory(base, "imports", 0700);
         sync_directory(base);
         imports = open("imports");
     }
-    if (!header.read_only()) // it is empty, and needs no draft: no lock is held, and others sweep
-        check(unique_fd(::openat(imports.get(), "last", O_RDONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600)).get(), "create", "last");
+    if (!header.read_only()) // an empty file needs no draft, which another process could sweep: no lock is held
+        checked(unique_fd(::openat(imports.get(), "last", O_RDONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600)).get(), "create", "last");
 }
 
 OVERMOUNT_LAZY_BODY store::store(const std::filesystem::path& base, std::string_view form, bool allow_others, std::optional<uid_t> owner)
@@ -77,7 +78,7 @@ OVERMOUNT_LAZY_BODY repository_lock store::lock(lock_kind kind) const
         throw error(errc::unsupported_repository)
             .at(stage::repository)
             .subject(base().string())
-            .detail("it can be read, and not be changed: " + header_.why_read_only());
+            .detail("the repository can only be read: " + header_.why_read_only());
     return {base_fd(), kind, [this] { header_.note_feature(); }};
 }
 
@@ -89,7 +90,7 @@ OVERMOUNT_LAZY_BODY std::optional<std::string> store::image(const digest& id) co
         for (import_record::image& one : record.images)
             if (one.id == id)
                 return std::move(one.config);
-    return image_files.find(id); // brought there meanwhile
+    return image_files.find(id); // an import may have been applied meanwhile
 }
 
 OVERMOUNT_LAZY_BODY std::vector<digest> store::images(const damage_listener& damaged) const
@@ -152,7 +153,7 @@ OVERMOUNT_LAZY_BODY void store::sync_diffs() const
         if (directory)
             sync_directory(directory.get());
         else if (errno != ENOTDIR && errno != ELOOP && errno != ENOENT)
-            throw_errno("open directory", name); // what is no directory is of a storage that lays out its own
+            throw_errno("open directory", name); // other files belong to a storage policy with its own layout
     }
 }
 
@@ -172,7 +173,7 @@ OVERMOUNT_LAZY_BODY void store::apply_abandoned() const noexcept
         if (auto mine = lock(lock_kind::roots); mine.try_take())
             imports.apply_all(durability::batch);
     } catch (const std::exception&) {
-        // Who changes a root next has to do it, and says why it cannot be done.
+        // The next operation that changes a root must apply them, and reports the error.
     }
 }
 
@@ -183,11 +184,10 @@ OVERMOUNT_LAZY_BODY void store::sweep() const noexcept
             set_dead_aside();
         staging.remove_trash();
     } catch (const std::exception&) {
-        // It is nothing of the operation that comes by, which has done what it was asked for: a collection says what cannot be
-        // removed.
+        // Do not fail the operation that happens to sweep: it has done its own work. A collection reports what cannot be removed.
     }
 }
 
-} // namespace overmount::inline OVERMOUNT_ABI::detail
+} // namespace overmount::OVERMOUNT_ABI::detail
 
 #endif

@@ -5,11 +5,11 @@
 #include <overmount/repository/records/tag_records.hpp>
 #include <overmount/storage/impl/diff_record.ipp>
 
-namespace overmount::inline OVERMOUNT_ABI::detail {
+namespace overmount::OVERMOUNT_ABI::detail {
 
-OVERMOUNT_LAZY inline std::string tag_file(std::string_view name) { return digest::of(name).hex() + ".json"; }
+inline std::string tag_file(std::string_view name) { return digest::of(name).hex() + ".json"; }
 
-OVERMOUNT_LAZY_BODY std::string tag_text(const tag_record& record)
+OVERMOUNT_DECL std::string tag_text(const tag_record& record)
 {
     json_record content;
     content.text("name", record.name);
@@ -23,7 +23,7 @@ OVERMOUNT_LAZY_BODY std::string tag_text(const tag_record& record)
     return content.string();
 }
 
-OVERMOUNT_LAZY_BODY tag_record parse_tag(std::string_view text)
+OVERMOUNT_DECL tag_record parse_tag(std::string_view text)
 {
     std::string name, source, time;
     std::optional<digest> image, manifest, index;
@@ -36,16 +36,16 @@ OVERMOUNT_LAZY_BODY tag_record parse_tag(std::string_view text)
     return {std::move(name), *image, manifest, std::move(source), std::move(time), index};
 }
 
-OVERMOUNT_LAZY_BODY void tag_records::add(record_batch& into, const tag_record& record) const
+OVERMOUNT_DECL void tag_records::add(record_batch& into, const tag_record& record) const
 {
     into.add(directory_, tag_file(record.name), tag_text(record), existing::replace);
 }
 
-OVERMOUNT_LAZY_BODY std::optional<tag_record> tag_records::find(std::string_view name) const { return read(tag_file(name)); }
+OVERMOUNT_DECL std::optional<tag_record> tag_records::find(std::string_view name) const { return read(tag_file(name)); }
 
-OVERMOUNT_LAZY_BODY std::vector<std::string> tag_records::files() const { return list_directory(directory_, "."); }
+OVERMOUNT_DECL std::vector<std::string> tag_records::files() const { return list_directory(directory_, "."); }
 
-OVERMOUNT_LAZY_BODY std::optional<tag_record> tag_records::read(const std::string& file) const
+OVERMOUNT_DECL std::optional<tag_record> tag_records::read(const std::string& file) const
 {
     const auto text = read_file(directory_, file, record_limit);
     if (!text)
@@ -55,17 +55,15 @@ OVERMOUNT_LAZY_BODY std::optional<tag_record> tag_records::read(const std::strin
         throw error(errc::corrupt_repository)
             .at(stage::repository)
             .subject("tags/" + file)
-            .detail("it is not where its name is looked for: " + out.name);
+            .detail("the file has the tag " + out.name + ", which belongs in another file");
     return out;
 }
 
-OVERMOUNT_LAZY_BODY void tag_records::make_last(std::string_view name) const { make_record_last(directory_, tag_file(name)); }
-
-OVERMOUNT_LAZY_BODY bool tag_records::remove(int staging, std::string_view name, durability sync) const
+OVERMOUNT_DECL bool tag_records::remove(int staging, std::string_view name, durability sync) const
 {
     return remove_record(staging, directory_, tag_file(name), sync);
 }
 
-} // namespace overmount::inline OVERMOUNT_ABI::detail
+} // namespace overmount::OVERMOUNT_ABI::detail
 
 #endif

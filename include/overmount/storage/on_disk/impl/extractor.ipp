@@ -13,9 +13,9 @@
 #include <unordered_set>
 #include <utility>
 
-namespace overmount::inline OVERMOUNT_ABI::detail {
+namespace overmount::OVERMOUNT_ABI::detail {
 
-// Not O_PATH: what is still open at the end gets its attributes by this descriptor.
+// Not O_PATH: `finish_directory` sets attributes through the descriptors that are still open.
 inline constexpr int parent_flags = O_RDONLY | O_DIRECTORY;
 
 inline bool is_whiteout(const struct stat& status) noexcept
@@ -23,59 +23,59 @@ inline bool is_whiteout(const struct stat& status) noexcept
     return S_ISCHR(status.st_mode) && status.st_rdev == 0;
 }
 
-OVERMOUNT_LAZY_BODY extractor::extractor(int root, int beside, const limits& bounds, bool sync_files)
-    : root_(root), beside_(beside), bounds_(bounds), sync_files_(sync_files), our_uid_(::geteuid()),
+OVERMOUNT_DECL extractor::extractor(int root, int outer, const limits& bounds, bool sync_files)
+    : root_(root), outer_(outer), bounds_(bounds), sync_files_(sync_files), our_uid_(::geteuid()),
       our_gid_(::getegid())
 {
-    // A set-gid directory above hands down its group, a default ACL its modes.
+    // Undo what the root may have inherited: the group of a set-gid parent, and a default ACL, which would change modes.
     if (::fremovexattr(root, "system.posix_acl_default") != 0 && errno != ENODATA && errno != EOPNOTSUPP)
         throw_errno("removexattr");
     struct stat status;
-    check(::fstat(root, &status), "stat");
+    checked(::fstat(root, &status), "stat");
     if (status.st_uid != our_uid_ || status.st_gid != our_gid_)
-        check(::fchown(root, our_uid_, our_gid_), "chown");
+        checked(::fchown(root, our_uid_, our_gid_), "chown");
     root_inode_ = status.st_ino;
     directories_[root_inode_];
 }
 
-OVERMOUNT_LAZY inline std::string path_in(const std::string& directory, const std::string& name)
+inline std::string path_in(const std::string& directory, const std::string& name)
 {
     return directory.empty() ? name : directory + "/" + name;
 }
 
-// The path of a directory, without links: those on the way may be replaced later.
-OVERMOUNT_LAZY_BODY std::string extractor::path_below(ino_t above, const std::string& name)
+// The path of a directory without symbolic links, since links in the entry's path may be replaced later.
+OVERMOUNT_DECL std::string extractor::path_below(ino_t above, const std::string& name)
 {
     std::string path = path_in(directories_.at(above).path, name);
     if (path.size() > bounds_.path_bytes)
         throw error(errc::path_too_long);
     if ((path_bytes_ += path.size()) > bounds_.directory_bytes)
-        throw error(errc::too_many_entries).detail("the paths of directories are too long together");
+        throw error(errc::too_many_entries).detail("the paths of all directories together exceed limits::directory_bytes");
     return path;
 }
 
-OVERMOUNT_LAZY inline ino_t inode_of(int fd)
+inline ino_t inode_of(int fd)
 {
     struct stat status;
-    check(::fstat(fd, &status), "stat");
+    checked(::fstat(fd, &status), "stat");
     return status.st_ino;
 }
 
-// After a path could not be opened: that is so because of what the layer holds, or it is another failure.
-OVERMOUNT_LAZY inline void check_is_missing()
+// After a path could not be opened: throws unless errno says that the layer has no directory there.
+inline void check_is_missing()
 {
     if (errno != ENOENT && errno != ENOTDIR && errno != ELOOP && errno != EXDEV)
         throw_errno("open directory");
 }
 
-// A directory that something cannot be in: a file, or a link that leads to none.
-OVERMOUNT_LAZY [[noreturn]] inline void no_directory()
+// Refuses an entry whose parent is a file, or a link that leads to no directory.
+[[noreturn]] inline void no_directory()
 {
     check_is_missing();
-    throw error(errc::entry_escapes_layer).operation("open directory").detail("what is above it is no directory");
+    throw error(errc::entry_escapes_layer).operation("open directory").detail("its parent is not a directory");
 }
 
-OVERMOUNT_LAZY_BODY extractor::cached_parent* extractor::known_parent(const std::string& path) noexcept
+OVERMOUNT_DECL extractor::cached_parent* extractor::known_parent(const std::string& path) noexcept
 {
     ++clock_;
     const auto found = std::ranges::find(parents_, path, &cached_parent::path);
@@ -85,17 +85,17 @@ OVERMOUNT_LAZY_BODY extractor::cached_parent* extractor::known_parent(const std:
     return &*found;
 }
 
-// The descriptor of the directory `path`, from a small cache. It stays valid until the next call.
-OVERMOUNT_LAZY_BODY int extractor::parent(const std::string& path)
+// Opens the directory `path`, through a small cache, and creates it if it is missing. The descriptor stays valid until the next call.
+OVERMOUNT_DECL int extractor::parent(const std::string& path)
 {
-    above_ = root_inode_;
+    parent_inode_ = root_inode_;
     if (path.empty())
         return root_;
     if (const cached_parent* known = known_parent(path)) {
-        above_ = known->inode;
+        parent_inode_ = known->inode;
         return known->fd.get();
     }
-    // Mostly what it is in is known: then it is one step from there, unless it is a link.
+    // The parent of `path` is usually in the cache: then one openat is enough, unless the name is a link.
     const std::string above_path(tar::parent_of(path)), name(tar::name_of(path));
     const cached_parent* known = above_path.empty() ? nullptr : known_parent(above_path);
     const int above = above_path.empty() ? root_ : known != nullptr ? known->fd.get() : -1;
@@ -108,11 +108,11 @@ OVERMOUNT_LAZY_BODY int extractor::parent(const std::string& path)
         fd = open_in_root(root_, path, parent_flags);
     if (!fd)
         fd = make_parents(path);
-    above_ = inode_of(fd.get());
-    return keep_parent(path, above_, std::move(fd));
+    parent_inode_ = inode_of(fd.get());
+    return keep_parent(path, parent_inode_, std::move(fd));
 }
 
-OVERMOUNT_LAZY_BODY int extractor::keep_parent(const std::string& path, ino_t inode, unique_fd fd)
+OVERMOUNT_DECL int extractor::keep_parent(const std::string& path, ino_t inode, unique_fd fd)
 {
     constexpr std::size_t most = 8;
     if (parents_.size() < most) {
@@ -124,18 +124,18 @@ OVERMOUNT_LAZY_BODY int extractor::keep_parent(const std::string& path, ino_t in
     return oldest.fd.get();
 }
 
-// Makes what is missing of `path`, one component after the other.
-OVERMOUNT_LAZY_BODY unique_fd extractor::make_parents(const std::string& path)
+// Creates the missing directories of `path`, one component after the other.
+OVERMOUNT_DECL unique_fd extractor::make_parents(const std::string& path)
 {
     if (errno != ENOENT && errno != ENOTDIR)
         no_directory();
-    unique_fd above(check(::openat(root_, ".", parent_flags | O_CLOEXEC), "open directory"));
+    unique_fd above(checked(::openat(root_, ".", parent_flags | O_CLOEXEC), "open directory"));
     for (std::size_t end = 0; end != std::string::npos;) {
         const std::size_t begin = end == 0 ? 0 : end + 1;
         end = path.find('/', begin);
         const std::string name = path.substr(begin, end == std::string::npos ? end : end - begin);
         unique_fd next(::openat(above.get(), name.c_str(), parent_flags | O_NOFOLLOW | O_CLOEXEC));
-        if (!next && errno != ENOENT) // it may be a link
+        if (!next && errno != ENOENT) // it may be a symbolic link
             next = open_in_root(root_, path.substr(0, end), parent_flags);
         if (!next && errno != ENOENT && errno != ENOTDIR)
             no_directory();
@@ -146,44 +146,31 @@ OVERMOUNT_LAZY_BODY unique_fd extractor::make_parents(const std::string& path)
     return above;
 }
 
-OVERMOUNT_LAZY_BODY unique_fd extractor::make_implied(int above, const std::string& name)
+OVERMOUNT_DECL unique_fd extractor::make_implied(int above, const std::string& name)
 {
     struct stat status;
     const bool there = ::fstatat(above, name.c_str(), &status, AT_SYMLINK_NOFOLLOW) == 0;
-    const bool cut = there && is_whiteout(status);
-    if (there && !cut) {
-        // A file of this layer, or a link that leads nowhere: nothing can be below it.
+    const bool replaced = there && is_whiteout(status);
+    if (there && !replaced) {
+        // A file of this layer, or a dangling link: it cannot be a parent.
         errno = ENOTDIR;
         no_directory();
     }
     std::string path = path_below(inode_of(above), name);
     if (++implied_ > bounds_.entries)
-        throw error(errc::too_many_entries).detail("directories without an entry");
-    if (cut)
-        check(::unlinkat(above, name.c_str(), 0), "unlink");
-    check(::mkdirat(above, name.c_str(), 0700), "mkdir");
-    unique_fd made(check(::openat(above, name.c_str(), parent_flags | O_NOFOLLOW | O_CLOEXEC), "open directory"));
+        throw error(errc::too_many_entries).detail("too many directories without an entry of their own");
+    if (replaced)
+        checked(::unlinkat(above, name.c_str(), 0), "unlink");
+    checked(::mkdirat(above, name.c_str(), 0700), "mkdir");
+    unique_fd made(checked(::openat(above, name.c_str(), parent_flags | O_NOFOLLOW | O_CLOEXEC), "open directory"));
     directory& noted = directories_[inode_of(made.get())];
     noted = directory();
     noted.path = std::move(path);
-    noted.opaque = noted.cut = cut;
+    noted.opaque = noted.replaced = replaced;
     return made;
 }
 
-// What the first component of a path that is no ordinary name is.
-OVERMOUNT_LAZY inline tar::whiteout_kind whiteout_above(std::string_view path)
-{
-    for (std::size_t begin = 0; begin < path.size();) {
-        const std::size_t end = std::min(path.find('/', begin), path.size());
-        const auto kind = tar::whiteout::of(path.substr(begin, end - begin)).kind;
-        if (kind != tar::whiteout_kind::none)
-            return kind;
-        begin = end + 1;
-    }
-    return tar::whiteout_kind::none;
-}
-
-OVERMOUNT_LAZY_BODY void extractor::begin(const tar::entry& entry)
+OVERMOUNT_DECL void extractor::begin(const tar::entry& entry)
 {
     entry_ = &entry;
     const std::string path = tar::normalise(entry.path, bounds_);
@@ -191,20 +178,13 @@ OVERMOUNT_LAZY_BODY void extractor::begin(const tar::entry& entry)
         throw error(errc::entry_escapes_layer);
     if (path.empty())
         return note_directory(root_inode_, {}, false);
-    const std::string name(tar::name_of(path));
-    const auto what = tar::whiteout::of(name);
+    const auto what = tar::whiteout::of_path(path);
     if (what.kind == tar::whiteout_kind::malformed)
         throw error(errc::invalid_whiteout);
     if (what.kind == tar::whiteout_kind::leftover)
         return;
-    const std::string above_path(tar::parent_of(path));
-    switch (whiteout_above(above_path)) {
-    case tar::whiteout_kind::none: break;
-    case tar::whiteout_kind::leftover:
-    case tar::whiteout_kind::opaque: return;
-    default: throw error(errc::invalid_whiteout);
-    }
-    const int above = parent(above_path);
+    const std::string name(tar::name_of(path));
+    const int above = parent(std::string(tar::parent_of(path)));
     if (what.kind == tar::whiteout_kind::opaque)
         return put_opaque();
     if (what.kind == tar::whiteout_kind::whiteout)
@@ -228,43 +208,44 @@ void extractor::replace(int above, const std::string& name, Make make)
     if (errno != EEXIST)
         throw_errno("create");
     make_room(above, name);
-    // `above` may be one of the cached descriptors: those stay open until the entry is done.
+    // The cached paths may be wrong now. `above` may be one of the cached descriptors, so they stay open until the entry is done.
     for (cached_parent& known : parents_)
         known.path.clear();
-    check(make(), "create");
+    checked(make(), "create");
 }
 
-OVERMOUNT_LAZY_BODY void extractor::keep_replaced(std::function<void(std::string_view)> on_aside)
+OVERMOUNT_DECL void extractor::keep_replaced(std::function<void(std::string_view)> on_aside)
 {
     on_aside_ = std::move(on_aside);
 }
 
-OVERMOUNT_LAZY_BODY void extractor::make_room(int above, const std::string& name)
+OVERMOUNT_DECL void extractor::make_room(int above, const std::string& name)
 {
-    std::vector<ino_t> inodes; // of the directories that go
-    if (!on_aside_ || !look_through(above, name, inodes)) {
-        remove_tree(above, name, beside_, [this](ino_t inode) { directories_.erase(inode); });
+    std::vector<ino_t> inodes; // of the directories that are moved away
+    if (!on_aside_ || !has_files(above, name, inodes)) {
+        remove_tree(above, name, outer_, [this](ino_t inode) { directories_.erase(inode); });
         return;
     }
-    // What was moved has to be remembered until the tar is given back.
-    const std::string path = path_in(directories_.at(above_).path, name);
+    // A reader of the tar keeps these paths in memory: count them against the limit.
+    const std::string path = path_in(directories_.at(parent_inode_).path, name);
     if ((path_bytes_ += path.size()) > bounds_.directory_bytes)
-        throw error(errc::too_many_entries).detail("the paths of what is replaced are too long together");
+        throw error(errc::too_many_entries).detail("the paths of replaced files together exceed limits::directory_bytes");
     if (!aside_) {
-        make_directory(beside_, "aside", 0700);
-        aside_ = open_directory(beside_, "aside");
+        make_directory(outer_, "aside", 0700);
+        aside_ = open_directory(outer_, "aside");
     }
-    check(::renameat(above, name.c_str(), aside_.get(), std::to_string(asides_++).c_str()), "rename", name);
+    checked(::renameat(above, name.c_str(), aside_.get(), std::to_string(asides_++).c_str()), "rename", name);
     for (const ino_t inode : inodes)
         directories_.erase(inode);
     on_aside_(path);
 }
 
-// Whether there may be a file with data in it: what is left to do for one may be its data, so that none has its size yet.
-OVERMOUNT_LAZY_BODY bool extractor::look_through(int above, const std::string& name, std::vector<ino_t>& inodes) const
+// True if the tree has a regular file; also collects the inodes of its directories. A file's size does not tell whether it has data,
+// since its data may be deferred.
+OVERMOUNT_DECL bool extractor::has_files(int above, const std::string& name, std::vector<ino_t>& inodes) const
 {
     struct stat status;
-    check(::fstatat(above, name.c_str(), &status, AT_SYMLINK_NOFOLLOW), "stat");
+    checked(::fstatat(above, name.c_str(), &status, AT_SYMLINK_NOFOLLOW), "stat");
     bool found = S_ISREG(status.st_mode);
     if (!S_ISDIR(status.st_mode))
         return found;
@@ -273,48 +254,48 @@ OVERMOUNT_LAZY_BODY bool extractor::look_through(int above, const std::string& n
         const std::string path = std::move(todo.back());
         todo.pop_back();
         const unique_fd fd = open_in_root(top.get(), path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
-        inodes.push_back(inode_of(check(fd.get(), "open directory")));
+        inodes.push_back(inode_of(checked(fd.get(), "open directory")));
         for (const std::string& below : list_directory(fd.get(), ".")) {
-            check(::fstatat(fd.get(), below.c_str(), &status, AT_SYMLINK_NOFOLLOW), "stat");
+            checked(::fstatat(fd.get(), below.c_str(), &status, AT_SYMLINK_NOFOLLOW), "stat");
             found = found || S_ISREG(status.st_mode);
             if (S_ISDIR(status.st_mode))
                 todo.push_back(path_in(path, below));
         }
         if (sync_files_)
-            check(::fsync(fd.get()), "fsync");
+            checked(::fsync(fd.get()), "fsync");
     }
     return found;
 }
 
-OVERMOUNT_LAZY_BODY void extractor::put_directory(int above, const std::string& name, const std::string& path)
+OVERMOUNT_DECL void extractor::put_directory(int above, const std::string& name, const std::string& path)
 {
-    bool cut = false;
-    std::string own = path_below(above_, name);
+    bool replaced = false;
+    std::string own = path_below(parent_inode_, name);
     if (::mkdirat(above, name.c_str(), 0700) != 0) {
         if (errno != EEXIST)
             throw_errno("mkdir");
         struct stat status;
-        check(::fstatat(above, name.c_str(), &status, AT_SYMLINK_NOFOLLOW), "stat");
-        // What it replaces, a whiteout or a file of this layer, has hidden all that lies below.
-        cut = !S_ISDIR(status.st_mode);
-        if (cut)
+        checked(::fstatat(above, name.c_str(), &status, AT_SYMLINK_NOFOLLOW), "stat");
+        // It replaces a whiteout or a file of this layer, which hid everything in the layers below.
+        replaced = !S_ISDIR(status.st_mode);
+        if (replaced)
             replace(above, name, [&] { return ::mkdirat(above, name.c_str(), 0700); });
     }
-    // What is in it mostly comes next.
-    unique_fd fd(check(::openat(above, name.c_str(), parent_flags | O_NOFOLLOW | O_CLOEXEC), "open directory"));
+    // Its children usually come next: keep it open.
+    unique_fd fd(checked(::openat(above, name.c_str(), parent_flags | O_NOFOLLOW | O_CLOEXEC), "open directory"));
     const ino_t inode = inode_of(fd.get());
-    note_directory(inode, std::move(own), cut);
+    note_directory(inode, std::move(own), replaced);
     if (known_parent(path) == nullptr)
         keep_parent(path, inode, std::move(fd));
 }
 
-OVERMOUNT_LAZY_BODY void extractor::note_directory(ino_t inode, std::string path, bool cut)
+OVERMOUNT_DECL void extractor::note_directory(ino_t inode, std::string path, bool replaced)
 {
     directory& noted = directories_[inode];
     noted.path = std::move(path);
     noted.has_entry = true;
-    noted.opaque = noted.opaque || cut;
-    noted.cut = noted.cut || cut;
+    noted.opaque = noted.opaque || replaced;
+    noted.replaced = noted.replaced || replaced;
     noted.mode = static_cast<std::uint16_t>(entry_->mode & 07777);
     noted.uid = entry_->uid;
     noted.gid = entry_->gid;
@@ -322,59 +303,59 @@ OVERMOUNT_LAZY_BODY void extractor::note_directory(ino_t inode, std::string path
     noted.xattrs = entry_->xattrs.empty() ? nullptr : std::make_unique<const std::vector<tar::xattr>>(entry_->xattrs);
 }
 
-OVERMOUNT_LAZY_BODY void extractor::put_file(int above, const std::string& name)
+OVERMOUNT_DECL void extractor::put_file(int above, const std::string& name)
 {
-    // Nobody else can enter the directories above: the mode may be there before the owner and the data are.
+    // No other user can enter the directories above, so the final mode may be set before the owner and the data.
     has_mode_ = exact_modes_hold_ && exact_modes::now() && (entry_->mode & ~0777u) == 0;
     const mode_t mode = has_mode_ ? entry_->mode : 0600;
     replace(above, name, [&] {
         file_.reset(::openat(above, name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode));
         return file_ ? 0 : -1;
     });
-    file_path_ = path_in(directories_.at(above_).path, name);
+    file_path_ = path_in(directories_.at(parent_inode_).path, name);
     if (has_mode_)
-        look_at_mode(mode);
+        verify_mode(mode);
 }
 
-// A default ACL that this side does not see (NFSv4), or a file system in user space with a umask of its own, may give another
-// mode than was asked for. A look at the first file with each bit tells.
-OVERMOUNT_LAZY_BODY void extractor::look_at_mode(mode_t mode)
+// The file system may create files with another mode than requested, for example by a default ACL that only the NFSv4 server sees,
+// or by the umask of a FUSE file system. Checks the first file with each mode bit.
+OVERMOUNT_DECL void extractor::verify_mode(mode_t mode)
 {
-    if (mode_seen_ && (mode & ~bits_seen_) == 0)
+    if (mode_checked_ && (mode & ~checked_bits_) == 0)
         return;
     struct stat status;
-    check(::fstat(file_.get(), &status), "stat");
+    checked(::fstat(file_.get(), &status), "stat");
     has_mode_ = exact_modes_hold_ = (status.st_mode & 07777) == mode;
-    mode_seen_ = true;
-    bits_seen_ |= mode;
+    mode_checked_ = true;
+    checked_bits_ |= mode;
 }
 
-OVERMOUNT_LAZY_BODY void extractor::data(std::uint64_t offset, std::span<const std::byte> bytes)
+OVERMOUNT_DECL void extractor::data(std::uint64_t offset, std::span<const std::byte> bytes)
 {
-    if (!file_) // of a whiteout
+    if (!file_) // the entry is a whiteout
         return;
-    later_->data(entry_->path, file_.get(), offset, bytes);
-    if (later_ == &at_once_)
-        at_once_.run();
+    deferred_->data(entry_->path, file_.get(), offset, bytes);
+    if (deferred_ == &immediate_)
+        immediate_.run();
 }
 
-OVERMOUNT_LAZY_BODY void extractor::end()
+OVERMOUNT_DECL void extractor::end()
 {
     if (!file_)
         return;
-    file_end what;
+    finish_options what;
     if (entry_->sparse)
         what.size = entry_->size;
     what.has_owner = entry_->uid == our_uid_ && entry_->gid == our_gid_;
     what.has_mode = has_mode_;
     what.sync = sync_files_;
     what.skipped_xattrs = &skipped_xattrs_;
-    later_->end(*entry_, std::move(file_), what);
-    if (later_ == &at_once_)
-        at_once_.run();
+    deferred_->end(*entry_, std::move(file_), what);
+    if (deferred_ == &immediate_)
+        immediate_.run();
 }
 
-OVERMOUNT_LAZY_BODY void extractor::put_symbolic_link(int above, const std::string& name)
+OVERMOUNT_DECL void extractor::put_symbolic_link(int above, const std::string& name)
 {
     const std::string& target = entry_->link_target;
     if (target.empty() || target.find('\0') != std::string::npos)
@@ -385,12 +366,12 @@ OVERMOUNT_LAZY_BODY void extractor::put_symbolic_link(int above, const std::stri
     set_owner_and_times(above, name);
 }
 
-OVERMOUNT_LAZY_BODY void extractor::put_hard_link(int above, const std::string& name)
+OVERMOUNT_DECL void extractor::put_hard_link(int above, const std::string& name)
 {
     const std::string target = tar::normalise(entry_->link_target, bounds_);
     const std::string target_name(tar::name_of(target));
     const std::string target_parent(tar::parent_of(target));
-    // Mostly the target is a file in a directory that is known. Where that fails, what follows finds out why.
+    // The target is usually a file in a cached directory. If this link fails, the steps below find out why.
     const cached_parent* known = target_parent.empty() ? nullptr : known_parent(target_parent);
     const int known_fd = target_parent.empty() ? root_ : known != nullptr ? known->fd.get() : -1;
     if (known_fd >= 0 && !target.empty() && !whiteouts_ &&
@@ -410,7 +391,7 @@ OVERMOUNT_LAZY_BODY void extractor::put_hard_link(int above, const std::string& 
         throw error(errc::missing_hard_link_target).operation("link").detail("the target is a directory");
     bool tried = false;
     replace(above, name, [&] {
-        // The target may have gone with the directory whose place the link takes.
+        // The target may have been removed with the directory that the link replaces.
         if (std::exchange(tried, true))
             there = open_in_root(root_, target_parent, parent_flags);
         const int linked = there ? ::linkat(there.get(), target_name.c_str(), above, name.c_str(), 0) : -1;
@@ -420,71 +401,72 @@ OVERMOUNT_LAZY_BODY void extractor::put_hard_link(int above, const std::string& 
     });
 }
 
-OVERMOUNT_LAZY_BODY void extractor::put_node(int above, const std::string& name)
+OVERMOUNT_DECL void extractor::put_node(int above, const std::string& name)
 {
     mode_t kind = S_IFIFO;
     dev_t device = 0;
     if (entry_->type != tar::entry_type::fifo) {
         kind = entry_->type == tar::entry_type::character_device ? S_IFCHR : S_IFBLK;
         device = ::makedev(entry_->device_major, entry_->device_minor);
-        // overlayfs would take it for a whiteout.
         if (kind == S_IFCHR && device == 0)
-            throw error(errc::unsupported_entry_type).operation("mknod").detail("a character device 0:0");
+            throw error(errc::unsupported_entry_type)
+                .operation("mknod")
+                .detail("overlayfs would take a character device 0:0 for a whiteout");
     }
     replace(above, name, [&] { return ::mknodat(above, name.c_str(), kind | 0600, device); });
     if (entry_->uid != our_uid_ || entry_->gid != our_gid_)
-        check(::fchownat(above, name.c_str(), entry_->uid, entry_->gid, AT_SYMLINK_NOFOLLOW), "chown");
+        checked(::fchownat(above, name.c_str(), entry_->uid, entry_->gid, AT_SYMLINK_NOFOLLOW), "chown");
     finish_node(above, name);
     set_owner_and_times(above, name);
 }
 
-// Mode and attributes, by the descriptor of what was just made: fchmodat follows links, and fchmodat2 and setxattrat
-// are too new to rely on.
-OVERMOUNT_LAZY_BODY void extractor::finish_node(int above, const std::string& name)
+// Sets mode and xattrs through an O_PATH descriptor: fchmodat follows links, and fchmodat2 and setxattrat are too new to
+// rely on.
+OVERMOUNT_DECL void extractor::finish_node(int above, const std::string& name)
 {
-    const unique_fd fd(check(::openat(above, name.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC), "open"));
+    const unique_fd fd(checked(::openat(above, name.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC), "open"));
     struct stat status;
-    check(::fstat(fd.get(), &status), "stat");
+    checked(::fstat(fd.get(), &status), "stat");
     if (S_ISLNK(status.st_mode) || S_ISREG(status.st_mode))
         throw error(errc::entry_escapes_layer).operation("chmod");
     const std::string link = "/proc/self/fd/" + std::to_string(fd.get());
-    check(::chmod(link.c_str(), entry_->mode), "chmod");
+    checked(::chmod(link.c_str(), entry_->mode), "chmod");
     note_skipped(set_xattrs(entry_->xattrs, entry_->type, [&](const tar::xattr& one) {
         return ::setxattr(link.c_str(), one.name.c_str(), one.value.data(), one.value.size(), 0);
     }));
 }
 
-OVERMOUNT_LAZY_BODY void extractor::set_owner_and_times(int above, const std::string& name)
+OVERMOUNT_DECL void extractor::set_owner_and_times(int above, const std::string& name)
 {
     if (entry_->type == tar::entry_type::symbolic_link && (entry_->uid != our_uid_ || entry_->gid != our_gid_))
-        check(::fchownat(above, name.c_str(), entry_->uid, entry_->gid, AT_SYMLINK_NOFOLLOW), "chown");
-    check(::utimensat(above, name.c_str(), times_of(entry_->mtime).data(), AT_SYMLINK_NOFOLLOW), "utimens");
+        checked(::fchownat(above, name.c_str(), entry_->uid, entry_->gid, AT_SYMLINK_NOFOLLOW), "chown");
+    checked(::utimensat(above, name.c_str(), times_of(entry_->mtime).data(), AT_SYMLINK_NOFOLLOW), "utimens");
     if (entry_->type == tar::entry_type::symbolic_link)
-        note_skipped(set_xattrs(entry_->xattrs, entry_->type, [](const tar::xattr&) { return 0; })); // none has a place there
+        note_skipped(set_xattrs(entry_->xattrs, entry_->type, [](const tar::xattr&) { return 0; })); // links cannot have any
 }
 
-OVERMOUNT_LAZY_BODY void extractor::put_whiteout(int above, const std::string& name)
+OVERMOUNT_DECL void extractor::put_whiteout(int above, const std::string& name)
 {
     if (::mknodat(above, name.c_str(), S_IFCHR, 0) == 0) {
-        directories_.at(above_).whiteouts = whiteouts_ = true;
+        directories_.at(parent_inode_).whiteouts = whiteouts_ = true;
         return;
     }
     if (errno != EEXIST)
         throw_errno("mknod");
-    // The layer has that name as well, and keeps it; only what lies below is deleted.
+    // The layer has an entry of that name as well: keep it, and hide only what lower layers have there.
     struct stat status;
-    check(::fstatat(above, name.c_str(), &status, AT_SYMLINK_NOFOLLOW), "stat");
+    checked(::fstatat(above, name.c_str(), &status, AT_SYMLINK_NOFOLLOW), "stat");
     if (S_ISDIR(status.st_mode)) {
         directory& noted = directories_.at(status.st_ino);
-        noted.opaque = noted.cut = true;
+        noted.opaque = noted.replaced = true;
     }
 }
 
-OVERMOUNT_LAZY_BODY void extractor::put_opaque() { directories_.at(above_).opaque = true; }
+OVERMOUNT_DECL void extractor::put_opaque() { directories_.at(parent_inode_).opaque = true; }
 
-// The kernel lists whiteouts of directories that it does not merge: where nothing of the layers below can show,
-// in an opaque directory and below one, they delete nothing and must not be there.
-OVERMOUNT_LAZY_BODY void extractor::drop_needless_whiteouts()
+// Removes whiteouts in and below opaque directories. They hide nothing there, and the kernel would list them, because it does not
+// merge these directories with lower ones.
+OVERMOUNT_DECL void extractor::drop_needless_whiteouts()
 {
     std::unordered_set<std::string_view> opaque;
     for (const auto& [inode, made] : directories_)
@@ -500,47 +482,47 @@ OVERMOUNT_LAZY_BODY void extractor::drop_needless_whiteouts()
             continue;
         made.whiteouts = false;
         const unique_fd fd = open_in_root(root_, made.path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
-        for (const std::string& name : list_directory(check(fd.get(), "open directory"), ".")) {
+        for (const std::string& name : list_directory(checked(fd.get(), "open directory"), ".")) {
             struct stat status;
-            check(::fstatat(fd.get(), name.c_str(), &status, AT_SYMLINK_NOFOLLOW), "stat");
+            checked(::fstatat(fd.get(), name.c_str(), &status, AT_SYMLINK_NOFOLLOW), "stat");
             if (is_whiteout(status))
-                check(::unlinkat(fd.get(), name.c_str(), 0), "unlink");
+                checked(::unlinkat(fd.get(), name.c_str(), 0), "unlink");
         }
     }
 }
 
-OVERMOUNT_LAZY_BODY void extractor::finish_directory(ino_t inode, const directory& made)
+OVERMOUNT_DECL void extractor::finish_directory(ino_t inode, const directory& made)
 {
     const auto known = std::ranges::find(parents_, inode, &cached_parent::inode);
     unique_fd opened;
     if (known == parents_.end()) {
         opened = open_in_root(root_, made.path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
         if (!opened)
-            return check_is_missing(); // something else took its place
+            return check_is_missing(); // a later entry replaced it
         if (inode_of(opened.get()) != inode)
             return;
     }
     const int fd = opened ? opened.get() : known->fd.get();
     if (made.uid != our_uid_ || made.gid != our_gid_)
-        check(::fchown(fd, made.uid, made.gid), "chown");
-    check(::fchmod(fd, made.mode), "chmod");
+        checked(::fchown(fd, made.uid, made.gid), "chown");
+    checked(::fchmod(fd, made.mode), "chmod");
     if (made.xattrs)
         note_skipped(set_xattrs(fd, *made.xattrs, tar::entry_type::directory));
     if (made.opaque && !made.path.empty())
-        check(::fsetxattr(fd, "trusted.overlay.opaque", "y", 1, 0), "setxattr", "trusted.overlay.opaque");
-    check(::futimens(fd, times_of(made.mtime).data()), "utimens");
+        checked(::fsetxattr(fd, "trusted.overlay.opaque", "y", 1, 0), "setxattr", "trusted.overlay.opaque");
+    checked(::futimens(fd, times_of(made.mtime).data()), "utimens");
     if (sync_files_)
-        check(::fsync(fd), "fsync");
+        checked(::fsync(fd), "fsync");
 }
 
-OVERMOUNT_LAZY_BODY tree_notes extractor::finish()
+OVERMOUNT_DECL tree_notes extractor::finish()
 {
     if (aside_ && sync_files_)
         sync_directory(aside_.get());
     aside_.reset();
     tree_notes notes;
     drop_needless_whiteouts();
-    // Deepest first: a mode may shut an unprivileged process out of what lies below.
+    // Deepest first: the mode of a directory may prevent an unprivileged process from reaching its children.
     std::vector<std::pair<const ino_t, directory>*> order;
     order.reserve(directories_.size());
     for (auto& made : directories_)
@@ -558,7 +540,7 @@ OVERMOUNT_LAZY_BODY tree_notes extractor::finish()
         if (made->second.path.empty()) {
             notes.implied_root = !made->second.has_entry;
             notes.opaque_root = made->second.opaque;
-        } else if (!made->second.has_entry && !made->second.cut) {
+        } else if (!made->second.has_entry && !made->second.replaced) {
             notes.implied.push_back(made->second.path);
         }
     }
@@ -569,6 +551,6 @@ OVERMOUNT_LAZY_BODY tree_notes extractor::finish()
     return notes;
 }
 
-} // namespace overmount::inline OVERMOUNT_ABI::detail
+} // namespace overmount::OVERMOUNT_ABI::detail
 
 #endif

@@ -1,4 +1,4 @@
-// How on_disk_storage gives a tar back.
+// on_disk_storage::reader: reproduces the tar of a diff.
 #ifndef OVERMOUNT_STORAGE_ON_DISK_IMPL_ON_DISK_READER_IPP
 #define OVERMOUNT_STORAGE_ON_DISK_IMPL_ON_DISK_READER_IPP
 
@@ -16,41 +16,31 @@
 #include <utility>
 #include <vector>
 
-namespace overmount::inline OVERMOUNT_ABI {
+namespace overmount::OVERMOUNT_ABI {
 namespace detail {
 
-OVERMOUNT_LAZY inline std::size_t read_some(int fd, std::span<std::byte> into, const char* operation)
-{
-    for (;;) {
-        const ssize_t count = ::read(fd, into.data(), into.size());
-        if (count >= 0)
-            return static_cast<std::size_t>(count);
-        if (errno != EINTR)
-            throw_errno(operation);
-    }
-}
-
-// What was moved out of the tree while it was unpacked, and where each file is now.
+// The files and directories that were moved to `aside/` while the layer was unpacked, and where each file is now.
 class moved_files
 {
 public:
-    // Reads a recipe to its end. What it says was moved must be there, so that it is no more than the disk holds.
-    OVERMOUNT_LAZY void read(tar::recipe_reader recipe, int aside)
+    // Reads a recipe to its end. Each move in it must exist in `aside`, so that a damaged recipe cannot use more memory than
+    // there are files on disk.
+    void read(detail::recipe_reader recipe, int aside)
     {
         std::uint64_t files = 0;
-        for (auto step = recipe.next(); step != tar::recipe_step::end; step = recipe.next()) {
-            if (step == tar::recipe_step::file)
+        for (auto step = recipe.next(); step != detail::recipe_step::end; step = recipe.next()) {
+            if (step == detail::recipe_step::file)
                 ++files;
-            if (step != tar::recipe_step::moved)
+            if (step != detail::recipe_step::moved)
                 continue;
             if (!exists(aside, std::to_string(moves_count_)))
-                throw error(errc::diff_changed).entry(recipe.path()).detail("what the tar replaces is missing");
+                throw error(errc::diff_changed).entry(recipe.path()).detail("a file that the tar replaces is missing in aside/");
             moves_[recipe.path()].push_back({files, moves_count_++});
         }
     }
 
-    // Where below `aside` the file is that was the `file`th of the recipe; empty when it has not moved.
-    OVERMOUNT_LAZY [[nodiscard]] std::string find(const std::string& path, std::uint64_t file) const
+    // The path below `aside` of the recipe's file number `file`; empty if it was not moved.
+    [[nodiscard]] std::string find(const std::string& path, std::uint64_t file) const
     {
         const move* first = nullptr;
         std::size_t end_of_first = 0;
@@ -82,54 +72,54 @@ private:
 
 struct on_disk_storage::reader::state
 {
-    OVERMOUNT_LAZY state(int diffs, const std::string& path, const diff_id& id);
+    state(int diffs, const std::string& path, const diff_id& id);
 
-    OVERMOUNT_LAZY [[nodiscard]] tar::recipe_reader read_recipe() const
+    [[nodiscard]] detail::recipe_reader read_recipe() const
     {
-        return tar::recipe_reader([fd = recipe_file.get()](std::span<std::byte> into) {
+        return detail::recipe_reader([fd = recipe_file.get()](std::span<std::byte> into) {
             return detail::read_some(fd, into, "read recipe");
         });
     }
-    OVERMOUNT_LAZY [[noreturn]] void changed(const char* how) const
+    [[noreturn]] void changed(const char* how) const
     {
         throw error(errc::diff_changed).at(stage::storage).layer(layer).entry(recipe->path()).detail(how);
     }
-    OVERMOUNT_LAZY bool advance();
-    OVERMOUNT_LAZY std::size_t take(std::span<std::byte> into);
-    OVERMOUNT_LAZY void open_parent(int top, const std::string& path);
-    OVERMOUNT_LAZY void open_file();
+    bool advance();
+    std::size_t take(std::span<std::byte> into);
+    void open_parent(int top, const std::string& path);
+    void open_file();
 
     std::string layer;
     unique_fd directory, rootfs, aside, recipe_file;
     detail::moved_files moved;
-    std::optional<tar::recipe_reader> recipe;
+    std::optional<detail::recipe_reader> recipe;
     std::uint64_t files = 0;
     bool over = false, in_file = false;
 
-    // The directory that the last file was in.
+    // The parent directory of the last file.
     unique_fd parent;
     int parent_top = -1;
     std::string parent_path;
 
     unique_fd file;
-    std::uint64_t offset = 0, left = 0; // of the piece at hand
+    std::uint64_t offset = 0, left = 0; // the current piece of `file`
     detail::crc32c sum;
-    std::span<const std::byte> bytes;   // or these
+    std::span<const std::byte> bytes;   // or bytes of the recipe itself
 };
 
-OVERMOUNT_LAZY_BODY on_disk_storage::reader::state::state(int diffs, const std::string& path, const diff_id& id)
+OVERMOUNT_DECL on_disk_storage::reader::state::state(int diffs, const std::string& path, const diff_id& id)
     : layer(id.string())
 {
     constexpr int directory_flags = O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
     directory.reset(::openat(diffs, path.c_str(), directory_flags));
     if (!directory && errno == ENOENT)
         throw error(errc::layer_not_found);
-    detail::check(directory.get(), "open directory");
-    rootfs.reset(detail::check(::openat(directory.get(), "rootfs", directory_flags), "open directory", "rootfs"));
+    detail::checked(directory.get(), "open directory");
+    rootfs.reset(detail::checked(::openat(directory.get(), "rootfs", directory_flags), "open directory", "rootfs"));
     recipe_file.reset(::openat(directory.get(), "recipe", O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
     if (!recipe_file && errno == ENOENT)
-        throw error(errc::missing_recipe).detail("an older version unpacked it: import it again");
-    detail::check(recipe_file.get(), "open", "recipe");
+        throw error(errc::missing_recipe).detail("it was unpacked by an older version: import it again");
+    detail::checked(recipe_file.get(), "open", "recipe");
     aside.reset(::openat(directory.get(), "aside", directory_flags));
     if (!aside && errno != ENOENT)
         detail::throw_errno("open directory", "aside");
@@ -141,19 +131,19 @@ OVERMOUNT_LAZY_BODY on_disk_storage::reader::state::state(int diffs, const std::
     recipe.emplace(read_recipe());
 }
 
-OVERMOUNT_LAZY_BODY void on_disk_storage::reader::state::open_parent(int top, const std::string& path)
+OVERMOUNT_DECL void on_disk_storage::reader::state::open_parent(int top, const std::string& path)
 {
     if (parent && parent_top == top && parent_path == path)
         return;
     parent = detail::open_in_root(top, path, O_PATH | O_DIRECTORY);
     if (!parent && (errno == ENOENT || errno == ENOTDIR || errno == ELOOP || errno == EXDEV))
-        changed("its directory is missing");
-    detail::check(parent.get(), "open directory");
+        changed("its parent directory is missing");
+    detail::checked(parent.get(), "open directory");
     parent_top = top;
     parent_path = path;
 }
 
-OVERMOUNT_LAZY_BODY void on_disk_storage::reader::state::open_file()
+OVERMOUNT_DECL void on_disk_storage::reader::state::open_file()
 {
     in_file = true;
     sum = detail::crc32c();
@@ -167,43 +157,43 @@ OVERMOUNT_LAZY_BODY void on_disk_storage::reader::state::open_file()
             changed("it is missing");
         detail::throw_errno("stat");
     }
-    // A device or a pipe is not even opened.
+    // Do not open a device or a fifo.
     if (!S_ISREG(found.st_mode))
-        changed("it is no regular file");
+        changed("it is not a regular file");
     if (static_cast<std::uint64_t>(found.st_size) != recipe->size())
-        changed("it has another size");
-    file.reset(detail::check(
+        changed("its size differs");
+    file.reset(detail::checked(
         ::openat(parent.get(), name.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC), "open"));
-    detail::check(::fstat(file.get(), &opened), "stat");
+    detail::checked(::fstat(file.get(), &opened), "stat");
     if (opened.st_ino != found.st_ino || opened.st_dev != found.st_dev)
-        changed("it was replaced while it was read");
+        changed("it was replaced while it was being read");
 }
 
-// Makes bytes ready to be taken; false at the end.
-OVERMOUNT_LAZY_BODY bool on_disk_storage::reader::state::advance()
+// Runs recipe steps until there are bytes to read; false at the end.
+OVERMOUNT_DECL bool on_disk_storage::reader::state::advance()
 {
     while (!over && bytes.empty() && left == 0) {
         switch (recipe->next()) {
-        case tar::recipe_step::bytes: bytes = recipe->bytes(); break;
-        case tar::recipe_step::file: open_file(); break;
-        case tar::recipe_step::piece:
+        case detail::recipe_step::bytes: bytes = recipe->bytes(); break;
+        case detail::recipe_step::file: open_file(); break;
+        case detail::recipe_step::piece:
             offset = recipe->offset();
             left = recipe->count();
             break;
-        case tar::recipe_step::end_file:
+        case detail::recipe_step::end_file:
             in_file = false;
             file.reset();
             if (sum.value() != recipe->crc())
-                changed("it has another content");
+                changed("its content differs");
             break;
-        case tar::recipe_step::moved: break;
-        case tar::recipe_step::end: over = true; break;
+        case detail::recipe_step::moved: break;
+        case detail::recipe_step::end: over = true; break;
         }
     }
     return !over;
 }
 
-OVERMOUNT_LAZY_BODY std::size_t on_disk_storage::reader::state::take(std::span<std::byte> into)
+OVERMOUNT_DECL std::size_t on_disk_storage::reader::state::take(std::span<std::byte> into)
 {
     if (left == 0) {
         const auto part = bytes.first(std::min(bytes.size(), into.size()));
@@ -212,20 +202,16 @@ OVERMOUNT_LAZY_BODY std::size_t on_disk_storage::reader::state::take(std::span<s
         return part.size();
     }
     into = into.first(static_cast<std::size_t>(std::min<std::uint64_t>(into.size(), left)));
-    const ssize_t count = ::pread(file.get(), into.data(), into.size(), static_cast<off_t>(offset));
-    if (count < 0 && errno == EINTR)
-        return 0;
-    detail::check(count < 0 ? -1 : 0, "read");
-    if (count == 0)
-        changed("it has another size");
-    const auto size = static_cast<std::size_t>(count);
+    const std::size_t size = detail::read_some_at(file.get(), offset, into);
+    if (size == 0)
+        changed("its size differs");
     sum.update(into.first(size));
     offset += size;
     left -= size;
     return size;
 }
 
-OVERMOUNT_LAZY_BODY on_disk_storage::reader::reader(std::unique_ptr<state> implementation) noexcept
+OVERMOUNT_DECL on_disk_storage::reader::reader(std::unique_ptr<state> implementation) noexcept
     : state_(std::move(implementation))
 {
 }
@@ -233,7 +219,7 @@ OVERMOUNT_DECL on_disk_storage::reader::reader(reader&&) noexcept = default;
 OVERMOUNT_DECL on_disk_storage::reader& on_disk_storage::reader::operator=(reader&&) noexcept = default;
 OVERMOUNT_DECL on_disk_storage::reader::~reader() = default;
 
-OVERMOUNT_LAZY_BODY std::size_t on_disk_storage::reader::read(std::span<std::byte> into)
+OVERMOUNT_DECL std::size_t on_disk_storage::reader::read(std::span<std::byte> into)
 {
     std::size_t done = 0;
     try {
@@ -248,7 +234,7 @@ OVERMOUNT_LAZY_BODY std::size_t on_disk_storage::reader::read(std::span<std::byt
     return done;
 }
 
-OVERMOUNT_LAZY_BODY on_disk_storage::reader on_disk_storage::pack(const diff_id& id) const
+OVERMOUNT_DECL on_disk_storage::reader on_disk_storage::pack(const diff_id& id) const
 {
     try {
         return reader(std::make_unique<reader::state>(diffs_.place().diffs(), detail::directory_of(id), id));
@@ -258,6 +244,6 @@ OVERMOUNT_LAZY_BODY on_disk_storage::reader on_disk_storage::pack(const diff_id&
     }
 }
 
-} // namespace overmount::inline OVERMOUNT_ABI
+} // namespace overmount::OVERMOUNT_ABI
 
 #endif

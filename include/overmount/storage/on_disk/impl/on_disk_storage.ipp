@@ -5,7 +5,7 @@
 #include <overmount/runtime/new_shared.hpp>
 #include <overmount/storage/on_disk/extractor.hpp>
 #include <overmount/storage/on_disk/on_disk_storage.hpp>
-#include <overmount/tar/checker.hpp>
+#include <overmount/tar/comparer.hpp>
 #include <overmount/tar/framing.hpp>
 #include <overmount/tar/recipe.hpp>
 
@@ -14,21 +14,21 @@
 #include <optional>
 #include <utility>
 
-namespace overmount::inline OVERMOUNT_ABI {
+namespace overmount::OVERMOUNT_ABI {
 namespace detail {
 
-OVERMOUNT_LAZY inline int create_file(int directory, const char* name)
+inline int create_file(int directory, const char* name)
 {
     constexpr int flags = O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW;
-    return check(::openat(directory, name, flags, 0600), "create", name);
+    return checked(::openat(directory, name, flags, 0600), "create", name);
 }
 
 } // namespace detail
 
-// `<staging>/<name>/` holds `rootfs`, `recipe`, `aside` where something was replaced and, when done, `diff.json`.
+// Writes `rootfs` and `recipe` in `<staging>/<name>/`, `aside` if an entry replaced files, and at the end `diff.json`.
 struct on_disk_storage::writer::state
 {
-    OVERMOUNT_LAZY state(const detail::diff_directory& diffs, const write_context& context)
+    state(const detail::diff_directory& diffs, const write_context& context)
         : place(diffs.place()), staging(context.staging()), name(context.name()), boot_id(diffs.boot()),
           frames(context.bounds())
     {
@@ -42,25 +42,25 @@ struct on_disk_storage::writer::state
         files->keep_replaced([this](std::string_view path) { recipe->moved(path); });
     }
 
-    OVERMOUNT_LAZY bool next(std::span<const std::byte>& bytes);
-    OVERMOUNT_LAZY void take(tar::event event, std::span<const std::byte> consumed);
-    OVERMOUNT_LAZY void begin();
-    OVERMOUNT_LAZY void take_data();
-    OVERMOUNT_LAZY void finish_recipe();
+    bool next(std::span<const std::byte>& bytes);
+    void take(tar::event event, std::span<const std::byte> consumed);
+    void begin();
+    void take_data();
+    void finish_recipe();
 
     storage_place place;
     int staging;
     std::string name, boot_id;
     unique_fd directory, rootfs, recipe_file;
     tar::framing frames;
-    tar::checker check;
+    detail::comparer libarchive;
     std::optional<detail::extractor> files;
-    std::optional<tar::recipe_writer> recipe;
-    std::uint64_t data_left = 0; // of the file at hand
+    std::optional<detail::recipe_writer> recipe;
+    std::uint64_t data_left = 0; // of the current file
     detail::crc32c data_sum;
 };
 
-OVERMOUNT_LAZY_BODY on_disk_storage::writer::writer(std::unique_ptr<state> implementation) noexcept
+OVERMOUNT_DECL on_disk_storage::writer::writer(std::unique_ptr<state> implementation) noexcept
     : state_(std::move(implementation))
 {
 }
@@ -68,9 +68,9 @@ OVERMOUNT_DECL on_disk_storage::writer::writer(writer&&) noexcept = default;
 OVERMOUNT_DECL on_disk_storage::writer& on_disk_storage::writer::operator=(writer&&) noexcept = default;
 OVERMOUNT_DECL on_disk_storage::writer::~writer() = default;
 
-OVERMOUNT_LAZY_BODY void on_disk_storage::writer::state::begin()
+OVERMOUNT_DECL void on_disk_storage::writer::state::begin()
 {
-    check.check(frames.entry(), frames.header_blocks(), frames.skippable());
+    libarchive.compare(frames.entry(), frames.header_blocks(), frames.skippable());
     files->begin(frames.entry());
     data_left = frames.entry().stored_size;
     data_sum = detail::crc32c();
@@ -78,11 +78,11 @@ OVERMOUNT_LAZY_BODY void on_disk_storage::writer::state::begin()
         recipe->file(files->file_path(), frames.entry().size);
 }
 
-OVERMOUNT_LAZY_BODY void on_disk_storage::writer::state::take_data()
+OVERMOUNT_DECL void on_disk_storage::writer::state::take_data()
 {
     const auto data = frames.data();
     files->data(frames.data_offset(), data);
-    if (files->file_path().empty()) // of a whiteout
+    if (files->file_path().empty()) // the entry is a whiteout
         return recipe->bytes(data);
     recipe->piece(frames.data_offset(), data.size());
     data_sum.update(data);
@@ -90,8 +90,8 @@ OVERMOUNT_LAZY_BODY void on_disk_storage::writer::state::take_data()
         recipe->end_file(data_sum.value());
 }
 
-// `consumed` is what led to the event: data of a file, or anything else.
-OVERMOUNT_LAZY_BODY void on_disk_storage::writer::state::take(tar::event event, std::span<const std::byte> consumed)
+// Handles one event of the tar. `consumed` are the bytes that were read for it.
+OVERMOUNT_DECL void on_disk_storage::writer::state::take(tar::event event, std::span<const std::byte> consumed)
 {
     try {
         if (event != tar::event::data)
@@ -111,8 +111,8 @@ OVERMOUNT_LAZY_BODY void on_disk_storage::writer::state::take(tar::event event, 
     }
 }
 
-// One step of the tar; false where it has no more bytes.
-OVERMOUNT_LAZY_BODY bool on_disk_storage::writer::state::next(std::span<const std::byte>& bytes)
+// Handles the next event of the tar; false if `bytes` is used up.
+OVERMOUNT_DECL bool on_disk_storage::writer::state::next(std::span<const std::byte>& bytes)
 {
     const auto before = bytes;
     const tar::event event = frames.next(bytes);
@@ -120,34 +120,34 @@ OVERMOUNT_LAZY_BODY bool on_disk_storage::writer::state::next(std::span<const st
     return event != tar::event::need_input;
 }
 
-OVERMOUNT_LAZY_BODY void on_disk_storage::writer::write(std::span<const std::byte> bytes)
+OVERMOUNT_DECL void on_disk_storage::writer::write(std::span<const std::byte> bytes)
 {
-    const detail::exact_modes of_entries; // a file needs no chmod then
-    state_->files->do_at_once();
+    const detail::exact_modes of_entries; // files are created with their final modes and need no chmod
+    state_->files->write_immediately();
     while (state_->next(bytes)) {
     }
 }
 
-OVERMOUNT_LAZY_BODY bool on_disk_storage::writer::write_part(std::span<const std::byte>& bytes, rest& left)
+OVERMOUNT_DECL bool on_disk_storage::writer::write_part(std::span<const std::byte>& bytes, deferred& work)
 {
     const detail::exact_modes of_entries;
-    state_->files->leave_to(left);
-    while (!left.full())
+    state_->files->defer_to(work.files_);
+    while (!work.files_.full())
         if (!state_->next(bytes))
             return true;
     return false;
 }
 
-OVERMOUNT_LAZY_BODY void on_disk_storage::writer::state::finish_recipe()
+OVERMOUNT_DECL void on_disk_storage::writer::state::finish_recipe()
 {
     recipe->finish();
     recipe.reset();
     if (place.sync() == durability::full)
-        detail::check(::fsync(recipe_file.get()), "fsync", "recipe");
+        detail::checked(::fsync(recipe_file.get()), "fsync", "recipe");
     recipe_file.reset();
 }
 
-OVERMOUNT_LAZY_BODY diff_record on_disk_storage::writer::finish()
+OVERMOUNT_DECL diff_record on_disk_storage::writer::finish()
 {
     state_->frames.finish();
     detail::tree_notes notes;
@@ -173,33 +173,33 @@ OVERMOUNT_LAZY_BODY diff_record on_disk_storage::writer::finish()
     record.implied = std::move(notes.implied);
     record.whiteout_directories = std::move(notes.whiteout_directories);
     detail::diff_directory::write_record(state_->place, state_->directory.get(), record);
-    // Many layers may be finished before one is published.
+    // Do not hold descriptors: many layers may be finished before the first one is published.
     state_->rootfs.reset();
     state_->directory.reset();
     return record;
 }
 
-OVERMOUNT_LAZY_BODY void on_disk_storage::writer::rewrite(const diff_record& record)
+OVERMOUNT_DECL void on_disk_storage::writer::rewrite(const diff_record& record)
 {
     detail::diff_directory::rewrite(state_->staging, state_->name, record);
 }
 
-OVERMOUNT_LAZY_BODY bool on_disk_storage::writer::publish(const diff_id& id)
+OVERMOUNT_DECL bool on_disk_storage::writer::publish(const diff_id& id)
 {
     return detail::diff_directory::publish(state_->place, state_->staging, state_->name, id);
 }
 
-OVERMOUNT_LAZY_BODY void on_disk_storage::writer::replace(const diff_id& id)
+OVERMOUNT_DECL void on_disk_storage::writer::replace(const diff_id& id)
 {
     detail::diff_directory::replace(state_->place, state_->staging, state_->name, id);
 }
 
-OVERMOUNT_LAZY_BODY on_disk_storage::writer on_disk_storage::create(const write_context& context)
+OVERMOUNT_DECL on_disk_storage::writer on_disk_storage::create(const write_context& context)
 {
     return writer(std::make_unique<writer::state>(diffs_, context));
 }
 
-OVERMOUNT_LAZY_BODY lower_directory on_disk_storage::lower(const diff_id& id) const
+OVERMOUNT_DECL lower_directory on_disk_storage::lower(const diff_id& id) const
 {
     const std::string path = detail::directory_of(id) + "/rootfs";
     auto fd = detail::new_shared<unique_fd>(
@@ -209,6 +209,6 @@ OVERMOUNT_LAZY_BODY lower_directory on_disk_storage::lower(const diff_id& id) co
     return {std::move(fd), path};
 }
 
-} // namespace overmount::inline OVERMOUNT_ABI
+} // namespace overmount::OVERMOUNT_ABI
 
 #endif

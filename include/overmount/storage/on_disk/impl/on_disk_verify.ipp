@@ -1,4 +1,4 @@
-// How on_disk_storage compares what it keeps with what was unpacked.
+// on_disk_storage::verify: compares a stored diff with what was unpacked.
 #ifndef OVERMOUNT_STORAGE_ON_DISK_IMPL_ON_DISK_VERIFY_IPP
 #define OVERMOUNT_STORAGE_ON_DISK_IMPL_ON_DISK_VERIFY_IPP
 
@@ -12,11 +12,11 @@
 #include <array>
 #include <set>
 
-namespace overmount::inline OVERMOUNT_ABI {
+namespace overmount::OVERMOUNT_ABI {
 namespace detail {
 
-// Unpacks a recipe without the files that it was made beside: the tree with all but the data, which are holes. By the
-// same code as it was unpacked before, so that whatever differs is a damage.
+// Unpacks a recipe alone: the tree with all attributes, but holes instead of file data. It uses the same code that unpacked the
+// layer, so that every difference is a damage.
 class skeleton
 {
 public:
@@ -26,20 +26,20 @@ public:
         whole_ = open_directory(staging_, name_);
         make_directory(whole_.get(), "rootfs", 0700);
         rootfs_ = open_directory(whole_.get(), "rootfs");
-        files_.emplace(rootfs_.get(), whole_.get(), tar::kept_limits(), false);
+        files_.emplace(rootfs_.get(), whole_.get(), detail::kept_limits(), false);
         files_->keep_replaced([](std::string_view) {});
     }
 
     [[nodiscard]] int rootfs() const noexcept { return rootfs_.get(); }
     void remove() const { remove_tree(staging_, name_, staging_); }
 
-    OVERMOUNT_LAZY void unpack(tar::recipe_reader recipe, const verify_context& context)
+    void unpack(detail::recipe_reader recipe, const verify_context& context)
     {
-        for (auto step = recipe.next(); step != tar::recipe_step::end; step = recipe.next()) {
+        for (auto step = recipe.next(); step != detail::recipe_step::end; step = recipe.next()) {
             context.poll();
-            if (step == tar::recipe_step::bytes)
+            if (step == detail::recipe_step::bytes)
                 take(recipe.bytes());
-            else if (step == tar::recipe_step::piece)
+            else if (step == detail::recipe_step::piece)
                 take_zeros(recipe.count(), context);
         }
         frames_.finish();
@@ -47,7 +47,7 @@ public:
     }
 
 private:
-    OVERMOUNT_LAZY void take_zeros(std::uint64_t count, const verify_context& context)
+    void take_zeros(std::uint64_t count, const verify_context& context)
     {
         static constexpr std::array<std::byte, 64 << 10> zeros{};
         while (count != 0) {
@@ -59,13 +59,13 @@ private:
         }
     }
 
-    OVERMOUNT_LAZY void take(std::span<const std::byte> bytes)
+    void take(std::span<const std::byte> bytes)
     {
         for (;;) {
             switch (frames_.next(bytes)) {
             case tar::event::entry:
                 entry_ = frames_.entry();
-                entry_.sparse = true; // so that it gets its size without data
+                entry_.sparse = true; // sets the size without data
                 files_->begin(entry_);
                 break;
             case tar::event::entry_end: files_->end(); break;
@@ -79,17 +79,17 @@ private:
     int staging_;
     std::string name_;
     unique_fd whole_, rootfs_;
-    tar::framing frames_{tar::kept_limits()};
+    tar::framing frames_{detail::kept_limits()};
     tar::entry entry_;
     std::optional<extractor> files_;
 };
 
-// Paths that are told already, so that what lies at or below one is not told again.
-class told_paths
+// Paths that were reported already: a path at or below one of them is not reported again.
+class reported_paths
 {
 public:
     void add(std::string_view path) { paths_.emplace(path); }
-    OVERMOUNT_LAZY [[nodiscard]] bool covers(std::string_view path) const
+    [[nodiscard]] bool covers(std::string_view path) const
     {
         while (!path.empty() && !paths_.contains(path))
             path = tar::parent_of(path);
@@ -102,24 +102,23 @@ private:
 
 } // namespace detail
 
-// The rest of the file at hand is left out.
-OVERMOUNT_LAZY_BODY void on_disk_storage::reader::leave_file()
+OVERMOUNT_DECL void on_disk_storage::reader::leave_file()
 {
     state_->file.reset();
     state_->left = 0;
     while (state_->in_file)
-        state_->in_file = state_->recipe->next() != tar::recipe_step::end_file;
+        state_->in_file = state_->recipe->next() != detail::recipe_step::end_file;
 }
 
-OVERMOUNT_LAZY_BODY void on_disk_storage::verify(const diff_id& id, const verify_context& context) const
+OVERMOUNT_DECL void on_disk_storage::verify(const diff_id& id, const verify_context& context) const
 {
-    detail::told_paths told;
-    const auto tell = [&](std::string_view path, std::string_view how) {
-        told.add(path);
+    detail::reported_paths reported;
+    const auto report = [&](std::string_view path, std::string_view how) {
+        reported.add(path);
         context.changed(path, how);
     };
-    // First the tree: a directory that is missing is one damage, not one for each file in it.
-    const verify_context tree(context.scratch(), tell, [&context] { context.poll(); });
+    // Compare the tree first: a missing directory is one damage, not one for each file in it.
+    const verify_context tree(context.scratch(), report, [&context] { context.poll(); });
     compare_with_recipe(id, tree);
     auto from = pack(id);
     detail::hasher sum(id.value().algorithm());
@@ -138,8 +137,8 @@ OVERMOUNT_LAZY_BODY void on_disk_storage::verify(const diff_id& id, const verify
             if (failure.entry().empty())
                 throw;
             whole = false;
-            if (!told.covers(failure.entry()))
-                tell(failure.entry(), failure.detail().empty() ? failure.what() : failure.detail());
+            if (!reported.covers(failure.entry()))
+                report(failure.entry(), failure.detail().empty() ? failure.what() : failure.detail());
             from.leave_file();
         }
     }
@@ -149,19 +148,19 @@ OVERMOUNT_LAZY_BODY void on_disk_storage::verify(const diff_id& id, const verify
         context.changed("", "its tar has " + found.string());
 }
 
-OVERMOUNT_LAZY_BODY void on_disk_storage::compare_with_recipe(const diff_id& id, const verify_context& context) const
+OVERMOUNT_DECL void on_disk_storage::compare_with_recipe(const diff_id& id, const verify_context& context) const
 {
     const unique_fd file = diffs_.open(id, "recipe");
     const auto found = lower(id);
-    unique_fd rootfs(detail::check(::openat(found.fd->get(), ".", O_PATH | O_DIRECTORY | O_CLOEXEC), "open"));
+    unique_fd rootfs(detail::checked(::openat(found.fd->get(), ".", O_PATH | O_DIRECTORY | O_CLOEXEC), "open"));
     detail::skeleton wanted(context.scratch());
     try {
-        wanted.unpack(tar::recipe_reader([&file](std::span<std::byte> into) {
+        wanted.unpack(detail::recipe_reader([&file](std::span<std::byte> into) {
                           return detail::read_some(file.get(), into, "read recipe");
                       }),
                       context);
     } catch (const error& failure) {
-        // What is unpacked was unpacked before: it is the recipe.
+        // Unpacking these entries succeeded before, so a failure of our own rules means that the recipe has changed.
         if (failure.code().category() != error_category() || failure.code() == errc::unsupported_repository)
             throw;
         throw error(errc::invalid_asset).at(stage::storage).layer(id.string()).detail("its recipe is damaged");
@@ -170,6 +169,6 @@ OVERMOUNT_LAZY_BODY void on_disk_storage::compare_with_recipe(const diff_id& id,
     wanted.remove();
 }
 
-} // namespace overmount::inline OVERMOUNT_ABI
+} // namespace overmount::OVERMOUNT_ABI
 
 #endif

@@ -13,9 +13,9 @@
 #include <map>
 #include <utility>
 
-namespace overmount::inline OVERMOUNT_ABI::detail {
+namespace overmount::OVERMOUNT_ABI::detail {
 
-OVERMOUNT_LAZY inline const char* name_of_type(const struct stat& status)
+inline const char* name_of_type(const struct stat& status)
 {
     switch (status.st_mode & S_IFMT) {
     case S_IFREG: return "a regular file";
@@ -28,7 +28,7 @@ OVERMOUNT_LAZY inline const char* name_of_type(const struct stat& status)
     }
 }
 
-OVERMOUNT_LAZY inline std::string octal(mode_t mode)
+inline std::string octal(mode_t mode)
 {
     std::string out;
     for (int shift = 9; shift >= 0; shift -= 3)
@@ -36,42 +36,43 @@ OVERMOUNT_LAZY inline std::string octal(mode_t mode)
     return out;
 }
 
-OVERMOUNT_LAZY inline std::string owner_of(const struct stat& status)
+inline std::string owner_of(const struct stat& status)
 {
     return std::to_string(status.st_uid) + ":" + std::to_string(status.st_gid);
 }
 
-OVERMOUNT_LAZY inline std::string device_of(const struct stat& status)
+inline std::string device_of(const struct stat& status)
 {
     return std::to_string(major(status.st_rdev)) + ":" + std::to_string(minor(status.st_rdev));
 }
 
-// The target of a link; one that was cut, and its size, differ from a whole one.
-OVERMOUNT_LAZY inline std::string link_target(int directory, const std::string& name)
+// Reads the target of a symbolic link. A target that is longer than the buffer is cut, and so still differs
+// from every target that a layer can have.
+inline std::string link_target(int directory, const std::string& name)
 {
     std::string out(8192, '\0');
     const ssize_t size = ::readlinkat(directory, name.c_str(), out.data(), out.size());
-    check(size < 0 ? -1 : 0, "readlink", name);
+    checked(size < 0 ? -1 : 0, "readlink", name);
     out.resize(static_cast<std::size_t>(size));
     return out;
 }
 
-// The attributes that a layer may have, and overlayfs' own mark. A label that the host gives is none of them.
-OVERMOUNT_LAZY inline std::map<std::string, std::string> attributes_of(int directory, const std::string& name)
+// The xattrs that a layer can have, and `trusted.overlay.opaque`. Others, such as security labels, come from the host.
+inline std::map<std::string, std::string> attributes_of(int directory, const std::string& name)
 {
-    // There is no call that takes a descriptor and a name before Linux 6.13.
+    // Before Linux 6.13 no xattr call takes a descriptor and a name.
     const std::string path = "/proc/self/fd/" + std::to_string(directory) + "/" + name;
     const auto whole = [](auto call) -> std::string {
         for (;;) {
             const ssize_t size = call(nullptr, 0);
             if (size < 0 && (errno == EOPNOTSUPP || errno == ENODATA))
                 return {};
-            check(size < 0 ? -1 : 0, "getxattr");
+            checked(size < 0 ? -1 : 0, "getxattr");
             std::string out(static_cast<std::size_t>(size), '\0');
             const ssize_t got = size == 0 ? 0 : call(out.data(), out.size());
             if (got < 0 && errno == ERANGE)
                 continue;
-            check(got < 0 ? -1 : 0, "getxattr");
+            checked(got < 0 ? -1 : 0, "getxattr");
             out.resize(static_cast<std::size_t>(got));
             return out;
         }
@@ -96,7 +97,7 @@ class tree_comparison
 public:
     explicit tree_comparison(const verify_context& context) : context_(context) {}
 
-    OVERMOUNT_LAZY void run(int wanted, int found)
+    void run(int wanted, int found)
     {
         compare_one(wanted, found, ".", "");
         for (todo_.emplace_back(); !todo_.empty();) {
@@ -108,14 +109,14 @@ public:
     }
 
 private:
-    OVERMOUNT_LAZY static unique_fd open(int top, const std::string& path)
+    static unique_fd open(int top, const std::string& path)
     {
         unique_fd fd = open_in_root(top, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
-        check(fd.get(), "open directory", path);
+        checked(fd.get(), "open directory", path);
         return fd;
     }
 
-    OVERMOUNT_LAZY void compare_names(int wanted, int found, const std::string& path)
+    void compare_names(int wanted, int found, const std::string& path)
     {
         auto left = list_directory(wanted, "."), right = list_directory(found, ".");
         std::sort(left.begin(), left.end());
@@ -136,18 +137,18 @@ private:
         }
     }
 
-    OVERMOUNT_LAZY void compare_one(int wanted, int found, const std::string& name, const std::string& path)
+    void compare_one(int wanted, int found, const std::string& name, const std::string& path)
     {
         struct stat left, right;
-        check(::fstatat(wanted, name.c_str(), &left, AT_SYMLINK_NOFOLLOW), "stat", path);
-        check(::fstatat(found, name.c_str(), &right, AT_SYMLINK_NOFOLLOW), "stat", path);
+        checked(::fstatat(wanted, name.c_str(), &left, AT_SYMLINK_NOFOLLOW), "stat", path);
+        checked(::fstatat(found, name.c_str(), &right, AT_SYMLINK_NOFOLLOW), "stat", path);
         std::string how;
         const auto differs = [&how](const char* what, const std::string& is, const std::string& was) {
             if (is != was)
                 how += (how.empty() ? "" : ", ") + std::string(what) + " is " + is + ", was " + was;
         };
         differs("it", name_of_type(right), name_of_type(left));
-        const bool whiteout = S_ISCHR(left.st_mode) && left.st_rdev == 0; // nothing else counts of one
+        const bool whiteout = S_ISCHR(left.st_mode) && left.st_rdev == 0; // its other attributes do not matter
         if (how.empty() && !whiteout) {
             if (!S_ISLNK(left.st_mode))
                 differs("its mode", octal(right.st_mode), octal(left.st_mode));
@@ -160,11 +161,11 @@ private:
                 differs("its target", escape(link_target(found, name)), escape(link_target(wanted, name)));
             const auto note = [&how](const char* what) { how += (how.empty() ? "" : ", ") + std::string(what); };
             if (left.st_mtim.tv_sec != right.st_mtim.tv_sec || left.st_mtim.tv_nsec != right.st_mtim.tv_nsec)
-                note("its time was another");
+                note("its modification time differs");
             if (attributes_of(found, name) != attributes_of(wanted, name))
-                note("its extended attributes were others");
+                note("its extended attributes differ");
             if (!S_ISDIR(left.st_mode) && !same_links(left, right))
-                note("its hard links were others");
+                note("its hard links differ");
             if (S_ISDIR(left.st_mode) && name != ".")
                 todo_.push_back(path);
         }
@@ -172,8 +173,8 @@ private:
             context_.changed(path, how);
     }
 
-    // Names that are one file on one side are one on the other.
-    OVERMOUNT_LAZY bool same_links(const struct stat& left, const struct stat& right)
+    // True if names that are hard links to one file in one tree are so in the other tree as well.
+    bool same_links(const struct stat& left, const struct stat& right)
     {
         if (left.st_nlink != right.st_nlink)
             return false;
@@ -185,11 +186,11 @@ private:
     std::map<ino_t, ino_t> links_;
 };
 
-OVERMOUNT_LAZY_BODY void compare_trees(int wanted, int found, const verify_context& context)
+OVERMOUNT_DECL void compare_trees(int wanted, int found, const verify_context& context)
 {
     tree_comparison(context).run(wanted, found);
 }
 
-} // namespace overmount::inline OVERMOUNT_ABI::detail
+} // namespace overmount::OVERMOUNT_ABI::detail
 
 #endif

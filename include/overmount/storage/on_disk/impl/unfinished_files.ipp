@@ -8,16 +8,16 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
-namespace overmount::inline OVERMOUNT_ABI::detail {
+namespace overmount::OVERMOUNT_ABI::detail {
 
-OVERMOUNT_LAZY_BODY std::array<timespec, 2> times_of(const tar::timestamp& time) noexcept
+OVERMOUNT_DECL std::array<timespec, 2> times_of(const tar::timestamp& time) noexcept
 {
     const timespec value{static_cast<time_t>(time.seconds), static_cast<long>(time.nanoseconds)};
     return {value, value};
 }
 
-// True where it is to be left out; any other failure is thrown.
-OVERMOUNT_LAZY inline bool no_place_for(const tar::xattr& attribute)
+// After setxattr failed: true if the xattr is to be skipped; throws for any other failure.
+inline bool is_unsupported(const tar::xattr& attribute)
 {
     const bool acl = attribute.name.starts_with("system.");
     const bool capability = attribute.name == "security.capability";
@@ -37,20 +37,20 @@ bool set_xattrs(const std::vector<tar::xattr>& xattrs, tar::entry_type type, Set
             if (!tar::stores_xattr(attribute.name, type))
                 skipped = true;
             else if (tar::xattr_order(attribute.name) == order && set(attribute) != 0)
-                skipped = no_place_for(attribute) || skipped;
+                skipped = is_unsupported(attribute) || skipped;
         }
     }
     return skipped;
 }
 
-OVERMOUNT_LAZY_BODY bool set_xattrs(int fd, const std::vector<tar::xattr>& xattrs, tar::entry_type type)
+OVERMOUNT_DECL bool set_xattrs(int fd, const std::vector<tar::xattr>& xattrs, tar::entry_type type)
 {
     return set_xattrs(xattrs, type, [fd](const tar::xattr& one) {
         return ::fsetxattr(fd, one.name.c_str(), one.value.data(), one.value.size(), 0);
     });
 }
 
-OVERMOUNT_LAZY_BODY unfinished_files::task& unfinished_files::add(const std::string& entry, int fd)
+OVERMOUNT_DECL unfinished_files::task& unfinished_files::add(const std::string& entry, int fd)
 {
     if (size_ == tasks_.size())
         tasks_.emplace_back();
@@ -60,7 +60,7 @@ OVERMOUNT_LAZY_BODY unfinished_files::task& unfinished_files::add(const std::str
     return one;
 }
 
-OVERMOUNT_LAZY_BODY void unfinished_files::data(const std::string& entry, int fd, std::uint64_t offset,
+OVERMOUNT_DECL void unfinished_files::data(const std::string& entry, int fd, std::uint64_t offset,
                                                 std::span<const std::byte> bytes)
 {
     task& one = add(entry, fd);
@@ -68,10 +68,10 @@ OVERMOUNT_LAZY_BODY void unfinished_files::data(const std::string& entry, int fd
     one.bytes = bytes;
 }
 
-OVERMOUNT_LAZY_BODY void unfinished_files::end(const tar::entry& entry, unique_fd&& fd, const file_end& what)
+OVERMOUNT_DECL void unfinished_files::end(const tar::entry& entry, unique_fd&& fd, const finish_options& what)
 {
-    // Mostly the data at hand are the file's.
-    const bool same = size_ != 0 && tasks_[size_ - 1].fd == fd.get() && !tasks_[size_ - 1].ended;
+    // The last task usually holds data of the same file: extend it.
+    const bool same = size_ != 0 && tasks_[size_ - 1].fd == fd.get() && !tasks_[size_ - 1].owned_fd;
     task& one = same ? tasks_[size_ - 1] : add(entry.path, fd.get());
     one.what = what;
     one.mode = entry.mode;
@@ -79,17 +79,16 @@ OVERMOUNT_LAZY_BODY void unfinished_files::end(const tar::entry& entry, unique_f
     one.gid = entry.gid;
     one.mtime = entry.mtime;
     one.xattrs = entry.xattrs;
-    one.ended = std::move(fd); // last: until here a failure leaves it open for those who have it
+    one.owned_fd = std::move(fd); // last: if a statement above throws, the caller still owns the descriptor
     ++ends_;
 }
 
-OVERMOUNT_LAZY_BODY void unfinished_files::write(const task& one)
+OVERMOUNT_DECL void unfinished_files::write(const task& one)
 {
     std::uint64_t offset = one.offset;
     for (auto bytes = one.bytes; !bytes.empty();) {
-        const ssize_t written = ::pwrite(one.fd, bytes.data(), bytes.size(), static_cast<off_t>(offset));
-        if (written < 0 && errno == EINTR)
-            continue;
+        const ssize_t written =
+            uninterrupted([&] { return ::pwrite(one.fd, bytes.data(), bytes.size(), static_cast<off_t>(offset)); });
         if (written < 0)
             throw_errno("write");
         offset += static_cast<std::uint64_t>(written);
@@ -97,22 +96,22 @@ OVERMOUNT_LAZY_BODY void unfinished_files::write(const task& one)
     }
 }
 
-OVERMOUNT_LAZY_BODY void unfinished_files::finish(const task& one)
+OVERMOUNT_DECL void unfinished_files::finish(const task& one)
 {
     if (one.what.size)
-        check(::ftruncate(one.fd, static_cast<off_t>(*one.what.size)), "truncate");
+        checked(::ftruncate(one.fd, static_cast<off_t>(*one.what.size)), "truncate");
     if (!one.what.has_owner)
-        check(::fchown(one.fd, one.uid, one.gid), "chown");
+        checked(::fchown(one.fd, one.uid, one.gid), "chown");
     if (!one.what.has_mode)
-        check(::fchmod(one.fd, one.mode), "chmod");
+        checked(::fchmod(one.fd, one.mode), "chmod");
     if (set_xattrs(one.fd, one.xattrs, tar::entry_type::regular))
         *one.what.skipped_xattrs = true;
-    check(::futimens(one.fd, times_of(one.mtime).data()), "utimens");
+    checked(::futimens(one.fd, times_of(one.mtime).data()), "utimens");
     if (one.what.sync)
-        check(::fsync(one.fd), "fsync");
+        checked(::fsync(one.fd), "fsync");
 }
 
-OVERMOUNT_LAZY_BODY void unfinished_files::run()
+OVERMOUNT_DECL void unfinished_files::run()
 {
     struct clearing
     {
@@ -126,26 +125,26 @@ OVERMOUNT_LAZY_BODY void unfinished_files::run()
         task& one = tasks_[i];
         try {
             write(one);
-            if (one.ended)
+            if (one.owned_fd)
                 finish(one);
         } catch (error& failure) {
             failure.entry(one.entry).at(stage::extract);
             throw;
         }
-        one.ended.reset();
+        one.owned_fd.reset();
     }
 }
 
-OVERMOUNT_LAZY_BODY void unfinished_files::clear() noexcept
+OVERMOUNT_DECL void unfinished_files::clear() noexcept
 {
     for (std::size_t i = 0; i < size_; ++i) {
-        tasks_[i].ended.reset();
+        tasks_[i].owned_fd.reset();
         tasks_[i].bytes = {};
         tasks_[i].xattrs.clear();
     }
     size_ = ends_ = 0;
 }
 
-} // namespace overmount::inline OVERMOUNT_ABI::detail
+} // namespace overmount::OVERMOUNT_ABI::detail
 
 #endif

@@ -1,4 +1,4 @@
-#include <overmount/tar/checker.hpp>
+#include <overmount/tar/comparer.hpp>
 #include <overmount/tar/framing.hpp>
 
 #include "support/catch.hpp"
@@ -13,15 +13,16 @@
 
 namespace {
 
+namespace detail = overmount::detail;
 namespace tar = overmount::tar;
 using overmount::errc;
 using overmount::test::tar_writer;
 
-// Has each entry checked, the data left out; how many there were.
+// Compares each entry, skipping the data; returns the number of entries.
 std::uint64_t check_all(std::string_view bytes, std::size_t spoil_size = 0, std::uint64_t spoil_data = 0)
 {
     tar::framing framing({});
-    tar::checker checker;
+    detail::comparer comparer;
     auto input = std::as_bytes(std::span(bytes));
     for (;;) {
         switch (framing.next(input)) {
@@ -30,7 +31,7 @@ std::uint64_t check_all(std::string_view bytes, std::size_t spoil_size = 0, std:
         case tar::event::entry: {
             auto copy = framing.entry();
             copy.size += spoil_size;
-            checker.check(copy, framing.header_blocks(), framing.skippable() + spoil_data);
+            comparer.compare(copy, framing.header_blocks(), framing.skippable() + spoil_data);
             break;
         }
         default:
@@ -80,13 +81,13 @@ TEST_CASE("libarchive agrees on all forms of GNU tar and bsdtar", "[tar]")
     }
 }
 
-TEST_CASE("another type, size or place of the next header is a disagreement", "[tar]")
+TEST_CASE("a different type, size or offset of the next header is a disagreement", "[tar]")
 {
     const std::string two = tar_writer().file("a", "content").file("b", "content").finish();
     CHECK(code_of(two) == errc{});
     CHECK(code_of(two, 1) == errc::tar_disagreement);
     CHECK(code_of(two, 0, 512) == errc::tar_disagreement);
-    // Also of the last entry, behind which no header follows.
+    // Even for the last entry, which no header follows.
     const std::string one = tar_writer().file("a", "content").bytes();
     CHECK(code_of(one) == errc{});
     CHECK(code_of(one, 0, 512) == errc::tar_disagreement);
@@ -94,7 +95,7 @@ TEST_CASE("another type, size or place of the next header is a disagreement", "[
     CHECK(code_of(tar_writer().entry('0', "a/", "", {}).finish()) == errc::tar_disagreement);
 }
 
-TEST_CASE("names that are not UTF-8 are no disagreement", "[tar]")
+TEST_CASE("names that are not UTF-8 do not cause a disagreement", "[tar]")
 {
     tar_writer archive;
     archive.pax({{"hdrcharset", "BINARY"}, {"path", "b\xff"}}).file("x", "1");
@@ -104,16 +105,16 @@ TEST_CASE("names that are not UTF-8 are no disagreement", "[tar]")
     CHECK(check_all(archive.finish()) == 6);
 }
 
-TEST_CASE("a checker can be moved in the middle of an archive", "[tar]")
+TEST_CASE("a comparer can be moved in the middle of an archive", "[tar]")
 {
     const std::string bytes = tar_writer().file("a", "1").file("b", "2").finish();
     tar::framing framing({});
     auto input = std::as_bytes(std::span(bytes));
     REQUIRE(framing.next(input) == tar::event::entry);
-    tar::checker first;
-    first.check(framing.entry(), framing.header_blocks(), framing.skippable());
-    tar::checker second = std::move(first);
+    detail::comparer first;
+    first.compare(framing.entry(), framing.header_blocks(), framing.skippable());
+    detail::comparer second = std::move(first);
     while (framing.next(input) != tar::event::entry) {
     }
-    CHECK_NOTHROW(second.check(framing.entry(), framing.header_blocks(), framing.skippable()));
+    CHECK_NOTHROW(second.compare(framing.entry(), framing.header_blocks(), framing.skippable()));
 }

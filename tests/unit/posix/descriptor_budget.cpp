@@ -1,4 +1,4 @@
-#include <overmount/posix/descriptor_turn.hpp>
+#include <overmount/posix/descriptor_budget.hpp>
 
 #include <overmount/posix/unique_fd.hpp>
 
@@ -16,24 +16,24 @@ using overmount::test::descriptor_limit;
 
 namespace {
 
-TEST_CASE("a turn is taken only where descriptors stay free for others")
+TEST_CASE("a descriptor budget is granted only if enough descriptors stay free")
 {
     const descriptor_limit usual(1024);
-    descriptor_turn turn;
+    descriptor_budget budget;
     std::vector<unique_fd> others;
     for (int i = 0; i < 600; ++i)
         others.emplace_back(::open("/", O_PATH | O_CLOEXEC));
-    CHECK_FALSE(turn.take());
+    CHECK_FALSE(budget.take());
     others.resize(400);
-    CHECK(turn.take());
+    CHECK(budget.take());
     while (others.emplace_back(::open("/", O_PATH | O_CLOEXEC))) {
     }
-    CHECK(turn.take()); // it was before
-    turn.give_back();
-    CHECK_FALSE(turn.take());
+    CHECK(budget.take()); // it already holds the budget
+    budget.release();
+    CHECK_FALSE(budget.take());
 }
 
-TEST_CASE("it is known how many files may still be opened")
+TEST_CASE("free_descriptors returns how many files may still be opened")
 {
     const descriptor_limit usual(1024);
     const std::size_t before = free_descriptors();
@@ -46,20 +46,20 @@ TEST_CASE("it is known how many files may still be opened")
     CHECK(free_descriptors() == 0);
 }
 
-TEST_CASE("a process has eight turns, and each that is given back or dropped can be taken again")
+TEST_CASE("a process has eight descriptor budgets, and a released one can be taken again")
 {
     const descriptor_limit usual(1024);
-    std::array<descriptor_turn, 8> turns;
-    for (descriptor_turn& one : turns)
+    std::array<descriptor_budget, 8> budgets;
+    for (descriptor_budget& one : budgets)
         CHECK(one.take());
     {
-        descriptor_turn late;
+        descriptor_budget late;
         CHECK_FALSE(late.take());
-        turns[3].give_back();
+        budgets[3].release();
         CHECK(late.take());
-        CHECK_FALSE(turns[3].take());
+        CHECK_FALSE(budgets[3].take());
     }
-    CHECK(turns[3].take());
+    CHECK(budgets[3].take());
 }
 
 } // namespace

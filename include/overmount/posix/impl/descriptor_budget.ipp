@@ -1,8 +1,8 @@
-#ifndef OVERMOUNT_POSIX_IMPL_DESCRIPTOR_TURN_IPP
-#define OVERMOUNT_POSIX_IMPL_DESCRIPTOR_TURN_IPP
+#ifndef OVERMOUNT_POSIX_IMPL_DESCRIPTOR_BUDGET_IPP
+#define OVERMOUNT_POSIX_IMPL_DESCRIPTOR_BUDGET_IPP
 
 #include <overmount/core/error.hpp>
-#include <overmount/posix/descriptor_turn.hpp>
+#include <overmount/posix/descriptor_budget.hpp>
 #include <overmount/posix/fs.hpp>
 
 #include <fcntl.h>
@@ -11,10 +11,10 @@
 
 #include <exception>
 
-namespace overmount::inline OVERMOUNT_ABI::detail {
+namespace overmount::OVERMOUNT_ABI::detail {
 
-// Linux 6.2 and later give the number of open ones as the size of the directory.
-OVERMOUNT_LAZY_BODY std::size_t free_descriptors() noexcept
+// Linux 6.2 and later report the number of open descriptors as the size of /proc/self/fd.
+OVERMOUNT_DECL std::size_t free_descriptors() noexcept
 {
     rlimit limit{};
     struct stat status;
@@ -24,27 +24,27 @@ OVERMOUNT_LAZY_BODY std::size_t free_descriptors() noexcept
         const std::size_t open = status.st_size != 0 ? static_cast<std::size_t>(status.st_size)
                                                      : list_directory(AT_FDCWD, "/proc/self/fd").size();
         return limit.rlim_cur > open ? limit.rlim_cur - open : 0;
-    } catch (const std::exception&) { // none is left even for a look
+    } catch (const std::exception&) { // no descriptor is left to list the directory
         return 0;
     }
 }
 
-OVERMOUNT_LAZY_BODY bool descriptor_turn::take()
+OVERMOUNT_DECL bool descriptor_budget::take()
 {
-    constexpr std::size_t most = 8;
+    constexpr std::size_t most_holders = 8;
     if (held_)
         return true;
-    held_ = turns.fetch_add(1) < most;
+    held_ = holders.fetch_add(1) < most_holders;
     if (!held_) {
-        turns.fetch_sub(1);
+        holders.fetch_sub(1);
         return false;
     }
     if (free_descriptors() >= 2 * descriptors)
         return true;
-    give_back();
+    release();
     return false;
 }
 
-} // namespace overmount::inline OVERMOUNT_ABI::detail
+} // namespace overmount::OVERMOUNT_ABI::detail
 
 #endif
