@@ -35,6 +35,7 @@ import ctypes
 import datetime
 import errno
 import fcntl
+import functools
 import gzip
 import hashlib
 import io
@@ -48,6 +49,7 @@ import secrets
 import shlex
 import shutil
 import signal
+import socket
 import stat
 import struct
 import subprocess
@@ -2231,6 +2233,24 @@ def system_call(number, *arguments):
     return result
 
 
+BANDS = []
+
+
+@functools.cache
+def own_band():
+    """As tests/support/device_numbers.hpp: a number that no other test process has while this one lives."""
+    for band in range(8):
+        name = socket.socket(socket.AF_UNIX)
+        try:
+            name.bind(f"\0overmount-test-band-{band}")
+        except OSError:
+            name.close()
+            continue
+        BANDS.append(name)
+        return band
+    return 8
+
+
 class LowDeviceNumbers:
     """Holds the lowest device numbers until the end of a with statement: others who mount meanwhile get those that are
     free by then, and not the number of a mount that has gone. See tests/support/device_numbers.hpp."""
@@ -2238,7 +2258,7 @@ class LowDeviceNumbers:
     def __enter__(self):
         self.held = [os.open("/tmp", os.O_RDONLY)]
         fcntl.flock(self.held[0], fcntl.LOCK_EX)
-        for _ in range(64):
+        for _ in range(64 + 32 * own_band()):
             context = system_call(430, b"tmpfs", 1)  # fsopen
             system_call(431, context, 6, None, None, 0)  # fsconfig: create
             self.held.append(context)

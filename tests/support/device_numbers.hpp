@@ -8,9 +8,13 @@
 #include <fcntl.h>
 #include <sys/file.h>
 #include <sys/mount.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 
+#include <cstddef>
 #include <cstdint>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -27,15 +31,37 @@ inline std::pair<unique_fd, std::uint64_t> new_superblock()
     return {std::move(made), status.st_dev};
 }
 
+// A number of this process that no other test process on the machine has while it lives: the lowest that is free.
+inline std::size_t own_band()
+{
+    static constexpr std::size_t bands = 8;
+    static std::size_t band = bands;
+    static const unique_fd held = [] {
+        for (band = 0; band < bands; ++band) {
+            unique_fd name(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+            sockaddr_un address{.sun_family = AF_UNIX, .sun_path = {}};
+            const std::string abstract = "overmount-test-band-" + std::to_string(band);
+            abstract.copy(address.sun_path + 1, sizeof(address.sun_path) - 1);
+            const auto length = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + abstract.size());
+            if (::bind(name.get(), reinterpret_cast<const sockaddr*>(&address), length) == 0)
+                return name;
+        }
+        return unique_fd();
+    }();
+    return band;
+}
+
 // Holds low numbers until it is told to let go: what was mounted meanwhile has a higher one, which others do not get as
-// long as a low one is free. One process on the machine at a time does so: together they would reach the higher ones.
+// long as a low one is free. Two processes that did so alike would get each other's higher ones: each has a band of its
+// own, and one at a time holds what is below its band.
 class low_device_numbers
 {
 public:
     low_device_numbers() : turn_(::open("/tmp", O_RDONLY | O_DIRECTORY | O_CLOEXEC))
     {
         static_cast<void>(::flock(turn_.get(), LOCK_EX));
-        for (int i = 0; i < 64; ++i)
+        const std::size_t below = 64 + 32 * own_band();
+        for (std::size_t i = 0; i < below; ++i)
             held_.push_back(new_superblock().first);
     }
     void let_go()
