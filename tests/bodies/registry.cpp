@@ -8,6 +8,7 @@
 #include <overmount/registry/impl/document.ipp>
 #include <overmount/registry/impl/endpoint.ipp>
 #include <overmount/registry/impl/exchange.ipp>
+#include <overmount/registry/impl/host_memory.ipp>
 #include <overmount/registry/impl/link_header.ipp>
 #include <overmount/registry/impl/mirrors.ipp>
 #include <overmount/registry/impl/range_answer.ipp>

@@ -3,6 +3,7 @@
 
 #include <overmount/core/error.hpp>
 
+#include <atomic>
 #include <chrono>
 #include <optional>
 #include <string_view>
@@ -58,7 +59,9 @@ private:
                                           double random, const retry_policy& policy);
 
 /// Keeps everybody from a host that asked to be left alone: one for each host. After a 429 or 503 with Retry-After it is closed
-/// for that time; before a request, wait until `not_before()`, then look again. It does no waiting itself. Not thread-safe.
+/// for that time; before a request, wait until `not_before()`, then look again. It does no waiting itself.
+///
+/// *Concurrency*: thread-safe.
 class host_gate
 {
 public:
@@ -69,12 +72,12 @@ public:
     /// Closes the gate until `when`; a gate that is closed for longer stays so.
     void close_until(time_point when) noexcept
     {
-        if (not_before_ < when)
-            not_before_ = when;
+        for (time_point now = not_before_; now < when && !not_before_.compare_exchange_weak(now, when);) {
+        }
     }
 
 private:
-    time_point not_before_{};
+    std::atomic<time_point> not_before_ = time_point{};
 };
 
 } // namespace overmount::OVERMOUNT_ABI::registry

@@ -7,6 +7,7 @@
 #include <overmount/registry/challenge.hpp>
 #include <overmount/registry/client.hpp>
 #include <overmount/registry/document.hpp>
+#include <overmount/registry/host_memory.hpp>
 #include <overmount/registry/link_header.hpp>
 #include <overmount/registry/range_answer.hpp>
 #include <overmount/registry/redirect.hpp>
@@ -61,9 +62,8 @@ struct host_in_use
     bool credentials_known = false;
     registry_credentials credentials;
     std::optional<challenge> asked_for; // what it wants to be shown
-    std::optional<token_answer> token;
-    semaphore login{1}; // one fetch of a token at a time
-    host_gate gate;
+    std::shared_ptr<shared_token> token;
+    semaphore login{1}; // one search for credentials at a time
 };
 
 // What is asked of a host.
@@ -146,6 +146,17 @@ inline error failure_of(unsigned status, std::string_view method, const url& ask
     return out;
 }
 
+// All that the token of these requests depends on.
+inline std::string key_of(const std::vector<token_request>& plan, bool skips_verification)
+{
+    std::string out = skips_verification ? "unverified" : "verified";
+    for (const token_request& one : plan)
+        for (const std::string& part : {std::string(one.method()), one.target().string(), std::string(one.content_type()),
+                                        one.body().reveal(), one.authorization_header().reveal()})
+            out += std::to_string(part.size()) + ':' + part;
+    return out;
+}
+
 // Whether a header of the settings is sent: not if the request has it, or the exchange writes it.
 inline bool may_add_header(const request& to, std::string_view name)
 {
@@ -214,6 +225,7 @@ struct client::state
     limits bounds;
     environment variables; // empty unless the user's settings are read
     hosts all;
+    std::shared_ptr<detail::host_memory> memory;
     detail::semaphore places; // for layers
     std::mt19937 random;
     const retry_policy policy{};
@@ -221,6 +233,7 @@ struct client::state
     static boost::asio::awaitable<self_type> make(worker_pool pool, reference image, registry_options chosen, limits of_documents)
     {
         auto made = std::make_shared<state>(pool, chosen, of_documents);
+        made->memory = detail::host_memory::of(co_await boost::asio::this_coro::executor);
         host_settings_paths paths;
         if (chosen.settings_of_user()) {
             made->variables = process_environment();
@@ -259,8 +272,9 @@ struct client::state
 
     static boost::asio::awaitable<exchange> send(self_type self, detail::host_in_use* at, request what)
     {
-        for (auto now = host_gate::time_point::clock::now(); at->gate.not_before() > now; now = host_gate::time_point::clock::now())
-            co_await detail::pause(at->gate.not_before() - now);
+        const auto gate = self->memory->gate(what.url());
+        for (auto now = host_gate::time_point::clock::now(); gate->not_before() > now; now = host_gate::time_point::clock::now())
+            co_await detail::pause(gate->not_before() - now);
         exchange_options limits = self->options.limits_of_time();
         if (at->host.dial_timeout) {
             connection_options connecting = limits.connecting();
@@ -272,14 +286,14 @@ struct client::state
     }
 
     // Closes the gate of a host that asks to be left alone. Throws if that is for too long.
-    void heed_retry_after(detail::host_in_use& at, const answer_head& head) const
+    void heed_retry_after(const url& asked, const answer_head& head) const
     {
         const auto text = head.header("Retry-After");
         const auto after = text ? retry_after(*text, std::chrono::system_clock::now()) : std::nullopt;
         if (!after || !is_retried(head.status()))
             return;
         static_cast<void>(decide_retry(head.status(), after, 1, 0, policy)); // throws if it is too long
-        at.gate.close_until(host_gate::time_point::clock::now() + *after);
+        memory->gate(asked)->close_until(host_gate::time_point::clock::now() + *after);
     }
 
     static boost::asio::awaitable<void> find_credentials(self_type self, detail::host_in_use* at)
@@ -332,18 +346,26 @@ struct client::state
             co_return own;
         if (at->asked_for->scheme == "basic")
             co_return authorization::basic_header(at->credentials);
-        const challenge what = *at->asked_for; // others may learn something else meanwhile
-        const auto turn = co_await at->login.acquire();
-        if (!at->token || at->token->expires() <= std::chrono::steady_clock::now())
-            at->token = co_await fetch_token(self, at, std::move(asked), what);
-        co_return authorization::bearer_header(at->token->token().reveal());
+        const challenge& what = *at->asked_for;
+        const std::vector<std::string> known{pull_scope(at->host.repository)};
+        auto plan = token_request::plan_token_requests(realm_url(asked, what), what, merge_scopes(what.scope, known), at->credentials);
+        const auto shared = self->memory->token(detail::key_of(plan, at->host.skip_verify));
+        at->token = shared;
+        if (const secret token = shared->get(std::chrono::steady_clock::now()); !token.empty())
+            co_return authorization::bearer_header(token.reveal());
+        const auto turn = co_await shared->turn();
+        secret token = shared->get(std::chrono::steady_clock::now()); // others have fetched it meanwhile
+        if (token.empty()) {
+            token_answer answer = co_await fetch_token(self, at, std::move(plan), std::move(asked));
+            token = answer.token();
+            shared->set(std::move(answer));
+        }
+        co_return authorization::bearer_header(token.reveal());
     }
 
-    static boost::asio::awaitable<token_answer> fetch_token(self_type self, detail::host_in_use* at, url asked, challenge what)
+    static boost::asio::awaitable<token_answer> fetch_token(self_type self, detail::host_in_use* at, std::vector<token_request> plan,
+                                                            url asked)
     {
-        const std::vector<std::string> known{pull_scope(at->host.repository)};
-        const auto plan =
-            token_request::plan_token_requests(realm_url(asked, what), what, merge_scopes(what.scope, known), at->credentials);
         for (std::size_t i = 0; i < plan.size(); ++i) {
             request next(std::string(plan[i].method()), plan[i].target());
             if (!plan[i].content_type().empty())
@@ -356,7 +378,7 @@ struct client::state
                 const std::string body = co_await answer.read_all(detail::most_token_bytes);
                 co_return parse_token_answer(body, std::chrono::steady_clock::now());
             }
-            self->heed_retry_after(*at, answer.head());
+            self->heed_retry_after(plan[i].target(), answer.head());
             const error failure = detail::failure_of(status, plan[i].method(), plan[i].target());
             co_await answer.drain();
             if (plan[i].try_next(status) && i + 1 < plan.size())
@@ -423,9 +445,8 @@ struct client::state
                 if (ours && status == 401) {
                     const auto challenges = answer->head().headers("WWW-Authenticate");
                     co_await answer->drain();
-                    // Unless another request has a new one already.
-                    if (at->token && authorization::bearer_header(at->token->token().reveal()) == proof)
-                        at->token.reset();
+                    if (at->token)
+                        at->token->forget(proof); // unless another request has a new one already
                     bool can = false;
                     if (!learned) // one new token, then an error
                         can = co_await learn(self, at, to, challenges);
@@ -441,7 +462,7 @@ struct client::state
                 }
                 if (what.method == "HEAD" && (status == 403 || status == 405))
                     co_return std::move(*answer);
-                self->heed_retry_after(*at, answer->head());
+                self->heed_retry_after(to, answer->head());
                 const error failure = detail::failure_of(status, what.method, to);
                 co_await answer->drain();
                 throw failure;

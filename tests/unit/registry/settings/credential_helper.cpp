@@ -424,7 +424,9 @@ asio::awaitable<void> ask_and_see(std::shared_ptr<outcome> out)
 asio::awaitable<void> ask_when_cancelled(std::shared_ptr<outcome> out)
 {
     co_await asio::this_coro::throw_if_cancelled(false);
-    co_await asio::post(co_await asio::this_coro::executor, asio::use_awaitable);
+    const auto state = co_await asio::this_coro::cancellation_state;
+    while (state.cancelled() == asio::cancellation_type::none) // the signal comes through the executor's queue
+        co_await asio::post(co_await asio::this_coro::executor, asio::use_awaitable);
     try {
         (void)co_await ask_credential_helper("test", "h", 1h);
     } catch (const overmount::error& failure) {
