@@ -1,6 +1,6 @@
 // om image: import, list, mount, commit and remove images.
 #include "om.hpp"
-#include "progress_line.hpp"
+#include "progress.hpp"
 
 #include <nlohmann/json.hpp>
 
@@ -29,11 +29,12 @@ template <class Repository>
 asio::awaitable<void> image_import(Repository repository, settings set, arguments given)
 {
     if (given.first.starts_with("docker://")) {
+        given.images = {given.first};
         co_await pull_image(std::move(repository), std::move(set), std::move(given));
         co_return;
     }
-    auto line = std::make_shared<progress_line>();
-    om::import_options options = import_options_of(set, given, line);
+    const auto shown = progress_of(set);
+    om::import_options options = import_options_of(given, shown);
     const location source(given.first);
     std::vector<typename Repository::image> images;
     if (source.transport.ends_with("-archive") && om::is_compressed(source.path)) {
@@ -53,7 +54,7 @@ asio::awaitable<void> image_import(Repository repository, settings set, argument
             .detail("a source is docker-archive:FILE[:NAME], oci:DIR[:NAME], oci-archive:FILE[:NAME], docker://NAME, or - for standard "
                     "input");
     }
-    line.reset();
+    shown->clear();
     for (const auto& image : images)
         std::cout << image << '\n';
 }

@@ -1,6 +1,6 @@
 // om image pull, om image tags, om login and om logout, and what other commands do with docker://NAME.
 #include "om.hpp"
-#include "progress_line.hpp"
+#include "progress.hpp"
 
 #include <overmount/registry.hpp>
 
@@ -29,11 +29,12 @@ om::registry_options options_of(const arguments& given)
 }
 
 // The images that a name may mean, with or without `docker://`.
-asio::awaitable<std::vector<om::reference>> references_of(arguments given)
+asio::awaitable<std::vector<om::reference>> references_of(std::string given, om::registry_options options)
 {
-    const std::string name = given.first.starts_with("docker://") ? given.first.substr(9) : given.first;
-    auto found = co_await om::registry_image::references_for(name, options_of(given), om::worker_pool(1));
-    if (found.size() > 1 && !given.credentials.empty())
+    const std::string name = given.starts_with("docker://") ? given.substr(9) : given;
+    const bool has_credentials = static_cast<bool>(options.credentials());
+    auto found = co_await om::registry_image::references_for(name, std::move(options), om::worker_pool(1));
+    if (found.size() > 1 && has_credentials)
         throw om::error(om::errc::invalid_reference)
             .subject(name)
             .detail("the name may be of several registries, and --creds are for one: write the registry before it");
@@ -55,23 +56,46 @@ asio::awaitable<void> with_first(std::vector<om::reference> names, Use use)
     }
 }
 
-void print(const settings& set, const om::digest& id, const om::registry_image& from, bool up_to_date)
+// What the command has fetched of the image's layers.
+nlohmann::json layers_of(const om::image_config& config, const progress& shown)
 {
+    auto out = nlohmann::json::array();
+    const auto fetched = shown.layers();
+    for (const om::diff_id& diff : config.diff_ids())
+        if (const auto one = fetched.find(diff.string()); one != fetched.end())
+            out.push_back({{"diff_id", one->first},
+                           {"fetched", one->second.read},
+                           {"unpacked", one->second.unpacked},
+                           {"rate", static_cast<std::uint64_t>(one->second.rate())}});
+    return out;
+}
+
+template <class Image>
+void print(const settings& set, const Image& image, const om::registry_image& from, bool up_to_date, progress& shown)
+{
+    shown.clear();
     if (set.json)
-        std::cout << nlohmann::json{{"id", id.string()}, {"name", from.name().string()}, {"up_to_date", up_to_date}}.dump() << '\n';
+        std::cout << nlohmann::json{{"id", image.id().string()},
+                                    {"name", from.name().string()},
+                                    {"up_to_date", up_to_date},
+                                    {"layers", layers_of(image.config(), shown)}}
+                         .dump()
+                  << '\n';
     else
-        std::cout << id.string() << '\n';
+        std::cout << image << '\n';
 }
 
 // The image that the tag has, if the registry says that it has not changed: this costs one HEAD.
 template <class Repository>
-asio::awaitable<std::optional<om::digest>> find_up_to_date(Repository repository, om::registry_image source)
+asio::awaitable<std::optional<typename Repository::image>> find_up_to_date(Repository repository, om::registry_image source)
 {
     std::optional<om::tag_record> here;
+    std::optional<typename Repository::image> image;
     try {
         here = repository.tag(source.name().string());
+        image = repository.find_image(here->image.string());
         // From an index, the image of another platform may have been chosen.
-        const om::platform has = repository.find_image(here->image.string()).config().platform(), wanted = om::platform::host();
+        const om::platform has = image->config().platform(), wanted = om::platform::host();
         if (here->index && (has.os() != wanted.os() || has.architecture() != wanted.architecture()))
             co_return std::nullopt;
     } catch (const om::error& failure) {
@@ -82,46 +106,94 @@ asio::awaitable<std::optional<om::digest>> find_up_to_date(Repository repository
     const std::optional<om::digest> there = co_await source.current_digest(om::worker_pool(1));
     if (!there || there != (here->index ? here->index : here->manifest))
         co_return std::nullopt;
-    co_return here->image;
+    co_return image;
 }
 
+// What the pulls of one command share.
 template <class Repository>
-asio::awaitable<void> pull_one(Repository repository, settings set, arguments given, om::reference name)
+class pulls
 {
-    const om::registry_image source(std::move(name), options_of(given));
-    std::optional<om::digest> up_to_date;
+public:
+    pulls(Repository into, settings chosen, arguments words)
+        : repository(std::move(into)), set(std::move(chosen)), given(std::move(words)), options(options_of(given)), shown(progress_of(set))
+    {
+    }
+    Repository repository;
+    settings set;
+    arguments given;
+    om::registry_options options;
+    std::shared_ptr<progress> shown;
+    int failed = 0;
+};
+
+template <class Repository>
+asio::awaitable<void> pull_one(std::shared_ptr<pulls<Repository>> all, om::reference name)
+{
+    const om::registry_image source(std::move(name), all->options);
+    const arguments& given = all->given;
+    std::optional<typename Repository::image> up_to_date;
     if (!source.name().digest() && given.arch.empty() && given.tags.empty() && !given.keep_blobs)
-        up_to_date = co_await find_up_to_date(repository, source);
+        up_to_date = co_await find_up_to_date(all->repository, source);
     if (up_to_date) {
-        print(set, *up_to_date, source, true);
+        print(all->set, *up_to_date, source, true, *all->shown);
         co_return;
     }
-    auto line = std::make_shared<progress_line>();
-    om::import_options options = import_options_of(set, given, line);
-    const auto images = co_await repository.import_images(source, std::move(options));
-    line.reset();
+    om::import_options options = import_options_of(given, all->shown);
+    const auto images = co_await all->repository.import_images(source, std::move(options));
     for (const auto& image : images)
-        print(set, image.id(), source, false);
+        print(all->set, image, source, false, *all->shown);
 }
 
 template <class Repository>
-asio::awaitable<void> pull_all_tags(Repository repository, settings set, arguments given, om::reference name)
+asio::awaitable<void> pull_all_tags(std::shared_ptr<pulls<Repository>> all, om::reference name)
 {
     if (name.tag() || name.digest())
-        throw om::error(om::errc::invalid_reference).subject(given.first).detail("with --all-tags, the name has no tag");
-    const om::registry_image source(name, options_of(given));
+        throw om::error(om::errc::invalid_reference).subject(name.string()).detail("with --all-tags, the name has no tag");
+    const om::registry_image source(name, all->options);
     for (const std::string& tag : co_await source.tags(om::worker_pool(1)))
-        co_await pull_one(repository, set, given, om::reference::parse(name.string() + ":" + tag));
+        co_await pull_one(all, om::reference::parse(name.string() + ":" + tag));
+}
+
+template <class Repository>
+asio::awaitable<void> pull_name(std::shared_ptr<pulls<Repository>> all, std::string given)
+{
+    const std::vector<om::reference> names = co_await references_of(std::move(given), all->options);
+    auto pull = [&](const om::reference& name) { return all->given.all_tags ? pull_all_tags(all, name) : pull_one(all, name); };
+    co_await with_first(names, std::move(pull));
+}
+
+// A pull beside others, which go on if it fails.
+template <class Repository>
+asio::awaitable<void> pull_or_report(std::shared_ptr<pulls<Repository>> all, std::string name)
+{
+    try {
+        co_await pull_name(all, std::move(name));
+    } catch (const om::error& failure) {
+        if (failure.code() == asio::error::operation_aborted)
+            throw;
+        all->shown->clear();
+        std::cerr << "om: " << failure.what() << '\n';
+        ++all->failed;
+    }
 }
 
 template <class Repository>
 asio::awaitable<void> image_pull(Repository repository, settings set, arguments given)
 {
-    const std::vector<om::reference> names = co_await references_of(given);
-    auto pull = [&](const om::reference& name) {
-        return given.all_tags ? pull_all_tags(repository, set, given, name) : pull_one(repository, set, given, name);
-    };
-    co_await with_first(names, std::move(pull));
+    const auto all = std::make_shared<pulls<Repository>>(std::move(repository), std::move(set), std::move(given));
+    const std::vector<std::string>& names = all->given.images;
+    if (names.size() == 1) {
+        co_await pull_name(all, names.front());
+        co_return;
+    }
+    if (!all->given.tags.empty())
+        throw om::error(om::errc::invalid_reference).subject(all->given.tags.front()).detail("--tag is for one image");
+    om::task_group group;
+    for (const std::string& name : names)
+        group.add(pull_or_report(all, name));
+    co_await group.join();
+    if (all->failed != 0)
+        throw reported_failure();
 }
 
 asio::awaitable<void> list_tags(settings set, arguments given, om::reference name)
@@ -138,7 +210,7 @@ asio::awaitable<void> list_tags(settings set, arguments given, om::reference nam
 
 asio::awaitable<void> image_tags(settings set, arguments given)
 {
-    const std::vector<om::reference> names = co_await references_of(given);
+    const std::vector<om::reference> names = co_await references_of(given.first, options_of(given));
     auto list = [&](const om::reference& name) { return list_tags(set, given, name); };
     co_await with_first(names, std::move(list));
 }
@@ -194,7 +266,7 @@ asio::awaitable<void> pull_image(om::virtual_repository repository, settings set
 
 asio::awaitable<void> inspect_in_registry(settings, arguments given)
 {
-    const std::vector<om::reference> names = co_await references_of(given);
+    const std::vector<om::reference> names = co_await references_of(given.first, options_of(given));
     auto show = [&](const om::reference& name) { return inspect(given, name); };
     co_await with_first(names, std::move(show));
 }
@@ -211,8 +283,8 @@ void add_registry_options(CLI::App* sub, arguments& given)
 void add_registry_commands(command_line& to, CLI::App* images)
 {
     arguments& given = to.given();
-    auto* sub = to.add_command(images, "pull", "Pull an image from a registry; prints its ID", {image_pull, image_pull});
-    sub->add_option("NAME", given.first, "such as busybox, ghcr.io/owner/name:tag or name@sha256:...")->required();
+    auto* sub = to.add_command(images, "pull", "Pull images from registries, all at the same time; prints their IDs", {image_pull, image_pull});
+    sub->add_option("NAME", given.images, "such as busybox, ghcr.io/owner/name:tag or name@sha256:...")->required();
     sub->add_option("--platform", given.arch, "OS/ARCHITECTURE[/VARIANT] to choose from an index");
     sub->add_option("--tag,-t", given.tags, "a further name for the image; may be given more than once");
     sub->add_flag("--all-tags,-a", given.all_tags, "all images of the repository NAME");

@@ -71,17 +71,18 @@ private:
 class layer_progress
 {
 public:
-    layer_progress(std::string layer, std::uint64_t read, std::optional<std::uint64_t> size)
-        : layer_(std::move(layer)), read_(read), size_(size)
+    layer_progress(std::string layer, std::uint64_t read, std::uint64_t unpacked, std::optional<std::uint64_t> size)
+        : layer_(std::move(layer)), read_(read), unpacked_(unpacked), size_(size)
     {
     }
     [[nodiscard]] const std::string& layer() const noexcept { return layer_; } ///< diff ID; of a stream, the member's name
     [[nodiscard]] std::uint64_t read() const noexcept { return read_; } ///< bytes of the blob that were read so far
+    [[nodiscard]] std::uint64_t unpacked() const noexcept { return unpacked_; } ///< bytes of the tar that were decoded so far
     [[nodiscard]] std::optional<std::uint64_t> size() const noexcept { return size_; } ///< of the blob, if known
 
 private:
     std::string layer_;
-    std::uint64_t read_;
+    std::uint64_t read_, unpacked_;
     std::optional<std::uint64_t> size_;
 };
 
@@ -101,7 +102,7 @@ public:
         wanted_ = std::move(value);
         return *this;
     }
-    /// Is called for every piece that was read, on worker threads, several at the same time. See `worker_pool` on the state that
+    /// Is called for every piece that was read and decoded, on worker threads, several at the same time. See `worker_pool` on the state that
     /// a worker thread has of its own. Pass a closure with captures to options that have a name: GCC 12 destroys a closure inside a
     /// `co_await` expression twice.
     import_options& progress(std::function<void(const layer_progress&)> observer)
@@ -110,6 +111,13 @@ public:
         return *this;
     }
 
+    /// How many layers this import reads from streams at the same time, such as from a registry; 4 by default. All imports together
+    /// read no more than `repository_options::streams`, and take turns.
+    import_options& streams(unsigned count)
+    {
+        streams_ = count == 0 ? 1 : count;
+        return *this;
+    }
     /// Keeps the blobs of each image as they came, with its manifest and config, so that it can be exported byte for byte. All blobs
     /// are read, also those of layers that the repository has, and compared with their digests and diff IDs. No blobs are kept of an
     /// image without a manifest, as in archives of docker before 25.
@@ -120,6 +128,7 @@ public:
     }
 
     [[nodiscard]] const std::vector<std::string>& tags() const noexcept { return tags_; }
+    [[nodiscard]] unsigned streams() const noexcept { return streams_; }
     [[nodiscard]] bool keeps_blobs() const noexcept { return keeps_blobs_; }
     [[nodiscard]] const overmount::platform& wanted() const noexcept { return wanted_; }
     [[nodiscard]] const std::function<void(const layer_progress&)>& progress() const noexcept { return progress_; }
@@ -128,6 +137,7 @@ private:
     std::vector<std::string> tags_;
     overmount::platform wanted_ = overmount::platform::host();
     std::function<void(const layer_progress&)> progress_;
+    unsigned streams_ = 4;
     bool keeps_blobs_ = false;
 };
 

@@ -72,7 +72,6 @@ public:
     /// All tags of the repository, in the registry's order.
     [[nodiscard]] boost::asio::awaitable<std::vector<std::string>> tags() const;
     /// Opens a blob as a stream, which carries on where it stopped after a failure. The caller verifies the digest.
-    /// The stream holds one of the pull's places until it is destroyed; this waits for a free one.
     [[nodiscard]] boost::asio::awaitable<byte_stream> blob(descriptor what) const;
 
 private:

@@ -27,8 +27,6 @@ public:
     registry_options& settings_of_user(bool read) { return set(settings_of_user_, read); }
     /// Whether the registry that the image's name has may be asked; true by default. If false, only mirrors are.
     registry_options& origin(bool allowed) { return set(origin_, allowed); }
-    /// The number of layers of one image that are fetched at the same time; 4 by default.
-    registry_options& layers(unsigned count) { return set(layers_, count == 0 ? 1 : count); }
     /// Limits of time for each request.
     registry_options& limits_of_time(registry::exchange_options limits) { return set(limits_of_time_, std::move(limits)); }
 
@@ -38,7 +36,6 @@ public:
     [[nodiscard]] const std::string& certificates() const noexcept { return certificates_; }
     [[nodiscard]] bool settings_of_user() const noexcept { return settings_of_user_; }
     [[nodiscard]] bool origin() const noexcept { return origin_; }
-    [[nodiscard]] unsigned layers() const noexcept { return layers_; }
     [[nodiscard]] const registry::exchange_options& limits_of_time() const noexcept { return limits_of_time_; }
 
 private:
@@ -53,7 +50,6 @@ private:
     registry_credentials credentials_;
     std::string auth_file_, certificates_;
     bool settings_of_user_ = true, origin_ = true;
-    unsigned layers_ = 4;
     registry::exchange_options limits_of_time_;
 };
 

@@ -49,7 +49,7 @@ struct layer_flow
     void notify_write_step() noexcept { write_step_->notify(); }
 
     // Called on a worker after each piece, with the number of bytes read so far.
-    std::function<void(std::uint64_t)> progress = [](std::uint64_t) {};
+    std::function<void(std::uint64_t, std::uint64_t)> progress = [](std::uint64_t, std::uint64_t) {};
     const layer_facts facts;
     const limits bounds;
     ring blob_pieces{1, 3, 128 << 10}; // from the decode step, which reads and decodes them, to the blob step

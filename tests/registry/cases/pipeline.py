@@ -1,4 +1,6 @@
 """How pulls fit the pipeline: each blob once, few at a time, and what was finished is kept."""
+import gzip
+import json
 import os
 import signal
 import time
@@ -142,3 +144,66 @@ def connections_reused(t):
     t.check(len(used) <= 6 < len(server.requests), f"{len(used)} connections for {len(server.requests)} requests")
 
 
+
+
+def layers_asked_for(server, image):
+    """The numbers of the layers, in the order of the requests."""
+    asked = [one.path.rsplit("/", 1)[-1] for one in server.seen(path=BLOBS)]
+    return [image.layer_digests.index(digest) for digest in asked if digest in image.layer_digests]
+
+
+@case("the largest layers come first")
+def largest_first(t):
+    image = made_image([tar_of([directory("d"), file(f"d/{n}", noise(f"first{n}", 30000 * (n + 1)))]) for n in range(8)], compress=False)
+    server = t.app(image)
+    server.expect("GET", BLOBS, server.changed(stall=(100, 1)), times=ALWAYS)
+    t.pulls(f"{server.host}/app:1", image=image)
+    order = layers_asked_for(server, image)
+    t.check(sorted(order[:4]) == [4, 5, 6, 7], f"the order is {order}")
+
+
+@case("several names are pulled at the same time, share what they have in common, and fail alone")
+def several_names(t):
+    base = base_layer("common", files=3)
+    images = [made_image([base, tar_of([file(f"own{n}", noise(f"own{n}", 30000))])]) for n in range(4)]
+    server = t.registry()
+    for n, image in enumerate(images):
+        server.serve(image, "app", str(n))
+    server.expect("GET", "/v2/app/blobs/" + images[0].layer_digests[1], server.changed(stall=(100, 5)))
+    server.expect("GET|HEAD", "/v2/app/manifests/none", answer(404), times=ALWAYS)
+    names = [f"{server.host}/app:{tag}" for tag in ("0", "none", "1", "2", "3")]
+    done = t.om("image", "pull", *names)
+    t.check(done.status == 1 and len(done.err.strip().split("\n")) == 1 and "app" in done.err, f"expected one error: {done}")
+    t.check(all(image.id in done.out for image in images), str(done))
+    t.check(images[0].id in done.out.strip().split("\n")[-1], f"the others waited for the slow one: {done}")
+    t.check(len(server.seen(path=blob(images[0], 0))) == 1, "the common layer was fetched again")
+    again = t.om("image", "pull", *names[2:])
+    t.check(again.status == 0 and len(again.out.split()) == 3, str(again))
+
+
+@case("a pull beside large ones in the same process waits for a few layers only")
+def small_beside_large(t):
+    large = [made_image([tar_of([directory("d"), file(f"d/{n}", noise(f"large{n}{k}", 40000))]) for n in range(12)], compress=False) for k in "ab"]
+    small = made_image([tar_of([file("small", noise("small", 5000))])])
+    server = t.registry().serve(large[0], "app", "a").serve(large[1], "app", "b").serve(small, "app", "small")
+    server.expect("GET", BLOBS, lambda one: None if one.path == blob(small, 0) else server.changed(stall=(100, 0.5))(one), times=ALWAYS)
+    done = t.om("image", "pull", f"{server.host}/app:a", f"{server.host}/app:b", f"{server.host}/app:small")
+    t.check(done.status == 0, str(done))
+    t.check(small.id in done.out.split("\n")[0], f"the small one was not the first: {done}")
+    before = [one.path for one in server.seen(path=BLOBS)].index(blob(small, 0))
+    t.check(before < 20, f"{before} blobs were asked for before it")
+
+
+@case("--json says what was fetched of each layer")
+def fetched_layers(t):
+    server = t.app(MANY)
+    for up_to_date in (False, True):
+        done = t.om("--json", "image", "pull", f"{server.host}/app:1")
+        t.check(done.status == 0, str(done))
+        told = json.loads(done.out)
+        t.check(told["id"] == MANY.id and told["up_to_date"] == up_to_date, str(done))
+        layers = told["layers"]
+        t.check(len(layers) == (0 if up_to_date else len(MANY.layer_digests)), str(done))
+        for one, compressed in zip(layers, MANY.layers):
+            sizes = len(compressed), len(gzip.decompress(compressed))
+            t.check((one["fetched"], one["unpacked"]) == sizes and one["rate"] > 0, f"{one}, expected {sizes}")

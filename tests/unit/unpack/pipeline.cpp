@@ -189,11 +189,15 @@ TEST_CASE("the writer gets the decoded layer, whatever its size")
     auto layer = std::make_shared<work>(
         memory_writer(&got), layer_facts{om::diff_id(digest_of(tar)), digest_of(blob), std::nullopt},
         om::limits());
-    std::uint64_t read = 0;
-    layer->progress = [&](std::uint64_t bytes) { read = bytes; };
+    std::uint64_t read = 0, unpacked = 0;
+    layer->progress = [&](std::uint64_t bytes, std::uint64_t decoded) {
+        read = bytes;
+        unpacked = decoded;
+    };
     test::run_coroutine(unpack(om::worker_pool(2), layer, blob));
     REQUIRE(got == tar);
     REQUIRE(read == blob.size());
+    REQUIRE(unpacked == tar.size());
     REQUIRE(layer->diff == om::diff_id(digest_of(tar)));
     REQUIRE(layer->record);
 }

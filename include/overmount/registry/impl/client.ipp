@@ -216,7 +216,7 @@ struct client::state
     using self_type = std::shared_ptr<state>;
 
     state(worker_pool pool, registry_options chosen, limits of_documents)
-        : workers(std::move(pool)), options(std::move(chosen)), bounds(of_documents), places(options.layers()), random(std::random_device()())
+        : workers(std::move(pool)), options(std::move(chosen)), bounds(of_documents), random(std::random_device()())
     {
     }
 
@@ -226,7 +226,6 @@ struct client::state
     environment variables; // empty unless the user's settings are read
     hosts all;
     std::shared_ptr<detail::host_memory> memory;
-    detail::semaphore places; // for layers
     std::mt19937 random;
     const retry_policy policy{};
 
@@ -592,23 +591,6 @@ struct client::state
     }
 };
 
-namespace detail {
-
-// A stream with its place among those of the pull.
-class placed_stream
-{
-public:
-    placed_stream(semaphore::permit place, byte_stream from) : place_(std::move(place)), from_(std::move(from)) {}
-
-    asio::awaitable<std::size_t> read_some(std::span<std::byte> into) { return from_.read_some(into); }
-
-private:
-    semaphore::permit place_;
-    byte_stream from_;
-};
-
-} // namespace detail
-
 OVERMOUNT_DECL client::client(std::shared_ptr<state> owned) noexcept : state_(std::move(owned)) {}
 
 OVERMOUNT_DECL boost::asio::awaitable<client> client::open(worker_pool workers, reference image, registry_options options, limits bounds)
@@ -716,7 +698,6 @@ OVERMOUNT_DECL boost::asio::awaitable<byte_stream> client::blob(descriptor what)
 {
     const auto self = overmount::detail::valid(state_);
     return [](state::self_type from, descriptor wanted) -> boost::asio::awaitable<byte_stream> {
-        auto place = co_await from->places.acquire();
         const std::uint64_t size = wanted.size();
         auto blob = std::make_shared<state::blob_in_use>(std::move(wanted));
         auto open = [from, blob](std::uint64_t offset) { return state::open_at(from, blob, offset); };
@@ -725,8 +706,7 @@ OVERMOUNT_DECL boost::asio::awaitable<byte_stream> client::blob(descriptor what)
         policy.only_after([blob, hosts = from->all.size()](const error& failure) {
             return detail::is_passing(failure) || (failure.code() == errc::malformed_answer && ++blob->refused < hosts);
         });
-        byte_stream resuming = resuming_stream(std::move(open), size, std::move(policy));
-        co_return byte_stream(detail::placed_stream(std::move(place), std::move(resuming)));
+        co_return resuming_stream(std::move(open), size, std::move(policy));
     }(self, std::move(what));
 }
 

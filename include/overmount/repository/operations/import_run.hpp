@@ -13,6 +13,7 @@
 #include <functional>
 #include <list>
 #include <mutex>
+#include <optional>
 #include <set>
 #include <vector>
 
@@ -35,7 +36,8 @@ public:
     // \param by the candidate layers of a one-pass archive, which are already unpacked; else null
     import_run(std::shared_ptr<engine> with, std::vector<found_image> found, import_options options,
                std::shared_ptr<carried> by = nullptr)
-        : engine_(std::move(with)), images_(std::move(found)), options_(std::move(options)), carried_(std::move(by))
+        : engine_(std::move(with)), images_(std::move(found)), options_(std::move(options)), streams_(options_.streams()),
+          carried_(std::move(by))
     {}
 
     [[nodiscard]] const std::vector<found_image>& images() const noexcept { return images_; }
@@ -226,8 +228,14 @@ private:
     static asio::awaitable<void> one_layer(pointer self, job* j)
     {
         const layer_source& from = j->layer->bytes;
+        const bool is_file = from.file() != nullptr;
+        std::optional<semaphore::permit> turn;
         try {
-            const auto permit = co_await self->engine_->permits(from.file() != nullptr).acquire();
+            if (!is_file) { // so that a large import leaves permits to others
+                auto mine = co_await self->streams_.acquire();
+                turn.emplace(std::move(mine));
+            }
+            const auto permit = co_await self->engine_->permits(is_file).acquire();
             auto begin = [self, j](const stop_flag&) { return self->begin(*j); };
             const auto begun = co_await run_on(self->engine_->pool(), std::move(begin));
             co_await engine::unpack(self->engine_->pool(), begun, from, self->blobs_.draft_of(*j->layer));
@@ -284,8 +292,8 @@ private:
         blobs_.begin(*engine_, *j.layer);
         auto out = engine_->begin({j.layer->diff, j.layer->blob, j.layer->promised}, j.name);
         if (options_.progress())
-            out->progress = [this, &j](std::uint64_t read) {
-                options_.progress()(layer_progress(j.layer->diff.string(), read, j.layer->bytes.size()));
+            out->progress = [this, &j](std::uint64_t read, std::uint64_t unpacked) {
+                options_.progress()(layer_progress(j.layer->diff.string(), read, unpacked, j.layer->bytes.size()));
             };
         return out;
     }
@@ -306,6 +314,7 @@ private:
     std::shared_ptr<engine> engine_;
     std::vector<found_image> images_;
     import_options options_;
+    semaphore streams_;
     std::shared_ptr<carried> carried_;
     std::vector<std::string> names_; // the names of the options, in full
     std::list<job> todo_;

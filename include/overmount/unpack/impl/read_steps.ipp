@@ -139,6 +139,7 @@ private:
             decoder_->finish();
         if (filled_ != 0)
             push(filled_);
+        work_->progress(read_, produced_);
         if (blob_)
             work_->blob = blob_->finish();
         return step_state::done;
@@ -148,8 +149,9 @@ private:
     {
         if (blob_)
             blob_->update(piece);
+        if (read_ != 0) // what came before is decoded by now
+            work_->progress(read_, produced_);
         read_ += piece.size();
-        work_->progress(read_);
     }
 
     void push(std::size_t size)
