@@ -49,7 +49,7 @@ public:
         one.unpacked = at.unpacked();
         one.size = at.size();
         one.latest = clock::now();
-        if (shows_ && (one.is_done() || one.latest - drawn_ > std::chrono::milliseconds(100)))
+        if (shows_ && one.latest - drawn_ > std::chrono::milliseconds(100))
             draw(one.latest);
     }
     [[nodiscard]] std::map<std::string, layer> layers() const
