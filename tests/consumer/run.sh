@@ -22,8 +22,10 @@ meson install -C "$scratch/overmount" >"$scratch/log"
 check pkg-config "$scratch/by-pkgconfig"
 
 cmake -S "$here/cmake" -B "$scratch/cmake" -DCMAKE_PREFIX_PATH="$scratch/prefix" >"$scratch/log" 2>&1 &&
-    cmake --build "$scratch/cmake" >"$scratch/log" 2>&1 || { cat "$scratch/log"; exit 1; }
+    cmake --build "$scratch/cmake" --parallel >"$scratch/log" 2>&1 || { cat "$scratch/log"; exit 1; }
 check CMake "$scratch/cmake/consumer"
+[ "$("$scratch/cmake/registry_consumer")" = docker.io/library/busybox:latest ] || { echo "CMake: the registry does not work" >&2; exit 1; }
+if ldd "$scratch/cmake/consumer" | grep -q libssl; then echo "CMake: a program without the registry has libssl" >&2; exit 1; fi
 
 # As a subproject of meson; nothing is installed for this one.
 unset PKG_CONFIG_PATH
