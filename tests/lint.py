@@ -197,8 +197,9 @@ def check_lists():
     for path in sorted((ROOT / "examples").glob("[0-9]*.cpp")):
         if f"'{path.stem}'" not in listing:
             complain(path, "not listed in examples/meson.build")
-        if path.read_text().count("\n") >= 80:
-            complain(path, "an example stays under 80 lines")
+        most = 80 if int(path.stem[:2]) < 9 else 150  # the last ones are whole programs
+        if path.read_text().count("\n") >= most:
+            complain(path, f"an example stays under {most} lines")
 
 
 def check_readme():

@@ -71,18 +71,20 @@ private:
 class layer_progress
 {
 public:
-    layer_progress(std::string layer, std::uint64_t read, std::uint64_t unpacked, std::optional<std::uint64_t> size)
-        : layer_(std::move(layer)), read_(read), unpacked_(unpacked), size_(size)
+    layer_progress(std::string layer, std::uint64_t read, std::uint64_t piece, std::uint64_t unpacked, std::optional<std::uint64_t> size)
+        : layer_(std::move(layer)), read_(read), piece_(piece), unpacked_(unpacked), size_(size)
     {
     }
     [[nodiscard]] const std::string& layer() const noexcept { return layer_; } ///< diff ID; of a stream, the member's name
     [[nodiscard]] std::uint64_t read() const noexcept { return read_; } ///< bytes of the blob that were read so far
+    /// Bytes that were read since the previous call for this layer. The sum over all calls is what the whole import has read.
+    [[nodiscard]] std::uint64_t piece() const noexcept { return piece_; }
     [[nodiscard]] std::uint64_t unpacked() const noexcept { return unpacked_; } ///< bytes of the tar that were decoded so far
     [[nodiscard]] std::optional<std::uint64_t> size() const noexcept { return size_; } ///< of the blob, if known
 
 private:
     std::string layer_;
-    std::uint64_t read_, unpacked_;
+    std::uint64_t read_, piece_, unpacked_;
     std::optional<std::uint64_t> size_;
 };
 

@@ -14,9 +14,14 @@
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/io_context.hpp>
 
+#include <algorithm>
 #include <atomic>
+#include <cstdint>
 #include <functional>
+#include <map>
+#include <mutex>
 #include <optional>
+#include <random>
 #include <set>
 #include <thread>
 
@@ -291,6 +296,33 @@ TEST_CASE("an image that is removed while it is imported again exists when the i
     CHECK(into.find_image("example.org/a:1").id() == id);
     CHECK(get(into.check()).ok());
     CHECK(names_in(scratch / "repository/imports") == om::test::file_names{"last"});
+}
+
+TEST_CASE("the pieces of the progress of an import add up to what it has read of each layer")
+{
+    const scratch_directory scratch;
+    image_source source = image_of({"small"}, {"example.org/a:1"});
+    std::mt19937 random(1);
+    std::string noise(1 << 20, '\0'); // several pieces
+    std::generate(noise.begin(), noise.end(), [&] { return static_cast<char>(random()); });
+    source.layers.push_back({tar_writer().file("noise", noise).finish()});
+    const auto from = layout(scratch / "layout", {source});
+
+    std::mutex mutex;
+    std::map<std::string, std::uint64_t> pieces, last, sizes;
+    std::size_t calls = 0;
+    auto how = options().progress([&](const om::layer_progress& at) {
+        const std::lock_guard guard(mutex);
+        ++calls;
+        pieces[at.layer()] += at.piece();
+        last[at.layer()] = at.read();
+        sizes[at.layer()] = at.size().value();
+    });
+    import(open(scratch / "repository"), from, how);
+    CHECK(sizes.size() == 2);
+    CHECK(calls > 2);
+    CHECK(pieces == sizes);
+    CHECK(last == sizes);
 }
 
 TEST_CASE("an image that was imported without a sync becomes durable when it is imported with one")

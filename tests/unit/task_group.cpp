@@ -12,6 +12,7 @@
 
 #include <fstream>
 #include <memory>
+#include <string>
 
 namespace asio = boost::asio;
 namespace om = overmount;
@@ -103,6 +104,24 @@ TEST_CASE("a group that reaches its time limit cancels all operations and report
     group.add(last_for_ever(&ended));
     CHECK(failure_of(group.join(no_time)) == asio::error::timed_out);
     CHECK(ended == 2);
+}
+
+TEST_CASE("a group that reaches its time limit names the limit")
+{
+    const auto text_of = [](steady_clock::duration limit) {
+        int ended = 0;
+        om::task_group group;
+        group.add(last_for_ever(&ended));
+        try {
+            get(group.join(limit));
+        } catch (const om::error& failure) {
+            return std::string(failure.what());
+        }
+        return std::string();
+    };
+    CHECK(text_of(std::chrono::seconds(1)).ends_with(" (the time limit of 1 s was reached)"));
+    CHECK(text_of(std::chrono::milliseconds(20)).ends_with(" (the time limit of 20 ms was reached)"));
+    CHECK(text_of(std::chrono::nanoseconds(1)).ends_with(" (the time limit of 1 ms was reached)"));
 }
 
 TEST_CASE("a group that ends in time does not wait for its time limit")

@@ -48,8 +48,9 @@ struct layer_flow
     void notify_decode_step() noexcept { decode_step_->notify(); }
     void notify_write_step() noexcept { write_step_->notify(); }
 
-    // Called on a worker after each piece, with the number of bytes read so far.
-    std::function<void(std::uint64_t, std::uint64_t)> progress = [](std::uint64_t, std::uint64_t) {};
+    // Called on a worker after each piece was decoded, with the bytes of the blob that were read so far, those of them that are new, and
+    // the bytes of the tar that were decoded so far.
+    std::function<void(std::uint64_t, std::uint64_t, std::uint64_t)> progress = [](std::uint64_t, std::uint64_t, std::uint64_t) {};
     const layer_facts facts;
     const limits bounds;
     ring blob_pieces{1, 3, 128 << 10}; // from the decode step, which reads and decodes them, to the blob step

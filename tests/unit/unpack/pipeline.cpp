@@ -189,14 +189,16 @@ TEST_CASE("the writer gets the decoded layer, whatever its size")
     auto layer = std::make_shared<work>(
         memory_writer(&got), layer_facts{om::diff_id(digest_of(tar)), digest_of(blob), std::nullopt},
         om::limits());
-    std::uint64_t read = 0, unpacked = 0;
-    layer->progress = [&](std::uint64_t bytes, std::uint64_t decoded) {
+    std::uint64_t read = 0, unpacked = 0, pieces = 0;
+    layer->progress = [&](std::uint64_t bytes, std::uint64_t piece, std::uint64_t decoded) {
         read = bytes;
+        pieces += piece;
         unpacked = decoded;
     };
     test::run_coroutine(unpack(om::worker_pool(2), layer, blob));
     REQUIRE(got == tar);
     REQUIRE(read == blob.size());
+    REQUIRE(pieces == blob.size());
     REQUIRE(unpacked == tar.size());
     REQUIRE(layer->diff == om::diff_id(digest_of(tar)));
     REQUIRE(layer->record);

@@ -292,8 +292,8 @@ private:
         blobs_.begin(*engine_, *j.layer);
         auto out = engine_->begin({j.layer->diff, j.layer->blob, j.layer->promised}, j.name);
         if (options_.progress())
-            out->progress = [this, &j](std::uint64_t read, std::uint64_t unpacked) {
-                options_.progress()(layer_progress(j.layer->diff.string(), read, unpacked, j.layer->bytes.size()));
+            out->progress = [this, &j](std::uint64_t read, std::uint64_t piece, std::uint64_t unpacked) {
+                options_.progress()(layer_progress(j.layer->diff.string(), read, piece, unpacked, j.layer->bytes.size()));
             };
         return out;
     }

@@ -139,7 +139,7 @@ private:
             decoder_->finish();
         if (filled_ != 0)
             push(filled_);
-        work_->progress(read_, produced_);
+        report();
         if (blob_)
             work_->blob = blob_->finish();
         return step_state::done;
@@ -150,8 +150,14 @@ private:
         if (blob_)
             blob_->update(piece);
         if (read_ != 0) // what came before is decoded by now
-            work_->progress(read_, produced_);
+            report();
         read_ += piece.size();
+    }
+
+    void report()
+    {
+        const std::uint64_t piece = read_ - std::exchange(reported_, read_);
+        work_->progress(read_, piece, produced_);
     }
 
     void push(std::size_t size)
@@ -172,7 +178,7 @@ private:
     std::optional<hasher> blob_; // otherwise, hashes the blob here if it needs a digest of its own
     std::size_t filled_ = 0;     // bytes in the ring's next buffer
     bool full_ = false;          // the decoder filled a buffer and may produce more without input
-    std::uint64_t read_ = 0, produced_ = 0;
+    std::uint64_t read_ = 0, reported_ = 0, produced_ = 0;
 };
 
 // Hashes the compressed blob, concurrently with decoding. It is a separate step for the same reason as hash_step.
