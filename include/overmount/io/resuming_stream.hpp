@@ -47,13 +47,16 @@ private:
 
 /// Creates a stream of `size` bytes that reopens its source at the current offset when the source fails or ends early.
 ///
+/// A source that ends early without an error, after at least one byte, has given a part of the content: the next part is asked for at
+/// once, and this is no failure.
+///
 /// The stream does not check that a reopened source delivers the same content: the caller must compare the bytes with a digest.
 ///
 /// \param open_at opens the source at an offset in bytes, also at offset 0. It is called on the executor of the reading operation,
 ///                one call at a time. A failure of it counts like a failure of the stream.
 /// \param size    of the whole content, in bytes
-/// *Errors* of the stream: the last failure, when the policy gives up; `truncated_stream` if the source ended early without an
-/// error. *Cancellation*: the types that the source supports; it also ends a delay. *Lifetimes*: `open_at` lives as long as the
+/// *Errors* of the stream: the last failure, when the policy gives up; `truncated_stream` if the source ended without a
+/// byte and without an error. *Cancellation*: the types that the source supports; it also ends a delay. *Lifetimes*: `open_at` lives as long as the
 /// stream.
 OVERMOUNT_LAZY [[nodiscard]] byte_stream resuming_stream(std::function<boost::asio::awaitable<byte_stream>(std::uint64_t)> open_at,
                                                          std::uint64_t size, resume_policy policy = resume_policy());

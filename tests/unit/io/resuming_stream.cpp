@@ -84,6 +84,17 @@ TEST_CASE("a stream resumes where it broke or ended early")
     CHECK(from.asked == std::vector<std::uint64_t>{0, 1000, 1000, 4333});
 }
 
+TEST_CASE("the next part is asked for at once, and as often as needed")
+{
+    server from;
+    from.breaks_after = {1000, 1, 1, 2000};
+    from.breaks_with = asio::error::eof;
+    std::string got;
+    test::run_coroutine(read_all(from.stream(om::resume_policy().attempts(0).delays(1h, 1h)), &got));
+    CHECK(got == content);
+    CHECK(from.asked == std::vector<std::uint64_t>{0, 1000, 1001, 1002, 3002});
+}
+
 TEST_CASE("a stream gives up with the last failure if no more bytes arrive")
 {
     server from;

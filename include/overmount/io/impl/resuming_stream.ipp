@@ -3,10 +3,9 @@
 
 #include <overmount/io/resuming_stream.hpp>
 #include <overmount/runtime/new_shared.hpp>
+#include <overmount/runtime/pause.hpp>
 
-#include <boost/asio/steady_timer.hpp>
 #include <boost/asio/this_coro.hpp>
-#include <boost/asio/use_awaitable.hpp>
 
 #include <algorithm>
 #include <cstddef>
@@ -38,7 +37,8 @@ private:
         std::uint64_t size, position = 0;
         resume_policy policy;
         std::optional<byte_stream> current;
-        unsigned failures = 0; // since the last byte
+        bool gave_bytes = false; // `current`, since it was opened
+        unsigned failures = 0;   // since the last byte
     };
 
     OVERMOUNT_LAZY static boost::asio::awaitable<std::size_t> read(std::shared_ptr<state> self, std::span<std::byte> into)
@@ -50,8 +50,10 @@ private:
             std::optional<error> failure;
             std::size_t count = 0;
             try {
-                if (!self->current)
+                if (!self->current) {
                     self->current = co_await self->open_at(self->position);
+                    self->gave_bytes = false;
+                }
                 count = co_await self->current->read_some(into);
             } catch (const error& failed) {
                 failure = failed;
@@ -60,10 +62,13 @@ private:
             }
             if (count != 0) {
                 self->failures = 0;
+                self->gave_bytes = true;
                 self->position += count;
                 co_return count;
             }
             self->current.reset();
+            if (!failure && self->gave_bytes) // a part of the content, as it was meant to be: the next one follows
+                continue;
             if (!failure)
                 failure = error(errc::truncated_stream).at(stage::source);
             const auto state_now = co_await boost::asio::this_coro::cancellation_state;
@@ -80,12 +85,6 @@ private:
         for (unsigned i = 0; i < self.failures && out < self.policy.longest_delay(); ++i)
             out *= 2;
         return std::min(out, self.policy.longest_delay());
-    }
-
-    OVERMOUNT_LAZY static boost::asio::awaitable<void> pause(std::chrono::milliseconds time)
-    {
-        boost::asio::steady_timer timer(co_await boost::asio::this_coro::executor, time);
-        co_await timer.async_wait(boost::asio::use_awaitable);
     }
 
     std::shared_ptr<state> state_;
