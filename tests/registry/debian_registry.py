@@ -42,11 +42,12 @@ def end_with_parent():
 
 class debian_registry:
     """`users`: names and passwords for Basic. `tokens`: a token_server, which decides instead; start it first. `cert`: an
-    authority of the caller, else TLS makes one. The thread that enters must outlive the `with`."""
+    authority of the caller, else TLS makes one. `data`: a directory for the blobs, which then stays; two may have the same one.
+    The thread that enters must outlive the `with`."""
 
-    def __init__(self, tls=False, users=None, tokens=None, cert=None):
+    def __init__(self, tls=False, users=None, tokens=None, cert=None, data=None):
         need_programs("docker-registry", "skopeo", *(["openssl"] if tls else []), *(["htpasswd"] if users else []))
-        self.tls, self.users, self.tokens, self.authority = tls, dict(users or {}), tokens, cert
+        self.tls, self.users, self.tokens, self.authority, self.data = tls, dict(users or {}), tokens, cert, data
         self.port = self.host = self.url = self._process = self._scratch = None
         self._marks = 0
 
@@ -86,7 +87,7 @@ class debian_registry:
             auth = {"auth": {"token": {"realm": self.tokens.realm, "service": self.tokens.service,
                                        "issuer": self.tokens.issuer, "rootcertbundle": str(self.tokens.bundle)}}}
         return {"version": "0.1", "log": {"level": "info"}, "http": http, **auth,
-                "storage": {"filesystem": {"rootdirectory": str(place / "data")}, "delete": {"enabled": True}}}
+                "storage": {"filesystem": {"rootdirectory": str(self.data or place / "data")}, "delete": {"enabled": True}}}
 
     def _start(self, place):
         (place / "config.yml").write_text(json.dumps(self._config(place)))  # JSON is YAML

@@ -97,10 +97,11 @@ def asked_again(log):
 
 
 class link:
-    """The line to the client: a rate in bytes a second for all connections, and a latency in seconds."""
+    """The line to the client: a rate in bytes a second for all connections, and a latency in seconds. `last_byte`: when
+    something was sent last, by time.monotonic()."""
 
     def __init__(self, rate=None, latency=0.0):
-        self.rate, self.latency, self._free_at = rate, latency, 0.0
+        self.rate, self.latency, self.last_byte, self._free_at = rate, latency, None, 0.0
 
     async def pass_bytes(self, count):
         if self.rate:
@@ -150,6 +151,7 @@ class delayed_writer:
             await self._line.pass_bytes(len(part))
             self._writer.write(part)
             await self._writer.drain()
+            self._line.last_byte = time.monotonic()
             sent(len(part))
 
     def unacknowledged(self):

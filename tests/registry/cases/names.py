@@ -1,5 +1,5 @@
 """Names, hosts and schemes."""
-from certificates import authority
+from certificates import authority, openssl
 from trial import IMAGE, TAG, answer, bearer, case, each
 
 HUB = ("registry-1.docker.io", "auth.docker.io", "index.docker.io", "docker.io")
@@ -115,6 +115,20 @@ def certificate_directory(t):
 @case("the authorities of the system are trusted")
 def system_authorities(t):
     t.pulls(f"{t.public('trusted.test').serve(IMAGE, 'app', '1').host}/app:1")
+
+
+@each("the authorities of the system are in a file, or by their hashes in a directory", {"file": True, "directory": False})
+def system_authorities_by(t, in_file):
+    other, folder = other_authority(t), t.place / "hashed"
+    folder.mkdir()
+    if not in_file:
+        name = openssl("x509", "-hash", "-noout", "-in", other.certificate).decode().strip() + ".0"
+        (folder / name).symlink_to(other.certificate)
+    t.environment |= {"SSL_CERT_FILE": str(other.certificate if in_file else t.place / "none"), "SSL_CERT_DIR": str(folder)}
+    server = t.app(tls=other.issue())
+    t.pulls(f"{server.host}/app:1")
+    stranger = t.app(tls=authority(t.place / "stranger").issue())
+    t.fails(f"{stranger.host}/app:1", words="certificate")
 
 
 @case("a reference that is not valid is refused before anything is asked")
