@@ -42,8 +42,8 @@ def end_with_parent():
 
 class debian_registry:
     """`users`: names and passwords for Basic. `tokens`: a token_server, which decides instead; start it first. `cert`: an
-    authority of the caller, else TLS makes one. `data`: a directory for the blobs, which then stays; two may have the same one.
-    The thread that enters must outlive the `with`."""
+    authority of the caller, else TLS makes one. `data`: a directory for the blobs, which then stays; two may have the
+    same one. The thread that enters must outlive the `with`."""
 
     def __init__(self, tls=False, users=None, tokens=None, cert=None, data=None):
         need_programs("docker-registry", "skopeo", *(["openssl"] if tls else []), *(["htpasswd"] if users else []))
@@ -87,9 +87,10 @@ class debian_registry:
             auth = {"auth": {"token": {"realm": self.tokens.realm, "service": self.tokens.service,
                                        "issuer": self.tokens.issuer, "rootcertbundle": str(self.tokens.bundle)}}}
         return {"version": "0.1", "log": {"level": "info"}, "http": http, **auth,
-                "storage": {"filesystem": {"rootdirectory": str(self.data or place / "data")}, "delete": {"enabled": True}}}
+                "storage": {"filesystem": {"rootdirectory": str(self.data)}, "delete": {"enabled": True}}}
 
     def _start(self, place):
+        self.data = self.data or place / "data"
         (place / "config.yml").write_text(json.dumps(self._config(place)))  # JSON is YAML
         self._accesses, self._messages = place / "accesses", place / "messages"
         with open(self._accesses, "wb") as out, open(self._messages, "wb") as err:

@@ -40,10 +40,11 @@ class document:
 
 
 def made_image(layers, docker=False, compress=True, algorithm="sha256", platform=("linux", "amd64"), edit=lambda manifest: None,
-               runs=None):
+               runs=None, packed=None):
     """A manifest of tars. `edit` may change the JSON of the manifest before it is hashed; `runs` is how the config says to run
-    the image: `Cmd`, `Env` and so on. Beside the document's members: `id`, `config`, `layers` (blobs) and `layer_digests`."""
-    blobs = [gzip.compress(tar, mtime=0) for tar in layers] if compress else list(layers)
+    the image: `Cmd`, `Env` and so on; `packed`: what gzip made of the tars, if it has been run already. Beside the document's
+    members: `id`, `config`, `layers` (blobs) and `layer_digests`."""
+    blobs = packed or ([gzip.compress(tar, mtime=0) for tar in layers] if compress else list(layers))
     config = json.dumps({"os": platform[0], "architecture": platform[1], "config": runs or {},
                          "rootfs": {"type": "layers", "diff_ids": [digest_of(tar) for tar in layers]}}).encode()
     kind = "application/vnd.docker.image.rootfs.diff.tar" if docker else OCI + "layer.v1.tar"

@@ -10,6 +10,7 @@
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
 #include <linux/sockios.h>
+#include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -147,6 +148,13 @@ public:
         }
         return true;
     }
+    // Does nothing for so long, or until the client closes.
+    void pause(std::chrono::microseconds time) const
+    {
+        pollfd closed{fd_, POLLRDHUP, 0};
+        const timespec limit{0, time.count() * 1000};
+        ::ppoll(&closed, 1, &limit, nullptr);
+    }
     // Over a unix socket: waits until the client has read what was written.
     void wait_read() const
     {
@@ -237,8 +245,14 @@ public:
     [[nodiscard]] int connections(std::size_t at_least = 0)
     {
         std::unique_lock lock(mutex_);
-        came_.wait_for(lock, std::chrono::seconds(60), [&] { return players_.size() >= at_least; });
+        changed_.wait_for(lock, std::chrono::seconds(60), [&] { return players_.size() >= at_least; });
         return static_cast<int>(players_.size());
+    }
+    // Waits until `expected` is true of the number of connections that are open at this end: it knows of a change later than the client.
+    [[nodiscard]] bool waits_for(const std::function<bool(std::size_t)>& expected)
+    {
+        std::unique_lock lock(mutex_);
+        return changed_.wait_for(lock, std::chrono::seconds(60), [&] { return expected(open_.size()); });
     }
 
 private:
@@ -258,7 +272,7 @@ private:
             const std::lock_guard guard(mutex_);
             open_.push_back(fd);
             players_.emplace_back([this, fd, number] { play(fd, number); });
-            came_.notify_all();
+            changed_.notify_all();
         }
     }
     void play(int fd, int number)
@@ -274,6 +288,7 @@ private:
         const std::lock_guard guard(mutex_);
         open_.remove(fd);
         ::close(fd);
+        changed_.notify_all();
     }
 
     script play_;
@@ -281,7 +296,7 @@ private:
     std::uint16_t port_ = 0;
     std::thread acceptor_;
     std::mutex mutex_;
-    std::condition_variable came_;
+    std::condition_variable changed_;
     std::list<std::thread> players_;
     std::list<int> open_;
     std::vector<std::string> records_;
