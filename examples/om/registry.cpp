@@ -85,7 +85,8 @@ void print(const settings& set, const Image& image, const om::registry_image& fr
         std::cout << image << '\n';
 }
 
-// The image that the tag has, if the registry says that it has not changed: this costs one HEAD.
+// The image that the tag has, if the registry says that it has not changed: this costs one HEAD. An image that is damaged here, or would
+// not last as asked, is pulled again, which fetches the layers that are lacking.
 template <class Repository>
 asio::awaitable<std::optional<typename Repository::image>> find_up_to_date(Repository repository, om::registry_image source)
 {
@@ -105,6 +106,9 @@ asio::awaitable<std::optional<typename Repository::image>> find_up_to_date(Repos
     }
     const std::optional<om::digest> there = co_await source.current_digest(om::worker_pool(1));
     if (!there || there != (here->index ? here->index : here->manifest))
+        co_return std::nullopt;
+    const bool kept = co_await repository.confirm_tag(here->name);
+    if (!kept)
         co_return std::nullopt;
     co_return image;
 }

@@ -125,6 +125,9 @@ public:
     [[nodiscard]] std::vector<tag_record> tags(const std::function<void(const error&)>& damaged = {}) const;
     /// Finds a tag by its name. *Errors*: `tag_not_found`, `invalid_reference`.
     [[nodiscard]] tag_record tag(std::string_view name) const;
+    /// Whether an import of what the tag names would add nothing: image, documents and layers are here, undamaged as far as is known, and
+    /// as durable as the repository's durability asks for; then the tag is, too. *Errors*: as in `tag`.
+    [[nodiscard]] asio::awaitable<bool> confirm_tag(std::string name) const { return detail::operation(confirm(opened(), std::move(name))); }
     /// Makes `name` point to an image; replaces a tag of that name.
     ///
     /// *Errors*: `invalid_reference`, `image_not_found`, `layer_not_found`, `repository_busy`. *Cancellation*: any.
@@ -293,6 +296,7 @@ private:
     explicit basic_repository(std::shared_ptr<state> owner) : basic_integrity<Storage, Mount>(std::move(owner)) {}
 
     static asio::awaitable<void> remove_one(std::shared_ptr<state> owner, digest id);
+    static asio::awaitable<bool> confirm(std::shared_ptr<state> owner, std::string name);
     static asio::awaitable<void> tag_image(std::shared_ptr<state> owner, std::string name, digest id);
     static asio::awaitable<void> untag(std::shared_ptr<state> owner, std::string name);
     static asio::awaitable<basic_repository> open_at(std::filesystem::path base, repository_options options);

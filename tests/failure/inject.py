@@ -8,19 +8,26 @@
                           remove: of the removals of an image and of a layer
                           gc: of a collection
                           repair: of a repair from a source
+                          pull: of a pull from a registry
+                          pull_again: of one that finds its image up to date
+                          pull_login: over TLS, by name, with a credential helper and a token
+                          pull_early: while one layer is published and another still comes
                           limits: few descriptors, a small disk, little memory
 
 After each failure: exit status 1 and one line, or 0 and a correct result; the repository opens, and holds only what is
 complete; what the dead command left staged, claimed or leased goes with the next collection, and nothing is mounted;
-the same command without a failure succeeds.
+no descriptor is left open; the same command without a failure succeeds. A pull may do its work at another try.
 
 Also `order`: no call fails; what is synced before what is shown, and before what goes.
 
     SEED=N     of the sample, where a call is made more often than LIMIT times
     LIMIT=N    places at which one call fails in one way (default: 40)
+    OVERMOUNT_SECONDS=N  ends each part after so long; then the places come in random order
     ONLY=CALL  that call alone
+    SAY=1      prints what om says to each failure
 
 Exit status 77: cannot run here."""
+import base64
 import collections
 import contextlib
 import hashlib
@@ -41,20 +48,25 @@ import tarfile
 import tempfile
 import time
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
+for folder in ("support", "registry"):
+    sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / folder))
+from certificates import authority
 from running import LIBC, Problem, need, own_mounts, skip
+from scripted_registry import ALWAYS, MANIFEST, answer, challenge, document, scripted_registry
 
 OM = str(pathlib.Path(sys.argv[1]).resolve())
 SCRATCH = pathlib.Path(tempfile.mkdtemp(prefix="overmount-failure."))
-REPO, TARGET = SCRATCH / "repository", SCRATCH / "target"
+REPO, TARGET, HOME = SCRATCH / "repository", SCRATCH / "target", SCRATCH / "home"
+SERVERS = contextlib.ExitStack()
 SEED = int(os.environ.get("SEED", time.time_ns() % 1000000))
 LIMIT = int(os.environ.get("LIMIT", "40"))
-ONLY = os.environ.get("ONLY", "")
+SECONDS = int(os.environ.get("OVERMOUNT_SECONDS", "0"))
+ONLY, SAY = os.environ.get("ONLY", ""), os.environ.get("SAY", "")
 TIMEOUT = 20
+OPEN_LOG = SCRATCH / "open"
 
 # close(2) is not among them: it closes the descriptor also when it fails, which an injection cannot do, and locks would
-# stay. Nor brk(2), which does not fail with an error number, and epoll_ctl(2) and timerfd_settime(2), whose results Asio
-# does not look at.
+# stay. Nor brk(2), which does not fail with an error number, and timerfd_settime(2), whose result Asio does not look at.
 CALLS = {
     "openat": ("EMFILE", "ENOSPC"), "openat2": ("EMFILE", "EIO", "ENOSYS"), "read": ("EIO",), "pread64": ("EIO",),
     "write": ("ENOSPC", "EIO"), "pwrite64": ("ENOSPC", "EIO"), "ftruncate": ("ENOSPC",), "fallocate": ("ENOSPC",),
@@ -73,6 +85,23 @@ CALLS = {
     "fsopen": ("EMFILE", "EPERM"), "fsconfig": ("ENOMEM", "EIO"), "fsmount": ("EMFILE",), "move_mount": ("ENOMEM",),
     "mount_setattr": ("ENOMEM",), "mount": ("ENOMEM",), "umount2": ("EIO", "EBUSY"),
 }
+# What a pull does besides. A call of the network that fails once may be made again.
+NETWORK = {
+    "socket": ("EMFILE", "ENOBUFS", "EAFNOSUPPORT"), "connect": ("ECONNREFUSED", "ENETUNREACH", "ETIMEDOUT", "EACCES"),
+    "sendto": ("ECONNRESET", "EPIPE", "EINTR", "ENOBUFS"), "recvfrom": ("ECONNRESET", "ETIMEDOUT", "EINTR", "ENOMEM"),
+    "sendmsg": ("ENOBUFS",), "sendmmsg": ("ENOBUFS",), "recvmsg": ("ENOBUFS",), "bind": ("EADDRINUSE",), "getsockname": ("ENOBUFS",),
+    "getsockopt": ("ENOBUFS",), "setsockopt": ("ENOBUFS",), "poll": ("ENOMEM",), "epoll_ctl": ("ENOMEM", "ENOSPC"),
+    "epoll_wait": ("EINTR",), "uname": ("EFAULT",), "access": ("EACCES",), "pipe2": ("EMFILE",), "pidfd_open": ("EMFILE",),
+    "wait4": ("ECHILD", "EINTR"), "dup2": ("EBUSY",), "setpgid": ("EPERM",), "execve": ("ENOMEM",),
+}
+# What reads settings, certificates and /etc/hosts, and runs a helper.
+SETTINGS = {call: CALLS[call] for call in (
+    "openat", "read", "newfstatat", "fstat", "statx", "lseek", "faccessat2", "getdents64", "fcntl", "mmap", "getrandom", "clone3",
+    "readlink", "eventfd2", "epoll_create1", "timerfd_create")}
+# What publishes a layer.
+PUBLISHING = {call: CALLS[call] for call in (
+    "openat", "openat2", "read", "write", "pwrite64", "ftruncate", "mkdirat", "linkat", "renameat", "renameat2", "unlinkat",
+    "fchmod", "utimensat", "fsync", "fcntl", "newfstatat", "getdents64", "lseek", "mmap", "ioctl", "getrandom")}
 # Calls by number, whose names strace does not know: the shim lets them fail.
 NUMBERED = {"statmount": (457, {"EPERM": 1, "ENOMEM": 12, "ENOSYS": 38})}
 # What must not be overlooked.
@@ -80,12 +109,14 @@ NEVER_TOLERATED = {"fsync", "fdatasync", "syncfs", "sync_file_range"}
 MNT_DETACH = 2
 RENAMES = "?renameat,?renameat2"
 STDERR = re.compile(r"write\(2[<,]")
-# With this Asio wakes its thread; it cannot fail, and without it nobody is woken.
-WAKING = re.compile(r'write\(\d+(<[^>]*>)?, "\\1\\0\\0\\0\\0\\0\\0\\0", 8\)')
+# With these Asio wakes its thread, and waits for what it has registered; they cannot fail, and without them nobody is woken.
+UNFAILING = re.compile(r'write\(\d+(<[^>]*>)?, "\\1\\0\\0\\0\\0\\0\\0\\0", 8\)|epoll_ctl\([^,]*, EPOLL_CTL_(MOD|ADD, \d+<anon_inode:\[(eventfd|timerfd)\]>)')
 
-# Holds om back until the tracer is there. Counts calls that are made by number, and lets one of them fail.
+# Holds om back until the tracer is there. Counts calls that are made by number, and lets one of them fail. Says at the end which
+# descriptors are open, a line each, and `end`.
 SHIM = r"""
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <stdarg.h>
@@ -94,16 +125,40 @@ SHIM = r"""
 #include <string.h>
 #include <unistd.h>
 static long failing, failure, place = -1;
-static int calls, report = -1;
+static int calls, report = -1, open_report = -1;
 __attribute__((constructor)) static void wait_for_the_tracer(void)
 {
     const char* fd = getenv("FAILURE_WAIT");
+    const char* open_fd = getenv("FAILURE_OPEN");
     const char* number = getenv("FAILURE_NUMBER");
     char byte;
     if (number != NULL)
         sscanf(number, "%ld:%ld:%ld:%d", &failing, &failure, &place, &report);
-    if (fd != NULL && write(atoi(fd), "r", 1) == 1 && read(atoi(fd), &byte, 1) >= 0)
+    if (fd != NULL && write(atoi(fd), "r", 1) == 1) {
+        while (read(atoi(fd), &byte, 1) > 0)
+            continue;
         close(atoi(fd));
+    }
+    open_report = open_fd != NULL ? atoi(open_fd) : -1;
+    unsetenv("LD_PRELOAD"); /* not for what it runs */
+}
+__attribute__((destructor)) static void say_what_is_open(void)
+{
+    char path[64], target[512];
+    const struct dirent* one;
+    DIR* const all = open_report >= 0 ? opendir("/proc/self/fd") : NULL;
+    if (all == NULL)
+        return;
+    while ((one = readdir(all)) != NULL) {
+        const int fd = atoi(one->d_name);
+        if (fd < 3 || fd == dirfd(all) || fd == report || fd == open_report)
+            continue;
+        snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+        const ssize_t size = readlink(path, target, sizeof target);
+        if (size >= 0) /* else it is the call that fails */
+            dprintf(open_report, "%.*s\n", (int)size, target);
+    }
+    dprintf(open_report, "end\n");
 }
 long syscall(long number, ...)
 {
@@ -275,15 +330,15 @@ def traced(words, expression, stdin=None, numbered=None):
     `numbered`: number, error and place of a call that the shim lets fail; the last line of the trace has an `F` for it, and
     a `c` for each other."""
     log, shim_log = SCRATCH / "trace", SCRATCH / "shim.log"
-    report = os.open(shim_log, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
+    report, open_report = (os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600) for path in (shim_log, OPEN_LOG))
     log.unlink(missing_ok=True)
     ours, theirs = socket.socketpair()
     child = subprocess.Popen(
         [OM, "--repo", REPO, *words], stdin=stdin or subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        text=True, pass_fds=[theirs.fileno(), report],
+        text=True, pass_fds=[theirs.fileno(), report, open_report],
         preexec_fn=lambda: os.sched_setaffinity(0, [min(os.sched_getaffinity(0))]),
         env={**os.environ, "LD_PRELOAD": str(SCRATCH / "shim.so"), "FAILURE_WAIT": str(theirs.fileno()),
-             **({"FAILURE_NUMBER": ":".join(map(str, (*numbered, report)))} if numbered else {})})
+             "FAILURE_OPEN": str(open_report), **({"FAILURE_NUMBER": ":".join(map(str, (*numbered, report)))} if numbered else {})})
     theirs.close()
     ours.recv(1)
     tracer = subprocess.Popen(["strace", "-f", "-o", log, "-p", str(child.pid), *expression],
@@ -303,10 +358,17 @@ def traced(words, expression, stdin=None, numbered=None):
         tracer.wait()
         tracer.stderr.close()
         os.close(report)
+        os.close(open_report)
         with open(log, "a", encoding="utf-8") as text:
             made = shim_log.read_text()
             text.write(f"shim: {made}{' INJECTED' if 'F' in made else ''}\n")
     return child.returncode, out, problems.splitlines(), log.read_text(errors="replace")
+
+
+def left_open():
+    """What the last command had open at its end, without what differs from one time to the next."""
+    lines = OPEN_LOG.read_text(errors="replace").splitlines()
+    return sorted(re.sub(r"\d+", "N", line) for line in lines[:-1]) if lines[-1:] == ["end"] else []
 
 
 def injected_calls():
@@ -329,6 +391,15 @@ def made_up_for(log):
     return False
 
 
+def places_of(log):
+    """(call, how many of these its thread has made, time) of each that can fail, of a log with times. strace counts each thread by itself."""
+    counts = collections.Counter()
+    for line, pid, when, call in re.findall(r"^((\d+) +([\d.]+) (\w+)\(.*)", log, re.M):
+        counts[pid, call] += 1
+        if not UNFAILING.search(line):
+            yield call, counts[pid, call], float(when)
+
+
 class Part:
     """A command whose calls fail. `prepare` before each, `check` says whether its work is done, or none of it."""
 
@@ -336,6 +407,7 @@ class Part:
         self.words, self.stdin = words, stdin
         self.reference = None
         self.committed = False  # whether the last run left a record of an import, which others apply
+        self.calls = CALLS
 
     def open_stdin(self):
         if self.stdin is None:
@@ -361,6 +433,13 @@ class Part:
             if source:
                 source.stdout.close()
                 source.wait()
+
+    def places(self, log):
+        """At which of the calls, counted in its thread, each is made to fail. `log`: of a run without a failure."""
+        out = collections.defaultdict(set)
+        for call, place, _ in places_of(log):
+            out[call].add(place)
+        return {call: sorted(of) for call, of in out.items()}
 
     def judge(self, status, out, problems, injected):
         """Exit status 1 and one line, or 0."""
@@ -403,6 +482,8 @@ class Template(Part):
 
 
 class Import(Part):
+    name = "docker.io/library/test:1"
+
     def first(self):
         self.prepare()
         if self.plain() != IDENTITY:
@@ -421,13 +502,13 @@ class Import(Part):
 
     def check(self, status):
         shown = shown_images()
-        if shown not in ({}, {IDENTITY: ["docker.io/library/test:1"]}) or (status == 0 and not shown):
+        if shown not in ({}, {IDENTITY: [self.name]}) or (status == 0 and not shown):
             raise Problem(f"with status {status} there is {shown}")
         found = {key: value for key, value in snapshot().items() if not key.startswith(STAGED)}
         if status == 0 and found != self.reference:
             raise Problem(f"it says that it is done: {difference(found, self.reference)}")
         for key, value in found.items():
-            if self.reference.get(key) != value:
+            if self.reference.get(key) != value and not self.may_be_left(key):
                 raise Problem(f"it left {key}")
         for unit in self.units & found.keys():
             inside = {key for key in self.reference if key.startswith(unit + "/")}
@@ -440,7 +521,14 @@ class Import(Part):
         self.check_collected(bool(shown))
         if self.plain() != IDENTITY:
             raise Problem("the image has another ID")
+        self.sweep()
         self.need_reference("the import afterwards")
+
+    def may_be_left(self, key):
+        return False
+
+    def sweep(self):
+        """An import removes what dead ones left."""
 
     def check_collected(self, shown):
         """A collection instead of another import."""
@@ -486,6 +574,133 @@ class Durable(Import):
         om_done("gc")  # of a diff that was lost the tree is there, until then
         self.need_reference("the import afterwards")
         om_done("check")
+
+
+class Pull(Import):
+    """From a registry that is served here."""
+
+    def __init__(self, tls=False):
+        super().__init__([])
+        self.calls, self.tls, self.server, self.options = {**CALLS, **NETWORK}, tls, None, []
+
+    def first(self):
+        if self.server is None:
+            self.serve()
+        super().first()
+
+    def serve(self):
+        blobs = {"sha256:" + path.name: path.read_bytes() for path in (SCRATCH / "layout/blobs/sha256").iterdir()}
+        manifest = json.loads((SCRATCH / "layout/index.json").read_text())["manifests"][0]["digest"]
+        self.server = SERVERS.enter_context(scripted_registry(tls=self.tls or None))
+        self.server.serve(document(blobs[manifest], MANIFEST, blobs), "app", "1")
+        self.name = f"{'localhost' if self.tls else '127.0.0.1'}:{self.server.port}/app:1"
+        self.words = ["image", "pull", self.name, *self.options]
+
+    def sweep(self):
+        om_done("gc")  # a pull that finds its image up to date removes nothing
+
+    def judge(self, status, out, problems, injected):
+        super().judge(status, out, problems, injected)
+        # Of a call of the network it says to whom it was.
+        if status == 1 and re.match(r"\d+ +(connect|sendto|recvfrom)\(", injected) and "TCP" in injected and str(self.server.port) not in problems[0]:
+            raise Problem(f"it does not say what failed: {problems}")
+        if "no such layer" in "".join(problems):
+            raise Problem(f"it says that something is missing, which is there: {problems}")
+
+
+class PullAgain(Pull):
+    """An image that is up to date."""
+
+    def first(self):
+        if self.server is None:
+            self.serve()
+        self.plain()
+        copy_tree(REPO, SCRATCH / "pulled")
+        super().first()
+
+    def prepare(self):
+        copy_tree(SCRATCH / "pulled", REPO)
+
+    def check(self, status):
+        found = {key: value for key, value in snapshot().items() if not key.startswith(STAGED)}
+        if found != self.reference:
+            raise Problem(f"with status {status}: {difference(found, self.reference)}")
+        if self.plain() != IDENTITY:
+            raise Problem("the image has another ID")
+        self.sweep()
+        self.need_reference("the pull afterwards")
+
+
+class PullLogin(Pull):
+    """By a name, over TLS, with a token that wants a password, which a helper has."""
+
+    def __init__(self):
+        trust = authority(SCRATCH / "authority")
+        super().__init__(tls=trust.issue())
+        self.calls = {**NETWORK, **SETTINGS}
+        self.options = ["--cert-dir", trust.folder]
+
+    def serve(self):
+        super().serve()
+        place = f"localhost:{self.server.port}"
+        settings = HOME / ".config/containers"
+        settings.mkdir(parents=True)
+        (settings / "auth.json").write_text(json.dumps({"credHelpers": {place: "fine"}}))
+        (settings / "registries.conf").write_text(f'[[registry]]\nprefix = "{place}"\nlocation = "{place}"\n')
+        helper = HOME / "bin/docker-credential-fine"
+        helper.write_text("#!/bin/sh\nread -r server\necho '{\"Username\": \"alice\", \"Secret\": \"correct horse\"}'\n")
+        helper.chmod(0o755)
+        password = "Basic " + base64.b64encode(b"alice:correct horse").decode()
+        self.server.expect("GET|HEAD", "/v2/app/.*", lambda one: None if one.get("authorization") == "Bearer token" else
+                           challenge(f'Bearer realm="{self.server.url.replace("127.0.0.1", "localhost")}/token",service="s"'), times=ALWAYS)
+        self.server.expect("GET", "/token", lambda one: answer(200, b'{"token": "token"}') if one.get("authorization") == password else
+                           challenge('Basic realm="r"'), times=ALWAYS)
+
+    def judge(self, status, out, problems, injected):
+        super().judge(status, out, problems, injected)
+        if "correct horse" in out + "".join(problems):
+            raise Problem(f"it says the password: {problems}")
+
+
+class PullEarly(Pull):
+    """One layer comes at once, and the other one only when that has been published."""
+    STALL = 4.5
+
+    def __init__(self):
+        super().__init__()
+        self.calls, self.stalls, self.window = PUBLISHING, False, (0, 0)
+
+    def serve(self):
+        super().serve()
+        layer = max((one for one in self.server.content if "/blobs/" in one), key=lambda one: len(self.server.content[one].body))
+
+        def late(one):
+            if not self.stalls:
+                return None
+            self.window = (time.time(), time.time() + self.STALL)
+            return self.server.usual(one).with_(stall=(100, self.STALL))
+
+        self.server.expect("GET", layer, late, times=ALWAYS)
+
+    def run(self, expression, numbered=None):
+        self.stalls = True
+        try:
+            return super().run(expression, numbered)
+        finally:
+            self.stalls = False
+
+    def may_be_left(self, key):
+        return re.fullmatch(r"diffs/\w+/\w+/(early|diff\.json)", key)  # what is not durable yet
+
+    def places(self, log):
+        """Those meanwhile."""
+        out = collections.defaultdict(set)
+        for call, place, when in places_of(log):
+            if self.window[0] + 1 < when < self.window[1]:
+                out[call].add(place)
+        if not out["renameat2"] | out["renameat"]:
+            raise SystemExit("nothing is published early")
+        return {call: sorted(of) for call, of in out.items()}
 
 
 @contextlib.contextmanager
@@ -796,19 +1011,18 @@ def inject(part):
     rng, outcomes, failures = random.Random(SEED), collections.Counter(), []
     part.first()
     part.prepare()
-    status, _, problems, log = part.run(["-e", "trace=" + ",".join("?" + call for call in CALLS)])
+    status, _, problems, log = part.run(["-y", "-ttt", "-e", "trace=" + ",".join("?" + call for call in part.calls)])
     if status != 0:
         raise SystemExit(f"without a failure: status {status}, {problems}")
+    usually_open, all_places = left_open(), part.places(log)
     part.check(status)
-    counts = collections.Counter()
-    for (_, call), count in collections.Counter(re.findall(r"^(\d+) +(\w+)\(", log, re.M)).items():
-        counts[call] = max(counts[call], count)  # strace counts each thread by itself
-    for call, (number, _) in NUMBERED.items():
+    numbered = NUMBERED if part.calls is CALLS else {}
+    for call, (number, _) in numbered.items():
         part.prepare()
         status, _, _, log = part.run(["-e", "trace=none"], (number, 0, -1))
         part.check(status)
-        counts[call] = len(re.search(r"^shim: (c*)$", log, re.M)[1])
-    print("calls of one thread:", ", ".join(f"{call} {count}" for call, count in sorted(counts.items()) if count), flush=True)
+        all_places[call] = range(1, len(re.search(r"^shim: (c*)$", log, re.M)[1]) + 1)
+    print("calls of one thread:", ", ".join(f"{call} {len(of)}" for call, of in sorted(all_places.items()) if of), flush=True)
 
     def attempt(call, name, place):
         """Whether the call was made."""
@@ -825,30 +1039,40 @@ def inject(part):
             part.check(status)
             return False
         outcomes["injected"] += 1
+        if SAY:
+            print(f"{call} {name} {place}: status {status}, {problems}", flush=True)
         outcomes["tolerated" if status == 0 else "refused"] += 1
         if status == 0 and call in NEVER_TOLERATED and not part.committed and not made_up_for(log):
             raise Problem("it is overlooked")
+        if extra := collections.Counter(left_open()) - collections.Counter(usually_open):
+            raise Problem(f"it left open: {sorted(extra)}")
         verdict(part, status, out, problems, injected)
         return True
 
-    numbered = {call: tuple(errors) for call, (_, errors) in NUMBERED.items()}
-    ways = [(call, name) for call, names in {**CALLS, **numbered}.items() for name in names]
+    errors_of_numbered = {call: tuple(errors) for call, (_, errors) in numbered.items()}
+    ways = [(call, name) for call, names in {**part.calls, **errors_of_numbered}.items() for name in names]
+    trials, past = [], set()  # and the ways of which no later place is reached
     for call, name in [way for way in ways if ONLY in ("", way[0])]:
-        places = list(range(1, counts[call] + 1))
-        if len(places) > LIMIT:
-            places = sorted(rng.sample(places, LIMIT))
-        for place in places:
-            try:
-                if not attempt(call, name, place):
-                    break
-            except (Problem, subprocess.TimeoutExpired) as problem:
-                injected = injected_calls()
-                if not WAKING.search(injected):
-                    failures.append(f"{call} {name} {place}: {problem}\n    {injected[:300]}")
-                    print("FAILED:", failures[-1], flush=True)
-                recover(part)
+        places = list(all_places.get(call, ()))
+        trials += [(call, name, place) for place in (places if len(places) <= LIMIT else sorted(rng.sample(places, LIMIT)))]
+    if SECONDS:
+        rng.shuffle(trials)
+    began = time.monotonic()
+    for number, (call, name, place) in enumerate(trials):
+        if SECONDS and time.monotonic() - began > SECONDS:
+            print(f"PARTIAL: {number} of {len(trials)} calls in {SECONDS} s")
+            break
+        try:
+            if (call, name) not in past and not attempt(call, name, place) and not SECONDS:
+                past.add((call, name))
+        except (Problem, subprocess.TimeoutExpired) as problem:
+            injected = injected_calls()
+            if not UNFAILING.search(injected):
+                failures.append(f"{call} {name} {place}: {problem}\n    {injected[:300]}")
+                print("FAILED:", failures[-1], flush=True)
+            recover(part)
     print(f"{outcomes['injected']} calls failed: {outcomes['refused']} times om did, {outcomes['tolerated']} times it "
-          f"did its work; {len(failures)} times wrongly")
+          f"did its work; {len(failures)} times wrongly; {time.monotonic() - began:.0f} s")
     if failures:
         raise SystemExit(1)
 
@@ -1033,8 +1257,13 @@ def small(part, kilobytes, failures, outcomes):
 
 
 def main():
-    need("strace", "cc", "gzip", "cp")
+    need("strace", "cc", "gzip", "cp", "openssl")
     own_mounts()
+    # No settings of whoever runs this.
+    (HOME / "bin").mkdir(parents=True)
+    for name in ("REGISTRY_AUTH_FILE", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "DOCKER_CONFIG"):
+        os.environ.pop(name, None)
+    os.environ.update(HOME=str(HOME), PATH=f"{HOME}/bin:{os.environ['PATH']}")
     print(f"SEED={SEED}")
     (SCRATCH / "shim.c").write_text(SHIM)
     subprocess.run(["cc", "-shared", "-fPIC", "-o", SCRATCH / "shim.so", SCRATCH / "shim.c", "-ldl"], check=True)
@@ -1055,7 +1284,12 @@ def main():
         "remove": [RemoveImage(), RemoveLayer()],
         "gc": [Collect()],
         "repair": [Repair()],
+        "pull": [Pull()],
+        "pull_again": [PullAgain()],
+        "pull_early": [PullEarly()],
     }
+    if sys.argv[2] == "pull_login":
+        parts["pull_login"] = [PullLogin()]
     name = sys.argv[2]
     if name in ("order", "limits"):
         return order() if name == "order" else limits()
@@ -1068,6 +1302,7 @@ signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # mounts go
 try:
     main()
 finally:
+    SERVERS.close()
     for place in reversed(mounted()):
         subprocess.run(["umount", "-l", place], check=False)
     shutil.rmtree(SCRATCH, ignore_errors=True)

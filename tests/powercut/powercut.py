@@ -5,27 +5,32 @@
     powercut.py OM long SECONDS     all cases on ext4, xfs and btrfs, then copies at random moments of random commands
 
 After a cut, what was reported done is there and equal to its truth, the rest absent or whole; `om check` is clean or names
-only what an import without syncing lost; and then every image can be imported. In the control of a case, the sync calls
+only what an import without syncing lost; and then every image can be imported, and pulled from a registry. In the control of a case, the sync calls
 of its last command do nothing: it has to fail, or the case shows nothing.
 
-    SEED=N     of the random part
+    SEED=N      of the random part
+    ONLY=REGEX  the cases whose functions are named so
 
 Exit status 77: cannot run here."""
+import gzip
 import hashlib
 import json
 import os
 import pathlib
 import random
+import re
 import shutil
 import sys
 import threading
 import time
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
+for folder in ("support", "registry"):
+    sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / folder))
 import made_images
 from disks import FILE_SYSTEMS, disk, hold_write_back, make_carrier, usable, without_sync
 from history import history
 from running import Problem, need, om, scratch
+from scripted_registry import ALWAYS, MANIFEST, OCI, digest_of, document, scripted_registry
 
 PROGRAM = sys.argv[1]
 SEED = int(os.environ.get("SEED", time.time_ns() % 1000000))
@@ -42,6 +47,8 @@ class machine:
         self.parts = {image.id: {image.id, *image.diffs, *image.chains} for image in stock.images}
         self.unsynced = []  # (since when, what may be lost)
         self.mounts = []  # (since when, ID) of writable mounts
+        self.pulls = []  # that are under way
+        self.pulled = False
         self.disk.format()
         self.disk.mount()
         (self.disk.place / "there").mkdir()
@@ -49,6 +56,7 @@ class machine:
         self.om = om(PROGRAM, self.disk.place / "there/not/yet")
 
     def remove(self):
+        self.kill_pulls()
         self.disk.remove()
 
     def settle(self):
@@ -69,6 +77,51 @@ class machine:
     def import_image(self, image, options=(), **how):
         return self.do(["image", "import", *options, self.stock.source(image)], {("image", image.id): True},
                        self.parts[image.id], **how)
+
+    def values_of_pull(self, image, name=None):
+        self.pulled = True
+        return {("image", image.id): True, ("tag", name or self.stock.name(image)): image.id}
+
+    def parts_of_pull(self, image):
+        return self.parts[image.id] | {self.stock.manifests[image.id]}
+
+    def pull(self, image, name=None, **how):
+        """`name`: another one that the registry has for it."""
+        return self.do(["image", "pull", name or self.stock.name(image)], self.values_of_pull(image, name), self.parts_of_pull(image), **how)
+
+    def start_pull(self, image, durability="batch", synced=True):
+        """A pull that is under way. Of what it will have done nothing is known before it has ended."""
+        started, values = time.monotonic(), self.values_of_pull(image)
+        child = self.om.start("image", "pull", self.stock.name(image), durability=durability,
+                              preexec_fn=None if synced else without_sync)
+        self.pulls.append((child, self.history.begin(values, started)))
+        if durability == "none":
+            files = {hashlib.sha256(self.stock.name(image).encode()).hexdigest() + ".json"}
+            self.unsynced.append((started, self.parts_of_pull(image) | files))
+
+    def await_early(self, image):
+        """Until all but the last layer of a pull that stalls there are published."""
+        places = [self.om.repository / "diffs" / diff.replace(":", "/") for diff in image.diffs[:-1]]
+        until = time.monotonic() + 60
+        while not all(place.exists() for place in places):
+            if time.monotonic() > until:
+                raise Problem("a pull publishes nothing early")
+            time.sleep(0.05)
+
+    def kill_pulls(self):
+        while self.pulls:
+            child, begun = self.pulls.pop()
+            child.kill()
+            child.communicate()
+            self.history.end(begun, "unknown", time.monotonic())
+
+    def end_pulls(self, durability="batch"):
+        while self.pulls:
+            child, begun = self.pulls.pop()
+            problem = child.communicate()[1]
+            self.history.end(begun, "done" if durability != "none" else "unknown", time.monotonic())
+            if child.returncode != 0:
+                raise Problem(f"a pull: {problem.strip()}")
 
     def import_together(self, images, durability="batch", synced=True):
         started = time.monotonic()
@@ -136,6 +189,38 @@ class stock:
         for image in self.images:
             made_images.write_archive(place / image.name, [image])
             (place / f"{image.name}.layer").write_bytes(image.layers[0])
+        self.registry, self.manifests, self.stalls = scripted_registry(), {}, {}
+        self.registry.expect("GET", "/v2/.*/blobs/.*", self.late, times=ALWAYS)
+        self.registry.__enter__()
+        for image in self.images:
+            self.serve(image)
+
+    def serve(self, image):
+        layers = [gzip.compress(tar, 1, mtime=0) for tar in image.layers]
+        manifest = {"schemaVersion": 2, "mediaType": MANIFEST,
+                    "config": {"mediaType": OCI + "config.v1+json", "digest": image.id, "size": len(image.config)},
+                    "layers": [{"mediaType": OCI + "layer.v1.tar+gzip", "digest": digest_of(layer), "size": len(layer)} for layer in layers]}
+        served = document(json.dumps(manifest).encode(), MANIFEST, {image.id: image.config, **{digest_of(layer): layer for layer in layers}})
+        self.manifests[image.id] = served.digest
+        self.registry.serve(served, image.name, "1")
+        self.registry.serve(served, "moving")
+
+    def move(self, image):
+        """A name that from now on is that of the image."""
+        content = self.registry.content
+        content["/v2/moving/manifests/1"] = content[f"/v2/moving/manifests/{self.manifests[image.id]}"]
+        return f"{self.registry.host}/moving:1"
+
+    def name(self, image):
+        return f"{self.registry.host}/{image.name}:1"
+
+    def stall(self, image, number, seconds):
+        """The layer comes so late, the next time that somebody asks for it."""
+        self.stalls[digest_of(gzip.compress(image.layers[number], 1, mtime=0))] = seconds
+
+    def late(self, one):
+        seconds = self.stalls.pop(one.path.rpartition("/")[2], None)
+        return self.registry.usual(one).with_(stall=(10, seconds)) if seconds else None
 
     def source(self, image):
         return f"docker-archive:{self.place / image.name}"
@@ -191,6 +276,8 @@ def look(of, moment, earliest, latest):
             sure |= of.parts[key[1]]
         if key[0] == "layer" and may_be == {True}:
             sure |= next({i.chains[0], i.diffs[0]} for i in of.stock.images if i.chains[0] == key[1])
+        if key[0] == "tag" and any(key[1] == of.stock.name(i) and may_be == {i.id} for i in of.stock.images):
+            sure.add(next(of.stock.manifests[i.id] for i in of.stock.images if key[1] == of.stock.name(i)))
     need_that(images <= of.truths.keys(), f"nobody made {images - of.truths.keys()}")
 
     may_be_lost = set().union(*(parts for since, parts in of.unsynced if since <= latest)) - sure
@@ -207,11 +294,17 @@ def look(of, moment, earliest, latest):
         for since, mount in of.mounts:
             need_that(since >= earliest or mount in listed, f"mount {mount} is not listed")
 
+    imported = set().union(*(of.parts[i.id] for i in of.stock.images))
+    of.stock.stalls.clear()
+    for image in of.stock.images if of.pulled else []:
+        there("image", "pull", of.stock.name(image))
+        wrong = mount_and_compare(there, moment, image.id, image.truth)
+        need_that(wrong is None, f"image {image.id}, pulled again: {wrong}")
+        imported.add(of.stock.manifests[image.id])
     for image in of.stock.images:
         there("image", "import", of.stock.source(image))
         wrong = mount_and_compare(there, moment, image.id, image.truth)
         need_that(wrong is None, f"image {image.id}, imported again: {wrong}")
-    imported = set().union(*(of.parts[i.id] for i in of.stock.images))
     left = [f for f in check(there) if f["object"] in imported or f["object"] not in may_be_lost]
     need_that(not left, f"after importing again om check finds {left[:3]}")
 
@@ -267,6 +360,92 @@ def two_imports(m, last):
 def kept_blobs(m, last):
     """an import that keeps its blobs"""
     m.import_image(m.stock.images[0], ["--keep-blobs"], **last)
+
+
+EARLY = 5  # seconds: what has come by then is published while the rest still comes
+
+
+def a_pull(m, last):
+    """a pull into a new repository"""
+    m.pull(m.stock.images[0], **last)
+
+
+def a_pull_beside(m, last):
+    """a pull of an image that shares layers with one that is there"""
+    m.pull(m.stock.images[0])
+    m.settle()
+    m.pull(m.stock.images[2], **last)
+
+
+def a_pull_after_none(m, last):
+    """a pull after the same with none"""
+    m.pull(m.stock.images[0], durability="none")
+    m.pull(m.stock.images[0], **last)
+
+
+def a_pull_of_a_tag_with_none(m, last):
+    """a pull after the same with none, which found the image imported"""
+    m.import_image(m.stock.images[0])
+    m.settle()
+    m.pull(m.stock.images[0], durability="none")
+    m.pull(m.stock.images[0], **last)
+
+
+def a_pull_after_one_moved_with_none(m, last):
+    """a pull of a name that means another image now, after the same with none"""
+    for image in m.stock.images[:2]:
+        m.import_image(image)
+    m.settle()
+    m.pull(m.stock.images[0], m.stock.move(m.stock.images[0]))
+    m.pull(m.stock.images[1], m.stock.move(m.stock.images[1]), durability="none")
+    m.pull(m.stock.images[1], m.stock.move(m.stock.images[1]), **last)
+
+
+def a_pull_in_parts(m, last):
+    """a pull that publishes its first layers early"""
+    m.stock.stall(m.stock.images[0], 2, EARLY)
+    m.pull(m.stock.images[0], **last)
+
+
+def an_import_of_early_layers(m, last):
+    """an import whose first layers a pull has published early"""
+    m.stock.stall(m.stock.images[0], 2, 60)
+    m.start_pull(m.stock.images[0])
+    m.await_early(m.stock.images[0])
+    m.import_image(m.stock.images[2], **last)
+
+
+def a_pull_of_early_layers(m, last):
+    """a pull whose first layers another pull has published early"""
+    m.stock.stall(m.stock.images[0], 2, 60)
+    m.start_pull(m.stock.images[0])
+    m.await_early(m.stock.images[0])
+    m.pull(m.stock.images[2], **last)
+
+
+def a_pull_cut(m, last):
+    """a pull that has published its first layers early, and goes on"""
+    m.stock.stall(m.stock.images[0], 2, 60)
+    m.start_pull(m.stock.images[0], **last)
+    m.await_early(m.stock.images[0])
+
+
+def a_pull_killed(m, last):
+    """a pull that finds what a killed one has published early"""
+    a_pull_cut(m, last)
+    m.kill_pulls()
+    m.pull(m.stock.images[0], **last)
+
+
+def an_unsynced_pull(m, last):
+    """a pull with none"""
+    m.pull(m.stock.images[0], **{**last, "durability": "none"})
+
+
+def an_unsynced_pull_written(m, last):
+    """a pull with none whose files the system has written by itself, to be pulled again after the cut"""
+    m.pull(m.stock.images[0], **{**last, "durability": "none"})
+    m.settle()
 
 
 def a_layer(m, last):
@@ -358,9 +537,12 @@ def a_collection(m, last):
 
 
 PROMISED = [an_import, an_import_beside, an_import_after_none, an_import_after_parts_with_none, a_layer_after_none, two_imports,
-            kept_blobs, a_layer, a_tag, a_tag_after_none, a_tag_moved, a_commit, a_commit_after_none, a_removal_and_an_import]
+            kept_blobs, a_pull, a_pull_beside, a_pull_after_none, a_pull_of_a_tag_with_none,
+            a_pull_after_one_moved_with_none, a_pull_in_parts,
+            an_import_of_early_layers, a_pull_of_early_layers, a_pull_killed, a_layer, a_tag, a_tag_after_none, a_tag_moved, a_commit, a_commit_after_none, a_removal_and_an_import]
 # What of these would be lost without syncing is promised by nobody: they have no control.
-HARMLESS = [an_unsynced_import, an_unsynced_import_beside, a_removal]
+HARMLESS = [an_unsynced_import, an_unsynced_import_beside, an_unsynced_pull, an_unsynced_pull_written,
+            a_pull_cut, a_removal]
 
 
 class tally:
@@ -391,9 +573,10 @@ def outcome(case, carrier, kind, goods, last):
 def fixed(kind, durabilities, carrier, goods, result):
     started, with_control, without = time.monotonic(), list(PROMISED), list(HARMLESS)
     probe = om(PROGRAM, carrier / "unused")
-    (with_control if probe.knows("image", "mounts") else without).append(a_mount)
-    if probe.knows("gc"):
-        without.append(a_collection)
+    if not os.environ.get("ONLY"):
+        (with_control if probe.knows("image", "mounts") else without).append(a_mount)
+        if probe.knows("gc"):
+            without.append(a_collection)
     for durability in durabilities:
         for case in with_control + without:
             name = f"{kind}, {durability}, {case.__doc__}"
@@ -435,13 +618,25 @@ def step(m, rng):
     """One random command."""
     how = {"durability": rng.choice(["none", "batch", "batch", "full"])}
     there = [i.id for i in m.stock.images if i.id in m.there]
-    kind = rng.choice(["import", "import", "together"] + (["tag", "remove", "commit", "untag"] if there else []) +
+    kind = rng.choice(["import", "pull", "pull", "together"] + (["tag", "remove", "commit", "untag"] if there else []) +
                       (["gc"] if m.om.knows("gc") else []))
     m.trace.append(f"{kind} {how['durability']}")
     if kind == "import":
         image = rng.choice(m.stock.images)
         m.trace[-1] += f" {image.id}"
         m.import_image(image, ["--keep-blobs"] if rng.random() < 0.2 else [], **how)
+        m.there.add(image.id)
+    elif kind == "pull":
+        image = rng.choice(m.stock.images)
+        if rng.random() < 0.3:
+            m.stock.stall(image, rng.choice([1, 2]), EARLY)
+        beside = rng.choice(m.stock.images) if rng.random() < 0.3 else None
+        m.trace[-1] += f" {image.id}" + (f" beside an import of {beside.id}" if beside else "")
+        m.start_pull(image, **how)
+        if beside:
+            m.import_image(beside)
+            m.there.add(beside.id)
+        m.end_pulls(**how)
         m.there.add(image.id)
     elif kind == "together":
         images = rng.sample(m.stock.images, 2)
@@ -503,10 +698,14 @@ def walk(kind, seed, carrier, goods, result):
 
 def main():
     need("unshare", "nsenter", "mountpoint", "mkfs.ext4")
+    only = os.environ.get("ONLY", "")
+    for cases in (PROMISED, HARMLESS):
+        cases[:] = [case for case in cases if not only or re.fullmatch(only, case.__name__)]
     mode, seconds = sys.argv[2], float(sys.argv[3]) if len(sys.argv) > 3 else 0
     started = time.monotonic()
     print(f"SEED={SEED}", flush=True)
     place = scratch("powercut")
+    os.environ["HOME"] = str(place)  # no settings for registries
     carrier = make_carrier(place / "carrier")
     goods, result = stock(place / "stock", 3, 24, 20000), tally()
     kinds = []

@@ -3,6 +3,7 @@
 #include <overmount/overmount.hpp>
 
 #include "support/catch.hpp"
+#include "support/error_of.hpp"
 #include "support/image_builder.hpp"
 #include "support/may_mount.hpp"
 #include "support/read_all.hpp"
@@ -342,6 +343,49 @@ TEMPLATE_LIST_TEST_CASE("an image lists and opens the same files as its mount", 
         }
     root.reset();
     get(mounted.unmount());
+}
+
+TEMPLATE_LIST_TEST_CASE("a tag is confirmed if its image is whole, and lasts as long as is asked for", "", repositories)
+{
+    const scratch_directory scratch;
+    om::test::image_source source{.tags = {"example.org/test:1"}};
+    for (const char* name : {"lower", "upper"})
+        source.layers.push_back({tar_writer().file(name, name).finish()});
+    om::test::oci_layout_writer writer;
+    writer.add(source);
+    writer.finish().write_directory(scratch / "source");
+    const om::oci_layout layout((scratch / "source").string());
+    const auto open = [&scratch](om::durability sync) {
+        return get(TestType::open(scratch / "repository", om::repository_options().workers(1).sync(sync)));
+    };
+    const auto careless = open(om::durability::none), careful = open(om::durability::batch);
+    const auto import = [&layout](const TestType& into) {
+        return get(into.import_image(layout, om::import_options().wanted({"linux", "amd64"})));
+    };
+    CHECK(om::test::error_of([&] { return get(careful.confirm_tag("example.org/test:1")); }).code() == errc::tag_not_found);
+    const auto image = import(careless);
+    CHECK(get(careless.confirm_tag("example.org/test:1")));
+    CHECK_FALSE(get(careful.confirm_tag("example.org/test:1")));
+    import(careful);
+    const om::tag_record before = careful.tag("example.org/test:1");
+    CHECK(get(careful.confirm_tag("example.org/test:1")));
+    CHECK(careful.tag("example.org/test:1").time == before.time);
+    CHECK(careful.tag("example.org/test:1").manifest == before.manifest);
+
+    const auto lacks = [&](const fs::path& what) {
+        fs::rename(scratch / "repository" / what, scratch / "aside");
+        CHECK_FALSE(get(careless.confirm_tag("example.org/test:1")));
+        CHECK_FALSE(get(careful.confirm_tag("example.org/test:1")));
+        fs::rename(scratch / "aside", scratch / "repository" / what);
+        CHECK(get(careful.confirm_tag("example.org/test:1")));
+    };
+    const auto path_of = [](const om::digest& id) { return fs::path(std::string(to_string(id.algorithm()))) / id.hex(); };
+    for (const auto& layer : image.layers()) {
+        lacks("diffs" / path_of(layer.diff().value()));
+        lacks("layers" / path_of(layer.id().value()));
+    }
+    lacks("images" / path_of(image.id()) / "config.json");
+    lacks("manifests/" + std::string(to_string(before.manifest->algorithm())) + "-" + before.manifest->hex() + ".json");
 }
 
 TEMPLATE_LIST_TEST_CASE("an image knows its size, its tags and its manifest", "", repositories)

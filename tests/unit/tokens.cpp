@@ -42,6 +42,7 @@ void check_results(Repository on, om::byte_stream bytes, const om::docker_archiv
     HAS_EMPTY_RESULT(on.import_image(archive));
     HAS_EMPTY_RESULT(on.export_images({}, om::docker_archive_target("")));
     HAS_EMPTY_RESULT(on.remove_image(id));
+    HAS_EMPTY_RESULT(on.confirm_tag(""));
     HAS_EMPTY_RESULT(on.add_tag("", id));
     HAS_EMPTY_RESULT(on.remove_tag(""));
     HAS_EMPTY_RESULT(on.create_layer(""));

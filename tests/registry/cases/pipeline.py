@@ -2,6 +2,7 @@
 import gzip
 import json
 import os
+import shutil
 import signal
 import time
 
@@ -53,6 +54,19 @@ def again(t):
     for _ in range(2):
         t.pulls(f"{server.host}/app:1", image=MANY)
     no_blob_twice(t, server, MANY)
+
+
+@case("an image that is up to date, but damaged here, is pulled again: what is lacking is fetched")
+def again_but_lacking(t):
+    server = t.app(MANY)
+    t.pulls(f"{server.host}/app:1", image=MANY)
+    lost = json.loads(MANY.config)["rootfs"]["diff_ids"][3]
+    shutil.rmtree(t.repository / "diffs" / lost.replace(":", "/"))
+    t.pulls(f"{server.host}/app:1", image=MANY)
+    t.check([counts(server, MANY)[digest] for digest in MANY.layer_digests] == [2 if n == 3 else 1 for n in range(8)],
+            f"GETs of layers: {counts(server, MANY)}")
+    done = t.om("check")
+    t.check(done.status == 0, str(done))
 
 
 @case("at most 4 layers of a pull are under way, and 6 connections a host")

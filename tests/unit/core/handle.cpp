@@ -67,6 +67,7 @@ TEST_CASE("every member of an empty repository throws invalid_handle when it is 
         CALL(empty.remove_image(some)),
         CALL(empty.tags()),
         CALL(empty.tag("name")),
+        CALL(empty.confirm_tag("name")),
         CALL(empty.add_tag("name", some)),
         CALL(empty.remove_tag("name")),
         CALL(empty.create_layer("file")),

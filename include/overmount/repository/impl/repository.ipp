@@ -6,6 +6,7 @@
 #include <overmount/repository/locked.hpp>
 #include <overmount/repository/operations/asset_read.hpp>
 #include <overmount/repository/operations/compose.hpp>
+#include <overmount/repository/operations/confirm_tag.hpp>
 #include <overmount/repository/operations/create_run.hpp>
 #include <overmount/repository/operations/import_run.hpp>
 #include <overmount/repository/operations/merged_view.hpp>
@@ -278,6 +279,16 @@ tag_record basic_repository<Storage, Mount>::tag(std::string_view name) const
     if (auto found = opened()->records->tag(full))
         return *found;
     throw error(errc::tag_not_found).at(stage::repository).subject(full);
+}
+
+template <storage_policy Storage, optional_mount_policy Mount>
+asio::awaitable<bool> basic_repository<Storage, Mount>::confirm(std::shared_ptr<state> owner, std::string name)
+{
+    const std::string full = reference::parse(name).with_default_tag().string();
+    auto work = [owner, full](const detail::stop_flag&) { return detail::confirm_tag(*owner, full); };
+    if (owner->sync == durability::none || owner->records->read_only())
+        co_return co_await detail::run_on(owner->pool, std::move(work));
+    co_return co_await detail::run_locked(owner, detail::lock_kind::roots, std::move(work));
 }
 
 template <storage_policy Storage, optional_mount_policy Mount>

@@ -18,6 +18,8 @@ public:
     explicit tag_records(int directory) noexcept : directory_(directory) {}
 
     void add(record_batch& into, const tag_record& record) const;
+    // Adds the tag unless there is one of that name, which then becomes durable with the batch.
+    void keep(record_batch& into, const tag_record& record) const;
     [[nodiscard]] std::optional<tag_record> find(std::string_view name) const;
     [[nodiscard]] std::vector<std::string> files() const;
     // Reads a tag from its file. Throws `corrupt_repository` if the content is not a tag, or is one whose name belongs to another file.

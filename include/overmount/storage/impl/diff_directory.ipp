@@ -99,9 +99,10 @@ OVERMOUNT_DECL void diff_directory::make_durable(const diff_id& id, int staging,
             put_record(staging, directory.get(), "diff.json", noted.to_json(), durability::none, existing::replace);
             throw;
         }
+        // First, since nobody would remove it from a diff that is durable. The record that it is for has been synced.
+        drop_early_mark(directory.get());
         noted.sync = durability::batch;
         put_record(staging, directory.get(), "diff.json", noted.to_json(), durability::batch, existing::replace);
-        drop_early_mark(directory.get());
     }
     sync_parents(place_.diffs(), std::string(to_string(id.value().algorithm())));
 }
@@ -120,9 +121,9 @@ OVERMOUNT_DECL bool diff_directory::mark_durable(const diff_id& id, std::uint64_
     if (status.st_ino != identity)
         return false;
     diff_record noted = record(id);
+    drop_early_mark(directory.get()); // as above
     noted.sync = durability::batch;
     put_record(staging, directory.get(), "diff.json", noted.to_json(), durability::batch, existing::replace);
-    drop_early_mark(directory.get());
     return true;
 }
 

@@ -41,6 +41,11 @@ OVERMOUNT_DECL void tag_records::add(record_batch& into, const tag_record& recor
     into.add(directory_, tag_file(record.name), tag_text(record), existing::replace);
 }
 
+OVERMOUNT_DECL void tag_records::keep(record_batch& into, const tag_record& record) const
+{
+    into.add(directory_, tag_file(record.name), tag_text(record), existing::keep);
+}
+
 OVERMOUNT_DECL std::optional<tag_record> tag_records::find(std::string_view name) const { return read(tag_file(name)); }
 
 OVERMOUNT_DECL std::vector<std::string> tag_records::files() const { return list_directory(directory_, "."); }

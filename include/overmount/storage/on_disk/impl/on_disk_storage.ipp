@@ -11,6 +11,7 @@
 
 #include <fcntl.h>
 
+#include <cerrno>
 #include <optional>
 #include <utility>
 
@@ -204,6 +205,8 @@ OVERMOUNT_DECL lower_directory on_disk_storage::lower(const diff_id& id) const
     const std::string path = detail::directory_of(id) + "/rootfs";
     auto fd = detail::new_shared<unique_fd>(
         ::openat(diffs_.place().diffs(), path.c_str(), O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+    if (!*fd && errno != ENOENT && errno != ENOTDIR && errno != ELOOP)
+        detail::throw_errno("open directory", path);
     if (!*fd)
         throw error(errc::layer_not_found).at(stage::storage).layer(id.string());
     return {std::move(fd), path};
