@@ -57,16 +57,26 @@ public:
         const std::lock_guard guard(mutex_);
         return layers_;
     }
-    // Takes the lines away, before something else is printed.
     void clear()
     {
         const std::lock_guard guard(mutex_);
+        take_away();
+    }
+    // Prints something else, where the lines were.
+    void print(std::ostream& to, const std::string& text)
+    {
+        const std::lock_guard guard(mutex_);
+        take_away();
+        to << text << std::flush;
+    }
+
+private:
+    void take_away()
+    {
         if (lines_ != 0)
             std::cerr << up() << std::flush;
         lines_ = 0;
     }
-
-private:
     [[nodiscard]] std::string up() const { return "\r\033[" + std::to_string(lines_) + "A\033[J"; }
 
     void draw(clock::time_point now)
@@ -74,6 +84,7 @@ private:
         winsize screen{};
         if (::ioctl(STDERR_FILENO, TIOCGWINSZ, &screen) != 0 || screen.ws_row < 4)
             screen.ws_row = 24;
+        const std::size_t width = screen.ws_col < 20 ? 80 : screen.ws_col; // a line that wraps would be two
         std::string out = lines_ == 0 ? std::string() : up();
         std::uint64_t read = 0, total = 0;
         std::size_t done = 0;
@@ -85,10 +96,10 @@ private:
             if (one.is_done() || lines_ + 2 > screen.ws_row)
                 continue;
             char line[160];
-            std::snprintf(line, sizeof line, "%.19s  %10s of %10s  %10s unpacked  %9s/s\n", name.c_str(), readable(one.read).c_str(),
+            std::snprintf(line, sizeof line, "%.19s  %10s of %10s  %10s unpacked  %9s/s", name.c_str(), readable(one.read).c_str(),
                           one.size ? readable(*one.size).c_str() : "?", readable(one.unpacked).c_str(),
                           readable(static_cast<std::uint64_t>(one.rate())).c_str());
-            out += line;
+            out += std::string(line).substr(0, width - 1) + '\n';
             ++lines_;
         }
         out += std::to_string(done) + " of " + std::to_string(layers_.size()) + " layers, " + readable(read) + " of " + readable(total) + '\n';

@@ -73,16 +73,11 @@ nlohmann::json layers_of(const om::image_config& config, const progress& shown)
 template <class Image>
 void print(const settings& set, const Image& image, const om::registry_image& from, bool up_to_date, progress& shown)
 {
-    shown.clear();
+    std::string text = image.id().string();
     if (set.json)
-        std::cout << nlohmann::json{{"id", image.id().string()},
-                                    {"name", from.name().string()},
-                                    {"up_to_date", up_to_date},
-                                    {"layers", layers_of(image.config(), shown)}}
-                         .dump()
-                  << '\n';
-    else
-        std::cout << image << '\n';
+        text = nlohmann::json{{"id", text}, {"name", from.name().string()}, {"up_to_date", up_to_date}, {"layers", layers_of(image.config(), shown)}}
+                   .dump();
+    shown.print(std::cout, text + '\n');
 }
 
 // The image that the tag has, if the registry says that it has not changed: this costs one HEAD. An image that is damaged here, or would
@@ -175,8 +170,7 @@ asio::awaitable<void> pull_or_report(std::shared_ptr<pulls<Repository>> all, std
     } catch (const om::error& failure) {
         if (failure.code() == asio::error::operation_aborted)
             throw;
-        all->shown->clear();
-        std::cerr << "om: " << failure.what() << '\n';
+        all->shown->print(std::cerr, "om: " + std::string(failure.what()) + '\n');
         ++all->failed;
     }
 }

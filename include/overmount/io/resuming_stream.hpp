@@ -47,8 +47,8 @@ private:
 
 /// Creates a stream of `size` bytes that reopens its source at the current offset when the source fails or ends early.
 ///
-/// A source that ends early without an error, after at least one byte, has given a part of the content: the next part is asked for at
-/// once, and this is no failure.
+/// A source that ends early without an error, after at least one byte, has given a part of the content, which is no failure: the next
+/// part is asked for at once, or after the first delay if it was a part of less than 64 KiB.
 ///
 /// The stream does not check that a reopened source delivers the same content: the caller must compare the bytes with a digest.
 ///

@@ -2,6 +2,7 @@
 #define OVERMOUNT_REGISTRY_HOST_MEMORY_HPP
 
 #include <overmount/core/digest.hpp>
+#include <overmount/core/error.hpp>
 #include <overmount/registry/credentials.hpp>
 #include <overmount/registry/retry.hpp>
 #include <overmount/registry/token_request.hpp>
@@ -48,10 +49,30 @@ public:
             answer_.reset();
     }
 
+    // Those who waited while a fetch failed share its failure, and do not try one after the other.
+    [[nodiscard]] unsigned failures() const
+    {
+        const std::lock_guard guard(mutex_);
+        return failures_;
+    }
+    void fail(const error& failure)
+    {
+        const std::lock_guard guard(mutex_);
+        ++failures_;
+        failure_ = failure;
+    }
+    [[noreturn]] void rethrow() const
+    {
+        const std::lock_guard guard(mutex_);
+        throw *failure_;
+    }
+
 private:
     overmount::detail::semaphore turn_{1};
     mutable std::mutex mutex_;
     std::optional<token_answer> answer_;
+    unsigned failures_ = 0;
+    std::optional<error> failure_;
 };
 
 // What the pulls of one execution context know together: which hosts asked to be left alone, and tokens.
@@ -59,13 +80,13 @@ private:
 class host_memory
 {
 public:
-    static constexpr std::size_t max_entries = 256;
+    static constexpr std::size_t max_entries = 64;
 
     // The memory of the executor's context. The context keeps it; so does who has the pointer.
     [[nodiscard]] static std::shared_ptr<host_memory> of(const boost::asio::any_io_executor& executor);
 
-    // The gate of the host and port.
-    [[nodiscard]] std::shared_ptr<host_gate> gate(const url& at);
+    // The gate of the host and port. Whoever does not verify certificates has gates of its own: anybody may close those.
+    [[nodiscard]] std::shared_ptr<host_gate> gate(const url& at, bool is_verified);
     // The token for what `key` names. \param key all that a fetched token depends on, secrets included: only its digest is kept
     [[nodiscard]] std::shared_ptr<shared_token> token(std::string_view key);
 

@@ -40,6 +40,11 @@ std::string answer_of(const std::string& status, const std::string& headers, con
     return "HTTP/1.1 " + status + "\r\n" + headers + "Content-Length: " + std::to_string(body.size()) + "\r\n\r\n" + body;
 }
 
+bool shows(const std::string& request, const std::string& token)
+{
+    return request.find("Authorization: " + header_of(token).reveal() + "\r\n") != std::string::npos;
+}
+
 // A registry that wants a token, which it gives itself, and has the tags of every repository.
 class token_registry
 {
@@ -54,7 +59,18 @@ public:
         return std::count_if(all.begin(), all.end(), [&](const std::string& one) { return one.starts_with(begin); });
     }
 
+    // From now on other tokens are given, and those before are refused: with 403, or else with 401.
+    void revoke(bool forbids)
+    {
+        forbids_ = forbids;
+        ++generation_;
+    }
+
 private:
+    [[nodiscard]] std::string wanted() const
+    {
+        return "WWW-Authenticate: Bearer realm=\"http://" + host() + "/token\",service=\"all\"\r\n";
+    }
     void serve(peer& from)
     {
         for (std::string asked = from.read(1); !asked.empty(); asked = from.read(1)) {
@@ -65,10 +81,11 @@ private:
             asked += from.head();
             server_.record(asked);
             if (asked.starts_with("GET /token"))
-                from.write(answer_of("200 OK", "", R"({"token":"good","expires_in":300})"));
-            else if (asked.find("Authorization: Bearer good\r\n") == std::string::npos)
-                from.write(answer_of("401 Unauthorized",
-                                     "WWW-Authenticate: Bearer realm=\"http://" + host() + "/token\",service=\"all\"\r\n", ""));
+                from.write(answer_of("200 OK", "", R"({"token":"good)" + std::to_string(generation_) + R"(","expires_in":300})"));
+            else if (asked.find("Authorization: Bearer ") != std::string::npos && !shows(asked, "good" + std::to_string(generation_)))
+                from.write(forbids_ ? answer_of("403 Forbidden", "", "") : answer_of("401 Unauthorized", wanted(), ""));
+            else if (asked.find("Authorization: ") == std::string::npos)
+                from.write(answer_of("401 Unauthorized", wanted(), ""));
             else if (!busy_.empty() && !was_busy_.exchange(true))
                 from.write(answer_of("503 Service Unavailable", "Retry-After: " + busy_ + "\r\n", ""));
             else
@@ -76,7 +93,8 @@ private:
         }
     }
     std::string busy_;
-    std::atomic<bool> was_busy_ = false;
+    std::atomic<bool> was_busy_ = false, forbids_ = false;
+    std::atomic<int> generation_ = 0;
     scripted_server server_;
 };
 
@@ -108,10 +126,11 @@ TEST_CASE("host memory: a token is there until it expires or is refused")
 TEST_CASE("host memory: everybody has the same gate of a host, and the same token for what is asked")
 {
     host_memory memory;
-    const auto gate = memory.gate(url::parse("https://a.example/v2/"));
-    CHECK(gate == memory.gate(url::parse("http://a.example:443/else")));
-    CHECK(gate != memory.gate(url::parse("https://a.example:444/v2/")));
-    CHECK(gate != memory.gate(url::parse("https://b.example/v2/")));
+    const auto gate = memory.gate(url::parse("https://a.example/v2/"), true);
+    CHECK(gate == memory.gate(url::parse("http://a.example:443/else"), true));
+    CHECK(gate != memory.gate(url::parse("https://a.example:444/v2/"), true));
+    CHECK(gate != memory.gate(url::parse("https://b.example/v2/"), true));
+    CHECK(gate != memory.gate(url::parse("https://a.example/v2/"), false));
     CHECK(memory.token("one") == memory.token("one"));
     CHECK(memory.token("one") != memory.token("two"));
 }
@@ -120,17 +139,17 @@ TEST_CASE("host memory: what is in use is kept, and of the rest a bounded number
 {
     host_memory memory;
     const auto used = memory.token("used");
-    const auto closed = memory.gate(url::parse("https://closed.example/"));
+    const auto closed = memory.gate(url::parse("https://closed.example/"), true);
     const auto end = clock_type::now() + 1h;
     closed->close_until(end);
     const std::weak_ptr<shared_token> unused = memory.token("unused");
     for (std::size_t i = 0; i < 3 * host_memory::max_entries; ++i) {
         static_cast<void>(memory.token(std::to_string(i)));
-        static_cast<void>(memory.gate(url::parse("https://host" + std::to_string(i) + ".example/")));
+        static_cast<void>(memory.gate(url::parse("https://host" + std::to_string(i) + ".example/"), true));
     }
     CHECK(unused.expired());
     CHECK(memory.token("used") == used);
-    CHECK(memory.gate(url::parse("https://closed.example/"))->not_before() == end);
+    CHECK(memory.gate(url::parse("https://closed.example/"), true)->not_before() == end);
 }
 
 TEST_CASE("host memory: a context has one, which those who use it keep")
@@ -172,7 +191,7 @@ TEST_CASE("a client leaves a host alone that asked another client of its context
         ++ended;
     };
     const auto name = there.host() + "/a";
-    const auto gate = host_memory::of(context.get_executor())->gate(url::parse("http://" + there.host()));
+    const auto gate = host_memory::of(context.get_executor())->gate(url::parse("http://" + there.host()), false);
     asio::co_spawn(context, tags_of(name, {}), end);
     while (gate->not_before() == om::registry::host_gate::time_point() && context.run_one_for(60s) != 0) {
     }
@@ -185,4 +204,28 @@ TEST_CASE("a client leaves a host alone that asked another client of its context
     context.run_for(120s);
     CHECK(ended == 2);
     CHECK(there.count("GET /v2/a/tags") > asked + 1);
+}
+
+TEST_CASE("a token that was revoked is fetched again, by the pull that notices or by the next one")
+{
+    token_registry there;
+    asio::io_context context;
+    const auto succeeds = [&] {
+        std::exception_ptr failure;
+        asio::co_spawn(context, tags_of(there.host() + "/a", {}),
+                       [&failure](std::exception_ptr ended, const std::vector<std::string>&) { failure = ended; });
+        context.restart();
+        context.run_for(120s);
+        return !failure;
+    };
+    CHECK(succeeds());
+    CHECK(succeeds());
+    CHECK(there.count("GET /token") == 1);
+    there.revoke(false);
+    CHECK(succeeds());
+    CHECK(there.count("GET /token") == 2);
+    there.revoke(true);
+    CHECK_FALSE(succeeds());
+    CHECK(succeeds());
+    CHECK(there.count("GET /token") == 3);
 }

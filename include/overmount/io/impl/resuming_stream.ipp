@@ -28,6 +28,9 @@ public:
     boost::asio::awaitable<std::size_t> read_some(std::span<std::byte> into) { return read(state_, into); }
 
 private:
+    // In bytes. Whoever gives less at a time is not asked in a row: it would be a flood of requests.
+    static constexpr std::uint64_t small_part = 64 << 10;
+
     struct state
     {
         state(opener function, std::uint64_t bytes, resume_policy chosen)
@@ -37,7 +40,7 @@ private:
         std::uint64_t size, position = 0;
         resume_policy policy;
         std::optional<byte_stream> current;
-        bool gave_bytes = false; // `current`, since it was opened
+        std::uint64_t given = 0; // bytes of `current`
         unsigned failures = 0;   // since the last byte
     };
 
@@ -52,7 +55,7 @@ private:
             try {
                 if (!self->current) {
                     self->current = co_await self->open_at(self->position);
-                    self->gave_bytes = false;
+                    self->given = 0;
                 }
                 count = co_await self->current->read_some(into);
             } catch (const error& failed) {
@@ -62,13 +65,16 @@ private:
             }
             if (count != 0) {
                 self->failures = 0;
-                self->gave_bytes = true;
+                self->given += count;
                 self->position += count;
                 co_return count;
             }
             self->current.reset();
-            if (!failure && self->gave_bytes) // a part of the content, as it was meant to be: the next one follows
+            if (!failure && self->given != 0) { // a part of the content, as it was meant to be: the next one follows
+                if (self->given < small_part)
+                    co_await pause(self->policy.first_delay());
                 continue;
+            }
             if (!failure)
                 failure = error(errc::truncated_stream).at(stage::source);
             const auto state_now = co_await boost::asio::this_coro::cancellation_state;

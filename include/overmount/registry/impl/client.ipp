@@ -62,8 +62,22 @@ struct host_in_use
     bool credentials_known = false;
     registry_credentials credentials;
     std::optional<challenge> asked_for; // what it wants to be shown
-    std::shared_ptr<shared_token> token;
     semaphore login{1}; // one search for credentials at a time
+};
+
+// What a request shows, and the token that it is of.
+class proof
+{
+public:
+    proof() = default;
+    explicit proof(secret value) : header(std::move(value)) {}
+    proof(secret value, std::shared_ptr<shared_token> from, bool was_there)
+        : header(std::move(value)), token(std::move(from)), remembered(was_there)
+    {
+    }
+    secret header; // Authorization; empty if there is nothing to show
+    std::shared_ptr<shared_token> token;
+    bool remembered = false; // not fetched for this request
 };
 
 // What is asked of a host.
@@ -87,6 +101,7 @@ public:
     std::string_view accept;
     std::optional<std::uint64_t> from; // first byte of a blob
     bool by_tag = false;               // a question for hosts that may resolve tags
+    bool fresh_token = false;          // a remembered one proves nothing
 };
 
 inline bool refuses_certificate(const error& failure)
@@ -146,14 +161,19 @@ inline error failure_of(unsigned status, std::string_view method, const url& ask
     return out;
 }
 
-// All that the token of these requests depends on.
-inline std::string key_of(const std::vector<token_request>& plan, bool skips_verification)
+// All that the token of these requests depends on. It is for one registry: another could not have had it fetched.
+inline std::string key_of(const std::vector<token_request>& plan, const registry_host& host)
 {
-    std::string out = skips_verification ? "unverified" : "verified";
+    std::vector<std::string> parts{host.base.origin(), host.skip_verify ? "unverified" : "verified"};
+    parts.insert(parts.end(), host.certificates.authorities.begin(), host.certificates.authorities.end());
+    for (const client_certificate& own : host.certificates.clients)
+        parts.insert(parts.end(), {own.certificate, own.key});
     for (const token_request& one : plan)
-        for (const std::string& part : {std::string(one.method()), one.target().string(), std::string(one.content_type()),
-                                        one.body().reveal(), one.authorization_header().reveal()})
-            out += std::to_string(part.size()) + ':' + part;
+        parts.insert(parts.end(), {std::string(one.method()), one.target().string(), std::string(one.content_type()),
+                                   one.body().reveal(), one.authorization_header().reveal()});
+    std::string out;
+    for (const std::string& part : parts)
+        out += std::to_string(part.size()) + ':' + part;
     return out;
 }
 
@@ -271,9 +291,11 @@ struct client::state
 
     static boost::asio::awaitable<exchange> send(self_type self, detail::host_in_use* at, request what)
     {
-        const auto gate = self->memory->gate(what.url());
-        for (auto now = host_gate::time_point::clock::now(); gate->not_before() > now; now = host_gate::time_point::clock::now())
-            co_await detail::pause(gate->not_before() - now);
+        const auto gate = self->memory->gate(what.url(), !at->host.skip_verify);
+        for (auto now = host_gate::time_point::clock::now(); gate->not_before() > now; now = host_gate::time_point::clock::now()) {
+            const std::chrono::milliseconds apart(std::uniform_int_distribution<int>(0, 500)(self->random)); // not all at once
+            co_await detail::pause(gate->not_before() - now + apart);
+        }
         exchange_options limits = self->options.limits_of_time();
         if (at->host.dial_timeout) {
             connection_options connecting = limits.connecting();
@@ -285,14 +307,14 @@ struct client::state
     }
 
     // Closes the gate of a host that asks to be left alone. Throws if that is for too long.
-    void heed_retry_after(const url& asked, const answer_head& head) const
+    void heed_retry_after(const detail::host_in_use& at, const url& asked, const answer_head& head) const
     {
         const auto text = head.header("Retry-After");
         const auto after = text ? retry_after(*text, std::chrono::system_clock::now()) : std::nullopt;
         if (!after || !is_retried(head.status()))
             return;
         static_cast<void>(decide_retry(head.status(), after, 1, 0, policy)); // throws if it is too long
-        memory->gate(asked)->close_until(host_gate::time_point::clock::now() + *after);
+        memory->gate(asked, !at.host.skip_verify)->close_until(host_gate::time_point::clock::now() + *after);
     }
 
     static boost::asio::awaitable<void> find_credentials(self_type self, detail::host_in_use* at)
@@ -336,30 +358,39 @@ struct client::state
         co_return true;
     }
 
-    // The value of Authorization for the host; empty if none is needed, as far as is known.
-    static boost::asio::awaitable<secret> authorize(self_type self, detail::host_in_use* at, url asked)
+    // What the host wants to be shown, as far as is known.
+    static boost::asio::awaitable<detail::proof> authorize(self_type self, detail::host_in_use* at, url asked, bool fresh)
     {
         if (!at->asked_for)
-            co_return secret();
+            co_return detail::proof();
         if (secret own = authorization::bearer_header(at->credentials); !own.empty())
-            co_return own;
+            co_return detail::proof(std::move(own));
         if (at->asked_for->scheme == "basic")
-            co_return authorization::basic_header(at->credentials);
+            co_return detail::proof(authorization::basic_header(at->credentials));
         const challenge& what = *at->asked_for;
         const std::vector<std::string> known{pull_scope(at->host.repository)};
         auto plan = token_request::plan_token_requests(realm_url(asked, what), what, merge_scopes(what.scope, known), at->credentials);
-        const auto shared = self->memory->token(detail::key_of(plan, at->host.skip_verify));
-        at->token = shared;
-        if (const secret token = shared->get(std::chrono::steady_clock::now()); !token.empty())
-            co_return authorization::bearer_header(token.reveal());
+        const auto shared = self->memory->token(detail::key_of(plan, at->host));
+        const unsigned failures = shared->failures();
+        secret token = fresh ? secret() : shared->get(std::chrono::steady_clock::now());
+        if (!token.empty())
+            co_return detail::proof(authorization::bearer_header(token.reveal()), shared, true);
         const auto turn = co_await shared->turn();
-        secret token = shared->get(std::chrono::steady_clock::now()); // others have fetched it meanwhile
-        if (token.empty()) {
+        token = fresh ? secret() : shared->get(std::chrono::steady_clock::now()); // others have fetched it meanwhile
+        if (!token.empty())
+            co_return detail::proof(authorization::bearer_header(token.reveal()), shared, true);
+        if (shared->failures() != failures)
+            shared->rethrow();
+        try {
             token_answer answer = co_await fetch_token(self, at, std::move(plan), std::move(asked));
             token = answer.token();
             shared->set(std::move(answer));
+        } catch (const error& failure) {
+            if (failure.code() != boost::asio::error::operation_aborted)
+                shared->fail(failure);
+            throw;
         }
-        co_return authorization::bearer_header(token.reveal());
+        co_return detail::proof(authorization::bearer_header(token.reveal()), shared, false);
     }
 
     static boost::asio::awaitable<token_answer> fetch_token(self_type self, detail::host_in_use* at, std::vector<token_request> plan,
@@ -377,7 +408,7 @@ struct client::state
                 const std::string body = co_await answer.read_all(detail::most_token_bytes);
                 co_return parse_token_answer(body, std::chrono::steady_clock::now());
             }
-            self->heed_retry_after(plan[i].target(), answer.head());
+            self->heed_retry_after(*at, plan[i].target(), answer.head());
             const error failure = detail::failure_of(status, plan[i].method(), plan[i].target());
             co_await answer.drain();
             if (plan[i].try_next(status) && i + 1 < plan.size())
@@ -397,7 +428,8 @@ struct client::state
     // HEAD also one that says that HEAD is not possible.
     static boost::asio::awaitable<exchange> ask(self_type self, detail::host_in_use* at, detail::question what)
     {
-        bool learned = false, fresh_link = false;
+        bool fresh_link = false;
+        unsigned refusals = 0; // of what was shown
         for (;;) { // from the registry's own URL
             url to = what.url_at(*at);
             bool ours = true;
@@ -407,11 +439,11 @@ struct client::state
                     next.header("Accept", std::string(what.accept));
                 if (what.from)
                     next.header("Range", range_header(*what.from));
-                secret proof;
+                detail::proof shown;
                 if (ours) {
-                    proof = co_await authorize(self, at, to);
-                    if (!proof.empty())
-                        next.header("Authorization", proof.reveal());
+                    shown = co_await authorize(self, at, to, what.fresh_token);
+                    if (!shown.header.empty())
+                        next.header("Authorization", shown.header.reveal());
                     for (const auto& [name, value] : at->host.headers)
                         if (detail::may_add_header(next, name))
                             next.header(name, value.reveal());
@@ -441,17 +473,18 @@ struct client::state
                     co_await answer->drain();
                     continue;
                 }
+                const bool may_lack_rights = status == 401 || status == 403 || (status == 404 && what.kind == api_kind::manifest);
+                if (ours && shown.token && may_lack_rights)
+                    shown.token->forget(shown.header); // unless another request has a new one already
                 if (ours && status == 401) {
                     const auto challenges = answer->head().headers("WWW-Authenticate");
                     co_await answer->drain();
-                    if (at->token)
-                        at->token->forget(proof); // unless another request has a new one already
-                    bool can = false;
-                    if (!learned) // one new token, then an error
+                    // One new token, then an error. A remembered one that is refused does not count, but not for ever.
+                    bool can = ++refusals == 1 || (shown.remembered && refusals <= 3);
+                    if (can)
                         can = co_await learn(self, at, to, challenges);
                     if (!can)
                         throw detail::failure_of(status, what.method, to);
-                    learned = true;
                     break;
                 }
                 if (!ours && wants_fresh_link(status) && !fresh_link && what.method == "GET") {
@@ -461,7 +494,7 @@ struct client::state
                 }
                 if (what.method == "HEAD" && (status == 403 || status == 405))
                     co_return std::move(*answer);
-                self->heed_retry_after(to, answer->head());
+                self->heed_retry_after(*at, to, answer->head());
                 const error failure = detail::failure_of(status, what.method, to);
                 co_await answer->drain();
                 throw failure;
@@ -649,6 +682,7 @@ OVERMOUNT_DECL boost::asio::awaitable<void> client::log_in() const
     return [](state::self_type from) -> boost::asio::awaitable<void> {
         detail::question what("GET", api_kind::base);
         what.by_tag = true;
+        what.fresh_token = true;
         std::optional<error> failure;
         try {
             const auto first = std::make_shared<std::size_t>(0);

@@ -38,22 +38,20 @@ std::shared_ptr<Value> host_memory::find(std::map<Key, std::shared_ptr<Value>>& 
     const std::lock_guard guard(mutex_);
     if (const auto found = in.find(key); found != in.end())
         return found->second;
-    if (in.size() >= max_entries) {
-        // Others copy a pointer under the mutex only, so that a single owner stays one.
-        for (auto entry = in.begin(); entry != in.end();)
-            entry = entry->second.use_count() == 1 && is_spent(*entry->second) ? in.erase(entry) : std::next(entry);
-        for (auto entry = in.begin(); entry != in.end() && in.size() >= max_entries;)
-            entry = entry->second.use_count() == 1 ? in.erase(entry) : std::next(entry);
-    }
+    // Others copy a pointer under the mutex only, so that a single owner stays one.
+    for (auto entry = in.begin(); entry != in.end();)
+        entry = entry->second.use_count() == 1 && is_spent(*entry->second) ? in.erase(entry) : std::next(entry);
+    for (auto entry = in.begin(); entry != in.end() && in.size() >= max_entries;)
+        entry = entry->second.use_count() == 1 ? in.erase(entry) : std::next(entry);
     auto made = overmount::detail::new_shared<Value>();
     in.emplace(std::move(key), made);
     return made;
 }
 
-OVERMOUNT_DECL std::shared_ptr<host_gate> host_memory::gate(const url& at)
+OVERMOUNT_DECL std::shared_ptr<host_gate> host_memory::gate(const url& at, bool is_verified)
 {
     const auto now = host_gate::time_point::clock::now();
-    return find(gates_, at.bracketed_host() + ":" + std::to_string(at.port()),
+    return find(gates_, (is_verified ? "" : "!") + at.bracketed_host() + ":" + std::to_string(at.port()),
                 [now](const host_gate& one) { return one.not_before() <= now; });
 }
 

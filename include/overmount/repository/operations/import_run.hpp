@@ -292,8 +292,9 @@ private:
         blobs_.begin(*engine_, *j.layer);
         auto out = engine_->begin({j.layer->diff, j.layer->blob, j.layer->promised}, j.name);
         if (options_.progress())
-            out->progress = [this, &j](std::uint64_t read, std::uint64_t piece, std::uint64_t unpacked) {
-                options_.progress()(layer_progress(j.layer->diff.string(), read, piece, unpacked, j.layer->bytes.size()));
+            out->progress = [observer = options_.progress(), name = j.layer->diff.string(), size = j.layer->bytes.size()](
+                                std::uint64_t read, std::uint64_t piece, std::uint64_t unpacked) {
+                observer(layer_progress(name, read, piece, unpacked, size));
             };
         return out;
     }

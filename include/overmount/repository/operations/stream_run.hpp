@@ -100,8 +100,9 @@ private:
         if (options_.keeps_blobs() && blob)
             draft_ = new_shared<blob_draft>(engine_->staging(), "blob-" + std::to_string(candidates_), engine_->repository().sync);
         if (options_.progress())
-            work_->progress = [this, size = archive_->size()](std::uint64_t read, std::uint64_t piece, std::uint64_t unpacked) {
-                options_.progress()(layer_progress(archive_->member(), read, piece, unpacked, size));
+            work_->progress = [observer = options_.progress(), name = archive_->member(), size = archive_->size()](
+                                  std::uint64_t read, std::uint64_t piece, std::uint64_t unpacked) {
+                observer(layer_progress(name, read, piece, unpacked, size));
             };
     }
 
