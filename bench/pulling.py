@@ -64,8 +64,8 @@ def om_command(run, durability=None):
     return [run.options.om, "--repo", run.path("repo"), "--durability", durability, "--quiet", "image"]
 
 
-def om_pull(run, name, durability=None):
-    return [*om_command(run, durability), "pull", *run.trusts(folder="--cert-dir"), name]
+def om_pull(run, *names, durability=None):
+    return [*om_command(run, durability), "pull", *run.trusts(folder="--cert-dir"), *names]
 
 
 def overmount(run):
@@ -73,9 +73,9 @@ def overmount(run):
     run.wait(*[run.start(om_pull(run, name), stdout=subprocess.DEVNULL) for name in run.names()])
 
 
-def overmount_all_tags(run):
+def overmount_together(run):
     yield
-    run.do(*om_pull(run, run.names()[0].rpartition(":")[0]), "--all-tags", stdout=subprocess.DEVNULL)
+    run.do(*om_pull(run, *run.names()), stdout=subprocess.DEVNULL)
 
 
 def again(run):
@@ -181,7 +181,7 @@ def download(run):
 
 def overmount_mounted(run, durability, trace=()):
     yield
-    run.do(*trace, *om_pull(run, run.names()[0], durability), stdout=subprocess.DEVNULL)
+    run.do(*trace, *om_pull(run, run.names()[0], durability=durability), stdout=subprocess.DEVNULL)
     run.pulled = time.monotonic()
     run.do(*om_command(run, durability), "mount", run.names()[0], stdout=subprocess.DEVNULL)
 
@@ -234,7 +234,7 @@ TOOLS = {
 }
 MANY = {
     "overmount": Tool(overmount, None, BOTH, True, "sixteen processes at once"),
-    "overmount, --all-tags": Tool(overmount_all_tags, None, BOTH, True, "one process"),
+    "overmount, together": Tool(overmount_together, None, BOTH, True, "one process that gets sixteen names"),
     "skopeo, at once": Tool(skopeo, "skopeo", BOTH, True, "sixteen processes into one storage"),
     "skopeo, in turn": Tool(skopeo_in_turn, "skopeo", BOTH, True, "one after the other"),
     "podman pull, at once": Tool(podman, "podman", BOTH, True, "sixteen processes into one storage"),
