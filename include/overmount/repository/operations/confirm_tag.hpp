@@ -2,6 +2,7 @@
 #define OVERMOUNT_REPOSITORY_OPERATIONS_CONFIRM_TAG_HPP
 
 #include <overmount/repository/operations/publication.hpp>
+#include <overmount/repository/records/damage.hpp>
 
 #include <optional>
 #include <string>
