@@ -115,7 +115,7 @@ def debian_short_tokens(t):
     registry = debian(t, HEAVY, tokens=tokens)
     tokens.lifetime = 2
     tokens.requests.clear()
-    proxy = t.enter(fault_proxy(registry.port, rate=3 << 20, faults=[fault("cut", 1 << 20, times=4)]))
+    proxy = t.enter(fault_proxy(registry.port, rate=3 << 19, faults=[fault("cut", 1 << 20, times=4)]))
     t.pulls(f"127.0.0.1:{proxy.port}/app:1", "--creds", "alice:correct horse", image=HEAVY)
     t.check(2 <= len(tokens.requests) <= 12, f"{len(tokens.requests)} tokens")
     t.check(asked_again(proxy.log) == [], f"asked again for {asked_again(proxy.log)}")
