@@ -22,13 +22,17 @@ namespace asio = boost::asio;
 
 struct pull
 {
+    pull(std::string what, std::chrono::seconds longest, overmount::registry_options with)
+        : name(std::move(what)), limit(longest), how(std::move(with))
+    {
+    }
     std::string name;
     std::chrono::seconds limit;
     overmount::registry_options how;
     std::atomic<std::uint64_t> bytes = 0; // counted on worker threads
-    std::chrono::duration<double> took = {};
-    overmount::image image = {}; // empty if it failed
-    std::string failure = {};
+    std::chrono::duration<double> took{};
+    overmount::image image; // empty if it failed
+    std::string failure;
 };
 
 // Pulls one image. It keeps a failure: one that left this coroutine would cancel the other pulls of the group.

@@ -167,8 +167,9 @@ OVERMOUNT_DECL auth_file auth_file::parse(std::string_view text, std::string_vie
         for (const auto& [key, value] : object(*auths, "auths").items()) {
             if (value.is_null())
                 continue;
-            const auto text_of = [&](const char* name) {
-                return detail::auth_text(object(value, "an entry of auths"), name, file_name);
+            // By a name of its own: Clang 14 captures no structured binding.
+            const auto text_of = [&object, &file_name, &entry = value](const char* name) {
+                return detail::auth_text(object(entry, "an entry of auths"), name, file_name);
             };
             out.entries_.push_back({key, text_of("auth"), text_of("username"), text_of("password"), text_of("identitytoken"),
                                     text_of("registrytoken")});
