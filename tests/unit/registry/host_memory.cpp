@@ -15,6 +15,7 @@
 #include <exception>
 #include <memory>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -49,8 +50,9 @@ bool shows(const std::string& request, const std::string& token)
 class token_registry
 {
 public:
-    // \param busy a value of Retry-After that it answers once with
-    explicit token_registry(std::string busy = {}) : busy_(std::move(busy)), server_([this](peer& from, int) { serve(from); }) {}
+    // \param busy  a value of Retry-After that it answers once with
+    // \param realm the host of another registry that gives the tokens
+    explicit token_registry(std::string busy = {}, std::string realm = {}) : busy_(std::move(busy)), realm_host_(std::move(realm)), server_([this](peer& from, int) { serve(from); }) {}
 
     [[nodiscard]] std::string host() const { return "127.0.0.1:" + std::to_string(server_.port()); }
     [[nodiscard]] std::ptrdiff_t count(const std::string& begin)
@@ -59,6 +61,8 @@ public:
         return std::count_if(all.begin(), all.end(), [&](const std::string& one) { return one.starts_with(begin); });
     }
 
+    // From now on nobody gets a token, once so many have asked for tags.
+    void refuse_logins(std::ptrdiff_t askers) { askers_ = askers; }
     // From now on other tokens are given, and those before are refused: with 403, or else with 401.
     void revoke(bool forbids)
     {
@@ -69,7 +73,7 @@ public:
 private:
     [[nodiscard]] std::string wanted() const
     {
-        return "WWW-Authenticate: Bearer realm=\"http://" + host() + "/token\",service=\"all\"\r\n";
+        return "WWW-Authenticate: Bearer realm=\"http://" + (realm_host_.empty() ? host() : realm_host_) + "/token\",service=\"all\"\r\n";
     }
     void serve(peer& from)
     {
@@ -80,7 +84,11 @@ private:
             }
             asked += from.head();
             server_.record(asked);
-            if (asked.starts_with("GET /token"))
+            while (asked.starts_with("GET /token") && count("GET /v2/a/tags") < askers_)
+                std::this_thread::yield();
+            if (asked.starts_with("GET /token") && askers_ != 0)
+                from.write(answer_of("401 Unauthorized", "", ""));
+            else if (asked.starts_with("GET /token"))
                 from.write(answer_of("200 OK", "", R"({"token":"good)" + std::to_string(generation_) + R"(","expires_in":300})"));
             else if (asked.find("Authorization: Bearer ") != std::string::npos && !shows(asked, "good" + std::to_string(generation_)))
                 from.write(forbids_ ? answer_of("403 Forbidden", "", "") : answer_of("401 Unauthorized", wanted(), ""));
@@ -92,7 +100,8 @@ private:
                 from.write(answer_of("200 OK", "", R"({"name":"a","tags":["1"]})"));
         }
     }
-    std::string busy_;
+    std::string busy_, realm_host_;
+    std::atomic<std::ptrdiff_t> askers_ = 0;
     std::atomic<bool> was_busy_ = false, forbids_ = false;
     std::atomic<int> generation_ = 0;
     scripted_server server_;
@@ -228,4 +237,61 @@ TEST_CASE("a token that was revoked is fetched again, by the pull that notices o
     CHECK_FALSE(succeeds());
     CHECK(succeeds());
     CHECK(there.count("GET /token") == 3);
+}
+
+TEST_CASE("a token is for one registry, even if another names the same token server")
+{
+    token_registry there;
+    const token_registry other({}, there.host());
+    asio::io_context context;
+    int ended = 0;
+    const auto end = [&ended](std::exception_ptr failure, const std::vector<std::string>&) {
+        CHECK_FALSE(failure);
+        ++ended;
+    };
+    asio::co_spawn(context, tags_of(there.host() + "/a", {}), end);
+    context.run_for(120s);
+    asio::co_spawn(context, tags_of(other.host() + "/a", {}), end);
+    context.restart();
+    context.run_for(120s);
+    CHECK(ended == 2);
+    CHECK(there.count("GET /token") == 2);
+}
+
+TEST_CASE("those who wait for a token that is not given fail together")
+{
+    token_registry there;
+    there.refuse_logins(4);
+    asio::io_context context;
+    int failed = 0;
+    const auto me = om::registry_credentials::password("me", "1");
+    for (int i = 0; i < 4; ++i)
+        asio::co_spawn(context, tags_of(there.host() + "/a", me), [&failed](std::exception_ptr failure, const std::vector<std::string>&) {
+            failed += failure != nullptr;
+        });
+    context.run_for(120s);
+    CHECK(failed == 4);
+    CHECK(there.count("GET /token") < 4);
+}
+
+TEST_CASE("a login is checked by a token of its own")
+{
+    token_registry there;
+    asio::io_context context;
+    const auto log_in = [&] {
+        int ended = 0;
+        const auto check = [](std::string name) -> asio::awaitable<void> {
+            om::registry_options options;
+            options.settings_of_user(false).tls(om::registry::tls_mode::unverified).credentials(om::registry_credentials::password("me", "1"));
+            const client own = co_await client::open(om::worker_pool(1), om::reference::parse(name), std::move(options), om::limits());
+            co_await own.log_in();
+        };
+        asio::co_spawn(context, check(there.host() + "/a"), [&ended](std::exception_ptr failure) { ended += failure == nullptr; });
+        context.restart();
+        context.run_for(120s);
+        return ended == 1;
+    };
+    CHECK(log_in());
+    CHECK(log_in());
+    CHECK(there.count("GET /token") == 2);
 }
